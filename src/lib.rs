@@ -1,0 +1,3 @@
+//! eDNS.
+
+pub mod zone;
