@@ -1,3 +1,4 @@
 //! eDNS.
 
+pub mod datapath;
 pub mod zone;

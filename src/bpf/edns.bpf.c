@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Answers DNS queries on an interface's TC hook. A packet that is not answered goes on byte for byte, with the verdict
+ * "next", so that other programs still see it.
+ *
+ * The way of a packet: parse.h (is it a query?), zone.h (what is known of its name and type?), reply.h (turn it round).
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "edns_abi.h"
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "names are shifted and summed as little-endian words"
+#endif
+
+#define ARRAY_SIZE(x) (sizeof(x) / sizeof((x)[0]))
+#define TC_ACT_UNSPEC (-1) /* "next", for clsact and tcx alike */
+#define PACKET_HOST 0
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Set before loading; constants to the verifier. */
+const volatile __u64 cfg_hash_seed = 0;
+const volatile __u32 cfg_index_mask = 0; /* lines of the index, less one */
+const volatile bool cfg_egress = false;
+
+volatile struct edns_settings settings = {};
+
+/* What the daemon needs of edns_abi.h and no map or variable names: kept in the object's BTF by these. */
+const volatile struct {
+    enum edns_limits limits;
+    enum edns_family family;
+    enum edns_zone zone;
+    enum edns_outcome outcome;
+    struct edns_node node;
+    struct edns_type type;
+    struct edns_answer answer;
+} abi = {};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1); /* cfg_index_mask + 1 */
+    __type(key, __u32);
+    __type(value, struct edns_line);
+} edns_index SEC(".maps");
+
+struct edns_chunk_map {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    /* Sizes, since clang leaves the types that only an inner map names out of the BTF. */
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(struct edns_chunk));
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, EDNS_CHUNKS);
+    __type(key, __u32);
+    __array(values, struct edns_chunk_map);
+} edns_chunks SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+    __uint(max_entries, EDNS_SERVERS_MAX);
+    __type(key, struct edns_server);
+    __type(value, __u8);
+} edns_servers SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct edns_stats);
+} edns_stats SEC(".maps");
+
+#include "octets.h"
+#include "parse.h"
+#include "zone.h"
+#include "reply.h"
+
+static __always_inline void count(int outcome, enum edns_family family)
+{
+    __u32 zero = 0;
+    struct edns_stats *stats = bpf_map_lookup_elem(&edns_stats, &zero);
+
+    if (stats && outcome >= 0 && outcome < EDNS_OUTCOME_COUNT)
+        stats->queries[outcome][family]++;
+}
+
+/* Whether names of `zone` are answered in the place of the server that the query was sent to. */
+static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct query *q, __u32 zone)
+{
+    struct edns_server server = {.addr = {0, 0, bpf_htonl(0xffff), 0}};
+    __u8 *zones;
+
+    if (settings.any_server >> zone & 1)
+        return true;
+    if (q->v6)
+        bpf_skb_load_bytes(skb, q->l3 + offsetof(struct ipv6hdr, daddr), &server.addr, sizeof(server.addr));
+    else
+        bpf_skb_load_bytes(skb, q->l3 + offsetof(struct iphdr, daddr), &server.addr[3], sizeof(server.addr[3]));
+    zones = bpf_map_lookup_elem(&edns_servers, &server);
+    return zones && *zones >> zone & 1;
+}
+
+/*
+ * Turns the packet into its reply: returns EDNS_ANSWERED, EDNS_NODATA or EDNS_NXDOMAIN. Else the packet is as it was:
+ * returns why it passes, or EDNS_NOT_DNS. A probe is the daemon asking what the maps hold, whoever may ask whom.
+ */
+static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, const bool probe,
+                                        enum edns_family *family)
+{
+    struct edns_answer *answer;
+    struct query q = {};
+    bool absence = false;
+    __u32 ref, zone = 0;
+    int outcome;
+
+    outcome = parse_ip(skb, l2, &q, family);
+    if (outcome)
+        return outcome;
+    if (!probe && bpf_jiffies64() - settings.beat > settings.beat_max)
+        return EDNS_PASS_DAEMON;
+    if (!probe && settings.paused)
+        return EDNS_PASS_PAUSED;
+    outcome = parse_dns(skb, &q);
+    if (outcome)
+        return outcome;
+
+    ref = node_find(skb, q.qname, q.qname_len);
+    if (!ref && q.labels > settings.below_min) {
+        ref = node_below(skb, q.qname, q.qname_len, q.labels);
+        absence = true;
+    }
+    if (!ref)
+        return EDNS_PASS_NOT_FOUND;
+    answer = answer_find(ref, q.qtype, &zone, &outcome);
+    if (!answer)
+        return outcome;
+    if (zone >= EDNS_ZONE_COUNT)
+        return EDNS_PASS_ERROR;
+    outcome = answer->outcome;
+    if (!probe && !server_is_ours(skb, &q, zone))
+        return EDNS_PASS_SERVER;
+    if (settings.positive_gate[zone])
+        return settings.positive_gate[zone];
+    if ((absence || outcome != EDNS_ANSWERED) && settings.negative_gate[zone])
+        return settings.negative_gate[zone];
+
+    if (q.v6)
+        return reply_write(skb, l2, true, &q, answer) ?: outcome;
+    return reply_write(skb, l2, false, &q, answer) ?: outcome;
+}
+
+/* The verdict for a packet: the reply goes back to where the query came from, everything else goes on. */
+static __always_inline int handle(struct __sk_buff *skb, const __u32 l2, const bool to_peer)
+{
+    enum edns_family family;
+    int outcome = answer_query(skb, l2, false, &family);
+
+    if (outcome == EDNS_NOT_DNS)
+        return TC_ACT_UNSPEC;
+    count(outcome, family);
+    if (outcome > EDNS_NXDOMAIN)
+        return TC_ACT_UNSPEC;
+    if (cfg_egress)
+        return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+    /* A bridge port's frames are for another host, and up to 5.10 a redirect leaves that so: the receiver would drop it. */
+    if (skb->pkt_type != PACKET_HOST)
+        bpf_skb_change_type(skb, PACKET_HOST);
+    return to_peer ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, 0);
+}
+
+/* Interfaces with Ethernet header. */
+SEC("tc")
+int edns_eth(struct __sk_buff *skb)
+{
+    return handle(skb, sizeof(struct ethhdr), false);
+}
+
+/* Ingress of a veth or netkit whose peer is in another network namespace: straight into that. */
+SEC("tc")
+int edns_eth_peer(struct __sk_buff *skb)
+{
+    return handle(skb, sizeof(struct ethhdr), true);
+}
+
+/* Interfaces without link-layer header: tun, WireGuard, tunnels. */
+SEC("tc")
+int edns_ip(struct __sk_buff *skb)
+{
+    return handle(skb, 0, false);
+}
+
+/* Run by the daemon on packets of its own: what would be answered? Returns the outcome; the packet becomes the reply. */
+SEC("tc")
+int edns_probe(struct __sk_buff *skb)
+{
+    enum edns_family family;
+
+    return answer_query(skb, sizeof(struct ethhdr), true, &family);
+}
+
+/* Run by the daemon twice a second. Returns the MTU of the interface (lo, in a test run), 0 where the BTF is wrong. */
+SEC("tc")
+int edns_beat(struct __sk_buff *skb)
+{
+    settings.beat = bpf_jiffies64();
+    return link_mtu(skb);
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* From the frame to a DNS query: Ethernet, IP, UDP, the DNS header and the end of the question. */
+#ifndef EDNS_PARSE_H
+#define EDNS_PARSE_H
+
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86dd
+#define DNS_PORT 53
+
+/* RFC 1035 §4.1.1 */
+struct dnshdr {
+    __be16 id;
+    __be16 flags;
+    __be16 qdcount;
+    __be16 ancount;
+    __be16 nscount;
+    __be16 arcount;
+};
+
+#define DNS_QR 0x8000
+#define DNS_OPCODE 0x7800
+#define DNS_TC 0x0200
+#define DNS_RD 0x0100
+#define DNS_CD 0x0010
+#define DNS_CLASS_IN 1
+#define DNS_TYPE_OPT 41
+#define DNS_NAME_MAX 255
+#define DNS_NAME_WORDS 32 /* of 8 octets */
+#define DNS_LABEL_MAX 63
+#define DNS_LABELS_MAX 128
+#define DNS_UDP_MIN 512 /* what every client takes (RFC 1035 §4.2.1) */
+#define DNS_QUESTION_TAIL 4 /* QTYPE and QCLASS */
+
+/* RFC 6891 §6.1.2; the root name, then the type. */
+struct dns_opt {
+    __u8 name;
+    __be16 type;
+    __be16 udp_size;
+    __u8 ext_rcode;
+    __u8 version;
+    __be16 flags;
+    __be16 rdlen;
+} __attribute__((packed));
+
+#define DNS_OPT_DO 0x8000
+/* Additional records take at most this much of a query that is looked at. */
+#define DNS_TAIL_MAX 2048
+
+struct query {
+    __u32 l3;        /* offset of the IP header */
+    __u32 udp;       /* offset of the UDP header */
+    __u32 qname;     /* offset of the question's name */
+    __u32 qname_len; /* with the final zero */
+    __u32 labels;
+    __u32 udp_len;   /* as in the UDP header */
+    __u32 limit;     /* octets of a DNS message that the client takes from us */
+    __be16 qtype;
+    bool v6;
+    bool has_opt;
+    bool dnssec_ok;
+};
+
+/*
+ * Makes the first `len` octets readable through data and data_end.
+ * It may call a helper that invalidates packet pointers, also where it returns false.
+ */
+static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
+{
+    if (skb_data(skb) + len <= skb_data_end(skb))
+        return true;
+    if (skb->len < len)
+        return false;
+    return !bpf_skb_pull_data(skb, len);
+}
+
+static __always_inline bool ipv4_unfit(__be32 addr)
+{
+    __u32 host = bpf_ntohl(addr);
+
+    return host >> 24 == 0 || host >> 28 == 0xe || host == 0xffffffff;
+}
+
+static __always_inline bool ipv6_unfit(const struct in6_addr *addr)
+{
+    const __be32 *w = addr->in6_u.u6_addr32;
+
+    return (w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000) || !(w[0] | w[1] | w[2] | w[3]);
+}
+
+/*
+ * Looks for a UDP packet to port 53. Returns EDNS_NOT_DNS for everything else, after as few instructions as possible;
+ * EDNS_ANSWERED where `q` tells its offsets and nothing speaks against an answer; else why it passes.
+ */
+static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struct query *q, enum edns_family *family)
+{
+    void *data, *end;
+    struct udphdr *udp;
+    __be16 proto;
+    __u32 ip_len, payload;
+
+    *family = EDNS_IPV4;
+    if (!pull(skb, l2 + sizeof(struct iphdr) + sizeof(struct udphdr)))
+        return EDNS_NOT_DNS;
+    data = skb_data(skb);
+    end = skb_data_end(skb);
+    if (data + l2 + sizeof(struct iphdr) + sizeof(*udp) > end)
+        return EDNS_NOT_DNS;
+    /* A tag within the frame (VLAN in VLAN) is another protocol; one that the skb holds beside it is not seen here. */
+    proto = l2 ? ((struct ethhdr *)data)->h_proto : skb->protocol;
+
+    if (proto == bpf_htons(ETH_P_IP)) {
+        struct iphdr *ip = data + l2;
+
+        if (ip->protocol != IPPROTO_UDP || ip->version != 4)
+            return EDNS_NOT_DNS;
+        if (ip->ihl != sizeof(*ip) / 4) {
+            __be16 dport = 0;
+
+            bpf_skb_load_bytes(skb, l2 + ip->ihl * 4 + offsetof(struct udphdr, dest), &dport, sizeof(dport));
+            return dport == bpf_htons(DNS_PORT) ? EDNS_PASS_IP_OPTIONS : EDNS_NOT_DNS;
+        }
+        udp = (void *)(ip + 1);
+        if (ip->frag_off & bpf_htons(0x1fff)) /* a later fragment has no ports */
+            return EDNS_NOT_DNS;
+        if (udp->dest != bpf_htons(DNS_PORT))
+            return EDNS_NOT_DNS;
+        if (ip->frag_off & bpf_htons(0xa000)) /* more fragments, or the reserved bit; not DF */
+            return EDNS_PASS_FRAGMENT;
+        if (ipv4_unfit(ip->saddr) || ipv4_unfit(ip->daddr))
+            return EDNS_PASS_ADDRESS;
+        ip_len = bpf_ntohs(ip->tot_len);
+        payload = ip_len - sizeof(*ip);
+        q->v6 = false;
+        q->udp = l2 + sizeof(*ip);
+    } else if (proto == bpf_htons(ETH_P_IPV6)) {
+        struct ipv6hdr *ip6 = data + l2;
+
+        if (data + l2 + sizeof(*ip6) + sizeof(*udp) > end) {
+            if (!pull(skb, l2 + sizeof(*ip6) + sizeof(*udp)))
+                return EDNS_NOT_DNS;
+            data = skb_data(skb);
+            end = skb_data_end(skb);
+            ip6 = data + l2;
+            if (data + l2 + sizeof(*ip6) + sizeof(*udp) > end)
+                return EDNS_NOT_DNS;
+        }
+        *family = EDNS_IPV6;
+        udp = (void *)(ip6 + 1);
+        /* An extension header, a fragment's included, is not looked behind. */
+        if (ip6->nexthdr != IPPROTO_UDP || ip6->version != 6 || udp->dest != bpf_htons(DNS_PORT))
+            return EDNS_NOT_DNS;
+        if (ipv6_unfit(&ip6->saddr) || ipv6_unfit(&ip6->daddr))
+            return EDNS_PASS_ADDRESS;
+        if (!udp->check) /* RFC 8200 §8.1: no datagram of ours to answer */
+            return EDNS_PASS_MALFORMED;
+        payload = bpf_ntohs(ip6->payload_len);
+        ip_len = payload + sizeof(*ip6);
+        q->v6 = true;
+        q->udp = l2 + sizeof(*ip6);
+    } else {
+        return EDNS_NOT_DNS;
+    }
+
+    if (udp->source == bpf_htons(DNS_PORT)) /* a server's question could be answered for ever */
+        return EDNS_PASS_ADDRESS;
+    if (l2 && ((struct ethhdr *)data)->h_dest[0] & 1) /* broadcast and multicast */
+        return EDNS_PASS_ADDRESS;
+    q->l3 = l2;
+    q->udp_len = bpf_ntohs(udp->len);
+    /* Behind the IP packet there may be padding to Ethernet's least length; within it nothing is unaccounted for. */
+    if (q->udp_len != payload || l2 + ip_len > skb->len)
+        return EDNS_PASS_MALFORMED;
+    return EDNS_ANSWERED;
+}
+
+/*
+ * The end of the name in the packet at `off`, walked label by label: octets with the final zero in the low byte, labels in
+ * the next one; 0 where it is none. A global function: the verifier looks at it once, and at what follows its call once
+ * and not for each number of labels.
+ */
+__noinline __u32 qname_extent(struct __sk_buff *skb, __u32 off)
+{
+    void *name, *end = skb_data_end(skb);
+    __u32 at = 0, labels;
+
+    if (off > 0xff)
+        return 0;
+    name = skb_data(skb) + off;
+    for (labels = 0; labels < DNS_LABELS_MAX; labels++) {
+        __u8 *label = name + at;
+
+        if ((void *)(label + 1) > end)
+            return 0;
+        if (!*label)
+            return labels << 8 | (at + 1);
+        if (*label > DNS_LABEL_MAX) /* a pointer, or a label type of no meaning (RFC 6891 §5) */
+            return 0;
+        at += *label + 1;
+        if (at >= DNS_NAME_MAX)
+            return 0;
+    }
+    return 0;
+}
+
+/*
+ * Checks that it is a query of one question and, behind that, nothing or one OPT; finds the ends of both.
+ * Returns EDNS_ANSWERED, or why the packet passes. Invalidates packet pointers.
+ */
+static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
+{
+    struct dnshdr *dns;
+    void *end, *name;
+    __u32 extent, rest;
+    __u8 *tail;
+
+    if (q->udp_len < sizeof(struct udphdr) + sizeof(*dns) + 1 + DNS_QUESTION_TAIL)
+        return EDNS_PASS_MALFORMED;
+    if (q->udp_len > sizeof(struct udphdr) + sizeof(*dns) + DNS_NAME_MAX + DNS_QUESTION_TAIL + DNS_TAIL_MAX)
+        return EDNS_PASS_TOO_LARGE;
+    if (!pull(skb, q->udp + q->udp_len))
+        return EDNS_PASS_ERROR;
+    end = skb_data_end(skb);
+    dns = skb_data(skb) + q->udp + sizeof(struct udphdr);
+    name = dns + 1;
+    if (name > end)
+        return EDNS_PASS_MALFORMED;
+    if (dns->flags & bpf_htons(DNS_QR | DNS_OPCODE | DNS_TC) || dns->qdcount != bpf_htons(1) ||
+        dns->ancount | dns->nscount)
+        return EDNS_PASS_MALFORMED;
+
+    q->qname = q->udp + sizeof(struct udphdr) + sizeof(*dns);
+    extent = qname_extent(skb, q->qname);
+    q->qname_len = extent % 256;
+    q->labels = extent / 256 % 256;
+    if (!q->qname_len)
+        return EDNS_PASS_MALFORMED;
+    tail = name + q->qname_len;
+    if ((void *)(tail + DNS_QUESTION_TAIL) > end)
+        return EDNS_PASS_MALFORMED;
+    rest = sizeof(struct udphdr) + sizeof(*dns) + q->qname_len + DNS_QUESTION_TAIL;
+    if (q->udp_len < rest)
+        return EDNS_PASS_MALFORMED;
+    rest = q->udp_len - rest;
+    q->qtype = *(__be16 *)tail;
+    /* Meta types (RFC 6895 §3.1: ANY, AXFR, ...; OPT) are questions about more than one RRset. */
+    if (*(__be16 *)(tail + 2) != bpf_htons(DNS_CLASS_IN) || !q->qtype || q->qtype == bpf_htons(DNS_TYPE_OPT) ||
+        (bpf_ntohs(q->qtype) >= 128 && bpf_ntohs(q->qtype) <= 255))
+        return EDNS_PASS_QTYPE;
+
+    q->limit = DNS_UDP_MIN;
+    q->has_opt = false;
+    q->dnssec_ok = false;
+    if (!dns->arcount)
+        return rest ? EDNS_PASS_MALFORMED : EDNS_ANSWERED;
+    if (dns->arcount == bpf_htons(1)) {
+        struct dns_opt *opt = (void *)(tail + DNS_QUESTION_TAIL);
+
+        if (rest < sizeof(*opt) || (void *)(opt + 1) > end)
+            return EDNS_PASS_EDNS;
+        if (opt->name || opt->type != bpf_htons(DNS_TYPE_OPT) || opt->ext_rcode || opt->version ||
+            bpf_ntohs(opt->rdlen) + sizeof(*opt) != rest)
+            return EDNS_PASS_EDNS;
+        q->has_opt = true;
+        q->dnssec_ok = opt->flags & bpf_htons(DNS_OPT_DO);
+        if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
+            q->limit = bpf_ntohs(opt->udp_size);
+        if (q->limit > EDNS_ANSWER_MAX)
+            q->limit = EDNS_ANSWER_MAX;
+        return EDNS_ANSWERED;
+    }
+    return EDNS_PASS_EDNS;
+}
+
+#endif

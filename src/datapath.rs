@@ -1,0 +1,24 @@
+//! eDNS in the kernel: loading the program, the maps it reads, the counters it writes. The only user of libbpf-rs.
+//!
+//! [`Datapath`] loads; [`Table`] writes the zone; [`Settings`] tells running programs what holds; [`TestRun`] runs one on a
+//! packet of ours; [`counters`] reads what became of queries.
+
+mod abi;
+mod arena;
+pub mod counters;
+mod encode;
+mod load;
+mod records;
+mod settings;
+mod skel;
+mod table;
+mod test_run;
+
+pub use abi::{ANSWER_MAX, RECORDS_MAX, SERVERS_MAX};
+pub use arena::ArenaError;
+pub use encode::EncodeError;
+pub use load::{Datapath, LoadError, Options, Programs};
+pub use records::Record;
+pub use settings::{Gate, Settings};
+pub use table::{Put, Table, TableError};
+pub use test_run::TestRun;

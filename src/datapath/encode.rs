@@ -1,0 +1,255 @@
+//! A node as the octets that the kernel's program reads (`struct edns_node` and what follows it), and back.
+
+use super::abi::{ANSWER_MAX, NODE_MAX, TYPES_MAX, edns_answer, edns_node, edns_type, octets_of, read_at};
+use super::skel::types::edns_outcome;
+use crate::zone::name::Name;
+use crate::zone::node::{Answer, Kind, Node, Verdict};
+
+/// Header flags of every answer: QR and AA (RFC 1035 §4.1.1).
+const QR_AA: u16 = 0x8400;
+const RCODE_NXDOMAIN: u16 = 3;
+/// Answers and names begin at multiples of this.
+const ALIGN: usize = 8;
+
+/// Refs of the shared nodes that a node names; 0 is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Refs {
+    pub fallback: u32,
+    pub child: u32,
+    pub deep: u32,
+}
+
+/// Why a node can't be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// More types than a node lists.
+    #[error("{0} types at one name; at most {TYPES_MAX} are possible")]
+    Types(usize),
+}
+
+/// The octets of a node; `name` is None for shared ones.
+pub(super) fn encode(name: Option<&Name>, node: &Node, refs: Refs) -> Result<Vec<u8>, EncodeError> {
+    if node.types.len() > TYPES_MAX {
+        return Err(EncodeError::Types(node.types.len()));
+    }
+    let wire = name.map_or(&[][..], Name::wire);
+    let mut out = Vec::with_capacity(192);
+    out.extend_from_slice(octets_of(&edns_node {
+        name_len: wire.len() as u8,
+        zone: node.zone as u8,
+        n_types: node.types.len() as u8,
+        fallback: refs.fallback,
+        child: refs.child,
+        deep: refs.deep,
+        ..Default::default()
+    }));
+    let types_at = out.len();
+    out.resize(types_at + node.types.len() * size_of::<edns_type>(), 0);
+    pad(&mut out);
+    out.extend_from_slice(wire);
+    pad(&mut out);
+    for (i, (qtype, verdict)) in node.types.iter().enumerate() {
+        let mut entry = edns_type { qtype: qtype.to_be(), answer: 0 };
+        if let Verdict::Answer(answer) = verdict
+            && sendable(answer)
+            && out.len() < NODE_MAX
+        {
+            entry.answer = (out.len() / ALIGN) as u16;
+            push_answer(&mut out, answer);
+            pad(&mut out);
+        }
+        let at = types_at + i * size_of::<edns_type>();
+        out[at..at + size_of::<edns_type>()].copy_from_slice(octets_of(&entry));
+    }
+    Ok(out)
+}
+
+/// An answer that no message can hold is left to the DNS server, as one that is too large for the client is.
+fn sendable(answer: &Answer) -> bool {
+    (1..=ANSWER_MAX).contains(&answer.bytes.len())
+}
+
+fn push_answer(out: &mut Vec<u8>, answer: &Answer) {
+    let (outcome, rcode) = match answer.kind {
+        Kind::Answer => (edns_outcome::EDNS_ANSWERED, 0),
+        Kind::Nodata => (edns_outcome::EDNS_NODATA, 0),
+        Kind::Nxdomain => (edns_outcome::EDNS_NXDOMAIN, RCODE_NXDOMAIN),
+    };
+    let len = answer.bytes.len();
+    // Only a whole answer turns; an odd stride would change the sum.
+    let turns = answer.rotation.filter(|r| {
+        usize::from(r.stride) * usize::from(r.count) == len && r.stride % 2 == 0 && u8::try_from(r.count).is_ok()
+    });
+    out.extend_from_slice(octets_of(&edns_answer {
+        flags: (QR_AA | rcode).to_be(),
+        count: answer.counts.map(u16::to_be),
+        len: len as u16,
+        csum: sum(&answer.bytes),
+        rotate_stride: turns.map_or(0, |r| r.stride),
+        rotate_count: turns.map_or(0, |r| r.count as u8),
+        outcome: outcome.0 as u8,
+    }));
+    out.extend_from_slice(&answer.bytes);
+}
+
+/// The one's complement sum of 16-bit words in memory order (RFC 1071), zero behind the end.
+fn sum(octets: &[u8]) -> u16 {
+    let mut sum: u32 = octets.chunks(2).map(|w| u32::from(u16::from_ne_bytes([w[0], *w.get(1).unwrap_or(&0)]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+fn pad(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(ALIGN), 0);
+}
+
+/// A stored node, read back.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a> {
+    octets: &'a [u8],
+    head: edns_node,
+}
+
+impl<'a> Stored<'a> {
+    /// The node at the start of `octets`, which may reach beyond its end.
+    pub(super) fn new(octets: &'a [u8]) -> Self {
+        Self { octets, head: read_at(octets, 0) }
+    }
+
+    pub(super) const fn refs(&self) -> Refs {
+        Refs { fallback: self.head.fallback, child: self.head.child, deep: self.head.deep }
+    }
+
+    pub(super) fn name(&self) -> Option<Name> {
+        Name::from_wire(self.wire())
+    }
+
+    /// The name's octets; empty for a shared node.
+    pub(super) fn wire(&self) -> &'a [u8] {
+        let at = self.name_at();
+        &self.octets[at..at + usize::from(self.head.name_len)]
+    }
+
+    fn name_at(&self) -> usize {
+        size_of::<edns_node>()
+            + (usize::from(self.head.n_types) * size_of::<edns_type>()).next_multiple_of(ALIGN)
+    }
+
+    /// Listed types; None is a pass.
+    pub(super) fn types(&self) -> impl Iterator<Item = (u16, Option<StoredAnswer<'a>>)> + use<'a> {
+        let octets = self.octets;
+        (0..usize::from(self.head.n_types)).map(move |i| {
+            let entry: edns_type = read_at(octets, size_of::<edns_node>() + i * size_of::<edns_type>());
+            let at = usize::from(entry.answer) * ALIGN;
+            (u16::from_be(entry.qtype), (at != 0).then(|| StoredAnswer::new(&octets[at..])))
+        })
+    }
+
+    /// How many octets it takes.
+    pub(super) fn len(&self) -> usize {
+        let name_end = (self.name_at() + usize::from(self.head.name_len)).next_multiple_of(ALIGN);
+        self.types().filter_map(|(_, a)| a).map(|a| a.end(self.octets)).fold(name_end, usize::max)
+    }
+
+    pub(super) fn octets(&self) -> &'a [u8] {
+        &self.octets[..self.len()]
+    }
+}
+
+/// An answer of a stored node.
+#[derive(Clone, Copy)]
+pub(super) struct StoredAnswer<'a> {
+    octets: &'a [u8],
+    head: edns_answer,
+}
+
+impl<'a> StoredAnswer<'a> {
+    fn new(octets: &'a [u8]) -> Self {
+        Self { octets, head: read_at(octets, 0) }
+    }
+
+    /// Records in answer, authority and additional section.
+    pub(super) fn counts(&self) -> [u16; 3] {
+        self.head.count.map(u16::from_be)
+    }
+
+    /// The records.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        let at = size_of::<edns_answer>();
+        &self.octets[at..at + usize::from(self.head.len)]
+    }
+
+    /// Where it ends, as an offset in `node`, of which its octets are the tail.
+    fn end(&self, node: &[u8]) -> usize {
+        (node.len() - self.octets.len() + size_of::<edns_answer>() + usize::from(self.head.len))
+            .next_multiple_of(ALIGN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::node::{Rotation, ZoneId};
+
+    fn answer(octets: &[u8], rotation: Option<Rotation>) -> Verdict {
+        Verdict::Answer(Answer { kind: Kind::Answer, counts: [1, 0, 0], rotation, bytes: octets.into() })
+    }
+
+    #[test]
+    fn reads_back_what_it_wrote() {
+        let node = Node {
+            types: vec![(1, answer(b"0123456789abcdef", None)), (28, answer(b"xyz", None)), (16, Verdict::Pass)],
+            ..Node::pass(ZoneId::Cluster)
+        };
+        let name = Name::parse("a.example").unwrap();
+        let refs = Refs { fallback: 1, child: 2, deep: 3 };
+        let mut octets = encode(Some(&name), &node, refs).unwrap();
+        let len = octets.len();
+        octets.resize(len + 100, 0xff);
+        let stored = Stored::new(&octets);
+        assert_eq!(stored.name().as_ref(), Some(&name));
+        assert_eq!(stored.refs(), refs);
+        assert_eq!(stored.len(), len);
+        let types: Vec<_> = stored.types().map(|(t, a)| (t, a.map(|a| a.bytes().to_vec()))).collect();
+        assert_eq!(
+            types,
+            [(1, Some(b"0123456789abcdef".to_vec())), (28, Some(b"xyz".to_vec())), (16, None)]
+        );
+    }
+
+    #[test]
+    fn only_whole_answers_of_even_records_turn() {
+        let turns = |len: usize, stride, count| {
+            let node = Node {
+                types: vec![(1, answer(&vec![0; len], Some(Rotation { start: 0, stride, count })))],
+                ..Node::pass(ZoneId::Static)
+            };
+            let octets = encode(None, &node, Refs::default()).unwrap();
+            let (_, answer) = Stored::new(&octets).types().next().unwrap();
+            answer.unwrap().head.rotate_count
+        };
+        assert_eq!(turns(32, 16, 2), 2);
+        assert_eq!(turns(34, 16, 2), 0);
+        assert_eq!(turns(30, 15, 2), 0);
+    }
+
+    #[test]
+    fn what_no_message_holds_passes() {
+        let node = Node {
+            types: vec![(1, answer(&[0; ANSWER_MAX + 1], None)), (28, answer(&[], None))],
+            ..Node::pass(ZoneId::Static)
+        };
+        let octets = encode(None, &node, Refs::default()).unwrap();
+        assert!(Stored::new(&octets).types().all(|(_, a)| a.is_none()));
+        let many = Node { types: vec![(1, Verdict::Pass); TYPES_MAX + 1], ..Node::pass(ZoneId::Static) };
+        assert_eq!(encode(None, &many, Refs::default()), Err(EncodeError::Types(TYPES_MAX + 1)));
+    }
+
+    #[test]
+    fn sums_as_rfc_1071_does() {
+        assert_eq!(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), u16::from_be(0xddf2));
+        assert_eq!(sum(&[1]), u16::from_ne_bytes([1, 0]));
+    }
+}

@@ -1,0 +1,313 @@
+//! Loads the program: options to constants, map sizes, and errors that say what to do.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, PrintLevel};
+
+use super::abi::{CHUNK_VALUE, octets_of};
+use super::abi::edns_server;
+use super::counters::{self, Queries};
+use super::settings::Settings;
+use super::skel::{EdnsSkel, EdnsSkelBuilder};
+use super::table::{Table, TableError, index_lines, random_seed};
+use super::test_run::TestRun;
+
+/// Where a kernel shows its BTF.
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The oldest kernel with all helpers that the program calls (bpf_redirect_peer).
+const KERNEL_MIN: (u32, u32) = (5, 10);
+/// Programs pass everything when the last heartbeat is older. The promise is 3 s; a jiffy and the beat's own delay are less.
+const BEAT_MAX: Duration = Duration::from_millis(2500);
+
+/// What has to be known before loading.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A BTF file in place of the kernel's.
+    pub ext_btf: Option<PathBuf>,
+    /// Whether programs are attached to egress; else to ingress.
+    pub egress: bool,
+    /// How many names the maps can hold.
+    pub max_records: u32,
+}
+
+/// Why the program is not in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Capabilities are missing.
+    #[error(
+        "no permission to load the BPF program: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON \
+         (before Linux 5.11 CAP_SYS_RESOURCE too)"
+    )]
+    Permission,
+    /// Helpers are missing.
+    #[error("Linux {0} is too old: {min}.{minor} or newer is needed", min = KERNEL_MIN.0, minor = KERNEL_MIN.1)]
+    Kernel(String),
+    /// The kernel shows no BTF, and the config names none.
+    #[error(
+        "this kernel has no BTF ({KERNEL_BTF} is not there): set ExtBTF to a BTF file of just this kernel \
+         (`pahole --btf_encode_detached FILE vmlinux` makes one from its vmlinux with debug information)"
+    )]
+    NoBtf,
+    /// The file is not there, or no BTF.
+    #[error("ExtBTF: {path}: {why}")]
+    ExtBtf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The BTF tells other offsets than the kernel has.
+    #[error("{0} is not the BTF of this kernel: fields lie elsewhere; use the file of just this build, or leave ExtBTF empty")]
+    WrongBtf(String),
+    /// Anything else, with what libbpf had to say.
+    #[error("the BPF program does not load: {0}")]
+    Other(String),
+    /// The maps could not be made.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// File descriptors of the programs to attach.
+#[derive(Debug, Clone, Copy)]
+pub struct Programs<'a> {
+    /// For interfaces with Ethernet header.
+    pub eth: BorrowedFd<'a>,
+    /// For ingress of interfaces whose peer is in another network namespace.
+    pub eth_peer: BorrowedFd<'a>,
+    /// For interfaces without link-layer header.
+    pub ip: BorrowedFd<'a>,
+}
+
+/// The loaded program. Its maps live as long as it does.
+pub struct Datapath {
+    skel: EdnsSkel<'static>,
+    settings: Settings,
+    beat: TestRun,
+}
+
+impl Datapath {
+    /// Loads the program and makes its maps: nothing is attached yet, and nothing is in them.
+    ///
+    /// # Errors
+    /// [`LoadError`], each with the way out.
+    pub fn load(options: &Options) -> Result<(Self, Table), LoadError> {
+        check_kernel()?;
+        libbpf_rs::set_print(Some((PrintLevel::Debug, on_libbpf_print)));
+        check_btf(options.ext_btf.as_deref())?;
+
+        let mut builder = EdnsSkelBuilder::default();
+        if let Some(path) = &options.ext_btf {
+            builder.obj_builder.btf_custom_path(path).map_err(|e| other(&e))?;
+        }
+        // The skeleton borrows the object's memory, and both live until the daemon ends: a few octets that are not freed.
+        let object = Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = builder.open(object).map_err(|e| explain(&e, options))?;
+
+        let lines = index_lines(options.max_records as usize);
+        let seed = random_seed();
+        let rodata = open.maps.rodata_data.as_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
+        rodata.cfg_hash_seed = seed;
+        rodata.cfg_index_mask = lines as u32 - 1;
+        rodata.cfg_egress = options.egress;
+        open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
+
+        let mut skel = open.load().map_err(|e| explain(&e, options))?;
+        let settings = skel.maps.bss_data.as_mut().ok_or_else(|| LoadError::Other("no .bss".into()))?;
+        // SAFETY: .bss stays mapped as long as the object, which the Datapath owns; the daemon drops that last.
+        let settings = unsafe { Settings::new(&raw mut settings.settings) };
+        settings.set_beat_max(BEAT_MAX, tick());
+        settings.set_below_min(None);
+
+        let beat = TestRun::new(skel.progs.edns_beat.as_fd()).map_err(|e| other(&e))?;
+        let datapath = Self { skel, settings, beat };
+        datapath.check_offsets(options)?;
+        let chunks = owned(datapath.skel.maps.edns_chunks.as_fd())?;
+        let index = datapath.skel.maps.edns_index.as_fd();
+        let table = Table::new(index, chunks, seed, options.max_records as usize, settings)?;
+        Ok((datapath, table))
+    }
+
+    /// The programs to attach.
+    #[must_use]
+    pub fn programs(&self) -> Programs<'_> {
+        let progs = &self.skel.progs;
+        Programs { eth: progs.edns_eth.as_fd(), eth_peer: progs.edns_eth_peer.as_fd(), ip: progs.edns_ip.as_fd() }
+    }
+
+    /// What running programs are told.
+    #[must_use]
+    pub const fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Tells running programs that the daemon is there. Without this for 2.5 s they pass everything.
+    ///
+    /// # Errors
+    /// The system call's.
+    pub fn beat(&self) -> io::Result<()> {
+        self.beat.run(&BEAT_FRAME, &mut []).map(|_| ())
+    }
+
+    /// Runs the program that answers whoever may ask whom, on Ethernet frames.
+    ///
+    /// # Errors
+    /// Where no file descriptor is left.
+    pub fn probe(&self) -> io::Result<TestRun> {
+        TestRun::new(self.skel.progs.edns_probe.as_fd())
+    }
+
+    /// Runs the program of Ethernet interfaces as attached: with heartbeat, servers and counters.
+    ///
+    /// # Errors
+    /// Where no file descriptor is left.
+    pub fn test_run(&self) -> io::Result<TestRun> {
+        TestRun::new(self.skel.progs.edns_eth.as_fd())
+    }
+
+    /// What became of queries.
+    ///
+    /// # Errors
+    /// The system call's.
+    pub fn queries(&self) -> io::Result<Queries> {
+        counters::read(&self.skel.maps.edns_stats)
+    }
+
+    /// Answers queries to `server` for these zones (bit 1 << zone); none: not any more.
+    ///
+    /// # Errors
+    /// The system call's, also where there are more than [`super::SERVERS_MAX`].
+    pub fn set_server(&self, server: IpAddr, zones: u8) -> io::Result<()> {
+        let octets = match server {
+            IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+            IpAddr::V6(a) => a.octets(),
+        };
+        let mut addr = [0; 4];
+        for (word, octets) in addr.iter_mut().zip(octets.as_chunks::<4>().0) {
+            *word = u32::from_ne_bytes(*octets);
+        }
+        let key = edns_server { addr };
+        let servers = &self.skel.maps.edns_servers;
+        let result = if zones == 0 {
+            match servers.delete(octets_of(&key)) {
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                r => r,
+            }
+        } else {
+            servers.update(octets_of(&key), &[zones], MapFlags::ANY)
+        };
+        result.map_err(io::Error::other)
+    }
+
+    /// With the wrong BTF programs load as well, and read elsewhere. The heartbeat's returns a field that we know otherwise.
+    fn check_offsets(&self, options: &Options) -> Result<(), LoadError> {
+        let (mtu, _) = self.beat.run(&BEAT_FRAME, &mut []).map_err(|e| other(&e))?;
+        // A test run is on lo of this network namespace.
+        let lo = loopback_mtu().map_err(|e| other(&e))?;
+        if mtu == lo {
+            return Ok(());
+        }
+        let file = options.ext_btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
+        Err(LoadError::WrongBtf(file.display().to_string()))
+    }
+}
+
+/// What a heartbeat runs on: nothing in it matters, but the kernel wants an IP header's length at least.
+const BEAT_FRAME: [u8; 64] = [0; 64];
+
+fn owned(fd: BorrowedFd<'_>) -> Result<OwnedFd, LoadError> {
+    fd.try_clone_to_owned().map_err(|e| other(&e))
+}
+
+fn other(e: &dyn std::error::Error) -> LoadError {
+    LoadError::Other(e.to_string())
+}
+
+/// The length of a jiffy: what the coarse clocks advance by.
+fn tick() -> Duration {
+    nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::from_millis(1), Into::into)
+}
+
+fn loopback_mtu() -> io::Result<u32> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: all zero is a valid ifreq: integers and octets.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    // SAFETY: the kernel reads and writes one ifreq, which lives through the call.
+    let ret = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCGIFMTU, &raw mut request) };
+    nix::errno::Errno::result(ret)?;
+    // SAFETY: SIOCGIFMTU fills this member.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
+}
+
+fn check_kernel() -> Result<(), LoadError> {
+    let release = nix::sys::utsname::uname()
+        .map(|u| u.release().to_string_lossy().into_owned())
+        .map_err(|e| other(&e))?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < KERNEL_MIN => Err(LoadError::Kernel(release)),
+        _ => Ok(()),
+    }
+}
+
+/// libbpf's own words for a missing or unreadable BTF are for its developers.
+fn check_btf(ext_btf: Option<&Path>) -> Result<(), LoadError> {
+    let Some(path) = ext_btf else {
+        return if Path::new(KERNEL_BTF).exists() { Ok(()) } else { Err(LoadError::NoBtf) };
+    };
+    let why = |why: String| LoadError::ExtBtf { path: path.into(), why };
+    std::fs::File::open(path).map_err(|e| why(e.to_string()))?;
+    libbpf_rs::btf::Btf::from_path(path).map_err(|e| why(format!("no BTF file: {e}")))?;
+    Ok(())
+}
+
+fn explain(e: &libbpf_rs::Error, options: &Options) -> LoadError {
+    if e.kind() == ErrorKind::PermissionDenied {
+        let verifier = last_warnings().join(" | ");
+        // The verifier's refusal is EACCES too, but then it says so.
+        return if verifier.contains("BEGIN PROG LOAD LOG") {
+            LoadError::Other(format!("{e}; the verifier says: {verifier}"))
+        } else {
+            LoadError::Permission
+        };
+    }
+    let warnings = last_warnings().join(" | ");
+    if options.ext_btf.is_some() && warnings.contains("CO-RE") {
+        return LoadError::WrongBtf(options.ext_btf.as_deref().unwrap_or(Path::new("")).display().to_string());
+    }
+    if e.kind() == ErrorKind::OutOfMemory || warnings.contains("-ENOMEM") {
+        let mib = (index_lines(options.max_records as usize) * 64 + CHUNK_VALUE) >> 20;
+        return LoadError::Other(format!("no memory for maps of {mib} MiB; a lower MaxRecords needs less ({e})"));
+    }
+    LoadError::Other(format!("{e} ({warnings})"))
+}
+
+/// What libbpf said last, for the error that follows.
+static WARNINGS: LazyLock<Mutex<Vec<String>>> = LazyLock::new(Mutex::default);
+const WARNINGS_MAX: usize = 8;
+
+fn last_warnings() -> Vec<String> {
+    std::mem::take(&mut WARNINGS.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+/// libbpf warns of things that are none, such as a qdisc that is there already: only for who debugs.
+fn on_libbpf_print(level: PrintLevel, text: String) {
+    let text = text.trim_end();
+    log::debug!(target: "libbpf", "{text}");
+    if level == PrintLevel::Warn {
+        let mut warnings = WARNINGS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if warnings.len() == WARNINGS_MAX {
+            warnings.remove(0);
+        }
+        warnings.push(text.to_owned());
+    }
+}
