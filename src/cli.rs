@@ -1,0 +1,111 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Looked for in this order where --config is not given.
+const CONFIGS: [&str; 2] = ["configs/config.yaml", "/etc/edns/config.yaml"];
+
+/// Answers DNS queries in the kernel, on the interface that they come in by.
+///
+/// A TC eBPF program looks names up in maps that this daemon keeps true; what it can't answer with certainty goes on to the
+/// DNS server, untouched. Without a command, the daemon runs.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Exit status: 0 done, 1 failure at run time, 2 bad usage or config.")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The config file; it also names the daemon that a command talks to [default: configs/config.yaml, else
+    /// /etc/edns/config.yaml]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the daemon. SIGHUP reloads config and records; SIGTERM and SIGINT detach and end it
+    Run,
+    /// Validate config and records; touch nothing
+    Check,
+    /// Show what the running daemon's maps answer, as dig does; exit status 1 where the question passes
+    Lookup {
+        /// The name; absolute, with or without the final dot
+        name: String,
+        /// The type, such as A, AAAA, SRV or PTR
+        #[arg(name = "TYPE", default_value = "A")]
+        qtype: String,
+    },
+    /// Show what the running daemon's maps hold
+    Records {
+        /// As JSON, a list
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what became of queries
+    Stats {
+        /// As JSON, an object
+        #[arg(long)]
+        json: bool,
+        /// Again every second, with rates, until interrupted
+        #[arg(long, short, conflicts_with = "json")]
+        watch: bool,
+    },
+    /// Write a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+impl Cli {
+    /// The command; `run` where none is given.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        self.command.clone().unwrap_or(Command::Run)
+    }
+
+    /// The config file.
+    ///
+    /// # Errors
+    /// Where none is given and none is there: a text that says where it was looked for.
+    pub fn config(&self) -> Result<PathBuf, String> {
+        if let Some(config) = &self.global.config {
+            return Ok(config.clone());
+        }
+        CONFIGS.iter().map(Path::new).find(|p| p.exists()).map(Path::to_owned).ok_or_else(|| {
+            format!("no config file: neither {} nor {} is there; name one with --config FILE", CONFIGS[0], CONFIGS[1])
+        })
+    }
+}
+
+/// Writes a completion script to standard output.
+pub fn completions(shell: Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "edns", &mut std::io::stdout());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn runs_without_a_command_and_takes_the_config_anywhere() {
+        assert_eq!(Cli::parse_from(["edns"]).command(), Command::Run);
+        let cli = Cli::parse_from(["edns", "lookup", "a.example", "--config", "x.yaml"]);
+        assert_eq!(cli.config(), Ok("x.yaml".into()));
+        assert_eq!(cli.command(), Command::Lookup { name: "a.example".into(), qtype: "A".into() });
+    }
+}

@@ -1,0 +1,89 @@
+//! `edns lookup`: a reply in dig's form.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::str::FromStr as _;
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::{Record, RecordType};
+
+use super::{CommandError, Outcome, stdout};
+use crate::control::client::ask_one;
+use crate::control::{LookupReply, Request};
+
+/// Asks the daemon, and with it the kernel's program, for a name and type.
+///
+/// # Errors
+/// An unknown type, or no daemon.
+pub fn run(config: &Path, name: &str, qtype: &str) -> Outcome {
+    let rtype = parse_type(qtype)?;
+    let reply: LookupReply = ask_one(config, &Request::Lookup { name: name.into(), qtype: rtype.into() })?;
+    let mut out = stdout();
+    match reply.message {
+        None => {
+            writeln!(out, ";; {name} {rtype}: passes to the DNS server ({})", reply.outcome)?;
+            out.flush()?;
+            Ok(false)
+        }
+        Some(octets) => {
+            let message = Message::from_vec(&octets)
+                .map_err(|e| CommandError::Usage(format!("the reply can't be read: {e}: {octets:02x?}")))?;
+            print(&mut out, &message, &reply.outcome, octets.len())?;
+            out.flush()?;
+            Ok(true)
+        }
+    }
+}
+
+/// A type by name, or as TYPE65 (RFC 3597 §5).
+fn parse_type(text: &str) -> Result<RecordType, CommandError> {
+    let upper = text.to_ascii_uppercase();
+    let number = upper.strip_prefix("TYPE").and_then(|n| n.parse::<u16>().ok()).map(RecordType::from);
+    number.or_else(|| RecordType::from_str(&upper).ok()).ok_or_else(|| {
+        CommandError::Usage(format!("{text:?} is no record type: such as A, AAAA, SRV, PTR, CNAME, or TYPE65"))
+    })
+}
+
+fn print(out: &mut impl Write, message: &Message, outcome: &str, len: usize) -> io::Result<()> {
+    let meta = &message.metadata;
+    let flags: Vec<&str> = [
+        ("qr", true),
+        ("aa", meta.authoritative),
+        ("tc", meta.truncation),
+        ("rd", meta.recursion_desired),
+        ("ra", meta.recursion_available),
+        ("ad", meta.authentic_data),
+        ("cd", meta.checking_disabled),
+    ]
+    .iter()
+    .filter_map(|(name, set)| set.then_some(*name))
+    .collect();
+    let status = format!("{:?}", meta.response_code).to_ascii_uppercase();
+    writeln!(out, ";; ->>HEADER<<- opcode: QUERY, status: {status}, id: {}", meta.id)?;
+    writeln!(
+        out,
+        ";; flags: {}; QUERY: {}, ANSWER: {}, AUTHORITY: {}, ADDITIONAL: {}",
+        flags.join(" "),
+        message.queries.len(),
+        message.answers.len(),
+        message.authorities.len(),
+        message.additionals.len()
+    )?;
+    writeln!(out, "\n;; QUESTION SECTION:")?;
+    for query in &message.queries {
+        writeln!(out, ";{}\t\t{}\t{}", query.name(), query.query_class(), query.query_type())?;
+    }
+    section(out, "ANSWER", &message.answers)?;
+    section(out, "AUTHORITY", &message.authorities)?;
+    section(out, "ADDITIONAL", &message.additionals)?;
+    writeln!(out, "\n;; SERVER: the kernel ({outcome})\n;; MSG SIZE  rcvd: {len}")
+}
+
+fn section(out: &mut impl Write, title: &str, records: &[Record]) -> io::Result<()> {
+    if !records.is_empty() {
+        writeln!(out, "\n;; {title} SECTION:")?;
+    }
+    records.iter().try_for_each(|r| {
+        writeln!(out, "{}\t{}\t{}\t{}\t{}", r.name, r.ttl, r.dns_class, r.record_type(), r.data)
+    })
+}

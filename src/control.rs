@@ -1,0 +1,99 @@
+//! The socket between a running daemon and the commands: one request a connection, a JSON text a line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub mod client;
+pub mod server;
+
+/// Where daemons listen. systemd's RuntimeDirectory=edns makes it for a daemon without root's rights.
+pub const RUN_DIR: &str = "/run/edns";
+
+/// What a command asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Runs the kernel's program on a query. Replied to with one [`LookupReply`].
+    Lookup {
+        /// Dotted text.
+        name: String,
+        /// RFC 1035 TYPE.
+        qtype: u16,
+    },
+    /// All that the maps hold. Replied to with a [`RecordReply`] for each answer.
+    Records,
+    /// Replied to with one [`StatsReply`].
+    Stats,
+}
+
+/// What the kernel's program does with a query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupReply {
+    /// As in `edns_queries_total`.
+    pub outcome: String,
+    /// The DNS message, where it is answered.
+    pub message: Option<Vec<u8>>,
+}
+
+/// An answer in the maps.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RecordReply {
+    /// The owner, with the final dot; below a name: `*` and that name.
+    pub name: String,
+    /// RFC 1035 TYPE; 0 for all that the name does not list.
+    pub qtype: u16,
+    /// Octets behind the question; None where the question passes.
+    pub answer: Option<Vec<u8>>,
+    /// Records in the answer, authority and additional section.
+    pub counts: [u16; 3],
+}
+
+/// The counters, and what the daemon holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsReply {
+    /// Queries by outcome and family since the daemon began.
+    pub queries: Vec<OutcomeCount>,
+    /// Names in the maps.
+    pub records: u64,
+    /// Names that fit.
+    pub max_records: u64,
+    /// Octets of kernel memory that records take.
+    pub map_bytes: u64,
+    /// Interfaces with our program.
+    pub attached_interfaces: Vec<String>,
+    /// Of the daemon.
+    pub version: String,
+    /// Of the daemon.
+    pub pid: u32,
+    /// Since it is up.
+    pub uptime_seconds: u64,
+}
+
+/// A counter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeCount {
+    /// As in `edns_queries_total`.
+    pub outcome: String,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Queries.
+    pub count: u64,
+}
+
+/// The socket of the daemon with this config file: its name, for who looks, and a hash of its path, since there may be
+/// several of one name.
+///
+/// # Errors
+/// Where the config file is not there.
+pub fn socket_path(config: &Path) -> io::Result<PathBuf> {
+    let config = config.canonicalize()?;
+    let stem = config.file_stem().unwrap_or_default().to_string_lossy();
+    let stem: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(32).collect();
+    // FNV-1a: the same in every version, so that a new one finds the old one's socket.
+    let hash = config.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
+        (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Ok(Path::new(RUN_DIR).join(format!("{stem}-{hash:016x}.sock")))
+}

@@ -1,0 +1,71 @@
+//! The command's end.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::{Request, socket_path};
+
+/// A daemon that runs answers at once; one that is stopped or hangs does not.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the daemon gave no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The config file, which names the daemon, is not there.
+    #[error("{0}: {1}")]
+    Config(PathBuf, io::Error),
+    /// Nobody listens.
+    #[error("no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config")]
+    NotRunning(PathBuf, PathBuf, io::Error),
+    /// It broke off, or took too long.
+    #[error("the daemon with {0} does not answer ({1}): is it stopped, or of another version?")]
+    NoReply(PathBuf, io::Error),
+    /// It refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks the daemon of `config`; calls `each` for every reply.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn ask<T: DeserializeOwned>(config: &Path, request: &Request, mut each: impl FnMut(T)) -> Result<(), ClientError> {
+    let socket = socket_path(config).map_err(|e| ClientError::Config(config.into(), e))?;
+    let stream =
+        UnixStream::connect(&socket).map_err(|e| ClientError::NotRunning(config.into(), socket.clone(), e))?;
+    let no_reply = |e: io::Error| ClientError::NoReply(config.into(), e);
+    exchange(&stream, request, &mut each).map_err(no_reply)?.map_or(Ok(()), |e| Err(ClientError::Refused(e)))
+}
+
+/// Like [`ask`], for requests with one reply.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn ask_one<T: DeserializeOwned>(config: &Path, request: &Request) -> Result<T, ClientError> {
+    let mut reply = None;
+    ask(config, request, |r| reply = Some(r))?;
+    reply.ok_or_else(|| ClientError::NoReply(config.into(), io::ErrorKind::UnexpectedEof.into()))
+}
+
+/// Returns the daemon's error where it sends one.
+fn exchange<T: DeserializeOwned>(
+    mut stream: &UnixStream,
+    request: &Request,
+    each: &mut impl FnMut(T),
+) -> io::Result<Option<String>> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    serde_json::to_writer(stream, request)?;
+    stream.write_all(b"\n")?;
+    for line in BufReader::new(stream).lines() {
+        match serde_json::from_str(&line?)? {
+            Ok(reply) => each(reply),
+            Err(error) => return Ok(Some(error)),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,110 @@
+//! The daemon's end.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{Request, socket_path};
+
+/// A request is a line of a few hundred octets.
+const REQUEST_MAX: u64 = 4096;
+/// A command that does not read its reply is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Listens; removes its socket when dropped, unless another daemon has taken it over.
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Server {
+    /// Takes the place of a daemon with the same config, if there is one: from now on commands reach this one.
+    ///
+    /// # Errors
+    /// Where the directory can't be made or written.
+    pub fn bind(config: &Path) -> io::Result<Self> {
+        let path = socket_path(config)?;
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+        // Bound beside and renamed, so that there is always somebody to talk to.
+        let new = path.with_extension(std::process::id().to_string());
+        let _ = fs::remove_file(&new);
+        let listener = UnixListener::bind(&new)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        let inode = fs::metadata(&new)?.ino();
+        fs::rename(&new, &path)?;
+        Ok(Self { listener, path, inode })
+    }
+
+    /// The next command.
+    ///
+    /// # Errors
+    /// The system call's, such as too many open files: to be tried again later.
+    pub async fn accept(&self) -> io::Result<Connection> {
+        self.listener.accept().await.map(|(stream, _)| Connection(stream))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if fs::metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A command that waits for its reply.
+pub struct Connection(UnixStream);
+
+impl Connection {
+    /// What it asks.
+    ///
+    /// # Errors
+    /// Where it says nothing in time, or nothing that this version understands; that is said to it.
+    pub async fn request(&mut self) -> io::Result<Request> {
+        let mut line = String::new();
+        let read = tokio::time::timeout(WRITE_TIMEOUT, BufReader::new((&mut self.0).take(REQUEST_MAX)).read_line(&mut line));
+        read.await??;
+        match serde_json::from_str(&line) {
+            Ok(request) => Ok(request),
+            Err(e) => {
+                self.error(&format!("this daemon ({}) does not know the request: {e}", env!("CARGO_PKG_VERSION"))).await?;
+                Err(e.into())
+            }
+        }
+    }
+
+    /// Sends replies.
+    ///
+    /// # Errors
+    /// Where the command is gone or does not read.
+    pub async fn reply<T: Serialize>(&mut self, replies: impl IntoIterator<Item = T>) -> io::Result<()> {
+        let mut text = Vec::new();
+        for reply in replies {
+            serde_json::to_writer(&mut text, &Ok::<_, ()>(reply))?;
+            text.push(b'\n');
+        }
+        self.write(&text).await
+    }
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// As [`Self::reply`].
+    pub async fn error(&mut self, error: &str) -> io::Result<()> {
+        let mut text = serde_json::to_vec(&Err::<(), _>(error))?;
+        text.push(b'\n');
+        self.write(&text).await
+    }
+
+    async fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        tokio::time::timeout(WRITE_TIMEOUT, self.0.write_all(text)).await?
+    }
+}
