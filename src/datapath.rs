@@ -8,6 +8,7 @@ mod arena;
 pub mod counters;
 mod encode;
 mod load;
+pub mod probe;
 mod records;
 mod settings;
 mod skel;

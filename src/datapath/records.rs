@@ -17,11 +17,11 @@ pub struct Record {
 }
 
 impl Table {
-    /// All that the maps hold, sorted by name.
+    /// What the index' slots from `slot` on lead to, `slots` of them; None behind the last one.
     #[must_use]
-    pub fn records(&self) -> Vec<Record> {
+    pub fn records(&self, slot: usize, slots: usize) -> Option<Vec<Record>> {
         let mut records = Vec::new();
-        for stored in self.stored() {
+        for stored in self.stored(slot, slots)? {
             let Some(name) = stored.name() else { continue };
             let refs = stored.refs();
             if stored.types().next().is_none() && refs.fallback == 0 {
@@ -32,8 +32,7 @@ impl Table {
                 self.push(&mut records, &below, child);
             }
         }
-        records.sort_by(|a, b| a.name.cmp(&b.name).then(a.qtype.cmp(&b.qtype)));
-        records
+        Some(records)
     }
 
     fn push(&self, records: &mut Vec<Record>, name: &Name, stored: Stored<'_>) {

@@ -230,15 +230,16 @@ impl Table {
 
     /// All names, in no order.
     pub fn names(&self) -> impl Iterator<Item = Name> {
-        self.stored().filter_map(|s| s.name())
+        self.stored(0, usize::MAX).into_iter().flatten().filter_map(|s| s.name())
     }
 
-    /// All nodes, in no order.
-    pub(super) fn stored(&self) -> impl Iterator<Item = Stored<'_>> {
-        self.words().iter().filter_map(|w| {
+    /// The nodes that `slots` of the index lead to, from `slot` on; None behind the last one.
+    pub(super) fn stored(&self, slot: usize, slots: usize) -> Option<impl Iterator<Item = Stored<'_>>> {
+        let words = self.words().get(slot..).filter(|w| !w.is_empty())?;
+        Some(words.iter().take(slots).filter_map(|w| {
             let at = w.load(Ordering::Relaxed) & !WORD_DEAD;
             (at != 0).then(|| Stored::new(self.arena.octets_at(at)))
-        })
+        }))
     }
 
     /// The node that `fallback`, `child` or `deep` of another refers to.

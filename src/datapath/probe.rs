@@ -1,0 +1,69 @@
+//! Asks the program in the kernel what it would answer.
+
+use std::io;
+use std::str::FromStr as _;
+
+use hickory_proto::ProtoError;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
+
+use super::abi::ANSWER_MAX;
+use super::counters::outcome_name;
+use super::test_run::TestRun;
+
+const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const UDP: usize = 8;
+const FRAME_MAX: usize = 2048;
+/// Outcomes that are answers: up to EDNS_NXDOMAIN.
+const LAST_ANSWER: u32 = super::skel::types::edns_outcome::EDNS_NXDOMAIN.0;
+
+/// A query message that takes the largest answer.
+///
+/// # Errors
+/// Where `name` is no domain name.
+pub fn query(name: &str, qtype: u16) -> Result<Vec<u8>, ProtoError> {
+    let mut name = Name::from_str(name)?;
+    name.set_fqdn(true);
+    let mut message = Message::new(rand_id(), MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name, RecordType::from(qtype)));
+    let mut edns = Edns::new();
+    edns.set_max_payload(ANSWER_MAX as u16);
+    message.set_edns(edns);
+    message.to_vec()
+}
+
+/// Rotating records turn with the message's id.
+fn rand_id() -> u16 {
+    super::table::random_seed() as u16
+}
+
+/// Runs the program on a query; what it is counted as, and the reply where it is answered.
+///
+/// # Errors
+/// The system call's.
+pub fn run(program: &TestRun, query: &[u8]) -> io::Result<(&'static str, Option<Vec<u8>>)> {
+    let mut out = vec![0; FRAME_MAX];
+    let (outcome, len) = program.run(&frame(query), &mut out)?;
+    let name = outcome_name(outcome).ok_or(io::ErrorKind::InvalidData)?;
+    let reply = (outcome <= LAST_ANSWER).then(|| out[ETHERNET + IPV4 + UDP..len].to_vec());
+    Ok((name, reply))
+}
+
+/// The query in an Ethernet frame between addresses for documentation (RFC 5737). The program trusts the IP header's sum,
+/// and takes a UDP sum of 0 for none.
+fn frame(query: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; ETHERNET];
+    frame[12] = 0x08; // IPv4
+    let udp_len = (UDP + query.len()) as u16;
+    frame.extend([0x45, 0]);
+    frame.extend((IPV4 as u16 + udp_len).to_be_bytes());
+    frame.extend([0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+    frame.extend(4096_u16.to_be_bytes());
+    frame.extend(53_u16.to_be_bytes());
+    frame.extend(udp_len.to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(query);
+    frame
+}
