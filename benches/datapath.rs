@@ -199,7 +199,8 @@ fn run_time(fd: BorrowedFd<'_>) -> (u64, u64) {
 
 fn attach(fd: BorrowedFd<'_>, ifindex: i32) -> OwnedFd {
     // SAFETY: no options are passed.
-    let link = unsafe { libbpf_sys::bpf_link_create(fd.as_raw_fd(), ifindex, libbpf_sys::BPF_TCX_INGRESS, std::ptr::null()) };
+    let link =
+        unsafe { libbpf_sys::bpf_link_create(fd.as_raw_fd(), ifindex, libbpf_sys::BPF_TCX_INGRESS, std::ptr::null()) };
     assert!(link >= 0, "tcx: {}", std::io::Error::from_raw_os_error(-link));
     // SAFETY: ours since just now; closing it detaches.
     unsafe { OwnedFd::from_raw_fd(link) }

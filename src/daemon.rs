@@ -15,17 +15,18 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::config::{self, Config, Direction, ServerSpec};
+use crate::config::{Config, Direction, ServerSpec};
 use crate::control::server::{Connection, Server};
 use crate::control::{LookupReply, OutcomeCount, RecordReply, Request, StatsReply};
-use crate::datapath::attach::{AttachError, Attachments};
+use crate::datapath::attach::{AttachError, Attachments, Hook};
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, Gate, LoadError, Options, Put, Table, TableError, TestRun, probe};
 use crate::source::file::{self, FileWatcher};
-use crate::zone::Zone;
+use crate::yaml;
 use crate::zone::name::Name;
-use crate::zone::node::ZoneId;
+use crate::zone::node::{Node, ZoneId};
+use crate::zone::statics;
 
 /// Between heartbeats; programs bear up to 2.5 s without.
 const BEAT: Duration = Duration::from_millis(500);
@@ -39,12 +40,9 @@ const ATTACH_RETRY: Duration = Duration::from_secs(5);
 /// Why the daemon ended, or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// Exit status 2.
+    /// A mistake in config or records: exit status 2.
     #[error(transparent)]
-    Config(#[from] config::Error),
-    /// Exit status 2.
-    #[error(transparent)]
-    Records(#[from] file::Error),
+    Config(#[from] yaml::Error),
     /// The BPF program could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -66,7 +64,7 @@ impl DaemonError {
     /// Whether the user's input is to blame (exit status 2).
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Records(_))
+        matches!(self, Self::Config(_))
     }
 }
 
@@ -126,10 +124,10 @@ impl Daemon {
     async fn start(path: &Path) -> Result<Self, DaemonError> {
         let started = Instant::now();
         let config = Config::load(path)?;
-        let zone = load_zone(&config)?;
+        let nodes = load_nodes(&config)?;
         let signals = Signals::new()?;
         // Before the files are read again on a change, not after: an edit in between would be lost.
-        let watcher = file::watch(watched(&config)).map_err(|e| DaemonError::System("watching the config", e))?;
+        let watcher = FileWatcher::new(watched(&config)).map_err(|e| DaemonError::System("watching the config", e))?;
         let (interfaces, links) = Interfaces::open(config.ifname.clone()).await?;
         warn_of_open_responder(&config, &links);
 
@@ -137,7 +135,7 @@ impl Daemon {
         let (datapath, table) =
             Datapath::load(&Options { ext_btf: config.ext_btf.clone(), egress, max_records: config.max_records })?;
         let probe = datapath.probe().map_err(|e| DaemonError::System("opening the program", e))?;
-        let attachments = Attachments::new(config.direction, config.tc_priority)?;
+        let attachments = Attachments::new(Hook::detect(&datapath.programs(), config.tc_priority), config.direction);
         let control = Server::bind(path).map_err(DaemonError::Control)?;
         let core = Core { datapath, table, probe, servers: HashSet::new(), attached: Vec::new(), started };
         let mut daemon = Self {
@@ -152,7 +150,7 @@ impl Daemon {
         };
         daemon.beat()?;
         daemon.apply_servers();
-        daemon.apply(&zone).await?;
+        daemon.apply(nodes).await?;
         daemon.attach(&links, true)?;
         let core = daemon.core.borrow();
         log::info!(
@@ -204,15 +202,15 @@ impl Daemon {
     async fn reload(&mut self, why: &str) -> Result<(), DaemonError> {
         let read = Config::load(&self.path)
             .map_err(DaemonError::from)
-            .and_then(|config| load_zone(&config).map(|zone| (config, zone)));
-        let (config, zone) = match read {
+            .and_then(|config| load_nodes(&config).map(|nodes| (config, nodes)));
+        let (config, nodes) = match read {
             Ok(read) => read,
             Err(e) => {
                 log::error!("reloading after {why}: {e}; what was there before goes on");
                 return Ok(());
             }
         };
-        let restart = config::changes_needing_restart(&self.config, &config);
+        let restart = config.changes_needing_restart(&self.config);
         if !restart.is_empty() {
             log::warn!("changes to {} take effect with a restart", restart.join(", "));
         }
@@ -230,15 +228,14 @@ impl Daemon {
             log::error!("watching the config: {e}; SIGHUP reloads it");
         }
         self.apply_servers();
-        let changed = self.apply(&zone).await?;
+        let changed = self.apply(nodes).await?;
         log::info!("reloaded after {why}: {} names, {changed} changed", self.core.borrow().table.len());
         Ok(())
     }
 
-    /// Makes the maps hold `zone`, as one difference: a name that stays is there at every moment, and below a wildcard no
+    /// Makes the maps hold `nodes`, as one difference: a name that stays is there at every moment, and below a wildcard no
     /// answer shows that never was true. For that, names are added before those above them, and removed after them.
-    async fn apply(&self, zone: &Zone) -> Result<usize, DaemonError> {
-        let mut nodes: Vec<_> = zone.nodes().collect();
+    async fn apply(&self, mut nodes: Vec<(Name, Node)>) -> Result<usize, DaemonError> {
         nodes.sort_by_cached_key(|(name, _)| std::cmp::Reverse(name.label_count()));
         let mut changed = 0;
         let mut refused: Option<(usize, TableError)> = None;
@@ -277,10 +274,8 @@ impl Daemon {
         const STATIC: u8 = 1 << ZoneId::Static as u8;
         let servers = &self.config.dns_servers;
         let any = servers.is_empty() || servers.contains(&ServerSpec::Any);
-        let wanted: HashSet<_> = servers
-            .iter()
-            .filter_map(|s| if let ServerSpec::Addr(addr) = s { Some(*addr) } else { None })
-            .collect();
+        let wanted: HashSet<_> =
+            servers.iter().filter_map(|s| if let ServerSpec::Addr(addr) = s { Some(*addr) } else { None }).collect();
         let core = &mut *self.core.borrow_mut();
         for gone in core.servers.difference(&wanted) {
             if let Err(e) = core.datapath.set_server(*gone, 0) {
@@ -336,9 +331,9 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-fn load_zone(config: &Config) -> Result<Zone, DaemonError> {
+fn load_nodes(config: &Config) -> Result<Vec<(Name, Node)>, DaemonError> {
     let entries = config.domain_file.as_deref().map(file::load).transpose()?.unwrap_or_default();
-    Ok(Zone::new(&config.pass_names, entries, config.ttl))
+    Ok(statics::nodes(&entries, &config.pass_names, config.ttl))
 }
 
 fn watched(config: &Config) -> Vec<PathBuf> {
@@ -351,7 +346,7 @@ fn warn_of_open_responder(config: &Config, links: &[Link]) {
     if config.direction != Direction::Ingress || !open {
         return;
     }
-    for link in links.iter().filter(|l| l.is_physical()) {
+    for link in links.iter().filter(|l| l.outside) {
         log::warn!(
             "{}: Ingress on a physical interface without DnsServers answers everybody who can reach it, and spoofed queries \
              too: name your DNS servers in DnsServers",

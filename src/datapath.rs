@@ -1,12 +1,14 @@
 //! eDNS in the kernel: loading the program, the maps it reads, the counters it writes. The only user of libbpf-rs.
 //!
 //! [`Datapath`] loads; [`Table`] writes the zone; [`Settings`] tells running programs what holds; [`TestRun`] runs one on a
-//! packet of ours; [`counters`] reads what became of queries.
+//! packet of ours; [`counters`] reads what became of queries. [`interfaces`] follows what [`attach`] attaches it to.
 
 mod abi;
 mod arena;
+pub mod attach;
 pub mod counters;
 mod encode;
+pub mod interfaces;
 mod load;
 pub mod probe;
 mod records;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, PrintLevel};
 
-use super::abi::{CHUNK_VALUE, octets_of};
 use super::abi::edns_server;
+use super::abi::{CHUNK_VALUE, octets_of};
 use super::counters::{self, Queries};
 use super::settings::Settings;
 use super::skel::{EdnsSkel, EdnsSkelBuilder};
@@ -64,7 +64,9 @@ pub enum LoadError {
         why: String,
     },
     /// The BTF tells other offsets than the kernel has.
-    #[error("{0} is not the BTF of this kernel: fields lie elsewhere; use the file of just this build, or leave ExtBTF empty")]
+    #[error(
+        "{0} is not the BTF of this kernel: fields lie elsewhere; use the file of just this build, or leave ExtBTF empty"
+    )]
     WrongBtf(String),
     /// Anything else, with what libbpf had to say.
     #[error("the BPF program does not load: {0}")]
@@ -249,9 +251,8 @@ fn loopback_mtu() -> io::Result<u32> {
 }
 
 fn check_kernel() -> Result<(), LoadError> {
-    let release = nix::sys::utsname::uname()
-        .map(|u| u.release().to_string_lossy().into_owned())
-        .map_err(|e| other(&e))?;
+    let release =
+        nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).map_err(|e| other(&e))?;
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < KERNEL_MIN => Err(LoadError::Kernel(release)),

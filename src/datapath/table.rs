@@ -255,9 +255,8 @@ impl Table {
     /// The slots that may hold a name in the order in which the program looks at them (`node_find` in zone.h).
     fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let (line, start, lines) = ((hash >> 8) as u32 as usize, hash as usize % LINE_WORDS, self.lines);
-        (0..PROBE_LINES).flat_map(move |l| {
-            (0..LINE_WORDS).map(move |i| (line + l) % lines * LINE_WORDS + (start + i) % LINE_WORDS)
-        })
+        (0..PROBE_LINES)
+            .flat_map(move |l| (0..LINE_WORDS).map(move |i| (line + l) % lines * LINE_WORDS + (start + i) % LINE_WORDS))
     }
 
     fn find(&self, name: &Name) -> Found {
