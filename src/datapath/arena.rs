@@ -50,7 +50,7 @@ impl Drop for Mapped {
 #[derive(Debug, thiserror::Error)]
 pub enum ArenaError {
     /// All chunks are there and full.
-    #[error("the record maps hold their {} MiB", CHUNKS * CHUNK_UNITS * UNIT >> 20)]
+    #[error("the record maps hold their {} MiB", (CHUNKS * CHUNK_UNITS * UNIT) >> 20)]
     Exhausted,
     /// The kernel gave no memory for a further map.
     #[error("the kernel made no further record map: {0}")]

@@ -222,9 +222,10 @@ impl Table {
         true
     }
 
-    /// Removes every name for which `keep` is false.
+    /// Removes every name for which `keep` is false, a wildcard's before the names below it: those would else become its.
     pub fn retain(&mut self, keep: impl Fn(&Name) -> bool) -> usize {
-        let gone: Vec<Name> = self.names().filter(|n| !keep(n)).collect();
+        let mut gone: Vec<Name> = self.names().filter(|n| !keep(n)).collect();
+        gone.sort_by_cached_key(Name::label_count);
         gone.iter().filter(|n| self.remove(n)).count()
     }
 
