@@ -3,10 +3,11 @@
 //! Everything but the reading of files runs in one thread: whoever holds it up also holds up the heartbeat, and with that the
 //! kernel's programs stop answering. Long work gives way to it in between (see [`Daemon::apply`]).
 
+mod core;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,23 +19,22 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::config::{Config, Direction, ServerSpec};
 use crate::control::server::{Connection, Server};
-use crate::control::{LookupReply, OutcomeCount, RecordReply, Request, StatsReply};
+
 use crate::datapath::attach::{AttachError, Attachments, Hook};
-use crate::datapath::counters::{FAMILIES, OUTCOMES};
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
-use crate::datapath::{Datapath, Gate, LoadError, Options, Put, Table, TableError, TestRun, probe};
+use crate::datapath::{Datapath, Gate, LoadError, Options};
 use crate::source::file::{self, FileWatcher};
 use crate::yaml;
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 use crate::zone::statics;
 
+use self::core::{Core, Refused, answer_command};
+
 /// Between heartbeats; programs bear up to 2.5 s without.
 const BEAT: Duration = Duration::from_millis(500);
 /// Names written before others get a turn: some milliseconds.
 const APPLY_SLICE: usize = 4096;
-/// Index slots read for a command before others get a turn.
-const RECORDS_SLICE: usize = 16384;
 /// An interface that could not be attached is tried again after this.
 const ATTACH_RETRY: Duration = Duration::from_secs(5);
 
@@ -87,19 +87,6 @@ pub fn run(config: &Path) -> Result<(), DaemonError> {
         daemon.serve(signals).await
     })
 }
-
-/// What commands read, too.
-struct Core {
-    datapath: Datapath,
-    table: Table,
-    probe: TestRun,
-    servers: HashSet<IpAddr>,
-    attached: Vec<String>,
-    started: Instant,
-}
-
-/// A node that did not fit, and why.
-type Refused<'a> = (&'a (Name, Node), TableError);
 
 struct Daemon {
     path: PathBuf,
@@ -402,94 +389,5 @@ fn warn_of_open_responder(config: &Config, links: &[Link]) {
              too: name your DNS servers in DnsServers",
             link.name
         );
-    }
-}
-
-async fn answer_command(mut connection: Connection, core: &RefCell<Core>) -> io::Result<()> {
-    // Nothing is borrowed while the command is waited for.
-    match connection.request().await? {
-        Request::Lookup { name, qtype } => {
-            let reply = core.borrow().lookup(&name, qtype);
-            match reply {
-                Ok(reply) => connection.reply([reply]).await,
-                Err(e) => connection.error(&e).await,
-            }
-        }
-        Request::Records => {
-            let mut slot = 0;
-            loop {
-                let records = core.borrow().records(slot, RECORDS_SLICE);
-                let Some(records) = records else { return Ok(()) };
-                connection.reply(records).await?;
-                slot += RECORDS_SLICE;
-            }
-        }
-        Request::Stats => {
-            let stats = core.borrow().stats()?;
-            connection.reply([stats]).await
-        }
-    }
-}
-
-impl Core {
-    /// Writes nodes; returns how many were others before, and those that do not fit: their names pass.
-    fn put_all<'a>(&mut self, nodes: &[&'a (Name, Node)]) -> (usize, Vec<Refused<'a>>) {
-        let mut changed = 0;
-        let mut refused = Vec::new();
-        for node in nodes {
-            match self.table.put(&node.0, &node.1) {
-                Ok(Put::Same) => {}
-                Ok(Put::Added | Put::Changed) => changed += 1,
-                Err(e) => {
-                    // A name that is not there may be one that a wildcard must not match.
-                    self.datapath.settings().set_negative_gate(ZoneId::Static, Gate::Incomplete);
-                    // What was there may be what shall be no more: it must not go on.
-                    self.table.remove(&node.0);
-                    refused.push((*node, e));
-                }
-            }
-        }
-        (changed, refused)
-    }
-
-    fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {
-        let query = probe::query(name, qtype).map_err(|e| format!("{name}: {e}"))?;
-        let (outcome, message) = probe::run(&self.probe, &query).map_err(|e| format!("running the program: {e}"))?;
-        Ok(LookupReply { outcome: outcome.into(), message })
-    }
-
-    /// The records of some of the index' slots; None behind the last one.
-    fn records(&self, slot: usize, slots: usize) -> Option<Vec<RecordReply>> {
-        Some(
-            self.table
-                .records(slot, slots)?
-                .into_iter()
-                .map(|r| {
-                    let (counts, answer) = r.answer.map_or(([0; 3], None), |(c, a)| (c, Some(a)));
-                    RecordReply { name: r.name.to_string(), qtype: r.qtype, answer, counts }
-                })
-                .collect(),
-        )
-    }
-
-    fn stats(&self) -> io::Result<StatsReply> {
-        let counts = self.datapath.queries()?;
-        let queries = OUTCOMES.iter().zip(counts).flat_map(|(outcome, counts)| {
-            FAMILIES.iter().zip(counts).map(|(family, count)| OutcomeCount {
-                outcome: (*outcome).into(),
-                family: (*family).into(),
-                count,
-            })
-        });
-        Ok(StatsReply {
-            queries: queries.collect(),
-            records: self.table.len() as u64,
-            max_records: self.table.max_len() as u64,
-            map_bytes: self.table.memory() as u64,
-            attached_interfaces: self.attached.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-        })
     }
 }
