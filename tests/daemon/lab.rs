@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -146,6 +148,30 @@ impl Lab {
     /// Runs a command of edns on the daemon with config.yaml.
     pub fn edns(&self, args: &[&str]) -> Output {
         Command::new(EDNS).args(args).arg("--config").arg(self.path("config.yaml")).output().unwrap()
+    }
+
+    /// How many programs there are on an interface's tcx hooks.
+    pub fn tcx_programs(&self, ns: &str, ifname: &str) -> usize {
+        let netns = File::open(format!("/run/netns/{}", self.ns(ns))).unwrap();
+        let count = || {
+            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
+            let ifindex = if_nametoindex(ifname).unwrap() as i32;
+            let hooks = [libbpf_sys::BPF_TCX_INGRESS, libbpf_sys::BPF_TCX_EGRESS];
+            let count = |hook| {
+                let mut opts = libbpf_sys::bpf_prog_query_opts {
+                    sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as _,
+                    ..Default::default()
+                };
+                // SAFETY: opts lives through the call.
+                let ret = unsafe { libbpf_sys::bpf_prog_query_opts(ifindex, hook, &raw mut opts) };
+                assert_eq!(ret, 0, "asking for programs");
+                // SAFETY: filled by the call.
+                (unsafe { opts.__bindgen_anon_1.prog_cnt }) as usize
+            };
+            hooks.into_iter().map(count).sum()
+        };
+        // A network namespace is a thread's own.
+        std::thread::scope(|scope| scope.spawn(count).join().unwrap())
     }
 
     /// How many queries had this outcome.

@@ -64,7 +64,7 @@ fn a_bad_edit_changes_nothing_and_says_why() {
     let lab = Lab::new();
     let daemon = lab.daemon();
     lab.write("domain.yaml", &format!("{DOMAINS}  - Name: bad.example.org\n    IP: 10.0.0\n"));
-    daemon.wait_for("domain.yaml:16:9: bad.example.org: \"10.0.0\" is no IP address; what was there before goes on");
+    daemon.wait_for("domain.yaml:15:9: bad.example.org: \"10.0.0\" is no IP address; what was there before goes on");
     assert_eq!(ask(&lab, "apis.example.org"), "172.16.171.52");
     fs::remove_file(lab.path("domain.yaml")).unwrap();
     lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Ingress\nDomainFile: domain.yaml\n");
