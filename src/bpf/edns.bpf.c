@@ -119,7 +119,8 @@ static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, c
     struct edns_answer *answer;
     struct query q = {};
     bool absence = false;
-    __u32 ref, zone = 0;
+    __u32 ref, labels = 0, zone = 0;
+    __u64 hash;
     int outcome;
 
     outcome = parse_ip(skb, l2, &q, family);
@@ -133,9 +134,27 @@ static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, c
     if (outcome)
         return outcome;
 
-    ref = node_find(skb, q.qname, q.qname_len);
-    if (!ref && q.labels > settings.below_min) {
-        ref = node_below(skb, q.qname, q.qname_len, q.labels);
+    hash = qname_scan(skb, q.qname, q.udp + q.udp_len);
+    q.qname_len = hash & 0xff;
+    if (!q.qname_len)
+        return EDNS_PASS_MALFORMED;
+    ref = node_find_first(skb, q.qname, q.qname_len, hash);
+    if (!ref) {
+        __u32 extent = qname_extent(skb, q.qname), len = extent & 0xff;
+
+        if (!len)
+            return EDNS_PASS_MALFORMED;
+        labels = extent >> 8;
+        /* A label may hold a zero. */
+        if (len != q.qname_len)
+            ref = node_find(skb, q.qname, len, qname_hash(skb, q.qname, len));
+        q.qname_len = len;
+    }
+    outcome = parse_tail(skb, &q);
+    if (outcome)
+        return outcome;
+    if (!ref && labels > settings.below_min) {
+        ref = node_below(skb, q.qname, q.qname_len, labels);
         absence = true;
     }
     if (!ref)

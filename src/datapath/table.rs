@@ -54,14 +54,12 @@ pub(super) fn random_seed() -> u64 {
 
 /// The hash of `qname_hash` and `hash_mix` in zone.h.
 fn hash(seed: u64, wire: &[u8]) -> u64 {
-    let mix = |hash: u64, word: [u8; 8]| {
+    wire.chunks(8).fold(seed, |hash, octets| {
+        let mut word = [0; 8];
+        word[..octets.len()].copy_from_slice(octets);
         let hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         hash ^ hash >> 32
-    };
-    let (words, rest) = wire.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(words.iter().fold(seed, |hash, word| mix(hash, *word)), last)
+    })
 }
 
 /// A shared node in the arena, and how many nodes refer to it.
@@ -254,7 +252,7 @@ impl Table {
 
     /// The slots that may hold a name in the order in which the program looks at them (`node_find` in zone.h).
     fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let (line, start, lines) = ((hash >> 8) as u32 as usize, hash as usize % LINE_WORDS, self.lines);
+        let (line, start, lines) = ((hash >> 8) as u32 as usize, (hash >> 48) as usize % LINE_WORDS, self.lines);
         (0..PROBE_LINES).flat_map(move |l| {
             (0..LINE_WORDS).map(move |i| (line + l) % lines * LINE_WORDS + (start + i) % LINE_WORDS)
         })
