@@ -24,7 +24,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Set before loading; constants to the verifier. */
 const volatile __u64 cfg_hash_seed = 0;
-const volatile __u32 cfg_index_mask = 0; /* lines of the index, less one */
 const volatile bool cfg_egress = false;
 
 volatile struct edns_settings settings = {};
@@ -43,7 +42,7 @@ const volatile struct {
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 1); /* cfg_index_mask + 1 */
+    __uint(max_entries, 1); /* set before loading */
     __type(key, __u32);
     __type(value, struct edns_line);
 } edns_index SEC(".maps");

@@ -26,9 +26,10 @@ static __always_inline __u32 hash_start(__u64 hash)
     return (hash >> 48) % EDNS_LINE_WORDS;
 }
 
-static __always_inline __u32 hash_line(__u64 hash)
+/* The line of edns_index that is number `nth` of those that may hold the name, in the index of `lines` lines. */
+static __always_inline __u32 hash_line(__u64 hash, __u32 nth, __u32 lines)
 {
-    return hash >> 8;
+    return lines + (((hash >> 8) + nth) & (lines - 1));
 }
 
 static __always_inline __u32 hash_tag(__u64 hash)
@@ -164,10 +165,10 @@ __noinline int node_matches(struct __sk_buff *skb, __u32 off, __u32 len, __u32 r
 /* The ref of the node of the name with that hash and of `len` octets in the packet at `off`; 0 where there is none. */
 __noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash)
 {
-    __u32 i, l;
+    __u32 lines = settings.index_lines, i, l;
 
     for (l = 0; l < EDNS_PROBE_LINES; l++) {
-        __u32 key = (hash_line(hash) + l) & cfg_index_mask;
+        __u32 key = hash_line(hash, l, lines);
         struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
 
         if (!line)
@@ -187,7 +188,7 @@ __noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len, __u64 ha
 /* The same; most are where they are looked for first, so that is done without a call. */
 static __always_inline __u32 node_find_first(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash)
 {
-    __u32 key = hash_line(hash) & cfg_index_mask, w;
+    __u32 key = hash_line(hash, 0, settings.index_lines), w;
     struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
 
     if (!line)
