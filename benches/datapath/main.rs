@@ -8,6 +8,7 @@ mod programs;
 mod servers;
 mod traffic;
 
+use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ fn main() {
     let baseline = programs::compile_baseline(&scratch);
 
     start_up(effort.rounds);
-    let mut sizes = Vec::new();
+    let (mut sizes, mut no_dns) = (Vec::new(), String::new());
     println!("\n## Time in the program, answers\n");
     println!("| names | program | ns a query | above empty | by the prototype's | queries/s |");
     println!("| --- | --- | --- | --- | --- | --- |");
@@ -60,9 +61,13 @@ fn main() {
         sizes.push((names, filled, table.memory()));
         if names == 10_000 {
             let contenders = [contenders[0].without_behind(), contenders[3].without_behind()];
-            others(&effort, &lab, &datapath, &contenders);
+            no_dns = others(&effort, &lab, &datapath, &contenders);
         }
     }
+    println!("\n## Time in the program, packets that are no DNS\n");
+    println!("| packet | program | ns a packet | by the empty program's | sent/s |");
+    println!("| --- | --- | --- | --- | --- |");
+    print!("{no_dns}");
     println!("\n## Filling the maps\n");
     println!("| names | time | octets of kernel memory a name |");
     println!("| --- | --- | --- |");
@@ -89,11 +94,18 @@ fn start_up(rounds: usize) {
     println!("| {loaded:.0} ms | {filled:.1} ms | {all:.0} ms |");
 }
 
-/// What packets pay that are no DNS.
-fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>]) {
-    let tcp = measure(effort, datapath, contenders, |time| traffic::tcp(lab, time));
-    let udp = measure(effort, datapath, contenders, |time| traffic::udp(lab, time));
-    eprintln!("others: tcp {tcp:?} udp {udp:?}");
+/// What packets pay that are no DNS: each contender against the first one, in Markdown.
+fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>]) -> String {
+    let mut table = String::new();
+    let mut rows = |packet, results: &[(f64, f64)]| {
+        for (contender, (ns, rate)) in contenders.iter().zip(results) {
+            let by = ns / results[0].0;
+            writeln!(table, "| {packet} | {} | {ns:.0} | {by:.2} | {rate:.0} |", contender.name).expect("memory");
+        }
+    };
+    rows("TCP", &measure(effort, datapath, contenders, |time| traffic::tcp(lab, time)));
+    rows("UDP, another port", &measure(effort, datapath, contenders, |time| traffic::udp(lab, time)));
+    table
 }
 
 struct Contender<'a> {

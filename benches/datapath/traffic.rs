@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -67,27 +67,19 @@ pub fn latency(lab: &Lab, queries: &Path, rate: u32, time: Duration, scratch: &P
     (micros.iter().sum::<f64>() / micros.len() as f64, micros[micros.len() * 99 / 100])
 }
 
-/// Segments of 64 octets to and fro on one connection: segments a second.
+/// Segments of 64 octets on one connection: segments a second.
 pub fn tcp(lab: &Lab, time: Duration) -> f64 {
     let listener = TcpListener::bind((SERVER, 9000)).expect("a port");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _) = listener.accept().expect("the pod");
-            stream.set_nodelay(true).expect("TCP");
-            let mut octets = [0; 64];
-            while stream.read_exact(&mut octets).is_ok() && stream.write_all(&octets).is_ok() {}
+            std::io::copy(&mut stream, &mut std::io::sink()).expect("the pod");
         });
         let client = scope.spawn(|| {
             lab.enter_pod();
             let mut stream = TcpStream::connect((SERVER, 9000)).expect("the node");
             stream.set_nodelay(true).expect("TCP");
-            let (start, mut sent, mut octets) = (Instant::now(), 0_u64, [1; 64]);
-            while start.elapsed() < time {
-                stream.write_all(&octets).expect("the node");
-                stream.read_exact(&mut octets).expect("the node");
-                sent += 1;
-            }
-            sent as f64 / start.elapsed().as_secs_f64()
+            send(time, || stream.write_all(&[1; 64]).expect("the node"))
         });
         client.join().expect("no panic")
     })
@@ -101,13 +93,18 @@ pub fn udp(lab: &Lab, time: Duration) -> f64 {
             lab.enter_pod();
             let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
             socket.connect((SERVER, 9000)).expect("the node");
-            let (start, mut sent) = (Instant::now(), 0_u64);
-            while start.elapsed() < time {
-                socket.send(&[1; 64]).expect("the node");
-                sent += 1;
-            }
-            sent as f64 / start.elapsed().as_secs_f64()
+            send(time, || assert_eq!(socket.send(&[1; 64]).expect("the node"), 64))
         });
         client.join().expect("no panic")
     })
+}
+
+/// Sends as often as it can: times a second.
+fn send(time: Duration, mut once: impl FnMut()) -> f64 {
+    let (start, mut sent) = (Instant::now(), 0_u64);
+    while start.elapsed() < time {
+        once();
+        sent += 1;
+    }
+    sent as f64 / start.elapsed().as_secs_f64()
 }

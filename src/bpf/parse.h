@@ -66,7 +66,7 @@ struct query {
  */
 static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
 {
-    if (skb_data(skb) + len <= skb_data_end(skb))
+    if (__builtin_expect(skb_data(skb) + len <= skb_data_end(skb), true))
         return true;
     if (skb->len < len)
         return false;
