@@ -116,7 +116,6 @@ impl Datapath {
         let seed = random_seed();
         let rodata = open.maps.rodata_data.as_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
         rodata.cfg_hash_seed = seed;
-        rodata.cfg_index_mask = lines as u32 - 1;
         rodata.cfg_egress = options.egress;
         open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
 

@@ -42,9 +42,18 @@ pub enum Put {
 /// Slots per name, at least: half of an index stays free, so that a look-up ends after a slot or two.
 const SLOTS_PER_NAME: usize = 2;
 
-/// Lines of an index for `max_records` names.
-pub(super) fn index_lines(max_records: usize) -> usize {
+/// Lines that the index begins with: a page of them.
+const LINES_MIN: usize = 64;
+
+/// Lines of an index that holds `max_records` names.
+fn lines_for(max_records: usize) -> usize {
     (max_records * SLOTS_PER_NAME).div_ceil(LINE_WORDS).next_power_of_two()
+}
+
+/// Lines of the index' map: room for every size up to that one. The index of n lines lies behind all smaller ones, from
+/// line n on.
+pub(super) fn index_lines(max_records: usize) -> usize {
+    2 * lines_for(max_records)
 }
 
 /// A hash seed that nobody can guess, so that nobody can choose names which collide.
@@ -54,14 +63,12 @@ pub(super) fn random_seed() -> u64 {
 
 /// The hash of `qname_hash` and `hash_mix` in zone.h.
 fn hash(seed: u64, wire: &[u8]) -> u64 {
-    let mix = |hash: u64, word: [u8; 8]| {
+    wire.chunks(8).fold(seed, |hash, octets| {
+        let mut word = [0; 8];
+        word[..octets.len()].copy_from_slice(octets);
         let hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         hash ^ hash >> 32
-    };
-    let (words, rest) = wire.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(words.iter().fold(seed, |hash, word| mix(hash, *word)), last)
+    })
 }
 
 /// A shared node in the arena, and how many nodes refer to it.
@@ -101,7 +108,9 @@ enum Found {
 pub struct Table {
     arena: Arena,
     index: Mapped,
+    /// Of the index in use: as few as its names allow, so that few names take few cache lines.
     lines: usize,
+    lines_max: usize,
     seed: u64,
     max_names: usize,
     names: usize,
@@ -122,12 +131,16 @@ impl Table {
         max_names: usize,
         settings: Settings,
     ) -> Result<Self, TableError> {
-        let lines = index_lines(max_names);
-        let octets = (lines * LINE_WORDS * size_of::<u32>()).next_multiple_of(super::arena::page_size());
+        let lines_max = lines_for(max_names);
+        let lines = LINES_MIN.min(lines_max);
+        settings.set_index_lines(lines);
+        let octets =
+            (index_lines(max_names) * LINE_WORDS * size_of::<u32>()).next_multiple_of(super::arena::page_size());
         Ok(Self {
             arena: Arena::new(chunks)?,
             index: Mapped::new(index, octets).map_err(ArenaError::from)?,
             lines,
+            lines_max,
             seed,
             max_names,
             names: 0,
@@ -168,7 +181,11 @@ impl Table {
     /// # Errors
     /// Where it does not fit; what was there before stays.
     pub fn put(&mut self, name: &Name, node: &Node) -> Result<Put, TableError> {
-        let found = self.find(name);
+        let mut found = self.find(name);
+        let crowded = (self.names + 1) * SLOTS_PER_NAME > self.lines * LINE_WORDS;
+        if (crowded && matches!(found, Found::Free(_)) || matches!(found, Found::NoSlot)) && self.grow() {
+            found = self.find(name);
+        }
         let (slot, old) = match found {
             Found::At(slot, at) => (slot, Some(at)),
             Found::Free(slot) if self.names < self.max_names => (slot, None),
@@ -249,13 +266,42 @@ impl Table {
     }
 
     fn words(&self) -> &[AtomicU32] {
-        // SAFETY: the mapping is that long and lives as long as self; programs and we access the words as words only.
-        unsafe { std::slice::from_raw_parts(self.index.as_ptr().cast(), self.lines * LINE_WORDS) }
+        let words = self.lines * LINE_WORDS;
+        // SAFETY: the mapping holds twice the largest index and lives as long as self; programs and we access the words as
+        // words only.
+        unsafe { std::slice::from_raw_parts(self.index.as_ptr().cast::<AtomicU32>().add(words), words) }
+    }
+
+    /// Moves to an index of twice the size, which was not in use before. Programs that still read the old one find in it
+    /// what was there until now, and no node is reused before they are done. False where it stays as it is.
+    fn grow(&mut self) -> bool {
+        if self.lines == self.lines_max {
+            return false;
+        }
+        let old = self.lines;
+        let moved: Vec<(u64, u32)> = self
+            .words()
+            .iter()
+            .map(|w| w.load(Ordering::Relaxed))
+            .filter(|w| w & !WORD_DEAD != 0)
+            .map(|w| (hash(self.seed, Stored::new(self.arena.octets_at(w & !WORD_DEAD)).wire()), w))
+            .collect();
+        self.lines = old * 2;
+        for (hash, word) in moved {
+            let Some(slot) = self.slots(hash).find(|s| self.words()[*s].load(Ordering::Relaxed) == 0) else {
+                self.words().iter().for_each(|w| w.store(0, Ordering::Relaxed));
+                self.lines = old;
+                return false;
+            };
+            self.words()[slot].store(word, Ordering::Relaxed);
+        }
+        self.settings.set_index_lines(self.lines);
+        true
     }
 
     /// The slots that may hold a name in the order in which the program looks at them (`node_find` in zone.h).
     fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let (line, start, lines) = ((hash >> 8) as u32 as usize, hash as usize % LINE_WORDS, self.lines);
+        let (line, start, lines) = ((hash >> 8) as u32 as usize, (hash >> 48) as usize % LINE_WORDS, self.lines);
         (0..PROBE_LINES)
             .flat_map(move |l| (0..LINE_WORDS).map(move |i| (line + l) % lines * LINE_WORDS + (start + i) % LINE_WORDS))
     }
