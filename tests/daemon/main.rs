@@ -1,6 +1,7 @@
 //! The daemon as its users have it: the binary, in network namespaces of its own, asked by real clients. Needs root and the
 //! packages of `scripts/setup.sh`.
 
+mod checksums;
 mod clients;
 mod commands;
 mod egress;
