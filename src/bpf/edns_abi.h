@@ -5,7 +5,8 @@
  *
  * The zone is one hash index over nodes in an arena:
  *
- *   edns_index   lines of 16 words, one index for each size behind the smaller ones; a word is tag << 24 | ref, 0 where free, EDNS_WORD_DEAD where a node was
+ *   edns_index   lines of 16 words, an index of each size behind the smaller ones; a word is tag << 24 | ref, 0 where
+ *                free, EDNS_WORD_DEAD where a node was
  *   edns_chunks  the arena: maps of EDNS_CHUNK_UNITS units each; a ref is a unit's number in it, 0 is none
  *
  * A node never changes while a word or another node refers to it. The daemon replaces it by writing another one and

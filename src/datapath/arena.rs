@@ -214,7 +214,7 @@ impl Arena {
     }
 
     /// Waits until no program can read what was retired, and frees it. Takes as long as an RCU grace period, some 10 ms.
-    fn reclaim(&mut self) -> io::Result<()> {
+    pub(super) fn reclaim(&mut self) -> io::Result<()> {
         self.publish(0, &self.chunks[0].0)?;
         self.retired_units = 0;
         for (at, units) in std::mem::take(&mut self.retired) {

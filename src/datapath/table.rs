@@ -121,6 +121,18 @@ pub struct Table {
     depths: Depths,
     /// Of names with child or deep only.
     below: Depths,
+    recent: Recent,
+}
+
+/// What has changed since every program that may run now began. A program looks a name up before those above it, not all at
+/// one moment: it could miss a name that is just being added and then find a newer statement on the names below another,
+/// or see neither a name that is just removed nor that what held below another has gone before it.
+#[derive(Default)]
+struct Recent {
+    /// Labels of the longest name added.
+    added: Option<usize>,
+    /// Labels of the shortest name that lost what it said, or said something else, of the names below.
+    withdrawn: Option<usize>,
 }
 
 impl Table {
@@ -149,6 +161,7 @@ impl Table {
             settings,
             depths: Depths([0; 129]),
             below: Depths([0; 129]),
+            recent: Recent::default(),
         })
     }
 
@@ -199,16 +212,20 @@ impl Table {
             self.unshare(refs);
             return Ok(Put::Same);
         }
-        let at = match self.arena.store(&octets) {
+        let labels = name.label_count();
+        let has_below = refs.child | refs.deep != 0;
+        let ready = if has_below && self.recent.added.is_some_and(|added| added > labels) {
+            self.wait_for_programs()
+        } else {
+            Ok(())
+        };
+        let at = match ready.and_then(|()| self.arena.store(&octets)) {
             Ok(at) => at,
             Err(e) => {
                 self.unshare(refs);
                 return Err(e.into());
             }
         };
-
-        let labels = name.label_count();
-        let has_below = refs.child | refs.deep != 0;
         // Deeper names are looked up from now on: before the name can be an encloser, so that none is passed over.
         if old.is_none() {
             self.depths.change(labels, true);
@@ -220,7 +237,10 @@ impl Table {
         self.publish(slot, (hash(self.seed, name.wire()) >> 56) as u32, at);
         match old {
             Some(old) => self.retire(old, labels),
-            None => self.names += 1,
+            None => {
+                self.names += 1;
+                self.recent.added = self.recent.added.max(Some(labels));
+            }
         }
         self.settings.set_below_min(self.below.min());
         Ok(if old.is_some() { Put::Changed } else { Put::Added })
@@ -229,9 +249,13 @@ impl Table {
     /// Removes a name; false where it was not there.
     pub fn remove(&mut self, name: &Name) -> bool {
         let Found::At(slot, at) = self.find(name) else { return false };
+        let labels = name.label_count();
+        if self.recent.withdrawn.is_some_and(|withdrawn| withdrawn < labels) && self.wait_for_programs().is_err() {
+            // It fails where the kernel has no memory for a pointer. Better late than torn.
+            log::warn!("{name} is removed without waiting for programs that read it");
+        }
         self.clear(slot);
         self.names -= 1;
-        let labels = name.label_count();
         self.depths.change(labels, false);
         self.retire(at, labels);
         self.settings.set_below_min(self.below.min());
@@ -263,6 +287,13 @@ impl Table {
     /// The node that `fallback`, `child` or `deep` of another refers to.
     pub(super) fn stored_at(&self, at: u32) -> Option<Stored<'_>> {
         (at != 0).then(|| Stored::new(self.arena.octets_at(at)))
+    }
+
+    /// Returns when every program that runs now has ended.
+    fn wait_for_programs(&mut self) -> Result<(), ArenaError> {
+        self.arena.reclaim()?;
+        self.recent = Recent::default();
+        Ok(())
     }
 
     fn words(&self) -> &[AtomicU32] {
@@ -359,6 +390,7 @@ impl Table {
         let (refs, len) = (stored.refs(), stored.len());
         if refs.child | refs.deep != 0 {
             self.below.change(labels, false);
+            self.recent.withdrawn = Some(self.recent.withdrawn.map_or(labels, |w| w.min(labels)));
         }
         self.arena.retire(at, len);
         self.unshare(refs);
