@@ -118,31 +118,16 @@ static __always_inline long write_answer(struct __sk_buff *skb, __u32 off, struc
     return write_octets(skb, off, answer, split, len - split);
 }
 
-#define CHECKSUM_PARTIAL 3
-
-/* Since 6.2; before that an address of 0. */
-extern void *bpf_cast_to_kern_ctx(void *skb) __ksym __weak;
-
 /*
  * Whether the UDP header's field holds not the sum of all but that of the pseudo-header (CHECKSUM_PARTIAL: a query from a
- * local socket, whose sum some interface will finish). Invalidates packet pointers, and may change the field.
+ * local socket, whose sum some interface will finish). Only a helper knows, and shows it by what it does with a change of
+ * the pseudo-header: the sum of all is stored inverted, so the field goes the other way. Changes the field.
+ * Invalidates packet pointers.
  */
-static __always_inline bool csum_partial(struct __sk_buff *skb, const __u32 udp_off, __u16 check, __u64 pseudo)
+static __always_inline bool csum_partial(struct __sk_buff *skb, const __u32 udp_off, __u16 check)
 {
     struct udphdr *udp;
 
-    if (bpf_ksym_exists(bpf_cast_to_kern_ctx)) {
-        struct sk_buff *kernels = bpf_cast_to_kern_ctx(skb);
-
-        return BPF_CORE_READ_BITFIELD(kernels, ip_summed) == CHECKSUM_PARTIAL;
-    }
-    /* A sum of the pseudo-header alone is just the one that these headers give. */
-    if (csum_fold16(pseudo + (__u16)~check) != 0xffff)
-        return false;
-    /*
-     * Else only a helper knows, and shows it by what it does for a change of the pseudo-header: the sum of all is stored
-     * inverted, so the field goes the other way.
-     */
     bpf_l4_csum_replace(skb, udp_off + offsetof(struct udphdr, check), 0, 1, BPF_F_PSEUDO_HDR | sizeof(udp->check));
     udp = octets_at(skb, udp_off, sizeof(*udp));
     return udp && csum_fold16((__u64)udp->check + (__u16)~check) == 1;
@@ -288,7 +273,8 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     }
 
     if (check) { /* else the client sent none (RFC 768) */
-        bool partial = csum_partial(skb, udp_off, check, pseudo);
+        /* The sum changes as its octets do. One of the pseudo-header alone is just the one that these headers give. */
+        bool partial = csum_fold16(pseudo + (__u16)~check) == 0xffff && csum_partial(skb, udp_off, check);
 
         udp = octets_at(skb, udp_off, sizeof(*udp));
         if (!udp)
