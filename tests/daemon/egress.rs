@@ -68,3 +68,20 @@ fn the_interface_of_the_default_route_is_followed() {
     lab.ip("host", "neigh add 10.78.0.2 lladdr 02:00:00:00:00:01 dev uplink1");
     assert_eq!(lab.dig_in("host", &format!("@{NOWHERE} +short apis.example.org")), "172.16.171.52");
 }
+
+#[test]
+fn a_clone_answers_with_its_own_configs_and_no_options() {
+    let lab = lab();
+    let mut daemon = lab
+        .command("host", crate::lab::EDNS)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    crate::lab::until("an answer", || match lab.dig_in("host", "@9.9.9.9 +short apis.example.org") {
+        a if a == "172.16.171.52" => Ok(()),
+        other => Err(other),
+    });
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}

@@ -131,12 +131,18 @@ impl Lab {
 
     /// Starts the daemon.
     pub fn spawn(&self, ns: &str, config: &str) -> Daemon {
+        self.spawn_with(ns, config, &[])
+    }
+
+    /// Starts the daemon with environment variables.
+    pub fn spawn_with(&self, ns: &str, config: &str, vars: &[(&str, PathBuf)]) -> Daemon {
         static DAEMONS: AtomicU32 = AtomicU32::new(0);
         let log = self.path(&format!("log-{}", DAEMONS.fetch_add(1, Ordering::Relaxed)));
         let child = self
             .command(ns, EDNS)
             .arg("--config")
             .arg(self.path(config))
+            .envs(vars.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
@@ -192,6 +198,10 @@ impl Drop for Lab {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             let _ = Command::new("ip").args(["netns", "del", ns]).status();
+        }
+        // Of daemons that were killed.
+        if let Ok(socket) = edns::control::socket_path(&self.path("config.yaml")) {
+            let _ = fs::remove_file(socket);
         }
         let _ = fs::remove_dir_all(&self.dir);
     }

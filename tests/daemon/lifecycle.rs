@@ -108,3 +108,27 @@ fn a_full_map_is_a_named_error_and_the_rest_is_answered() {
     });
     assert_eq!(lab.dig(&format!("@{SERVER} +short n1.example.org")), "10.1.0.1");
 }
+
+#[test]
+fn systemd_is_told_of_start_life_and_end() {
+    use std::os::unix::net::UnixDatagram;
+    let lab = Lab::new();
+    let socket = UnixDatagram::bind(lab.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut daemon = lab.spawn_with("host", "config.yaml", &[("NOTIFY_SOCKET", lab.path("notify"))]);
+    let mut buffer = [0; 256];
+    let mut wait_for = |wanted: &str| {
+        loop {
+            let len = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{wanted}: {e}"));
+            if String::from_utf8_lossy(&buffer[..len]).lines().any(|l| l == wanted) {
+                break;
+            }
+        }
+    };
+    wait_for("READY=1");
+    wait_for("WATCHDOG=1");
+    wait_for("WATCHDOG=1");
+    daemon.signal(Signal::SIGTERM);
+    wait_for("STOPPING=1");
+    assert_eq!(daemon.wait(), Some(0));
+}

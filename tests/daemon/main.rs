@@ -3,6 +3,7 @@
 
 mod checksums;
 mod clients;
+mod clsact;
 mod commands;
 mod egress;
 mod errors;
