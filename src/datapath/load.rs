@@ -81,7 +81,7 @@ pub enum LoadError {
 pub struct Programs<'a> {
     /// For interfaces with Ethernet header.
     pub eth: BorrowedFd<'a>,
-    /// For ingress of interfaces whose peer is in another network namespace.
+    /// For ingress of interfaces whose peer is in another network namespace; on egress the same as `eth`.
     pub eth_peer: BorrowedFd<'a>,
     /// For interfaces without link-layer header.
     pub ip: BorrowedFd<'a>,
@@ -92,6 +92,7 @@ pub struct Datapath {
     skel: EdnsSkel<'static>,
     settings: Settings,
     beat: TestRun,
+    egress: bool,
 }
 
 impl Datapath {
@@ -119,6 +120,9 @@ impl Datapath {
         rodata.cfg_egress = options.egress;
         open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
 
+        // Each program costs the verifier some 30 ms; on egress none hands to a peer.
+        open.progs.edns_eth_peer.set_autoload(!options.egress);
+
         let mut skel = open.load().map_err(|e| explain(&e, options))?;
         let settings = skel.maps.bss_data.as_mut().ok_or_else(|| LoadError::Other("no .bss".into()))?;
         // SAFETY: .bss stays mapped as long as the object, which the Datapath owns; the daemon drops that last.
@@ -127,7 +131,7 @@ impl Datapath {
         settings.set_below_min(None);
 
         let beat = TestRun::new(skel.progs.edns_beat.as_fd()).map_err(|e| other(&e))?;
-        let datapath = Self { skel, settings, beat };
+        let datapath = Self { skel, settings, beat, egress: options.egress };
         datapath.check_offsets(options)?;
         let chunks = owned(datapath.skel.maps.edns_chunks.as_fd())?;
         let index = datapath.skel.maps.edns_index.as_fd();
@@ -139,7 +143,8 @@ impl Datapath {
     #[must_use]
     pub fn programs(&self) -> Programs<'_> {
         let progs = &self.skel.progs;
-        Programs { eth: progs.edns_eth.as_fd(), eth_peer: progs.edns_eth_peer.as_fd(), ip: progs.edns_ip.as_fd() }
+        let eth_peer = if self.egress { &progs.edns_eth } else { &progs.edns_eth_peer };
+        Programs { eth: progs.edns_eth.as_fd(), eth_peer: eth_peer.as_fd(), ip: progs.edns_ip.as_fd() }
     }
 
     /// What running programs are told.
