@@ -1,3 +1,4 @@
 //! Where names come from. A source yields what exists; it never touches BPF.
 
 pub mod file;
+pub mod kubernetes;

@@ -3,6 +3,7 @@
 //! [`name`] is the key and [`node`] what the kernel gets to know of it; [`render`] makes a node's octets; [`statics`] and
 //! [`pass`] say which nodes there are.
 
+pub mod cluster;
 pub mod name;
 pub mod node;
 pub mod pass;

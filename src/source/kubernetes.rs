@@ -1,0 +1,118 @@
+//! Services, EndpointSlices and Namespaces, as the Kubernetes API has them and as they change.
+//!
+//! [`spawn`] starts a task for each kind; what they see comes out of a channel in the order in which it came. They never
+//! end: an API server that is away is tried again, and what it said before goes on. [`Health`] tells how current that is.
+
+mod backoff;
+mod client;
+mod convert;
+mod health;
+mod watch;
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use client::{Access, AccessError};
+pub use convert::{ServiceObject, SliceObject};
+pub use health::{Health, Kind};
+pub use watch::Delta;
+
+use crate::zone::cluster::Key;
+use watch::Watch;
+
+/// Events that wait to be applied, at most; then the API server waits.
+const QUEUE: usize = 4096;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Change {
+    /// To Services.
+    Services(Delta<ServiceObject, Key>),
+    /// To EndpointSlices.
+    Slices(Delta<SliceObject, Key>),
+    /// To Namespaces.
+    Namespaces(Delta<Box<str>, Box<str>>),
+}
+
+/// A change, and when it came from the API server.
+#[derive(Debug)]
+pub struct Event {
+    /// What happened.
+    pub change: Change,
+    /// When it came here.
+    pub arrived: Instant,
+}
+
+/// The running source. Dropping it ends it.
+pub struct Kubernetes {
+    events: Receiver<Event>,
+    health: Arc<Health>,
+    _tasks: JoinSet<()>,
+}
+
+impl Kubernetes {
+    /// What happens next. May be dropped and called again.
+    pub async fn next(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            // Tasks end with the receiver, not before.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What has happened already and waits.
+    pub fn waiting(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    /// How current all this is.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// Starts to watch.
+///
+/// # Errors
+/// Where the way to the API server is not described as it should be; not where nobody is there.
+pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
+    // One of the providers that rustls could use; the error says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    access.config().await?;
+    let health = Arc::new(Health::default());
+    let (sender, events) = channel(QUEUE);
+    let mut tasks = JoinSet::new();
+    let services = Watch {
+        kind: Kind::Services,
+        stream: |client| watcher(Api::<Service>::all(client), watcher::Config::default()).boxed(),
+        convert: convert::service,
+        key: convert::key,
+    };
+    let slices = Watch {
+        kind: Kind::EndpointSlices,
+        stream: |client| watcher(Api::<EndpointSlice>::all(client), watcher::Config::default()).boxed(),
+        convert: convert::slice,
+        key: convert::key,
+    };
+    let namespaces = Watch {
+        kind: Kind::Namespaces,
+        stream: |client| watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default()).boxed(),
+        convert: convert::namespace,
+        key: |object| object.metadata.name.as_deref().unwrap_or_default().into(),
+    };
+    let to = |sender: &Sender<Event>| (access.clone(), Arc::clone(&health), sender.clone());
+    tasks.spawn(services.follow(to(&sender), |delta, arrived| Event { change: Change::Services(delta), arrived }));
+    tasks.spawn(slices.follow(to(&sender), |delta, arrived| Event { change: Change::Slices(delta), arrived }));
+    tasks.spawn(namespaces.follow(to(&sender), |delta, arrived| Event { change: Change::Namespaces(delta), arrived }));
+    Ok(Kubernetes { events, health, _tasks: tasks })
+}

@@ -1,0 +1,85 @@
+//! The API's objects to what names depend on; all else is dropped as soon as it is read.
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Resource;
+use kube::core::PartialObjectMeta;
+
+use crate::zone::cluster::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
+
+/// Names the Service of a slice.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Has the value `kube-dns` on the cluster's DNS service, whatever server it is.
+const APP: &str = "k8s-app";
+const DNS_APP: &str = "kube-dns";
+const DNS_NAMESPACE: &str = "kube-system";
+/// Where an API object states no protocol.
+const PROTOCOL: &str = "TCP";
+
+/// A Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceObject {
+    /// Which one.
+    pub key: Key,
+    /// What its names depend on.
+    pub spec: ServiceSpec,
+    /// Whether it is what `DnsServers: auto` stands for.
+    pub is_dns: bool,
+}
+
+/// An EndpointSlice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceObject {
+    /// Which one.
+    pub key: Key,
+    /// What names depend on.
+    pub spec: SliceSpec,
+}
+
+pub(super) fn key<O: Resource>(object: &O) -> Key {
+    let meta = object.meta();
+    Key::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+pub(super) fn service(object: Service) -> ServiceObject {
+    let key = key(&object);
+    let labels = object.metadata.labels.unwrap_or_default();
+    let is_dns = *key.namespace == *DNS_NAMESPACE && labels.get(APP).is_some_and(|app| app == DNS_APP);
+    let spec = object.spec.unwrap_or_default();
+    let is_external = spec.type_.as_deref() == Some("ExternalName");
+    let ports = spec.ports.unwrap_or_default().into_iter().map(|p| PortSpec {
+        name: p.name.unwrap_or_default(),
+        protocol: p.protocol.unwrap_or_else(|| PROTOCOL.into()),
+        port: u16::try_from(p.port).ok(),
+    });
+    let spec = ServiceSpec {
+        external_name: spec.external_name.filter(|_| is_external),
+        cluster_ips: spec.cluster_ips.unwrap_or_else(|| spec.cluster_ip.into_iter().collect()),
+        ports: ports.collect(),
+    };
+    ServiceObject { key, spec, is_dns }
+}
+
+pub(super) fn slice(object: EndpointSlice) -> SliceObject {
+    let key = key(&object);
+    let ports = object.ports.unwrap_or_default().into_iter().map(|p| PortSpec {
+        name: p.name.unwrap_or_default(),
+        protocol: p.protocol.unwrap_or_else(|| PROTOCOL.into()),
+        port: p.port.and_then(|p| u16::try_from(p).ok()),
+    });
+    let endpoints = object.endpoints.into_iter().map(|e| EndpointSpec {
+        addresses: e.addresses,
+        hostname: e.hostname,
+        ready: e.conditions.and_then(|c| c.ready).unwrap_or(true),
+    });
+    let spec = SliceSpec {
+        service: object.metadata.labels.and_then(|mut l| l.remove(SERVICE_NAME)),
+        ports: ports.collect(),
+        endpoints: endpoints.collect(),
+    };
+    SliceObject { key, spec }
+}
+
+pub(super) fn namespace<N>(object: PartialObjectMeta<N>) -> Box<str> {
+    object.metadata.name.unwrap_or_default().into()
+}

@@ -1,0 +1,141 @@
+//! How current the view of the API is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Core v1.
+    Services,
+    /// discovery.k8s.io/v1.
+    EndpointSlices,
+    /// Core v1, metadata only.
+    Namespaces,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Services, Self::EndpointSlices, Self::Namespaces];
+
+    /// As in the API's paths.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::EndpointSlices => "endpointslices",
+            Self::Namespaces => "namespaces",
+        }
+    }
+}
+
+/// Without a word of the API server for so long, a view is not current: twice the time between its bookmarks.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// And with a watch that is broken for so long.
+const BROKEN_MAX: Duration = Duration::from_secs(30);
+
+/// When the API server was heard from, and since when it is not as it should be; for each kind.
+#[derive(Debug)]
+pub struct Health {
+    start: Instant,
+    kinds: [Times; 3],
+}
+
+/// Milliseconds since the start, from 1 on; 0: never.
+#[derive(Debug, Default)]
+struct Times {
+    heard: AtomicU64,
+    broken: AtomicU64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { start: Instant::now(), kinds: Default::default() }
+    }
+}
+
+impl Health {
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64 + 1
+    }
+
+    /// The API server sent something.
+    pub fn hear(&self, kind: Kind) {
+        self.kinds[kind as usize].heard.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// A list or watch failed.
+    pub fn fail(&self, kind: Kind) {
+        // The first failure counts.
+        let broken = &self.kinds[kind as usize].broken;
+        let _ = broken.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// A list was read whole, or a watch goes on.
+    pub fn mend(&self, kind: Kind) {
+        self.kinds[kind as usize].broken.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a list or watch of this kind failed, and none has succeeded since.
+    #[must_use]
+    pub fn is_broken(&self, kind: Kind) -> bool {
+        self.kinds[kind as usize].broken.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether absence can be believed: every kind was heard of lately and none is broken for long.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let now = self.now();
+        let since = |then: u64| Duration::from_millis(now.saturating_sub(then));
+        self.kinds.iter().all(|k| {
+            let (heard, broken) = (k.heard.load(Ordering::Relaxed), k.broken.load(Ordering::Relaxed));
+            heard != 0 && since(heard) < SILENCE_MAX && (broken == 0 || since(broken) < BROKEN_MAX)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard() -> Health {
+        let health = Health::default();
+        Kind::ALL.into_iter().for_each(|k| health.hear(k));
+        health
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_is_current_for_as_long_as_every_kind_is_heard_of() {
+        let health = heard();
+        assert!(health.is_current());
+        tokio::time::advance(Duration::from_secs(100)).await;
+        health.hear(Kind::Services);
+        health.hear(Kind::Namespaces);
+        assert!(health.is_current());
+        tokio::time::advance(Duration::from_secs(21)).await;
+        assert!(!health.is_current());
+        health.hear(Kind::EndpointSlices);
+        assert!(health.is_current());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_watch_is_borne_for_a_while() {
+        let health = heard();
+        health.fail(Kind::Services);
+        tokio::time::advance(Duration::from_secs(20)).await;
+        // What fails again is broken since it first failed.
+        health.fail(Kind::Services);
+        assert!(health.is_current());
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(!health.is_current());
+        health.mend(Kind::Services);
+        assert!(health.is_current());
+    }
+
+    #[test]
+    fn nothing_heard_is_no_view() {
+        assert!(!Health::default().is_current());
+    }
+}

@@ -1,0 +1,3 @@
+//! stand-in
+mod spec;
+pub use spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
