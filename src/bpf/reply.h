@@ -110,11 +110,7 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     union {
         struct dns_opt opt;
         __u16 words[(sizeof(struct dns_opt) + 1) / 2];
-    } opt = {.opt = {
-                 .type = bpf_htons(DNS_TYPE_OPT),
-                 .udp_size = bpf_htons(EDNS_ANSWER_MAX),
-                 .flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0,
-             }};
+    } opt = {.words = {0}}; /* all of them: the octet behind the record counts in its sum */
     __be32 udp_lens_old, udp_lens_new;
     struct dnshdr *dns;
     struct udphdr *udp;
@@ -123,6 +119,9 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     __u32 turn;
     __be16 port;
 
+    opt.opt.type = bpf_htons(DNS_TYPE_OPT);
+    opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
+    opt.opt.flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0;
     if (message > q->limit)
         return EDNS_PASS_TOO_LARGE;
     if (new_len - l2 > MTU_UNCHECKED && new_len - l2 > link_mtu(skb))
