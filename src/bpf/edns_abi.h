@@ -54,7 +54,7 @@ enum edns_outcome {
     EDNS_PASS_MALFORMED,   /* not a query with one question, or lengths that contradict each other */
     EDNS_PASS_FRAGMENT,
     EDNS_PASS_IP_OPTIONS,
-    EDNS_PASS_ADDRESS,     /* source or destination that no reply may go to or come from, or source port 53 */
+    EDNS_PASS_ADDRESS,     /* source or destination that no reply may go to or come from, or source port 53 or 0 */
     EDNS_PASS_EDNS,        /* additional records other than one OPT of version 0 */
     EDNS_PASS_TOO_LARGE,   /* for the client or the interface */
     EDNS_PASS_SERVER,      /* sent to a server that we don't answer for */

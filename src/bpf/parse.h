@@ -161,7 +161,8 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
         return EDNS_NOT_DNS;
     }
 
-    if (udp->source == bpf_htons(DNS_PORT)) /* a server's question could be answered for ever */
+    /* A server's question could be answered for ever; port 0 takes no reply (RFC 768). */
+    if (udp->source == bpf_htons(DNS_PORT) || !udp->source)
         return EDNS_PASS_ADDRESS;
     if (l2 && ((struct ethhdr *)data)->h_dest[0] & 1) /* broadcast and multicast */
         return EDNS_PASS_ADDRESS;
