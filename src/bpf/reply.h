@@ -166,13 +166,9 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     const __u32 new_len = udp_off + udp_len;
     const __u32 answer_csum = csum_at(answer->csum, tail_off - udp_off);
     union {
+        __u16 words[(sizeof(struct dns_opt) + 1) / 2]; /* first, so that the octet behind the OPT is initialised too */
         struct dns_opt opt;
-        __u16 words[(sizeof(struct dns_opt) + 1) / 2];
-    } opt = {.opt = {
-                 .type = bpf_htons(DNS_TYPE_OPT),
-                 .udp_size = bpf_htons(EDNS_ANSWER_MAX),
-                 .flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0,
-             }};
+    } opt = {};
     __u64 diff = 0, pseudo = bpf_htons(IPPROTO_UDP);
     __u16 check, pseudo_diff;
     struct dnshdr *dns;
@@ -274,6 +270,9 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
 
         if (!to)
             return EDNS_PASS_ERROR;
+        opt.opt.type = bpf_htons(DNS_TYPE_OPT);
+        opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
+        opt.opt.flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0;
         __builtin_memcpy(to, &opt.opt, sizeof(opt.opt));
         for (i = 0; i < ARRAY_SIZE(opt.words); i++)
             sum += opt.words[i];
