@@ -116,7 +116,9 @@ fn wait_for_answer(lab: &Lab, server: &str) {
 
 /// The zone as a master file.
 fn zone_file(scratch: &Path) -> PathBuf {
-    let mut text = String::from("$ORIGIN cluster.local.\n$TTL 30\n@ SOA ns hostmaster 1 7200 1800 86400 30\n@ NS ns\nns A 10.77.0.1\n");
+    let mut text = String::from(
+        "$ORIGIN cluster.local.\n$TTL 30\n@ SOA ns hostmaster 1 7200 1800 86400 30\n@ NS ns\nns A 10.77.0.1\n",
+    );
     for i in 0..NAMES {
         writeln!(text, "{}. A {}", name(i), address(i)).expect("memory");
     }
