@@ -50,7 +50,6 @@ pub fn load_baseline(file: &Path, names: usize) -> Object {
         value.extend(30_u32.to_ne_bytes());
         map.update(&key, &value, MapFlags::ANY).expect("fits");
     }
-    drop(map);
     object
 }
 
