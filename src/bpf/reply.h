@@ -258,6 +258,9 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
 
         if (!to)
             return EDNS_PASS_ERROR;
+        opt.opt.type = bpf_htons(DNS_TYPE_OPT);
+        opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
+        opt.opt.flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0;
         __builtin_memcpy(to, &opt.opt, sizeof(opt.opt));
         for (i = 0; i < ARRAY_SIZE(opt.words); i++)
             sum += opt.words[i];
