@@ -20,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::config::{Config, Direction, ServerSpec};
 use crate::control::server::{Connection, Server};
 
-use crate::datapath::attach::{AttachError, Attachments, Hook};
+use crate::datapath::attach::{AttachError, Attachments, Hook, program_for};
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, Gate, LoadError, Options};
 use crate::source::file::{self, FileWatcher};
@@ -140,13 +140,15 @@ impl Daemon {
         warn_of_missing_parts(&config);
         warn_of_open_responder(&config, &links);
 
-        let egress = config.direction == Direction::Egress;
-        let (datapath, table) =
-            Datapath::load(&Options { ext_btf: config.ext_btf.clone(), egress, max_records: config.max_records })?;
-        let probe = datapath.probe().map_err(|e| DaemonError::System("opening the program", e))?;
-        let hook = Hook::detect(&datapath.programs(), config.tc_priority);
+        let (datapath, table) = Datapath::load(&Options {
+            ext_btf: config.ext_btf.clone(),
+            egress: config.direction == Direction::Egress,
+            max_records: config.max_records,
+            programs: links.iter().map(|l| program_for(l, config.direction)).collect(),
+        })?;
+        let hook = Hook::detect(&datapath, config.tc_priority);
         let control = Server::bind(path).map_err(DaemonError::Control)?;
-        let core = Core { datapath, table, probe, servers: HashSet::new(), attached: Vec::new(), started };
+        let core = Core { datapath, table, servers: HashSet::new(), attached: Vec::new(), started };
         let core = Rc::new(RefCell::new(core));
         let mut daemon = Self {
             path: path.to_owned(),
@@ -287,7 +289,7 @@ impl Daemon {
     /// Attaches to `links` and to nothing else.
     fn attach(&mut self, links: Vec<Link>) -> Vec<AttachError> {
         let core = &mut *self.core.borrow_mut();
-        let outcome = self.attachments.reconcile(&core.datapath.programs(), &links);
+        let outcome = self.attachments.reconcile(&core.datapath, &links);
         for done in &outcome.done {
             log::info!("{done}");
         }

@@ -20,7 +20,7 @@ mod test_run;
 pub use abi::{ANSWER_MAX, RECORDS_MAX, SERVERS_MAX};
 pub use arena::ArenaError;
 pub use encode::EncodeError;
-pub use load::{Datapath, LoadError, Options, Programs};
+pub use load::{Datapath, LoadError, Options, Program};
 pub use records::Record;
 pub use settings::{Gate, Settings};
 pub use table::{Put, Table, TableError};

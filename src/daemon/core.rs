@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::control::server::Connection;
 use crate::control::{LookupReply, OutcomeCount, RecordReply, Request, StatsReply};
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
-use crate::datapath::{Datapath, Gate, Put, Table, TableError, TestRun, probe};
+use crate::datapath::{Datapath, Gate, Put, Table, TableError, probe};
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 
@@ -21,7 +21,6 @@ const RECORDS_SLICE: usize = 16384;
 pub(super) struct Core {
     pub datapath: Datapath,
     pub table: Table,
-    pub probe: TestRun,
     /// Addresses that the program answers for.
     pub servers: HashSet<IpAddr>,
     /// Interfaces that it is attached to.
@@ -55,7 +54,7 @@ impl Core {
 
     fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {
         let query = probe::query(name, qtype).map_err(|e| format!("{name}: {e}"))?;
-        let (outcome, message) = probe::run(&self.probe, &query).map_err(|e| format!("running the program: {e}"))?;
+        let (outcome, message) = probe::run(&self.datapath, &query).map_err(|e| format!("running the program: {e}"))?;
         Ok(LookupReply { outcome: outcome.into(), message })
     }
 

@@ -7,10 +7,9 @@ mod tcx;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
 
 use super::interfaces::{Header, Link};
-use super::load::Programs;
+use super::load::{Datapath, LoadError, Program};
 use crate::config::Direction;
 use clsact::Filter;
 use tcx::TcxLink;
@@ -30,8 +29,8 @@ pub enum Hook {
 impl Hook {
     /// tcx where the kernel has it.
     #[must_use]
-    pub fn detect(programs: &Programs<'_>, priority: u16) -> Self {
-        if tcx::is_supported(programs.eth) { Self::Tcx } else { Self::Clsact { priority } }
+    pub fn detect(datapath: &Datapath, priority: u16) -> Self {
+        if tcx::is_supported(datapath.any_program()) { Self::Tcx } else { Self::Clsact { priority } }
     }
 }
 
@@ -53,6 +52,14 @@ pub enum AttachError {
         /// The kernel's error.
         source: io::Error,
     },
+    /// The program that it needs.
+    #[error("{name}: {source}")]
+    Load {
+        /// The interface.
+        name: String,
+        /// Why it is not loaded.
+        source: LoadError,
+    },
     /// No permission.
     #[error(
         "{name}: no permission to attach the program: CAP_NET_ADMIN is needed in the interface's network namespace"
@@ -71,29 +78,13 @@ pub enum AttachError {
     },
 }
 
-/// Which of the programs an interface has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Variant {
-    Ethernet,
-    EthernetToPeer,
-    Ip,
-}
-
-impl Variant {
-    fn of(link: &Link, direction: Direction) -> Self {
-        match (link.header, direction) {
-            (Header::None, _) => Self::Ip,
-            (_, Direction::Ingress) if link.peer_elsewhere => Self::EthernetToPeer,
-            _ => Self::Ethernet,
-        }
-    }
-
-    const fn program<'a>(self, programs: &Programs<'a>) -> BorrowedFd<'a> {
-        match self {
-            Self::Ethernet => programs.eth,
-            Self::EthernetToPeer => programs.eth_peer,
-            Self::Ip => programs.ip,
-        }
+/// The program that an interface needs.
+#[must_use]
+pub const fn program_for(link: &Link, direction: Direction) -> Program {
+    match (link.header, direction) {
+        (Header::None, _) => Program::Ip,
+        (_, Direction::Ingress) if link.peer_elsewhere => Program::EthernetToPeer,
+        _ => Program::Ethernet,
     }
 }
 
@@ -104,7 +95,7 @@ enum Attached {
 
 struct Attachment {
     name: String,
-    variant: Variant,
+    program: Program,
     attached: Attached,
 }
 
@@ -160,7 +151,7 @@ impl Attachments {
     }
 
     /// Puts the program on `links` and takes it off all others.
-    pub fn reconcile(&mut self, programs: &Programs<'_>, links: &[Link]) -> Outcome {
+    pub fn reconcile(&mut self, datapath: &Datapath, links: &[Link]) -> Outcome {
         let mut outcome = Outcome::default();
         self.by_index.retain(|ifindex, attachment| {
             let alive = match &attachment.attached {
@@ -175,24 +166,26 @@ impl Attachments {
             keep
         });
         for link in links {
-            match self.ensure(programs, link) {
+            match self.ensure(datapath, link) {
                 Ok(done) => outcome.done.extend(done),
-                Err(e) => outcome.errors.push(self.explain(link, e)),
+                Err(e) => outcome.errors.push(e),
             }
         }
         outcome
     }
 
-    fn ensure(&mut self, programs: &Programs<'_>, link: &Link) -> io::Result<Option<Done>> {
-        let variant = Variant::of(link, self.direction);
-        let program = variant.program(programs);
+    fn ensure(&mut self, datapath: &Datapath, link: &Link) -> Result<Option<Done>, AttachError> {
+        let program = program_for(link, self.direction);
+        let fd = datapath.program(program).map_err(|source| AttachError::Load { name: link.name.clone(), source })?;
+        let explain = |e| explain(self.hook, self.direction, link, e);
         if let Some(attachment) = self.by_index.get_mut(&link.ifindex) {
-            if attachment.variant != variant {
-                match &mut attachment.attached {
-                    Attached::Tcx(tcx) => tcx.update(program)?,
-                    Attached::Clsact(filter) => filter.update(program)?,
-                }
-                attachment.variant = variant;
+            if attachment.program != program {
+                let updated = match &mut attachment.attached {
+                    Attached::Tcx(tcx) => tcx.update(fd),
+                    Attached::Clsact(filter) => filter.update(fd),
+                };
+                updated.map_err(explain)?;
+                attachment.program = program;
             }
             if attachment.name == link.name {
                 return Ok(None);
@@ -201,28 +194,29 @@ impl Attachments {
             return Ok(Some(Done::Renamed(old, link.name.clone())));
         }
         let attached = match self.hook {
-            Hook::Tcx => Attached::Tcx(TcxLink::attach(program, link.ifindex, self.direction)?),
+            Hook::Tcx => TcxLink::attach(fd, link.ifindex, self.direction).map(Attached::Tcx),
             Hook::Clsact { priority } => {
-                Attached::Clsact(Filter::attach(program, link.ifindex, self.direction, priority)?)
+                Filter::attach(fd, link.ifindex, self.direction, priority).map(Attached::Clsact)
             }
         };
-        self.by_index.insert(link.ifindex, Attachment { name: link.name.clone(), variant, attached });
+        let attached = attached.map_err(explain)?;
+        self.by_index.insert(link.ifindex, Attachment { name: link.name.clone(), program, attached });
         Ok(Some(Done::Attached(link.name.clone())))
     }
+}
 
-    fn explain(&self, link: &Link, source: io::Error) -> AttachError {
-        let name = link.name.clone();
-        match (self.hook, source.raw_os_error()) {
-            (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Permission { name },
-            // A filter of another kind or protocol has the priority.
-            (Hook::Clsact { priority }, Some(libc::EINVAL | libc::EEXIST)) => {
-                let direction = match self.direction {
-                    Direction::Ingress => "ingress",
-                    Direction::Egress => "egress",
-                };
-                AttachError::Taken { name, direction, priority, source }
-            }
-            _ => AttachError::Other { name, source },
+fn explain(hook: Hook, direction: Direction, link: &Link, source: io::Error) -> AttachError {
+    let name = link.name.clone();
+    match (hook, source.raw_os_error()) {
+        (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Permission { name },
+        // A filter of another kind or protocol has the priority.
+        (Hook::Clsact { priority }, Some(libc::EINVAL | libc::EEXIST)) => {
+            let direction = match direction {
+                Direction::Ingress => "ingress",
+                Direction::Egress => "egress",
+            };
+            AttachError::Taken { name, direction, priority, source }
         }
+        _ => AttachError::Other { name, source },
     }
 }
