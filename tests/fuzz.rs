@@ -131,21 +131,27 @@ fn zone(table: &mut Table) -> Model {
 
     for (i, records) in [1, 1, 2, 3, 5, 8, 13, 27, 28, 29, 30, 60, 71, 72, 73, 76].into_iter().enumerate() {
         let name = format!("n{i}.{}.example.org", "abcdefghijklmnopqrstuvwxyz".get(..=i).expect("short"));
-        put(&name, node(vec![
-            (TYPE_A, addresses(&v4(records, 0x0a00_0000 + i as u32 * 256), 30)),
-            (TYPE_AAAA, addresses(&v6(records.min(40), i as u128 + 1), 60)),
-        ]));
+        put(
+            &name,
+            node(vec![
+                (TYPE_A, addresses(&v4(records, 0x0a00_0000 + i as u32 * 256), 30)),
+                (TYPE_AAAA, addresses(&v6(records.min(40), i as u128 + 1), 60)),
+            ]),
+        );
     }
     // Every length of a name: each ends otherwise in its last word.
     for len in 1..=63 {
         put(&"q".repeat(len), node(vec![(TYPE_A, addresses(&v4(1, len as u32 + 0x0b00_0000), 5))]));
     }
     let longest = [63, 63, 63, 61].map(|n| "z".repeat(n)).join(".");
-    put(&longest, node(vec![(TYPE_A, addresses(&v4(14, 0x0c00_0000), 30)), (TYPE_AAAA, absence(Kind::Nodata, &OWNER))]));
-    put("v4.example.org", node(vec![
-        (TYPE_A, addresses(&v4(2, 0x0d00_0000), 30)),
-        (TYPE_AAAA, absence(Kind::Nodata, &OWNER)),
-    ]));
+    put(
+        &longest,
+        node(vec![(TYPE_A, addresses(&v4(14, 0x0c00_0000), 30)), (TYPE_AAAA, absence(Kind::Nodata, &OWNER))]),
+    );
+    put(
+        "v4.example.org",
+        node(vec![(TYPE_A, addresses(&v4(2, 0x0d00_0000), 30)), (TYPE_AAAA, absence(Kind::Nodata, &OWNER))]),
+    );
     // An odd number of octets, no rotation, and what the other types get.
     let text: Vec<u8> = [&[5][..], b"hello"].concat();
     let texts = Answer {
@@ -181,21 +187,30 @@ fn zone(table: &mut Table) -> Model {
         put(&format!("svc-{i}.default.svc.cluster.local"), in_cluster(vec![(TYPE_A, addresses(&ips, 30))]));
     }
     // One level only, with another answer below that.
-    put("one.example.net", Node {
-        child: Some(Arc::new(node(vec![(TYPE_A, addresses(&v4(3, 0x0e00_0000), 30))]))),
-        ..node(vec![(TYPE_A, addresses(&v4(1, 0x0e00_0100), 30))])
-    });
-    put("deep.example.net", Node {
-        child: Some(Arc::new(node(vec![(TYPE_A, addresses(&v4(4, 0x0e00_0200), 30))]))),
-        deep: Some(Arc::new(node(vec![(TYPE_AAAA, addresses(&v6(4, 7), 30))]))),
-        ..Node::pass(ZoneId::Static)
-    });
+    put(
+        "one.example.net",
+        Node {
+            child: Some(Arc::new(node(vec![(TYPE_A, addresses(&v4(3, 0x0e00_0000), 30))]))),
+            ..node(vec![(TYPE_A, addresses(&v4(1, 0x0e00_0100), 30))])
+        },
+    );
+    put(
+        "deep.example.net",
+        Node {
+            child: Some(Arc::new(node(vec![(TYPE_A, addresses(&v4(4, 0x0e00_0200), 30))]))),
+            deep: Some(Arc::new(node(vec![(TYPE_AAAA, addresses(&v6(4, 7), 30))]))),
+            ..Node::pass(ZoneId::Static)
+        },
+    );
     put("in.between.deep.example.net", node(vec![(TYPE_A, addresses(&v4(1, 0x0e00_0300), 30))]));
     put("left.deep.example.net", Node::pass(ZoneId::Static));
-    put("some.deep.example.net", Node {
-        types: vec![(TYPE_A, Verdict::Pass), (TYPE_TXT, Verdict::Answer(absence(Kind::Nodata, &OWNER)))],
-        ..Node::pass(ZoneId::Static)
-    });
+    put(
+        "some.deep.example.net",
+        Node {
+            types: vec![(TYPE_A, Verdict::Pass), (TYPE_TXT, Verdict::Answer(absence(Kind::Nodata, &OWNER)))],
+            ..Node::pass(ZoneId::Static)
+        },
+    );
     model
 }
 
@@ -207,7 +222,8 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
         0 | 1 => {
             for _ in 0..=rng.below(4) * rng.below(6) {
                 let len = 1 + rng.below(12);
-                let label: Vec<u8> = std::iter::once(len as u8).chain((0..len).map(|_| b'a' + rng.octet() % 26)).collect();
+                let label: Vec<u8> =
+                    std::iter::once(len as u8).chain((0..len).map(|_| b'a' + rng.octet() % 26)).collect();
                 if name.len() + label.len() <= 255 {
                     name.splice(0..0, label);
                 }
@@ -314,7 +330,8 @@ fn damage(rng: &mut Rng, octets: &mut Vec<u8>, head: usize, names: &[Vec<u8>]) {
         10 => {
             // A number of 16 bits with a meaning, next to what it was.
             if at + 1 < octets.len() {
-                let number = u16::from_be_bytes([octets[at], octets[at + 1]]).wrapping_add(rng.below(5) as u16).wrapping_sub(2);
+                let number =
+                    u16::from_be_bytes([octets[at], octets[at + 1]]).wrapping_add(rng.below(5) as u16).wrapping_sub(2);
                 octets[at..at + 2].copy_from_slice(&number.to_be_bytes());
             }
         }

@@ -13,7 +13,9 @@ use std::time::Duration;
 use common::attach::{Hook, attach, forwarder};
 use common::model::{Model, absence, addresses, agrees, node};
 use common::netns::{Netns, veth};
-use common::packet::{COOKIE, ETHERNET, IPV4, IPV6, Opt, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_TXT, hex, wire};
+use common::packet::{
+    COOKIE, ETHERNET, IPV4, IPV6, Opt, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_TXT, hex, wire,
+};
 use common::raw::{RawSocket, Received};
 use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode};
 use edns::datapath::counters::{FAMILIES, OUTCOMES, Queries};
@@ -71,27 +73,31 @@ fn zone(table: &mut Table) -> Model {
     model.put(table, "web.example.org", both("10.0.0.1", "fd00::1"));
     model.put(table, &longest(), both("10.0.0.2", "fd00::2"));
     model.put(table, &vec!["a"; 127].join("."), both("10.0.0.3", "fd00::3"));
-    model.put(table, "v4.example.org", node(vec![
-        (TYPE_A, addresses(&[[10, 0, 0, 4]], 30)),
-        (TYPE_AAAA, absence(Kind::Nodata, &common::model::OWNER)),
-    ]));
+    model.put(
+        table,
+        "v4.example.org",
+        node(vec![
+            (TYPE_A, addresses(&[[10, 0, 0, 4]], 30)),
+            (TYPE_AAAA, absence(Kind::Nodata, &common::model::OWNER)),
+        ]),
+    );
     let many: Vec<[u8; 4]> = (0..60).map(|i| [10, 1, 0, i]).collect();
     model.put(table, "many.example.org", node(vec![(TYPE_A, addresses(&many, 30))]));
     let some: Vec<[u8; 4]> = (0..40).map(|i| [10, 2, 0, i]).collect();
     model.put(table, "some.example.org", node(vec![(TYPE_A, addresses(&some, 30))]));
     model.put(table, "left.example.org", Node::pass(ZoneId::Static));
     let nxdomain = Arc::new(node(vec![(0, absence(Kind::Nxdomain, &wire("zone.example.org")))]));
-    model.put(table, "zone.example.org", Node {
-        child: Some(Arc::clone(&nxdomain)),
-        deep: Some(nxdomain),
-        ..both("10.0.0.5", "fd00::5")
-    });
+    model.put(
+        table,
+        "zone.example.org",
+        Node { child: Some(Arc::clone(&nxdomain)), deep: Some(nxdomain), ..both("10.0.0.5", "fd00::5") },
+    );
     let wildcard = Arc::new(node(vec![(TYPE_A, addresses(&[[10, 0, 0, 9]], 60))]));
-    model.put(table, "apps.example.org", Node {
-        child: Some(Arc::clone(&wildcard)),
-        deep: Some(wildcard),
-        ..Node::pass(ZoneId::Static)
-    });
+    model.put(
+        table,
+        "apps.example.org",
+        Node { child: Some(Arc::clone(&wildcard)), deep: Some(wildcard), ..Node::pass(ZoneId::Static) },
+    );
     model
 }
 
@@ -327,7 +333,8 @@ fn not_plain_udp() -> Vec<Row> {
 
 fn answered() -> Vec<Row> {
     let answered = |what: &str, query: &Query| {
-        both(query).map(|p| row(format!("{what}, IPv{}", if p.src.is_ipv4() { 4 } else { 6 }), &p, Expect::Reply("answered")))
+        both(query)
+            .map(|p| row(format!("{what}, IPv{}", if p.src.is_ipv4() { 4 } else { 6 }), &p, Expect::Reply("answered")))
     };
     let opt = |size| Opt { flags: 0x8000, options: COOKIE.into(), ..Opt::new(size) };
     let mut rows: Vec<Row> = [

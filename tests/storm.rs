@@ -171,7 +171,8 @@ impl Storm {
 fn is_whole(name: usize, version: u64, answers: &[Record]) -> bool {
     let a = answers[0].rtype == TYPE_A;
     let count = if a { records(name, version) } else { records(name, version).min(40) };
-    let octets = |i: usize| if a { v4(name, version, i).octets().to_vec() } else { v6(name, version, i).octets().to_vec() };
+    let octets =
+        |i: usize| if a { v4(name, version, i).octets().to_vec() } else { v6(name, version, i).octets().to_vec() };
     let Some(start) = (0..count).find(|i| answers[0].rdata == octets(*i)) else { return false };
     answers.len() == count && answers.iter().enumerate().all(|(i, r)| r.rdata == octets((start + i) % count))
 }
@@ -220,8 +221,8 @@ fn by_socket(storm: &Storm, pod: &Netns) -> u64 {
             socket.send(&sent).expect("send");
             let len = socket.recv(&mut reply).unwrap_or_else(|e| panic!("no answer for name {name}: {e}"));
             let asked = Asked::message(&sent).expect("a query");
-            let checked = decode::message(&asked, &reply[..len])
-                .and_then(|reply| storm.check(name, before, &reply.sections[0]));
+            let checked =
+                decode::message(&asked, &reply[..len]).and_then(|reply| storm.check(name, before, &reply.sections[0]));
             checked.unwrap_or_else(|e| panic!("{e}\n{}\n{}", hex(&sent), hex(&reply[..len])));
             answers += 1;
         }
@@ -253,8 +254,11 @@ fn every_answer_is_of_one_version_that_held() {
     let (runs, replies, written) = std::thread::scope(|s| {
         let (storm, pod) = (&storm, &pod);
         let writer = s.spawn(|| storm.write(&mut table));
-        let runners: Vec<_> =
-            programs.iter().zip(1..).map(|(program, seed)| s.spawn(move || by_test_run(storm, program, seed))).collect();
+        let runners: Vec<_> = programs
+            .iter()
+            .zip(1..)
+            .map(|(program, seed)| s.spawn(move || by_test_run(storm, program, seed)))
+            .collect();
         let client = s.spawn(|| by_socket(storm, pod));
         let mut last = started;
         while !(client.is_finished() && runners.iter().all(|r| r.is_finished())) && !writer.is_finished() {
@@ -303,7 +307,8 @@ fn a_torn_answer_is_seen() {
     let [old, new] = several[..] else { panic!("versions of several records") };
     storm.versions[name].started.store(new, Ordering::Relaxed);
     let answers = |version: u64| -> Vec<Record> {
-        let record = |i| Record { owner: Vec::new(), rtype: TYPE_A, ttl: 30, rdata: v4(name, version, i).octets().into() };
+        let record =
+            |i| Record { owner: Vec::new(), rtype: TYPE_A, ttl: 30, rdata: v4(name, version, i).octets().into() };
         (0..records(name, version)).map(record).collect()
     };
     assert_eq!(storm.check(name, [old, 0], &answers(old)), Ok(()));

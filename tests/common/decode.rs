@@ -68,7 +68,8 @@ impl<'a> Datagram<'a> {
         ensure!(len >= IPV4 + UDP, "IP length {len}");
         let (src, dst): ([u8; 4], [u8; 4]) = (array(&ip[12..16]), array(&ip[16..20]));
         let ip_error = sum(&[&ip[..IPV4]]) % 0xffff;
-        let mut datagram = Self::udp(&ip[IPV4..len], &ip[12..20], Ipv4Addr::from(src).into(), Ipv4Addr::from(dst).into())?;
+        let mut datagram =
+            Self::udp(&ip[IPV4..len], &ip[12..20], Ipv4Addr::from(src).into(), Ipv4Addr::from(dst).into())?;
         if !datagram.has_sum {
             datagram.udp_error = 0;
         }
@@ -217,8 +218,18 @@ pub fn reply(query: &[u8], reply: &[u8], l2: usize) -> Checked<Reply> {
     ensure!(got.ttl == 64, "TTL {}", got.ttl);
     ensure!(got.padding == 0, "{} octets behind the packet", got.padding);
     // What reached us damaged must not become right on its way back.
-    ensure!(sent.ip_error == got.ip_error, "IPv4 header sum off by {:04x}, the query's by {:04x}", got.ip_error, sent.ip_error);
-    ensure!(sent.udp_error == got.udp_error, "UDP sum off by {:04x}, the query's by {:04x}", got.udp_error, sent.udp_error);
+    ensure!(
+        sent.ip_error == got.ip_error,
+        "IPv4 header sum off by {:04x}, the query's by {:04x}",
+        got.ip_error,
+        sent.ip_error
+    );
+    ensure!(
+        sent.udp_error == got.udp_error,
+        "UDP sum off by {:04x}, the query's by {:04x}",
+        got.udp_error,
+        sent.udp_error
+    );
     ensure!(sent.has_sum == got.has_sum, "UDP sum or none: not as in the query");
     message(&asked, got.payload)
 }

@@ -25,7 +25,10 @@ pub const BOTH_ZONES: u8 = 0b11;
 /// # Panics
 /// With the reason where it does not load; without privileges, that is one.
 pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
-    assert!(nix::unistd::geteuid().is_root(), "these tests load BPF programs and make network namespaces: run them as root");
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests load BPF programs and make network namespaces: run them as root"
+    );
     let options = Options { ext_btf: None, egress, max_records };
     let (datapath, table) = Datapath::load(&options).unwrap_or_else(|e| panic!("{e}"));
     datapath.settings().set_any_server(BOTH_ZONES);
@@ -35,5 +38,6 @@ pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
 
 /// A number out of the environment, for runs longer than usual.
 pub fn env_number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |v| v.replace('_', "").parse().unwrap_or_else(|_| panic!("{name}={v}: no number")))
+    std::env::var(name)
+        .map_or(default, |v| v.replace('_', "").parse().unwrap_or_else(|_| panic!("{name}={v}: no number")))
 }

@@ -98,7 +98,8 @@ impl Model {
         let labels = name.label_count();
         let first = labels.min(self.deepest + 1);
         let ancestors = name.ancestors().skip(1).skip(labels - first).take(BELOW_MAX);
-        let (encloser, node) = ancestors.into_iter().find_map(|a| Some((a.label_count(), self.nodes.get(a.wire())?)))?;
+        let (encloser, node) =
+            ancestors.into_iter().find_map(|a| Some((a.label_count(), self.nodes.get(a.wire())?)))?;
         let node: &Option<Arc<Node>> = if labels - encloser == 1 { &node.child } else { &node.deep };
         node.as_deref()
     }
