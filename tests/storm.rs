@@ -261,7 +261,7 @@ fn every_answer_is_of_one_version_that_held() {
             .collect();
         let client = s.spawn(|| by_socket(storm, pod));
         let mut last = started;
-        while !(client.is_finished() && runners.iter().all(|r| r.is_finished())) && !writer.is_finished() {
+        while !(writer.is_finished() || client.is_finished() && runners.iter().all(|r| r.is_finished())) {
             if last.elapsed() > Duration::from_millis(300) {
                 datapath.beat().expect("heartbeat");
                 last = Instant::now();

@@ -18,7 +18,7 @@ impl Rng {
 
     /// Below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        ((self.next() >> 32) * n as u64 >> 32) as usize
+        (((self.next() >> 32) * n as u64) >> 32) as usize
     }
 
     pub fn octet(&mut self) -> u8 {
