@@ -250,6 +250,9 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
     query.flags = *rng.pick(&[0, FLAG_RD, FLAG_RD, 0x0120, 0x0110, 0x05f0]);
     if rng.one_in(2) {
         let mut opt = Opt::new(*rng.pick(&[0, 511, 512, 513, 1000, 1231, 1232, 1233, 4096, 65535]));
+        if rng.one_in(2) {
+            opt.udp_size = 512 + rng.below(800) as u16;
+        }
         opt.flags = if rng.one_in(2) { 0x8000 } else { 0 };
         match rng.below(4) {
             0 => opt.options = COOKIE.into(),
@@ -264,7 +267,7 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
 fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
     let query = query(rng, names);
     let mut packet = if rng.one_in(2) { Packet::v4(&query) } else { Packet::v6(&query) };
-    packet.sport = rng.next() as u16;
+    packet.sport = if rng.one_in(64) { *rng.pick(&[0, 53]) } else { rng.next() as u16 };
     if rng.one_in(8) {
         packet.padding = rng.below(64);
     }

@@ -85,6 +85,10 @@ fn zone(table: &mut Table) -> Model {
     model.put(table, "many.example.org", node(vec![(TYPE_A, addresses(&many, 30))]));
     let some: Vec<[u8; 4]> = (0..40).map(|i| [10, 2, 0, i]).collect();
     model.put(table, "some.example.org", node(vec![(TYPE_A, addresses(&some, 30))]));
+    for (records, name_len) in SIZED {
+        let ips: Vec<[u8; 4]> = (0..records).map(|i| [10, 3, 0, i]).collect();
+        model.put(table, &sized(name_len), node(vec![(TYPE_A, addresses(&ips, 30))]));
+    }
     model.put(table, "left.example.org", Node::pass(ZoneId::Static));
     let nxdomain = Arc::new(node(vec![(0, absence(Kind::Nxdomain, &wire("zone.example.org")))]));
     model.put(
@@ -99,6 +103,14 @@ fn zone(table: &mut Table) -> Model {
         Node { child: Some(Arc::clone(&wildcard)), deep: Some(wildcard), ..Node::pass(ZoneId::Static) },
     );
     model
+}
+
+/// Records and length of names whose answers have 512 and 513 octets, and with an OPT 1232 and 1233.
+const SIZED: [(u8, usize); 4] = [(30, 16), (30, 17), (74, 21), (74, 22)];
+
+/// A name of as many octets on the wire.
+fn sized(len: usize) -> String {
+    format!("{}.sized", "x".repeat(len - 8))
 }
 
 fn a(name: &str) -> Query {
@@ -161,18 +173,19 @@ fn shortened() -> Vec<Row> {
 
 fn bad_messages() -> Vec<Row> {
     let name = |wire: &[u8]| Query::of_wire(wire.to_vec(), TYPE_A);
-    let mut long = wire(&longest());
-    long[0] = 62;
-    long.splice(63..63, [1, b'x']);
-    long[193] += 1;
-    long.insert(194, b'y');
+    // The final zero counts: 255 octets are the most.
+    let labels_of = |lengths: &[usize]| {
+        let labels = lengths.iter().flat_map(|n| [vec![*n as u8], vec![b'x'; *n]].concat());
+        labels.chain([0]).collect::<Vec<u8>>()
+    };
     let mut queries = vec![
         ("a pointer for a name", name(&[0xc0, 0x0c]), "pass_malformed"),
         ("a pointer in the name", name(b"\x03web\xc0\x0c\0"), "pass_malformed"),
         ("label type 0x40", name(b"\x41web\x07example\x03org\0"), "pass_malformed"),
         ("label type 0x80", name(b"\x83web\x07example\x03org\0"), "pass_malformed"),
         ("a label of 64", name(&[&[64], &[b'x'; 64][..], &[0]].concat()), "pass_malformed"),
-        ("a name of 257", name(&long), "pass_malformed"),
+        ("a name of 256", name(&labels_of(&[63, 63, 63, 62])), "pass_malformed"),
+        ("a name of 257", name(&labels_of(&[63, 63, 63, 63])), "pass_malformed"),
         ("a name of 128 labels", name(&[[1, b'a'].repeat(128), vec![0]].concat()), "pass_malformed"),
         ("a name of 600", name(&[[63; 64].repeat(9), vec![0]].concat()), "pass_malformed"),
         ("a name without end", Query { qtype: 0x3f3f, qclass: 0x3f3f, ..name(b"\x3fweb") }, "pass_malformed"),
@@ -196,6 +209,10 @@ fn bad_messages() -> Vec<Row> {
         ("a name's wire with another label cut", name(b"\x0bweb.example\x03org\0"), "pass_not_found"),
         ("more than 512 octets", a("many.example.org"), "pass_too_large"),
         ("more than 512 octets for an OPT of 100", a("many.example.org").edns(&Opt::new(100)), "pass_too_large"),
+        ("513 octets", a(&sized(17)), "pass_too_large"),
+        ("513 octets and an OPT of 523", a(&sized(17)).edns(&Opt::new(523)), "pass_too_large"),
+        ("1233 octets", a(&sized(22)).edns(&Opt::new(4096)), "pass_too_large"),
+        ("1232 octets for an OPT of 1231", a(&sized(21)).edns(&Opt::new(1231)), "pass_too_large"),
         ("more than the OPT's size", a("many.example.org").edns(&Opt::new(900)), "pass_too_large"),
     ];
     for (what, counts) in [
@@ -350,6 +367,9 @@ fn answered() -> Vec<Row> {
         answered("EDNS with flags of no meaning yet", &web().edns(&Opt { flags: 0x7fff, ..Opt::new(512) })),
         answered("40 records", &a("some.example.org").edns(&opt(1232))),
         answered("60 records", &a("many.example.org").edns(&opt(1232))),
+        answered("512 octets", &a(&sized(16))),
+        answered("513 octets and an OPT of 524", &a(&sized(17)).edns(&Opt::new(524))),
+        answered("1232 octets", &a(&sized(21)).edns(&Opt::new(1232))),
         answered("below a wildcard", &a("x.apps.example.org")),
         answered("deep below a wildcard", &a("x.y.z.apps.example.org")),
         answered("AD, CD and Z", &Query { flags: 0x0070, ..web() }),
