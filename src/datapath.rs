@@ -8,6 +8,7 @@ mod arena;
 pub mod attach;
 pub mod counters;
 mod encode;
+mod index;
 pub mod interfaces;
 mod load;
 pub mod probe;

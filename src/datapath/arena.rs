@@ -30,6 +30,22 @@ impl Mapped {
         Ok(Self { octets: octets.cast(), len })
     }
 
+    /// Zeros that no kernel map knows of.
+    #[cfg(test)]
+    pub(super) fn anonymous(len: usize) -> io::Result<Self> {
+        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: as above.
+        let octets = unsafe {
+            nix::sys::mman::mmap_anonymous(
+                None,
+                size,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+            )
+        }?;
+        Ok(Self { octets: octets.cast(), len })
+    }
+
     pub(super) const fn as_ptr(&self) -> *mut u8 {
         self.octets.as_ptr()
     }

@@ -14,10 +14,12 @@ use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, OpenObject, PrintLevel};
 
 use super::abi::edns_server;
 use super::abi::{CHUNK_VALUE, octets_of};
+use super::arena::{Mapped, page_size};
 use super::counters::{self, Queries};
+use super::index::map_lines;
 use super::settings::Settings;
 use super::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
-use super::table::{Table, TableError, index_lines, random_seed};
+use super::table::{HashKey, Table, TableError};
 use super::test_run::TestRun;
 
 /// Where a kernel shows its BTF.
@@ -119,17 +121,16 @@ impl Datapath {
         // The skeleton borrows the object's memory, and both live until the daemon ends: a few octets that are not freed.
         let mut open = open(Box::leak(Box::new(MaybeUninit::uninit())), options, &options.programs)?;
         open.progs.edns_beat.set_autoload(true);
-        let lines = index_lines(options.max_records as usize);
-        let seed = random_seed();
+        let lines = map_lines(options.max_records as usize);
+        let key = HashKey::random();
         let rodata = open.maps.rodata_data.as_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
-        rodata.cfg_hash_seed = seed;
+        rodata.cfg_hash_seed = key.seed;
+        rodata.cfg_hash_multiplier = key.multiplier;
         rodata.cfg_egress = options.egress;
         open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
 
-        let mut skel = open.load().map_err(|e| explain(&e, options))?;
-        let settings = skel.maps.bss_data.as_mut().ok_or_else(|| LoadError::Other("no .bss".into()))?;
-        // SAFETY: .bss stays mapped as long as the object, which the Datapath owns; the daemon drops that last.
-        let settings = unsafe { Settings::new(&raw mut settings.settings) };
+        let skel = open.load().map_err(|e| explain(&e, options))?;
+        let settings = settings(&skel)?;
         settings.set_beat_max(BEAT_MAX, tick());
         settings.set_below_min(None);
 
@@ -143,7 +144,7 @@ impl Datapath {
         datapath.check_offsets()?;
         let chunks = owned(datapath.skel.maps.edns_chunks.as_fd())?;
         let index = datapath.skel.maps.edns_index.as_fd();
-        let table = Table::new(index, chunks, seed, options.max_records as usize, settings)?;
+        let table = Table::new(index, chunks, key, options.max_records as usize, datapath.settings())?;
         Ok((datapath, table))
     }
 
@@ -179,8 +180,8 @@ impl Datapath {
 
     /// What running programs are told.
     #[must_use]
-    pub const fn settings(&self) -> Settings {
-        self.settings
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
     }
 
     /// Tells running programs that the daemon is there. Without this for 2.5 s they pass everything.
@@ -244,6 +245,14 @@ impl Datapath {
         let file = self.options.ext_btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
         Err(LoadError::WrongBtf(file.display().to_string()))
     }
+}
+
+/// The settings, mapped once more, so that they do not depend on how long the skeleton lives.
+fn settings(skel: &EdnsSkel<'_>) -> Result<Settings, LoadError> {
+    let bss = skel.maps.bss_data.as_ref().ok_or_else(|| LoadError::Other("no .bss".into()))?;
+    let at = (&raw const bss.settings).addr() - std::ptr::from_ref::<_>(&**bss).addr();
+    let mapped = Mapped::new(skel.maps.bss.as_fd(), page_size()).map_err(|e| other(&e))?;
+    Ok(Settings::new(mapped, at))
 }
 
 /// The object, set up to load these programs and no other.
@@ -347,7 +356,7 @@ fn explain(e: &libbpf_rs::Error, options: &Options) -> LoadError {
         return LoadError::WrongBtf(options.ext_btf.as_deref().unwrap_or(Path::new("")).display().to_string());
     }
     if e.kind() == ErrorKind::OutOfMemory || warnings.contains("-ENOMEM") {
-        let mib = (index_lines(options.max_records as usize) * 64 + CHUNK_VALUE) >> 20;
+        let mib = (map_lines(options.max_records as usize) * 64 + CHUNK_VALUE) >> 20;
         return LoadError::Other(format!("no memory for maps of {mib} MiB; a lower MaxRecords needs less ({e})"));
     }
     LoadError::Other(format!("{e} ({warnings})"))
