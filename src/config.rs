@@ -10,26 +10,17 @@ use serde::Deserialize;
 use serde_yaml::{Location, Spanned};
 
 use crate::datapath::RECORDS_MAX;
-use crate::datapath::interfaces::IfPattern;
+use crate::datapath::attach::Direction;
+use crate::datapath::ifpattern::IfPattern;
 use crate::yaml::{self, Error, Texts};
 use crate::zone::name::Name;
 use crate::zone::pass::PassNames;
+use crate::zone::statics::TTL_RANGE;
 
 /// Beside the config file, read where the config names no other.
 const DOMAIN_FILE: &str = "domain.yaml";
 const TTL_DEFAULT: u32 = 30;
-/// Seconds that an answer may be kept.
-pub const TTL_RANGE: std::ops::RangeInclusive<u32> = 1..=3600;
 const MAX_RECORDS_DEFAULT: u32 = 1 << 18;
-
-/// Which of an interface's hooks the program runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Direction {
-    /// Packets that come in by the interface: on the host's end of a pod's veth.
-    Ingress,
-    /// Packets that go out by it: on the host's own.
-    Egress,
-}
 
 /// Who may be answered for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,10 +85,12 @@ pub struct Config {
     /// And in which direction.
     pub direction: Direction,
     /// Static records.
-    pub domain_file: Option<PathBuf>,
+    pub domain_file: PathBuf,
+    /// Whether it need not be there: the config does not name it.
+    pub domain_file_optional: bool,
     /// The cluster's zone.
     pub cluster_domain: Name,
-    /// Whose queries are answered; empty: see DESIGN of the setting.
+    /// Whose queries are answered; empty: everybody's for static names.
     pub dns_servers: HashSet<ServerSpec>,
     /// Whether absence below the cluster's zone is answered.
     pub negative_answers: bool,
@@ -113,6 +106,21 @@ pub struct Config {
     pub metrics_addr: Option<String>,
 }
 
+#[derive(Debug, Clone, Copy, Deserialize)]
+enum RawDirection {
+    Ingress,
+    Egress,
+}
+
+impl From<RawDirection> for Direction {
+    fn from(raw: RawDirection) -> Self {
+        match raw {
+            RawDirection::Ingress => Self::Ingress,
+            RawDirection::Egress => Self::Egress,
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct Raw {
@@ -124,7 +132,7 @@ struct Raw {
     is_in_k8s: Option<bool>,
     kube_config: Option<PathBuf>,
     ifname: Option<Spanned<String>>,
-    network_direction: Option<Direction>,
+    network_direction: Option<RawDirection>,
     domain_file: Option<PathBuf>,
     cluster_domain: Option<Spanned<String>>,
     dns_servers: Option<Spanned<Texts>>,
@@ -150,7 +158,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         // Paths are meant from where the file lies: the daemon's own folder is nobody's concern.
         let file = |p: Option<PathBuf>| p.filter(|p| !p.as_os_str().is_empty()).map(|p| folder.join(p));
-        let beside = || Some(folder.join(DOMAIN_FILE)).filter(|p| p.exists());
+        let domain_file = file(raw.domain_file);
         let check = Check { path };
         Ok(Self {
             path: path.into(),
@@ -161,8 +169,9 @@ impl Config {
             ifname: check
                 .text("Ifname", raw.ifname, IfPattern::parse_list)?
                 .unwrap_or_else(|| vec![IfPattern::DefaultRoute]),
-            direction: raw.network_direction.unwrap_or(Direction::Egress),
-            domain_file: file(raw.domain_file).or_else(beside),
+            direction: raw.network_direction.map_or(Direction::Egress, Into::into),
+            domain_file_optional: domain_file.is_none(),
+            domain_file: domain_file.unwrap_or_else(|| folder.join(DOMAIN_FILE)),
             cluster_domain: check
                 .text("ClusterDomain", raw.cluster_domain, cluster_domain)?
                 .map_or_else(|| Name::parse("cluster.local").map_err(|e| Error::of_file(path, e.to_string())), Ok)?,
@@ -288,7 +297,7 @@ mod tests {
             assert_eq!(config.ifname, [IfPattern::DefaultRoute]);
             assert_eq!((config.ttl, config.max_records, config.tc_priority), (30, 262_144, 1));
             assert_eq!(config.cluster_domain, Name::parse("cluster.local").unwrap());
-            assert!(config.negative_answers && config.dns_servers.is_empty() && config.domain_file.is_none());
+            assert!(config.negative_answers && config.dns_servers.is_empty() && config.domain_file_optional);
         }
     }
 
@@ -321,7 +330,8 @@ mod tests {
             parse("DnsServers: any\nPassNames: ['*.corp.example', x.example]\nDomainFile: names.yaml\n").unwrap();
         assert_eq!(config.dns_servers, [ServerSpec::Any].into());
         assert!(config.pass_names.covers(&Name::parse("a.corp.example").unwrap()));
-        assert_eq!(config.domain_file, Some("dir/names.yaml".into()));
+        assert_eq!(config.domain_file, Path::new("dir/names.yaml"));
+        assert!(!config.domain_file_optional);
         let config = parse("DnsServers: [auto, kube-system/kube-dns, '::ffff:10.0.0.10', fd00::10]\n").unwrap();
         assert!(config.dns_servers.contains(&ServerSpec::Addr("10.0.0.10".parse().unwrap())));
         assert_eq!(config.dns_servers.len(), 4);

@@ -8,6 +8,7 @@ mod arena;
 pub mod attach;
 pub mod counters;
 mod encode;
+pub mod ifpattern;
 mod index;
 pub mod interfaces;
 mod load;

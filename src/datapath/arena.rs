@@ -17,8 +17,10 @@ pub(super) struct Mapped {
     len: usize,
 }
 
-// SAFETY: it owns its mapping; who writes to it through &mut is alone, and who reads shared words does so atomically.
+// SAFETY: it owns its mapping, and gives out nothing but a pointer to it: who uses that says why it may.
 unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
 
 impl Mapped {
     /// Maps the first `len` octets of a mmapable array map.

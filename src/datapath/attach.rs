@@ -10,27 +10,37 @@ use std::io;
 
 use super::interfaces::{Header, Link};
 use super::load::{Datapath, LoadError, Program};
-use crate::config::Direction;
 use clsact::Filter;
 use tcx::TcxLink;
+
+/// Which of an interface's hooks the program runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Packets that come in by the interface: on the host's end of a pod's veth.
+    Ingress,
+    /// Packets that go out by it: on the host's own.
+    Egress,
+}
 
 /// How programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// A BPF link at the front of the interface's chain.
     Tcx,
-    /// A filter of this priority.
+    /// A filter.
     Clsact {
         /// From 1 on; lower ones go first.
         priority: u16,
+        /// Tells our filters from others of that priority, whichever daemon of this config made them.
+        handle: u32,
     },
 }
 
 impl Hook {
     /// tcx where the kernel has it.
     #[must_use]
-    pub fn detect(datapath: &Datapath, priority: u16) -> Self {
-        if tcx::is_supported(datapath.any_program()) { Self::Tcx } else { Self::Clsact { priority } }
+    pub fn detect(datapath: &Datapath, priority: u16, handle: u32) -> Self {
+        if tcx::is_supported(datapath.any_program()) { Self::Tcx } else { Self::Clsact { priority, handle } }
     }
 }
 
@@ -94,7 +104,7 @@ enum Attached {
 }
 
 struct Attachment {
-    name: String,
+    link: Link,
     program: Program,
     attached: Attached,
 }
@@ -144,24 +154,29 @@ impl Attachments {
         Self { hook, direction, by_index: BTreeMap::new() }
     }
 
-    /// The interfaces that have the program.
+    /// What they are called.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.by_index.values().map(|a| a.name.clone()).collect()
+        self.links().map(|l| l.name.clone()).collect()
+    }
+
+    /// The interfaces that have the program.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.by_index.values().map(|a| &a.link)
     }
 
     /// Puts the program on `links` and takes it off all others.
     pub fn reconcile(&mut self, datapath: &Datapath, links: &[Link]) -> Outcome {
         let mut outcome = Outcome::default();
         self.by_index.retain(|ifindex, attachment| {
+            // An interface that was made again under its old number has neither; others may take a filter away.
             let alive = match &attachment.attached {
-                // An interface that was made again under its old number has no link.
                 Attached::Tcx(link) => link.is_alive(),
-                Attached::Clsact(_) => true,
+                Attached::Clsact(filter) => filter.is_there(),
             };
             let keep = alive && links.iter().any(|l| l.ifindex == *ifindex);
             if !keep {
-                outcome.done.push(Done::Detached(attachment.name.clone()));
+                outcome.done.push(Done::Detached(attachment.link.name.clone()));
             }
             keep
         });
@@ -184,23 +199,29 @@ impl Attachments {
                     Attached::Tcx(tcx) => tcx.update(fd),
                     Attached::Clsact(filter) => filter.update(fd),
                 };
-                updated.map_err(explain)?;
+                if let Err(e) = updated {
+                    // The wrong program may drop what it should hand on.
+                    self.by_index.remove(&link.ifindex);
+                    return Err(explain(e));
+                }
                 attachment.program = program;
             }
-            if attachment.name == link.name {
-                return Ok(None);
-            }
-            let old = std::mem::replace(&mut attachment.name, link.name.clone());
-            return Ok(Some(Done::Renamed(old, link.name.clone())));
+            let old = std::mem::replace(&mut attachment.link, link.clone());
+            return Ok((old.name != link.name).then(|| Done::Renamed(old.name, link.name.clone())));
         }
         let attached = match self.hook {
             Hook::Tcx => TcxLink::attach(fd, link.ifindex, self.direction).map(Attached::Tcx),
-            Hook::Clsact { priority } => {
-                Filter::attach(fd, link.ifindex, self.direction, priority).map(Attached::Clsact)
+            Hook::Clsact { priority, handle } => {
+                Filter::attach(fd, link.ifindex, self.direction, priority, handle).map(Attached::Clsact)
             }
         };
-        let attached = attached.map_err(explain)?;
-        self.by_index.insert(link.ifindex, Attachment { name: link.name.clone(), program, attached });
+        let attached = match attached {
+            Ok(attached) => attached,
+            // It went in the meantime.
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            Err(e) => return Err(explain(e)),
+        };
+        self.by_index.insert(link.ifindex, Attachment { link: link.clone(), program, attached });
         Ok(Some(Done::Attached(link.name.clone())))
     }
 }
@@ -210,7 +231,7 @@ fn explain(hook: Hook, direction: Direction, link: &Link, source: io::Error) -> 
     match (hook, source.raw_os_error()) {
         (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Permission { name },
         // A filter of another kind or protocol has the priority.
-        (Hook::Clsact { priority }, Some(libc::EINVAL | libc::EEXIST)) => {
+        (Hook::Clsact { priority, .. }, Some(libc::EINVAL | libc::EEXIST)) => {
             let direction = match direction {
                 Direction::Ingress => "ingress",
                 Direction::Egress => "egress",

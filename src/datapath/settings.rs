@@ -41,13 +41,10 @@ pub struct Settings {
     at: usize,
 }
 
-// SAFETY: fields are only accessed atomically, and the memory stays mapped as long as any Settings of it.
-unsafe impl Send for Settings {}
-
 impl Settings {
     /// The settings `at` octets behind the start of this mapping.
     pub(super) fn new(bss: Mapped, at: usize) -> Self {
-        assert!(at + size_of::<edns_settings>() <= bss.len() && at % align_of::<edns_settings>() == 0);
+        assert!(at + size_of::<edns_settings>() <= bss.len() && at.is_multiple_of(align_of::<edns_settings>()));
         Self { bss: Arc::new(bss), at }
     }
 

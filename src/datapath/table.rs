@@ -256,16 +256,17 @@ impl Table {
         true
     }
 
-    /// Removes every name for which `keep` is false, a wildcard's before the names below it: those would else become its.
-    pub fn retain(&mut self, keep: impl Fn(&Name) -> bool) -> usize {
-        let mut gone: Vec<Name> = self.names().filter(|n| !keep(n)).collect();
-        gone.sort_by_cached_key(Name::label_count);
-        gone.iter().filter(|n| self.remove(n)).count()
+    /// Names in `slots` slots of the index, from `slot` on; None behind the last one. A name that is put in between may move
+    /// all others.
+    pub fn names(&self, slot: usize, slots: usize) -> Option<impl Iterator<Item = Name>> {
+        Some(self.stored(slot, slots)?.filter_map(|s| s.name()))
     }
 
-    /// All names, in no order.
-    pub fn names(&self) -> impl Iterator<Item = Name> {
-        self.stored(0, usize::MAX).into_iter().flatten().filter_map(|s| s.name())
+    /// Returns when every program that runs now has ended, so that those to come see all that was written.
+    pub fn settle(&mut self) {
+        if let Err(e) = self.wait_for_programs() {
+            log::warn!("waiting for programs: {e}");
+        }
     }
 
     /// The nodes that `slots` of the index lead to, from `slot` on; None behind the last one.

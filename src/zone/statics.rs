@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::name::Name;
 use super::node::{ANY_TYPE, Node, Verdict, ZoneId};
 use super::pass::PassNames;
 use super::render;
+
+/// Seconds that an answer may be kept.
+pub const TTL_RANGE: RangeInclusive<u32> = 1..=3600;
 
 /// RFC 1035 §3.2.2, RFC 3596 §2.1.
 const TYPE_A: u16 = 1;
@@ -46,8 +50,8 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
     // Names that exist (RFC 4592 §2.2): owners, and what lies between them and a wildcard above. Others need no node: they
     // pass whether they are there or not.
     let mut exists: HashSet<Name> = HashSet::new();
-    for owner in exact.keys().chain(wild.keys()) {
-        exists.insert((*owner).clone());
+    for owner in entries.iter().map(|e| &e.name) {
+        exists.insert(owner.clone());
         let above: Vec<Name> = owner.ancestors().skip(1).collect();
         if let Some(top) = above.iter().rposition(|a| wild.contains_key(a)) {
             exists.extend(above.into_iter().take(top));
@@ -119,6 +123,7 @@ impl Renderer {
 #[cfg(test)]
 mod tests {
     use super::super::node::Kind;
+    use super::nodes as nodes_of;
     use super::*;
 
     fn entry(text: &str) -> Entry {
@@ -229,6 +234,9 @@ mod tests {
         let nodes = nodes(&entries, &pass(&["*.b.example", "b.b.example"]), 30);
         assert_eq!(ask(&nodes, "b.example", TYPE_A), Some(9));
         assert_eq!(ask(&nodes, "c.example", TYPE_A), Some(9));
+        // A wildcard's owner exists, whether its names pass or not: it is not for the wildcard above.
+        let owner = nodes_of(&[entry("*.example"), entry("*.b.example")], &pass(&["*.b.example"]), 30);
+        assert_eq!(ask(&owner, "b.example", TYPE_A), None);
         for passes in ["y.b.example", "x.a.b.example", "z.a.b.example", "a.b.example", "b.b.example", "q.b.b.example"] {
             assert_eq!(ask(&nodes, passes, TYPE_A), None, "{passes}");
         }

@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
-use edns::config::Direction;
-use edns::datapath::attach::{Attachments, Hook};
+use edns::datapath::attach::{Attachments, Direction, Hook};
 use edns::datapath::interfaces::{Header, Link};
 use edns::datapath::{Datapath, Options, Program, Table};
 use edns::zone::name::Name;
@@ -15,7 +14,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::lab::{Lab, SERVER};
 
-const HOOK: Hook = Hook::Clsact { priority: 7 };
+const HOOK: Hook = Hook::Clsact { priority: 7, handle: 0xed05 };
 
 /// Runs in the network namespace of the host.
 fn in_host(lab: &Lab, test: impl FnOnce(Link) + Send) {
