@@ -290,6 +290,79 @@ fn every_answer_is_of_one_version_that_held() {
     assert!(written.octets > 4 * written.memory[1] as u64, "{} octets written", written.octets);
 }
 
+/// Names are added until the table is full, and some go again: what is in it is found at every moment, also while it makes
+/// room for more, and nothing is found that is not in it.
+#[test]
+fn names_stay_while_the_table_grows() {
+    const ROUNDS: u64 = 4;
+    const MAX: u32 = 100_000;
+    /// Of these one in so many goes again, when so many others came after it.
+    const GOES: u32 = 5;
+    const LATER: u32 = 100;
+    let domain = |i: u32| format!("g{i}.{ZONE}");
+    let name = |i: u32| Name::parse(&domain(i)).expect("a name");
+    let address = |i: u32| Ipv4Addr::from(0x0a00_0000 + i);
+    let goes = |i: u32| i.is_multiple_of(GOES);
+    for round in 0..ROUNDS {
+        let (datapath, mut table) = common::load(false, MAX);
+        // All below `added` are there; all from `adding` on are not. One that goes is gone when LATER more are there.
+        let (adding, added) = (AtomicU64::new(0), AtomicU64::new(0));
+        let full = AtomicBool::new(false);
+        let read = |program: &TestRun, seed: u64| {
+            let mut rng = Rng::new(seed);
+            let mut out = vec![0; 2048];
+            let mut answers = 0_u64;
+            while !full.load(Ordering::Relaxed) {
+                let there = added.load(Ordering::SeqCst) as u32;
+                let i = if rng.one_in(2) {
+                    there.saturating_sub(1 + rng.below(200) as u32)
+                } else {
+                    rng.below(MAX as usize * 2) as u32
+                };
+                let frame = Packet::v4(&Query::new(&domain(i), TYPE_A)).frame();
+                let (verdict, len) = program.run(&frame, &mut out).expect("test run");
+                let begun = adding.load(Ordering::SeqCst) as u32;
+                let may_be_gone = goes(i) && i + LATER < begun;
+                let may_be_there = i < begun && !(goes(i) && i + LATER < there);
+                if verdict == TC_ACT_REDIRECT {
+                    assert!(may_be_there, "name {i} of {there} to {begun} is found");
+                    let reply = decode::reply(&frame, &out[..len], ETHERNET).unwrap_or_else(|e| panic!("{e}"));
+                    assert_eq!(reply.sections[0][0].rdata, address(i).octets(), "name {i}");
+                    answers += 1;
+                } else {
+                    assert!(i >= there || may_be_gone, "name {i} of {there} to {begun} is lost");
+                }
+            }
+            answers
+        };
+        let programs: Vec<_> = (0..2).map(|_| datapath.test_run().expect("test run")).collect();
+        let answers: u64 = std::thread::scope(|s| {
+            let read = &read;
+            let readers: Vec<_> =
+                programs.iter().zip(0..).map(|(p, i)| s.spawn(move || read(p, round * 2 + i))).collect();
+            let mut last = Instant::now();
+            for i in 0..MAX {
+                adding.store(u64::from(i) + 1, Ordering::SeqCst);
+                table.put(&name(i), &node(vec![(TYPE_A, addresses(&[address(i)], 30))])).expect("fits");
+                if let Some(old) = i.checked_sub(LATER).filter(|old| goes(*old)) {
+                    assert!(table.remove(&name(old)));
+                }
+                added.store(u64::from(i) + 1, Ordering::SeqCst);
+                if last.elapsed() > Duration::from_millis(300) {
+                    datapath.beat().expect("heartbeat");
+                    last = Instant::now();
+                }
+                if readers.iter().any(|r| r.is_finished()) {
+                    break;
+                }
+            }
+            full.store(true, Ordering::Relaxed);
+            readers.into_iter().map(joined).sum()
+        });
+        assert!(answers > 1000, "{answers} answers");
+    }
+}
+
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
