@@ -23,6 +23,11 @@ fn main() {
 
 fn build(out: &Path) -> Result<(), String> {
     let clang = clang()?;
+    // For what else is compiled to BPF: benches/.
+    println!("cargo::rustc-env=BPF_CLANG={}", clang.display());
+    // Set by libbpf-sys, where it builds libbpf.
+    let headers = env::var("DEP_BPF_INCLUDE").unwrap_or_else(|_| "/usr/include".into());
+    println!("cargo::rustc-env=BPF_INCLUDE={headers}");
     SkeletonBuilder::new()
         .source(SOURCE)
         .clang(&clang)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 /// Looked for in this order where --config is not given.
@@ -89,7 +89,7 @@ impl Cli {
 
 /// Writes a completion script to standard output.
 pub fn completions(shell: Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "edns", &mut std::io::stdout());
+    clap_complete::generate(shell, &mut <Cli as CommandFactory>::command(), "edns", &mut std::io::stdout());
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        Cli::command().debug_assert();
+        <Cli as CommandFactory>::command().debug_assert();
     }
 
     #[test]

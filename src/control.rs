@@ -92,8 +92,10 @@ pub fn socket_path(config: &Path) -> io::Result<PathBuf> {
     let stem = config.file_stem().unwrap_or_default().to_string_lossy();
     let stem: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(32).collect();
     // FNV-1a: the same in every version, so that a new one finds the old one's socket.
-    let hash = config.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = config
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3));
     Ok(Path::new(RUN_DIR).join(format!("{stem}-{hash:016x}.sock")))
 }

@@ -1,50 +1,49 @@
 //! Puts the parts together: what happens at start, what then makes it act, and how it ends.
 //!
-//! Everything runs in one thread: whoever holds it up also holds up the heartbeat, and with that the kernel's programs stop
-//! answering. Long work gives way to it in between (see [`Daemon::apply`]).
+//! Everything but the reading of files runs in one thread: whoever holds it up also holds up the heartbeat, and with that the
+//! kernel's programs stop answering. Long work gives way to it in between (see [`Daemon::apply`]).
+
+mod core;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::config::{self, Config, Direction, ServerSpec};
+use crate::config::{Config, Direction, ServerSpec};
 use crate::control::server::{Connection, Server};
-use crate::control::{LookupReply, OutcomeCount, RecordReply, Request, StatsReply};
-use crate::datapath::attach::{AttachError, Attachments};
-use crate::datapath::counters::{FAMILIES, OUTCOMES};
+
+use crate::datapath::attach::{AttachError, Attachments, Hook, program_for};
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
-use crate::datapath::{Datapath, Gate, LoadError, Options, Put, Table, TableError, TestRun, probe};
+use crate::datapath::{Datapath, Gate, LoadError, Options};
 use crate::source::file::{self, FileWatcher};
-use crate::zone::Zone;
+use crate::yaml;
 use crate::zone::name::Name;
-use crate::zone::node::ZoneId;
+use crate::zone::node::{Node, ZoneId};
+use crate::zone::statics;
+
+use self::core::{Core, Refused, answer_command};
 
 /// Between heartbeats; programs bear up to 2.5 s without.
 const BEAT: Duration = Duration::from_millis(500);
 /// Names written before others get a turn: some milliseconds.
 const APPLY_SLICE: usize = 4096;
-/// Index slots read for a command before others get a turn.
-const RECORDS_SLICE: usize = 16384;
 /// An interface that could not be attached is tried again after this.
 const ATTACH_RETRY: Duration = Duration::from_secs(5);
 
 /// Why the daemon ended, or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// Exit status 2.
+    /// A mistake in config or records: exit status 2.
     #[error(transparent)]
-    Config(#[from] config::Error),
-    /// Exit status 2.
-    #[error(transparent)]
-    Records(#[from] file::Error),
+    Config(#[from] yaml::Error),
     /// The BPF program could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -66,7 +65,7 @@ impl DaemonError {
     /// Whether the user's input is to blame (exit status 2).
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Records(_))
+        matches!(self, Self::Config(_))
     }
 }
 
@@ -79,17 +78,14 @@ pub fn run(config: &Path) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(|e| DaemonError::System("starting the event loop", e))?;
-    tokio::task::LocalSet::new().block_on(&runtime, async { Daemon::start(config).await?.serve().await })
-}
-
-/// What commands read, too.
-struct Core {
-    datapath: Datapath,
-    table: Table,
-    probe: TestRun,
-    servers: HashSet<IpAddr>,
-    attached: Vec<String>,
-    started: Instant,
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let mut signals = EndSignals::new()?;
+        let daemon = tokio::select! {
+            daemon = Daemon::start(config) => daemon?,
+            () = signals.wait() => return Ok(()),
+        };
+        daemon.serve(signals).await
+    })
 }
 
 struct Daemon {
@@ -100,23 +96,32 @@ struct Daemon {
     interfaces: Interfaces,
     control: Rc<Server>,
     watcher: FileWatcher,
-    signals: Signals,
+    hangup: Signal,
+    heart: JoinHandle<DaemonError>,
+    /// Interfaces, one of which at least could not be attached, and when they are tried again.
+    retry: Option<(Instant, Vec<Link>)>,
 }
 
-struct Signals {
-    hangup: Signal,
+/// What ends the daemon.
+struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
+fn on_signal(kind: SignalKind) -> Result<Signal, DaemonError> {
+    signal(kind).map_err(|e| DaemonError::System("waiting for signals", e))
+}
+
+impl EndSignals {
     fn new() -> Result<Self, DaemonError> {
-        let new = |kind| signal(kind).map_err(|e| DaemonError::System("waiting for signals", e));
-        Ok(Self {
-            hangup: new(SignalKind::hangup())?,
-            terminate: new(SignalKind::terminate())?,
-            interrupt: new(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: on_signal(SignalKind::terminate())?, interrupt: on_signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
@@ -125,35 +130,43 @@ impl Daemon {
     /// touched, and no packet is seen before there is an answer.
     async fn start(path: &Path) -> Result<Self, DaemonError> {
         let started = Instant::now();
+        let hangup = on_signal(SignalKind::hangup())?;
+        // Before the files are read: an edit in between would be lost.
+        let mut watcher = FileWatcher::new(vec![path.to_owned()]).map_err(watch_error)?;
         let config = Config::load(path)?;
-        let zone = load_zone(&config)?;
-        let signals = Signals::new()?;
-        // Before the files are read again on a change, not after: an edit in between would be lost.
-        let watcher = file::watch(watched(&config)).map_err(|e| DaemonError::System("watching the config", e))?;
+        watcher.set(watched(&config)).map_err(watch_error)?;
+        let nodes = load_nodes(&config).await?;
         let (interfaces, links) = Interfaces::open(config.ifname.clone()).await?;
+        warn_of_missing_parts(&config);
         warn_of_open_responder(&config, &links);
 
-        let egress = config.direction == Direction::Egress;
-        let (datapath, table) =
-            Datapath::load(&Options { ext_btf: config.ext_btf.clone(), egress, max_records: config.max_records })?;
-        let probe = datapath.probe().map_err(|e| DaemonError::System("opening the program", e))?;
-        let attachments = Attachments::new(config.direction, config.tc_priority)?;
+        let (datapath, table) = Datapath::load(&Options {
+            ext_btf: config.ext_btf.clone(),
+            egress: config.direction == Direction::Egress,
+            max_records: config.max_records,
+            programs: links.iter().map(|l| program_for(l, config.direction)).collect(),
+        })?;
+        let hook = Hook::detect(&datapath, config.tc_priority);
         let control = Server::bind(path).map_err(DaemonError::Control)?;
-        let core = Core { datapath, table, probe, servers: HashSet::new(), attached: Vec::new(), started };
+        let core = Core { datapath, table, servers: HashSet::new(), attached: Vec::new(), started };
+        let core = Rc::new(RefCell::new(core));
         let mut daemon = Self {
             path: path.to_owned(),
+            attachments: Attachments::new(hook, config.direction),
             config,
-            core: Rc::new(RefCell::new(core)),
-            attachments,
+            heart: spawn_local(beat(Rc::clone(&core))),
+            core,
             interfaces,
             control: Rc::new(control),
             watcher,
-            signals,
+            hangup,
+            retry: None,
         };
-        daemon.beat()?;
         daemon.apply_servers();
-        daemon.apply(&zone).await?;
-        daemon.attach(&links, true)?;
+        daemon.apply(nodes).await;
+        if let Some(e) = daemon.attach(links).into_iter().next() {
+            return Err(e.into());
+        }
         let core = daemon.core.borrow();
         log::info!(
             "{} names on {} in {} ms",
@@ -165,29 +178,24 @@ impl Daemon {
         Ok(daemon)
     }
 
-    async fn serve(mut self) -> Result<(), DaemonError> {
+    async fn serve(mut self, mut signals: EndSignals) -> Result<(), DaemonError> {
         log::info!("ready");
         notify(&[NotifyState::Ready]);
-        let mut beat = interval(BEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut retry: Option<Vec<Link>> = None;
         loop {
+            let retry_at = self.retry.as_ref().map(|(at, _)| *at);
             tokio::select! {
-                _ = beat.tick() => self.beat()?,
-                _ = self.signals.terminate.recv() => break,
-                _ = self.signals.interrupt.recv() => break,
-                _ = self.signals.hangup.recv() => self.reload("SIGHUP").await?,
-                () = self.watcher.changed() => self.reload("a changed file").await?,
-                links = self.interfaces.changed() => {
-                    let links = links?;
-                    retry = self.attach(&links, false)?.then_some(links);
-                }
-                () = sleep(ATTACH_RETRY), if retry.is_some() => {
-                    if let Some(links) = retry.take() {
-                        retry = self.attach(&links, false)?.then_some(links);
-                    }
+                () = signals.wait() => break,
+                _ = self.hangup.recv() => self.reload("SIGHUP").await,
+                () = self.watcher.changed() => self.reload("a changed file").await,
+                links = self.interfaces.changed() => self.attach_or_retry(links?),
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+                    let links = self.retry.take().map(|(_, links)| links);
+                    self.attach_or_retry(links.unwrap_or_default());
                 }
                 connection = self.control.accept() => self.command(connection),
+                error = &mut self.heart => {
+                    return Err(error.unwrap_or_else(|e| DaemonError::System("the heartbeat", e.into())));
+                }
             }
         }
         notify(&[NotifyState::Stopping]);
@@ -195,81 +203,65 @@ impl Daemon {
         Ok(())
     }
 
-    fn beat(&self) -> Result<(), DaemonError> {
-        notify(&[NotifyState::Watchdog]);
-        self.core.borrow().datapath.beat().map_err(|e| DaemonError::System("the heartbeat", e))
+    /// Reads both files anew. A mistake in one of them changes nothing.
+    async fn reload(&mut self, why: &str) {
+        match self.try_reload().await {
+            Ok(changed) => {
+                log::info!("reloaded after {why}: {} names, {changed} changed", self.core.borrow().table.len());
+            }
+            Err(e) => log::error!("reloading after {why}: {e}; what was there before goes on"),
+        }
     }
 
-    /// Reads both files anew. A mistake in one of them changes nothing.
-    async fn reload(&mut self, why: &str) -> Result<(), DaemonError> {
-        let read = Config::load(&self.path)
-            .map_err(DaemonError::from)
-            .and_then(|config| load_zone(&config).map(|zone| (config, zone)));
-        let (config, zone) = match read {
-            Ok(read) => read,
-            Err(e) => {
-                log::error!("reloading after {why}: {e}; what was there before goes on");
-                return Ok(());
-            }
-        };
-        let restart = config::changes_needing_restart(&self.config, &config);
+    async fn try_reload(&mut self) -> Result<usize, DaemonError> {
+        let config = Config::load(&self.path)?;
+        let nodes = load_nodes(&config).await?;
+        if config.ifname != self.config.ifname {
+            let links = self.interfaces.follow(config.ifname.clone()).await?;
+            self.attach_or_retry(links);
+        }
+        let restart = config.changes_needing_restart(&self.config);
         if !restart.is_empty() {
             log::warn!("changes to {} take effect with a restart", restart.join(", "));
         }
-        if config.ifname != self.config.ifname {
-            match self.interfaces.follow(config.ifname.clone()).await {
-                Ok(links) => drop(self.attach(&links, false)?),
-                Err(e) => {
-                    log::error!("reloading after {why}: {e}; what was there before goes on");
-                    return Ok(());
-                }
-            }
-        }
+        warn_of_missing_parts(&config);
         self.config = config;
         if let Err(e) = self.watcher.set(watched(&self.config)) {
             log::error!("watching the config: {e}; SIGHUP reloads it");
         }
         self.apply_servers();
-        let changed = self.apply(&zone).await?;
-        log::info!("reloaded after {why}: {} names, {changed} changed", self.core.borrow().table.len());
-        Ok(())
+        Ok(self.apply(nodes).await)
     }
 
-    /// Makes the maps hold `zone`, as one difference: a name that stays is there at every moment, and below a wildcard no
+    /// Makes the maps hold `nodes`, as one difference: a name that stays is there at every moment, and below a wildcard no
     /// answer shows that never was true. For that, names are added before those above them, and removed after them.
-    async fn apply(&self, zone: &Zone) -> Result<usize, DaemonError> {
-        let mut nodes: Vec<_> = zone.nodes().collect();
-        nodes.sort_by_cached_key(|(name, _)| std::cmp::Reverse(name.label_count()));
+    /// Returns how many names changed.
+    async fn apply(&self, nodes: Vec<(Name, Node)>) -> usize {
         let mut changed = 0;
-        let mut refused: Option<(usize, TableError)> = None;
-        let settings = self.core.borrow().datapath.settings();
+        let mut refused = self.put_all(nodes.iter().collect(), &mut changed).await;
+        let keep: HashSet<&Name> = nodes.iter().map(|(name, _)| name).collect();
+        changed += self.core.borrow_mut().table.retain(|name| keep.contains(name));
+        if !refused.is_empty() {
+            // There may be room now.
+            refused = self.put_all(refused.into_iter().map(|(node, _)| node).collect(), &mut changed).await;
+        }
+        match refused.first() {
+            None => self.core.borrow().datapath.settings().set_negative_gate(ZoneId::Static, Gate::Open),
+            Some((_, e)) => log::error!("{} of {} names pass to the DNS server: {e}", refused.len(), nodes.len()),
+        }
+        changed
+    }
+
+    /// Returns what did not fit.
+    async fn put_all<'a>(&self, nodes: Vec<&'a (Name, Node)>, changed: &mut usize) -> Vec<Refused<'a>> {
+        let mut refused = Vec::new();
         for slice in nodes.chunks(APPLY_SLICE) {
-            self.beat()?;
-            let mut core = self.core.borrow_mut();
-            for (name, node) in slice {
-                match core.table.put(name, node) {
-                    Ok(Put::Same) => {}
-                    Ok(Put::Added | Put::Changed) => changed += 1,
-                    Err(e) => {
-                        // What was there may be what shall be no more: it must not go on.
-                        core.table.remove(name);
-                        // A name that is not there may be one that a wildcard must not match.
-                        settings.set_negative_gate(ZoneId::Static, Gate::Incomplete);
-                        refused = Some((refused.map_or(1, |(n, _)| n + 1), e));
-                    }
-                }
-            }
-            drop(core);
+            let (new, mut failed) = self.core.borrow_mut().put_all(slice);
+            *changed += new;
+            refused.append(&mut failed);
             tokio::task::yield_now().await;
         }
-        let keep: HashSet<&Name> = nodes.iter().map(|(name, _)| name).collect();
-        let mut core = self.core.borrow_mut();
-        changed += core.table.retain(|name| keep.contains(name));
-        match refused {
-            None => settings.set_negative_gate(ZoneId::Static, Gate::Open),
-            Some((n, e)) => log::error!("{n} of {} names pass to the DNS server: {e}", nodes.len()),
-        }
-        Ok(changed)
+        refused
     }
 
     /// Whose queries are answered: without DnsServers, static names are for everybody's.
@@ -277,10 +269,8 @@ impl Daemon {
         const STATIC: u8 = 1 << ZoneId::Static as u8;
         let servers = &self.config.dns_servers;
         let any = servers.is_empty() || servers.contains(&ServerSpec::Any);
-        let wanted: HashSet<_> = servers
-            .iter()
-            .filter_map(|s| if let ServerSpec::Addr(addr) = s { Some(*addr) } else { None })
-            .collect();
+        let wanted: HashSet<_> =
+            servers.iter().filter_map(|s| if let ServerSpec::Addr(addr) = s { Some(*addr) } else { None }).collect();
         let core = &mut *self.core.borrow_mut();
         for gone in core.servers.difference(&wanted) {
             if let Err(e) = core.datapath.set_server(*gone, 0) {
@@ -296,22 +286,22 @@ impl Daemon {
         core.datapath.settings().set_any_server(if any { STATIC } else { 0 });
     }
 
-    /// Attaches to `links` and to nothing else. True where one of them has to be tried again.
-    fn attach(&mut self, links: &[Link], starting: bool) -> Result<bool, DaemonError> {
+    /// Attaches to `links` and to nothing else.
+    fn attach(&mut self, links: Vec<Link>) -> Vec<AttachError> {
         let core = &mut *self.core.borrow_mut();
-        let outcome = self.attachments.reconcile(&core.datapath.programs(), links);
+        let outcome = self.attachments.reconcile(&core.datapath, &links);
         for done in &outcome.done {
             log::info!("{done}");
         }
         core.attached = self.attachments.names();
-        let failed = !outcome.errors.is_empty();
-        for e in outcome.errors {
-            if starting {
-                return Err(e.into());
-            }
+        self.retry = (!outcome.errors.is_empty()).then(|| (Instant::now() + ATTACH_RETRY, links));
+        outcome.errors
+    }
+
+    fn attach_or_retry(&mut self, links: Vec<Link>) {
+        for e in self.attach(links) {
             log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
         }
-        Ok(failed)
     }
 
     fn command(&self, connection: io::Result<Connection>) {
@@ -319,7 +309,7 @@ impl Daemon {
             Err(e) => log::warn!("the socket for commands: {e}"),
             Ok(connection) => {
                 let core = Rc::clone(&self.core);
-                tokio::task::spawn_local(async move {
+                spawn_local(async move {
                     if let Err(e) = answer_command(connection, &core).await {
                         log::debug!("a command broke off: {e}");
                     }
@@ -336,13 +326,57 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-fn load_zone(config: &Config) -> Result<Zone, DaemonError> {
-    let entries = config.domain_file.as_deref().map(file::load).transpose()?.unwrap_or_default();
-    Ok(Zone::new(&config.pass_names, entries, config.ttl))
+/// Tells the programs that the daemon is there, and systemd's watchdog; returns what keeps it from that.
+async fn beat(core: Rc<RefCell<Core>>) -> DaemonError {
+    let mut ticks = interval(BEAT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        notify(&[NotifyState::Watchdog]);
+        if let Err(e) = core.borrow().datapath.beat() {
+            return DaemonError::System("the heartbeat", e);
+        }
+    }
+}
+
+/// The nodes of the static names, the deepest first (see [`Daemon::apply`]).
+async fn load_nodes(config: &Config) -> Result<Vec<(Name, Node)>, DaemonError> {
+    let (domain_file, pass, ttl) = (config.domain_file.clone(), config.pass_names.clone(), config.ttl);
+    let load = move || {
+        let entries = domain_file.as_deref().map(file::load).transpose()?.unwrap_or_default();
+        let mut nodes = statics::nodes(&entries, &pass, ttl);
+        nodes.sort_by_cached_key(|(name, _)| std::cmp::Reverse(name.label_count()));
+        Ok(nodes)
+    };
+    // A million names take seconds.
+    spawn_blocking(load).await.map_err(|e| DaemonError::System("reading the records", e.into()))?
+}
+
+fn watch_error(e: io::Error) -> DaemonError {
+    DaemonError::System("watching the config", e)
 }
 
 fn watched(config: &Config) -> Vec<PathBuf> {
     std::iter::once(config.path.clone()).chain(config.domain_file.clone()).collect()
+}
+
+fn warn_of_missing_parts(config: &Config) {
+    let named = config.dns_servers.iter().any(|s| matches!(s, ServerSpec::Auto | ServerSpec::Service { .. }));
+    for (warn, text) in [
+        (config.enable_k8s, "EnableK8S: this version reads no Kubernetes API yet: static names only"),
+        (
+            config.metrics_addr.is_some(),
+            "MetricsAddr: this version serves no metrics yet: `edns stats` has the counters",
+        ),
+        (
+            named,
+            "DnsServers: auto and namespace/name stand for no server, since this version reads no Kubernetes API yet",
+        ),
+    ] {
+        if warn {
+            log::warn!("{text}");
+        }
+    }
 }
 
 /// Whoever reaches a physical interface is answered, also those who lie about who they are.
@@ -351,75 +385,11 @@ fn warn_of_open_responder(config: &Config, links: &[Link]) {
     if config.direction != Direction::Ingress || !open {
         return;
     }
-    for link in links.iter().filter(|l| l.is_physical()) {
+    for link in links.iter().filter(|l| l.outside) {
         log::warn!(
             "{}: Ingress on a physical interface without DnsServers answers everybody who can reach it, and spoofed queries \
              too: name your DNS servers in DnsServers",
             link.name
         );
-    }
-}
-
-async fn answer_command(mut connection: Connection, core: &RefCell<Core>) -> io::Result<()> {
-    match connection.request().await? {
-        Request::Lookup { name, qtype } => match core.borrow().lookup(&name, qtype) {
-            Ok(reply) => connection.reply([reply]).await,
-            Err(e) => connection.error(&e).await,
-        },
-        Request::Records => {
-            let mut slot = 0;
-            while let Some(records) = core.borrow().records(slot, RECORDS_SLICE) {
-                connection.reply(records).await?;
-                slot += RECORDS_SLICE;
-            }
-            Ok(())
-        }
-        Request::Stats => {
-            let stats = core.borrow().stats()?;
-            connection.reply([stats]).await
-        }
-    }
-}
-
-impl Core {
-    fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {
-        let query = probe::query(name, qtype).map_err(|e| format!("{name}: {e}"))?;
-        let (outcome, message) = probe::run(&self.probe, &query).map_err(|e| format!("running the program: {e}"))?;
-        Ok(LookupReply { outcome: outcome.into(), message })
-    }
-
-    /// The records of some of the index' slots; None behind the last one.
-    fn records(&self, slot: usize, slots: usize) -> Option<Vec<RecordReply>> {
-        Some(
-            self.table
-                .records(slot, slots)?
-                .into_iter()
-                .map(|r| {
-                    let (counts, answer) = r.answer.map_or(([0; 3], None), |(c, a)| (c, Some(a)));
-                    RecordReply { name: r.name.to_string(), qtype: r.qtype, answer, counts }
-                })
-                .collect(),
-        )
-    }
-
-    fn stats(&self) -> io::Result<StatsReply> {
-        let counts = self.datapath.queries()?;
-        let queries = OUTCOMES.iter().zip(counts).flat_map(|(outcome, counts)| {
-            FAMILIES.iter().zip(counts).map(|(family, count)| OutcomeCount {
-                outcome: (*outcome).into(),
-                family: (*family).into(),
-                count,
-            })
-        });
-        Ok(StatsReply {
-            queries: queries.collect(),
-            records: self.table.len() as u64,
-            max_records: self.table.max_len() as u64,
-            map_bytes: self.table.memory() as u64,
-            attached_interfaces: self.attached.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-        })
     }
 }

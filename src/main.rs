@@ -1,1 +1,74 @@
-fn main() {}
+//! The `edns` binary: command line in, exit status out.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use edns::cli::{self, Cli, Command};
+use edns::commands::{CommandError, Outcome, lookup, records, stats};
+use edns::{config, daemon, source};
+
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let command = cli.command();
+    if let Command::Completions { shell } = command {
+        cli::completions(shell);
+        return ExitCode::SUCCESS;
+    }
+    let config = match cli.config() {
+        Ok(config) => config,
+        Err(e) => return fail(USAGE, &e),
+    };
+    match command {
+        Command::Run => run(&config),
+        Command::Check => check(&config),
+        Command::Lookup { name, qtype } => finish(lookup::run(&config, &name, &qtype)),
+        Command::Records { json } => finish(records::run(&config, json)),
+        Command::Stats { watch: true, .. } => finish(stats::watch(&config)),
+        Command::Stats { json, .. } => finish(stats::run(&config, json)),
+        Command::Completions { .. } => unreachable!("dealt with above, since it needs no config"),
+    }
+}
+
+fn run(config: &Path) -> ExitCode {
+    let default = env_logger::Env::default().default_filter_or("info,netlink_proto=error");
+    env_logger::Builder::from_env(default).format_target(false).init();
+    match daemon::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            log::error!("{e}");
+            ExitCode::from(if e.is_usage() { USAGE } else { FAILURE })
+        }
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    let names = config::Config::load(path)
+        .and_then(|config| config.domain_file.as_deref().map_or(Ok(Vec::new()), source::file::load));
+    match names {
+        Ok(names) => {
+            println!("{}: fine, {} static names", path.display(), names.len());
+            ExitCode::SUCCESS
+        }
+        Err(e) => fail(USAGE, &e),
+    }
+}
+
+fn finish(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILURE),
+        // As other tools do where the reader of a pipe has enough.
+        Err(CommandError::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(e @ CommandError::Usage(_)) => fail(USAGE, &e),
+        Err(e) => fail(FAILURE, &e),
+    }
+}
+
+fn fail(status: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("edns: {error}");
+    ExitCode::from(status)
+}

@@ -11,7 +11,7 @@ use common::model::{addresses, node};
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
 use common::rng::Rng;
 use edns::datapath::counters::outcome_name;
-use edns::datapath::{Datapath, Put, TableError, TestRun};
+use edns::datapath::{Datapath, Program, Put, TableError, TestRun};
 use edns::zone::name::Name;
 use edns::zone::node::Node;
 
@@ -19,7 +19,7 @@ struct Kernel(TestRun);
 
 impl Kernel {
     fn new(datapath: &Datapath) -> Self {
-        Self(datapath.probe().expect("test run"))
+        Self(datapath.test_run(Program::Probe).expect("test run"))
     }
 
     /// The address that the program answers for a name; None where it knows none.
@@ -160,7 +160,7 @@ fn no_name_is_lost_however_many_come_and_go() {
 fn rotation_spreads_evenly() {
     const ROUNDS: u32 = 1000;
     let (datapath, mut table) = common::load(false, 16);
-    let probe = datapath.probe().expect("test run");
+    let probe = datapath.test_run(Program::Probe).expect("test run");
     let mut rng = Rng::new(5);
     for count in [2_u8, 3, 5, 8, 30] {
         let v4: Vec<_> = (0..count).map(|i| Ipv4Addr::new(10, 0, 0, i)).collect();
@@ -182,7 +182,7 @@ fn rotation_spreads_evenly() {
                     let mut out = vec![0; 2048];
                     let (_, len) = probe.run(&frame, &mut out).expect("test run");
                     let reply = decode::reply(&frame, &out[..len], ETHERNET).unwrap_or_else(|e| panic!("{e}"));
-                    assert_eq!(reply.sections[0].len(), count.into());
+                    assert_eq!(reply.sections[0].len(), usize::from(count));
                     first[usize::from(*reply.sections[0][0].rdata.last().expect("an address"))] += 1;
                 }
                 // Six standard deviations of a fair draw at the most.

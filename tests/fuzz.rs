@@ -16,7 +16,7 @@ use common::packet::{
 };
 use common::rng::Rng;
 use common::{TC_ACT_REDIRECT, TC_ACT_UNSPEC, env_number};
-use edns::datapath::{Datapath, Table, TestRun};
+use edns::datapath::{Datapath, Program, Table, TestRun};
 use edns::zone::node::{ANY_TYPE, Answer, Kind, Node, Verdict, ZoneId};
 
 const OUT_MAX: usize = 8192;
@@ -35,7 +35,7 @@ fn answers_are_right_or_packets_untouched() {
     let (datapath, mut table) = common::load(false, 1024);
     let model = zone(&mut table);
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let programs: Vec<_> = (0..threads).map(|_| datapath.test_run().expect("test run")).collect();
+    let programs: Vec<_> = (0..threads).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
     let share = packets.div_ceil(threads);
     let totals = std::thread::scope(|s| {
         let workers: Vec<_> = programs

@@ -19,7 +19,7 @@ use common::packet::{
 use common::raw::{RawSocket, Received};
 use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode};
 use edns::datapath::counters::{FAMILIES, OUTCOMES, Queries};
-use edns::datapath::{Datapath, Gate, Table};
+use edns::datapath::{Datapath, Gate, Program, Table};
 use edns::zone::node::{Kind, Node, ZoneId};
 
 const SOON: Duration = Duration::from_secs(2);
@@ -464,7 +464,7 @@ fn test_run(datapath: &Datapath, row: &Row, model: &Model) -> bool {
         return false;
     }
     let mut out = vec![0; 4096];
-    let program = datapath.test_run().expect("test run");
+    let program = datapath.test_run(Program::Ethernet).expect("test run");
     let run = || program.run(&row.frame, &mut out).unwrap_or_else(|e| panic!("{}: {e}", row.what));
     let (verdict, len) = counted(datapath, row, run);
     match row.expect {
@@ -541,7 +541,10 @@ fn as_test_runs() {
 fn over_a_veth_pair() {
     let (datapath, mut table) = common::load(false, 1024);
     let model = zone(&mut table);
-    for program in [datapath.programs().eth, datapath.programs().eth_peer] {
+    for program in [
+        datapath.program(Program::Ethernet).expect("a program"),
+        datapath.program(Program::EthernetToPeer).expect("a program"),
+    ] {
         let wire = Wire::new(program);
         for row in passing().into_iter().chain(answered()) {
             wire.send(&datapath, &row, &model);
@@ -554,7 +557,7 @@ fn over_a_veth_pair() {
 fn as_told() {
     let (datapath, mut table) = common::load(false, 1024);
     let model = zone(&mut table);
-    let wire = Wire::new(datapath.programs().eth);
+    let wire = Wire::new(datapath.program(Program::Ethernet).expect("a program"));
     let settings = datapath.settings();
     let check = |why: &str, query: &Query, expect: fn() -> Expect| {
         for packet in both(query) {
@@ -617,7 +620,7 @@ fn larger_than_the_interface_sends() {
     let model = zone(&mut table);
     let query = a("many.example.org").edns(&Opt::new(1232));
     for packet in both(&query) {
-        let wire = Wire::new(datapath.programs().eth);
+        let wire = Wire::new(datapath.program(Program::Ethernet).expect("a program"));
         let len = packet.ip().len() + 60 * 16;
         for (mtu, expect) in [(len, Expect::Reply("answered")), (len - 1, Expect::Pass(Some("pass_too_large")))] {
             // Below 1280 an interface has no IPv6 of its own, but what comes in still goes by the program.
@@ -631,7 +634,7 @@ fn larger_than_the_interface_sends() {
 fn without_a_heartbeat() {
     let (datapath, mut table) = common::load(false, 1024);
     let model = zone(&mut table);
-    let program = datapath.test_run().expect("test run");
+    let program = datapath.test_run(Program::Ethernet).expect("test run");
     let mut out = vec![0; 2048];
     let frame = Packet::v4(&web()).frame();
     assert_eq!(program.run(&frame, &mut out).expect("test run").0, TC_ACT_REDIRECT);
@@ -652,7 +655,7 @@ fn over_a_tun() {
     let node = Netns::new("node");
     let tun = node.run(|| open_tun("tun0"));
     node.ip("link set tun0 up");
-    let _link = attach(datapath.programs().ip, &node, "tun0", Hook::Ingress);
+    let _link = attach(datapath.program(Program::Ip).expect("a program"), &node, "tun0", Hook::Ingress);
     let queries = [
         web(),
         Query::new("web.example.org", TYPE_AAAA).edns(&Opt::new(1232)),

@@ -13,7 +13,7 @@ use common::model::{Model, addresses, agrees, node};
 use common::netns::{Netns, veth};
 use common::packet::{COOKIE, ETHERNET, Opt, Query, TYPE_A, TYPE_AAAA, hex};
 use common::raw::{RawSocket, Received};
-use edns::datapath::{Datapath, Table};
+use edns::datapath::{Datapath, Program, Table};
 
 const SOON: Duration = Duration::from_secs(2);
 const SERVER_MAC: &str = "02:00:00:00:00:53";
@@ -112,8 +112,8 @@ impl Pair {
 
 /// Both programs for ingress.
 fn ingress(datapath: &Datapath, netns: &Netns, interface: &str, peer: bool) -> OwnedFd {
-    let programs = datapath.programs();
-    attach(if peer { programs.eth_peer } else { programs.eth }, netns, interface, Hook::Ingress)
+    let program = if peer { Program::EthernetToPeer } else { Program::Ethernet };
+    attach(datapath.program(program).expect("a program"), netns, interface, Hook::Ingress)
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn to_a_local_socket() {
         pair.host.ip(&format!("{family} route add {address} dev p"));
         pair.host.ip(&format!("neigh add {address} lladdr {SERVER_MAC} dev p nud permanent"));
     }
-    let _link = attach(datapath.programs().eth, &pair.host, "p", Hook::Egress);
+    let _link = attach(datapath.program(Program::Ethernet).expect("a program"), &pair.host, "p", Hook::Egress);
     let (at_host, at_pod) = (RawSocket::open(&pair.host, "p"), RawSocket::open(&pair.pod, "eth0"));
     for sums in [true, false] {
         set_offloads(&pair.host, "p", sums);

@@ -18,7 +18,7 @@ use common::netns::{Netns, veth};
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
 use common::rng::Rng;
 use common::{TC_ACT_REDIRECT, env_number};
-use edns::datapath::{Table, TestRun};
+use edns::datapath::{Program, Table, TestRun};
 use edns::zone::name::Name;
 use edns::zone::node::{Node, ZoneId};
 
@@ -238,7 +238,7 @@ fn every_answer_is_of_one_version_that_held() {
     veth((&host, "p"), (&pod, "eth0"));
     host.ip("addr add 10.77.0.1/24 dev p");
     pod.ip("addr add 10.77.0.2/24 dev eth0");
-    let _link = attach(datapath.programs().eth, &host, "p", Hook::Ingress);
+    let _link = attach(datapath.program(Program::Ethernet).expect("a program"), &host, "p", Hook::Ingress);
 
     let storm = Storm {
         versions: (0..=NAMES).map(|_| Version::default()).collect(),
@@ -249,7 +249,7 @@ fn every_answer_is_of_one_version_that_held() {
     for name in 0..NAMES {
         storm.update(&mut table, name);
     }
-    let programs: Vec<_> = (0..2).map(|_| datapath.test_run().expect("test run")).collect();
+    let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
     let started = Instant::now();
     let (runs, replies, written) = std::thread::scope(|s| {
         let (storm, pod) = (&storm, &pod);
@@ -335,7 +335,7 @@ fn names_stay_while_the_table_grows() {
             }
             answers
         };
-        let programs: Vec<_> = (0..2).map(|_| datapath.test_run().expect("test run")).collect();
+        let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
         let answers: u64 = std::thread::scope(|s| {
             let read = &read;
             let readers: Vec<_> =

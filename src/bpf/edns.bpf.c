@@ -24,7 +24,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Set before loading; constants to the verifier. */
 const volatile __u64 cfg_hash_seed = 0;
-const volatile __u32 cfg_index_mask = 0; /* lines of the index, less one */
 const volatile bool cfg_egress = false;
 
 volatile struct edns_settings settings = {};
@@ -43,7 +42,7 @@ const volatile struct {
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 1); /* cfg_index_mask + 1 */
+    __uint(max_entries, 1); /* set before loading */
     __type(key, __u32);
     __type(value, struct edns_line);
 } edns_index SEC(".maps");
@@ -119,7 +118,8 @@ static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, c
     struct edns_answer *answer;
     struct query q = {};
     bool absence = false;
-    __u32 ref, zone = 0;
+    __u32 ref, labels = 0, zone = 0;
+    __u64 hash;
     int outcome;
 
     outcome = parse_ip(skb, l2, &q, family);
@@ -133,9 +133,27 @@ static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, c
     if (outcome)
         return outcome;
 
-    ref = node_find(skb, q.qname, q.qname_len);
-    if (!ref && q.labels > settings.below_min) {
-        ref = node_below(skb, q.qname, q.qname_len, q.labels);
+    hash = qname_scan(skb, q.qname, q.udp + q.udp_len);
+    q.qname_len = hash & 0xff;
+    if (!q.qname_len)
+        return EDNS_PASS_MALFORMED;
+    ref = node_find_first(skb, q.qname, q.qname_len, hash);
+    if (!ref) {
+        __u32 extent = qname_extent(skb, q.qname), len = extent & 0xff;
+
+        if (!len)
+            return EDNS_PASS_MALFORMED;
+        labels = extent >> 8;
+        /* A label may hold a zero. */
+        if (len != q.qname_len)
+            ref = node_find(skb, q.qname, len, qname_hash(skb, q.qname, len));
+        q.qname_len = len;
+    }
+    outcome = parse_tail(skb, &q);
+    if (outcome)
+        return outcome;
+    if (!ref && labels > settings.below_min) {
+        ref = node_below(skb, q.qname, q.qname_len, labels);
         absence = true;
     }
     if (!ref)

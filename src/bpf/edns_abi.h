@@ -5,7 +5,8 @@
  *
  * The zone is one hash index over nodes in an arena:
  *
- *   edns_index   lines of 16 words; a word is tag << 24 | ref, 0 where free, EDNS_WORD_DEAD where a node was
+ *   edns_index   lines of 16 words, an index of each size behind the smaller ones; a word is tag << 24 | ref, 0 where
+ *                free, EDNS_WORD_DEAD where a node was
  *   edns_chunks  the arena: maps of EDNS_CHUNK_UNITS units each; a ref is a unit's number in it, 0 is none
  *
  * A node never changes while a word or another node refers to it. The daemon replaces it by writing another one and
@@ -122,6 +123,7 @@ struct edns_server {
 struct edns_settings {
     __u64 beat;                            /* jiffies of the daemon's last heartbeat */
     __u64 beat_max;                        /* jiffies after which it counts as gone */
+    __u32 index_lines;                     /* lines of the index in use, a power of 2; its first is line index_lines */
     __u8 below_min;                        /* labels of the shortest name with child or deep; 255: there is none */
     __u8 below_max;                        /* labels of the longest name */
     __u8 any_server;                       /* bit mask of zones answered whatever the server */

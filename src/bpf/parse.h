@@ -51,9 +51,9 @@ struct query {
     __u32 udp;       /* offset of the UDP header */
     __u32 qname;     /* offset of the question's name */
     __u32 qname_len; /* with the final zero */
-    __u32 labels;
     __u32 udp_len;   /* as in the UDP header */
     __u32 limit;     /* octets of a DNS message that the client takes from us */
+    __be16 arcount;
     __be16 qtype;
     bool v6;
     bool has_opt;
@@ -66,7 +66,7 @@ struct query {
  */
 static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
 {
-    if (skb_data(skb) + len <= skb_data_end(skb))
+    if (__builtin_expect(skb_data(skb) + len <= skb_data_end(skb), true))
         return true;
     if (skb->len < len)
         return false;
@@ -204,15 +204,12 @@ __noinline __u32 qname_extent(struct __sk_buff *skb, __u32 off)
 }
 
 /*
- * Checks that it is a query of one question and, behind that, nothing or one OPT; finds the ends of both.
- * Returns EDNS_ANSWERED, or why the packet passes. Invalidates packet pointers.
+ * Checks the DNS header of a query of one question. Returns EDNS_ANSWERED, or why the packet passes.
+ * Invalidates packet pointers.
  */
 static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
 {
     struct dnshdr *dns;
-    void *end, *name;
-    __u32 extent, rest;
-    __u8 *tail;
 
     if (q->udp_len < sizeof(struct udphdr) + sizeof(*dns) + 1 + DNS_QUESTION_TAIL)
         return EDNS_PASS_MALFORMED;
@@ -220,28 +217,35 @@ static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
         return EDNS_PASS_TOO_LARGE;
     if (!pull(skb, q->udp + q->udp_len))
         return EDNS_PASS_ERROR;
-    end = skb_data_end(skb);
     dns = skb_data(skb) + q->udp + sizeof(struct udphdr);
-    name = dns + 1;
-    if (name > end)
+    if ((void *)(dns + 1) > skb_data_end(skb))
         return EDNS_PASS_MALFORMED;
     if (dns->flags & bpf_htons(DNS_QR | DNS_OPCODE | DNS_TC) || dns->qdcount != bpf_htons(1) ||
         dns->ancount | dns->nscount)
         return EDNS_PASS_MALFORMED;
-
+    q->arcount = dns->arcount;
     q->qname = q->udp + sizeof(struct udphdr) + sizeof(*dns);
-    extent = qname_extent(skb, q->qname);
-    q->qname_len = extent % 256;
-    q->labels = extent / 256 % 256;
-    if (!q->qname_len)
-        return EDNS_PASS_MALFORMED;
-    tail = name + q->qname_len;
-    if ((void *)(tail + DNS_QUESTION_TAIL) > end)
-        return EDNS_PASS_MALFORMED;
-    rest = sizeof(struct udphdr) + sizeof(*dns) + q->qname_len + DNS_QUESTION_TAIL;
+    return EDNS_ANSWERED;
+}
+
+/*
+ * What follows the question's name, whose length is known: type and class and, behind them, nothing or one OPT.
+ * Returns EDNS_ANSWERED, or why the packet passes.
+ */
+static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
+{
+    void *end = skb_data_end(skb);
+    struct dns_opt *opt;
+    __u32 rest;
+    __u8 *tail;
+
+    rest = sizeof(struct udphdr) + sizeof(struct dnshdr) + q->qname_len + DNS_QUESTION_TAIL;
     if (q->udp_len < rest)
         return EDNS_PASS_MALFORMED;
     rest = q->udp_len - rest;
+    tail = octets_at(skb, q->qname + q->qname_len, DNS_QUESTION_TAIL);
+    if (!tail)
+        return EDNS_PASS_MALFORMED;
     q->qtype = *(__be16 *)tail;
     /* Meta types (RFC 6895 §3.1: ANY, AXFR, ...; OPT) are questions about more than one RRset. */
     if (*(__be16 *)(tail + 2) != bpf_htons(DNS_CLASS_IN) || !q->qtype || q->qtype == bpf_htons(DNS_TYPE_OPT) ||
@@ -251,25 +255,21 @@ static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
     q->limit = DNS_UDP_MIN;
     q->has_opt = false;
     q->dnssec_ok = false;
-    if (!dns->arcount)
+    if (!q->arcount)
         return rest ? EDNS_PASS_MALFORMED : EDNS_ANSWERED;
-    if (dns->arcount == bpf_htons(1)) {
-        struct dns_opt *opt = (void *)(tail + DNS_QUESTION_TAIL);
-
-        if (rest < sizeof(*opt) || (void *)(opt + 1) > end)
-            return EDNS_PASS_EDNS;
-        if (opt->name || opt->type != bpf_htons(DNS_TYPE_OPT) || opt->ext_rcode || opt->version ||
-            bpf_ntohs(opt->rdlen) + sizeof(*opt) != rest)
-            return EDNS_PASS_EDNS;
-        q->has_opt = true;
-        q->dnssec_ok = opt->flags & bpf_htons(DNS_OPT_DO);
-        if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
-            q->limit = bpf_ntohs(opt->udp_size);
-        if (q->limit > EDNS_ANSWER_MAX)
-            q->limit = EDNS_ANSWER_MAX;
-        return EDNS_ANSWERED;
-    }
-    return EDNS_PASS_EDNS;
+    opt = (void *)(tail + DNS_QUESTION_TAIL);
+    if (q->arcount != bpf_htons(1) || rest < sizeof(*opt) || (void *)(opt + 1) > end)
+        return EDNS_PASS_EDNS;
+    if (opt->name || opt->type != bpf_htons(DNS_TYPE_OPT) || opt->ext_rcode || opt->version ||
+        bpf_ntohs(opt->rdlen) + sizeof(*opt) != rest)
+        return EDNS_PASS_EDNS;
+    q->has_opt = true;
+    q->dnssec_ok = opt->flags & bpf_htons(DNS_OPT_DO);
+    if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
+        q->limit = bpf_ntohs(opt->udp_size);
+    if (q->limit > EDNS_ANSWER_MAX)
+        q->limit = EDNS_ANSWER_MAX;
+    return EDNS_ANSWERED;
 }
 
 #endif

@@ -78,6 +78,30 @@ static __always_inline long write_octets(struct __sk_buff *skb, __u32 off, struc
     return bpf_skb_store_bytes(skb, off, (void *)(answer + 1) + from, len + 1, 0);
 }
 
+/*
+ * Writes `size` to twice as many of the answer's octets without a helper, which would cost as much as the look-up: two
+ * pieces of `size` octets, the second of which ends with them. False where the packet ends before.
+ */
+static __always_inline bool write_pieces(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 len,
+                                         const __u32 size)
+{
+    __u32 at = (len - size) & (2 * size - 1), i;
+    __u64 *from = (void *)(answer + 1), *to = octets_at(skb, off, size);
+
+    if (!to)
+        return false;
+    for (i = 0; i < size / 8; i++)
+        to[i] = from[i];
+    barrier_var(at);
+    from = (void *)(answer + 1) + at;
+    to = octets_at(skb, off + at, size);
+    if (!to)
+        return false;
+    for (i = 0; i < size / 8; i++)
+        to[i] = from[i];
+    return true;
+}
+
 /* Writes the answer's octets at `off`; records that may be rotated begin with another one at each `turn`. */
 static __always_inline long write_answer(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 turn)
 {
@@ -85,9 +109,28 @@ static __always_inline long write_answer(struct __sk_buff *skb, __u32 off, struc
 
     if (answer->rotate_count > 1)
         split = turn % answer->rotate_count * answer->rotate_stride;
+    if (!split && len >= 16 && len <= 32)
+        return write_pieces(skb, off, answer, len, 16) ? 0 : -1;
+    if (!split && len > 32 && len <= 64)
+        return write_pieces(skb, off, answer, len, 32) ? 0 : -1;
     if (split && write_octets(skb, off + len - split, answer, 0, split))
         return -1;
     return write_octets(skb, off, answer, split, len - split);
+}
+
+/*
+ * Whether the UDP header's field holds not the sum of all but that of the pseudo-header (CHECKSUM_PARTIAL: a query from a
+ * local socket, whose sum some interface will finish). Only a helper knows, and shows it by what it does with a change of
+ * the pseudo-header: the sum of all is stored inverted, so the field goes the other way. Changes the field.
+ * Invalidates packet pointers.
+ */
+static __always_inline bool csum_partial(struct __sk_buff *skb, const __u32 udp_off, __u16 check)
+{
+    struct udphdr *udp;
+
+    bpf_l4_csum_replace(skb, udp_off + offsetof(struct udphdr, check), 0, 1, BPF_F_PSEUDO_HDR | sizeof(udp->check));
+    udp = octets_at(skb, udp_off, sizeof(*udp));
+    return udp && csum_fold16((__u64)udp->check + (__u16)~check) == 1;
 }
 
 /*
@@ -111,11 +154,11 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
         struct dns_opt opt;
         __u16 words[(sizeof(struct dns_opt) + 1) / 2];
     } opt = {.words = {0}}; /* all of them: the octet behind the record counts in its sum */
-    __be32 udp_lens_old, udp_lens_new;
+    __u64 diff = 0, pseudo = bpf_htons(IPPROTO_UDP);
+    __u16 check, pseudo_diff;
     struct dnshdr *dns;
     struct udphdr *udp;
     void *data, *end;
-    __u64 diff = 0;
     __u32 turn;
     __be16 port;
 
@@ -159,7 +202,10 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     if (v6) {
         struct ipv6hdr *ip6 = data + l2;
         struct in6_addr addr = ip6->saddr;
+        __u32 i;
 
+        for (i = 0; i < 4; i++)
+            pseudo += (__u64)ip6->saddr.in6_u.u6_addr32[i] + ip6->daddr.in6_u.u6_addr32[i];
         ip6->saddr = ip6->daddr;
         ip6->daddr = addr;
         ip6->payload_len = bpf_htons(udp_len);
@@ -170,6 +216,7 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
         __be16 *ttl = (void *)&ip->ttl;
         __u32 sum = (__u16)~ip->check;
 
+        pseudo += (__u64)ip->saddr + ip->daddr;
         ip->saddr = ip->daddr;
         ip->daddr = addr;
         sum += (__u16)~ip->tot_len + (__u16)~*ttl;
@@ -183,9 +230,10 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     port = udp->source;
     udp->source = udp->dest;
     udp->dest = port;
-    udp_lens_old = udp->len;
+    check = udp->check;
+    pseudo += udp->len;
+    pseudo_diff = csum_fold16((__u64)(__u16)~udp->len + bpf_htons(udp_len));
     udp->len = bpf_htons(udp_len);
-    udp_lens_new = udp->len;
 
     dns = data + dns_off;
     turn = bpf_ntohs(dns->id) + bpf_ntohs(port);
@@ -196,7 +244,7 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     dns->nscount = answer->count[1];
     dns->arcount = bpf_htons(bpf_ntohs(answer->count[2]) + q->has_opt);
     diff += dns->flags + dns->ancount + dns->nscount + dns->arcount;
-    diff += (__u16)~udp_lens_old + udp_lens_new;
+    diff += 2 * pseudo_diff; /* the length counts in both headers */
     diff += answer_csum;
 
     /* From here on nothing can fail: the packet is linear, writable and long enough. */
@@ -206,20 +254,31 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
         const __u32 opt_off = tail_off + answer->len;
         __u32 sum = 0, i;
 
-        if (bpf_skb_store_bytes(skb, opt_off, &opt.opt, sizeof(opt.opt), 0))
+        void *to = octets_at(skb, opt_off, sizeof(opt.opt));
+
+        if (!to)
             return EDNS_PASS_ERROR;
+        opt.opt.type = bpf_htons(DNS_TYPE_OPT);
+        opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
+        opt.opt.flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0;
+        __builtin_memcpy(to, &opt.opt, sizeof(opt.opt));
         for (i = 0; i < ARRAY_SIZE(opt.words); i++)
             sum += opt.words[i];
         diff += csum_at(csum_fold16(sum), opt_off - udp_off);
     }
 
-    /*
-     * Incrementally, since only the helper knows whether the field holds a sum of all or (CHECKSUM_PARTIAL, from a local
-     * socket) of the pseudo-header alone. The length counts in both.
-     */
-    bpf_l4_csum_replace(skb, udp_off + offsetof(struct udphdr, check), 0, csum_fold16(diff), BPF_F_MARK_MANGLED_0);
-    bpf_l4_csum_replace(skb, udp_off + offsetof(struct udphdr, check), udp_lens_old, udp_lens_new,
-                        BPF_F_MARK_MANGLED_0 | BPF_F_PSEUDO_HDR | sizeof(udp->len));
+    if (check) { /* else the client sent none (RFC 768) */
+        /* The sum changes as its octets do. One of the pseudo-header alone is just the one that these headers give. */
+        bool partial = csum_fold16(pseudo + (__u16)~check) == 0xffff && csum_partial(skb, udp_off, check);
+
+        udp = octets_at(skb, udp_off, sizeof(*udp));
+        if (!udp)
+            return EDNS_PASS_ERROR;
+        if (partial)
+            udp->check = csum_fold16((__u64)check + pseudo_diff);
+        else
+            udp->check = (__u16)~csum_fold16((__u16)~check + diff) ?: 0xffff; /* 0 would be: none */
+    }
     return EDNS_ANSWERED;
 }
 

@@ -20,14 +20,16 @@ static __always_inline __u64 hash_mix(__u64 hash, __u64 word)
     return hash ^ hash >> 32;
 }
 
+/* The low octet is not used: qname_scan returns the name's length there. */
 static __always_inline __u32 hash_start(__u64 hash)
 {
-    return hash % EDNS_LINE_WORDS;
+    return (hash >> 48) % EDNS_LINE_WORDS;
 }
 
-static __always_inline __u32 hash_line(__u64 hash)
+/* The line of edns_index that is number `nth` of those that may hold the name, in the index of `lines` lines. */
+static __always_inline __u32 hash_line(__u64 hash, __u32 nth, __u32 lines)
 {
-    return hash >> 8;
+    return lines + (((hash >> 8) + nth) & (lines - 1));
 }
 
 static __always_inline __u32 hash_tag(__u64 hash)
@@ -57,10 +59,61 @@ static __always_inline __u32 types_octets(const struct edns_node *node)
     return (node->n_types * sizeof(struct edns_type) + 7) & 0x78;
 }
 
+/* The high bit of each octet that is zero; above the first one also of others. */
+static __always_inline __u64 zero_octets(__u64 word)
+{
+    const __u64 ones = 0x0101010101010101ULL;
+
+    return (word - ones) & ~word & ones << 7;
+}
+
+/* qname_scan's result, where the word number `i` holds the first zero. */
+static __always_inline __u64 qname_scanned(__u64 hash, __u64 word, __u64 zeros, __u32 i)
+{
+    __u64 first = (zeros & -zeros) >> 7;
+
+    hash = hash_mix(hash, fold_case(word & (first - 1)));
+    /* The product's top octet is how many octets are before the zero. */
+    return (hash & ~0xffULL) | ((first * 0x0001020304050607ULL >> 56) + i * 8 + 1);
+}
+
 /*
- * The hash of the name of `len` octets in the packet at `off`. This and what follows are global functions: the verifier
- * looks at each once, not wherever it is called, and knows nothing of a result, so not as many as there are loop exits.
+ * The hash of the octets in the packet from `off` up to the first zero, and in the low octet how many these are; 0 where
+ * there is none before the last octets of a question, or too late. Most names end at their first zero, and what equals the
+ * name of a node is one: so a name that is found needs no walk along its labels.
+ * `end` is where the message ends. This and what follows are global functions: the verifier looks at each once, not
+ * wherever it is called, and knows nothing of a result, so not as many as there are loop exits.
  */
+__noinline __u64 qname_scan(struct __sk_buff *skb, __u32 off, __u32 end)
+{
+    void *data = skb_data(skb), *data_end = skb_data_end(skb);
+    __u64 hash = cfg_hash_seed, last, zeros, *word;
+    __u32 words, i;
+
+    off &= 0xff;
+    barrier_var(off);
+    data += off;
+    words = (end - off) / 8;
+    barrier_var(words); /* else clang derives the loop's bound from a check that the verifier forgets */
+    for (i = 0; i < DNS_NAME_WORDS && i < words; i++, data += 8) {
+        word = data;
+        if ((void *)(word + 1) > data_end)
+            return 0;
+        zeros = zero_octets(*word);
+        if (zeros)
+            return qname_scanned(hash, *word, zeros, i);
+        hash = hash_mix(hash, fold_case(*word));
+    }
+    /* The message ends within the next word. Zeros that last_octets adds behind it give a length that is too long for it. */
+    word = octets_at(skb, end - 8, 8);
+    if (!word || words >= DNS_NAME_WORDS)
+        return 0;
+    last = last_octets(*word, end - off);
+    zeros = zero_octets(last);
+    return zeros ? qname_scanned(hash, last, zeros, i) : 0;
+}
+
+/* The same hash of the name of `len` octets in the packet at `off`. */
 __noinline __u64 qname_hash(struct __sk_buff *skb, __u32 off, __u32 len)
 {
     __u64 hash = cfg_hash_seed, *p;
@@ -75,6 +128,8 @@ __noinline __u64 qname_hash(struct __sk_buff *skb, __u32 off, __u32 len)
             return 0;
         hash = hash_mix(hash, fold_case(*p));
     }
+    if (len % 8 == 0)
+        return hash;
     p = last_octets_at(skb, off, len);
     return p ? hash_mix(hash, fold_case(last_octets(*p, len))) : 0;
 }
@@ -82,6 +137,7 @@ __noinline __u64 qname_hash(struct __sk_buff *skb, __u32 off, __u32 len)
 /* Whether `ref` is the node of the name of `len` octets in the packet at `off`. */
 __noinline int node_matches(struct __sk_buff *skb, __u32 off, __u32 len, __u32 ref)
 {
+    void *data = skb_data(skb), *data_end = skb_data_end(skb);
     struct edns_node *node = node_at(ref);
     __u64 differs = 0, *name, *p;
     __u32 i, words = len / 8;
@@ -90,9 +146,10 @@ __noinline int node_matches(struct __sk_buff *skb, __u32 off, __u32 len, __u32 r
         return 0;
     name = (void *)(node + 1) + types_octets(node);
     barrier_var(words); /* as above */
-    for (i = 0; i < DNS_NAME_WORDS && i < words; i++, name++) {
-        p = octets_at(skb, off + i * 8, 8);
-        if (!p)
+    data += off & 0xfff;
+    for (i = 0; i < DNS_NAME_WORDS && i < words; i++, name++, data += 8) {
+        p = data;
+        if ((void *)(p + 1) > data_end)
             return 0;
         differs |= *name ^ fold_case(*p);
     }
@@ -105,14 +162,13 @@ __noinline int node_matches(struct __sk_buff *skb, __u32 off, __u32 len, __u32 r
     return !differs;
 }
 
-/* The ref of the node of that name; 0 where there is none. */
-__noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len)
+/* The ref of the node of the name with that hash and of `len` octets in the packet at `off`; 0 where there is none. */
+__noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash)
 {
-    __u64 hash = qname_hash(skb, off, len);
-    __u32 i, l;
+    __u32 lines = settings.index_lines, i, l;
 
     for (l = 0; l < EDNS_PROBE_LINES; l++) {
-        __u32 key = (hash_line(hash) + l) & cfg_index_mask;
+        __u32 key = hash_line(hash, l, lines);
         struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
 
         if (!line)
@@ -127,6 +183,22 @@ __noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len)
         }
     }
     return 0;
+}
+
+/* The same; most are where they are looked for first, so that is done without a call. */
+static __always_inline __u32 node_find_first(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash)
+{
+    __u32 key = hash_line(hash, 0, settings.index_lines), w;
+    struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
+
+    if (!line)
+        return 0;
+    w = *(volatile __u32 *)&line->word[hash_start(hash)];
+    if (!w)
+        return 0;
+    if (w >> EDNS_REF_BITS == hash_tag(hash) && node_matches(skb, off, len, w & EDNS_REF_MAX))
+        return w & EDNS_REF_MAX;
+    return node_find(skb, off, len, hash);
 }
 
 /* Takes the first label off a name; false where there is none. */
@@ -157,7 +229,7 @@ __noinline __u32 node_below(struct __sk_buff *skb, __u32 off, __u32 len, __u32 l
         if (!strip_label(skb, &off, &len))
             return 0;
         left--;
-        node = node_at(node_find(skb, off, len));
+        node = node_at(node_find(skb, off, len, qname_hash(skb, off, len)));
         if (node)
             return labels - left == 1 ? node->child : node->deep;
     }

@@ -83,7 +83,7 @@ fn section(out: &mut impl Write, title: &str, records: &[Record]) -> io::Result<
     if !records.is_empty() {
         writeln!(out, "\n;; {title} SECTION:")?;
     }
-    records.iter().try_for_each(|r| {
-        writeln!(out, "{}\t{}\t{}\t{}\t{}", r.name, r.ttl, r.dns_class, r.record_type(), r.data)
-    })
+    records
+        .iter()
+        .try_for_each(|r| writeln!(out, "{}\t{}\t{}\t{}\t{}", r.name, r.ttl, r.dns_class, r.record_type(), r.data))
 }

@@ -60,7 +60,8 @@ pub fn run(config: &Path, json: bool) -> Outcome {
 fn show(reply: &RecordReply) -> Shown {
     let rtype = RecordType::from(reply.qtype);
     let message = reply.answer.as_ref().and_then(|octets| decode(reply, rtype, octets));
-    let lines = |records: &[Record]| records.iter().map(|r| format!("{} {} {}", r.ttl, r.record_type(), r.data)).collect();
+    let lines =
+        |records: &[Record]| records.iter().map(|r| format!("{} {} {}", r.ttl, r.record_type(), r.data)).collect();
     Shown {
         name: reply.name.clone(),
         qtype: if reply.qtype == ANY_TYPE { "ANY".into() } else { rtype.to_string() },

@@ -19,7 +19,9 @@ pub enum ClientError {
     #[error("{0}: {1}")]
     Config(PathBuf, io::Error),
     /// Nobody listens.
-    #[error("no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config")]
+    #[error(
+        "no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config"
+    )]
     NotRunning(PathBuf, PathBuf, io::Error),
     /// It broke off, or took too long.
     #[error("the daemon with {0} does not answer ({1}): is it stopped, or of another version?")]
@@ -35,8 +37,7 @@ pub enum ClientError {
 /// [`ClientError`].
 pub fn ask<T: DeserializeOwned>(config: &Path, request: &Request, mut each: impl FnMut(T)) -> Result<(), ClientError> {
     let socket = socket_path(config).map_err(|e| ClientError::Config(config.into(), e))?;
-    let stream =
-        UnixStream::connect(&socket).map_err(|e| ClientError::NotRunning(config.into(), socket.clone(), e))?;
+    let stream = UnixStream::connect(&socket).map_err(|e| ClientError::NotRunning(config.into(), socket.clone(), e))?;
     let no_reply = |e: io::Error| ClientError::NoReply(config.into(), e);
     exchange(&stream, request, &mut each).map_err(no_reply)?.map_or(Ok(()), |e| Err(ClientError::Refused(e)))
 }

@@ -14,8 +14,8 @@ use super::{Request, socket_path};
 
 /// A request is a line of a few hundred octets.
 const REQUEST_MAX: u64 = 4096;
-/// A command that does not read its reply is given up.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A command that says nothing, or does not read its reply, is given up.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Listens; removes its socket when dropped, unless another daemon has taken it over.
 pub struct Server {
@@ -70,12 +70,13 @@ impl Connection {
     /// Where it says nothing in time, or nothing that this version understands; that is said to it.
     pub async fn request(&mut self) -> io::Result<Request> {
         let mut line = String::new();
-        let read = tokio::time::timeout(WRITE_TIMEOUT, BufReader::new((&mut self.0).take(REQUEST_MAX)).read_line(&mut line));
-        read.await??;
+        let mut reader = BufReader::new((&mut self.0).take(REQUEST_MAX));
+        tokio::time::timeout(TIMEOUT, reader.read_line(&mut line)).await??;
         match serde_json::from_str(&line) {
             Ok(request) => Ok(request),
             Err(e) => {
-                self.error(&format!("this daemon ({}) does not know the request: {e}", env!("CARGO_PKG_VERSION"))).await?;
+                self.error(&format!("this daemon ({}) does not know the request: {e}", env!("CARGO_PKG_VERSION")))
+                    .await?;
                 Err(e.into())
             }
         }
@@ -105,6 +106,6 @@ impl Connection {
     }
 
     async fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        tokio::time::timeout(WRITE_TIMEOUT, self.0.write_all(text)).await?
+        tokio::time::timeout(TIMEOUT, self.0.write_all(text)).await?
     }
 }

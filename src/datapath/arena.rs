@@ -25,7 +25,8 @@ impl Mapped {
     pub(super) fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let octets = unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0) }?;
+        let octets =
+            unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0) }?;
         Ok(Self { octets: octets.cast(), len })
     }
 
@@ -49,7 +50,7 @@ impl Drop for Mapped {
 #[derive(Debug, thiserror::Error)]
 pub enum ArenaError {
     /// All chunks are there and full.
-    #[error("the record maps hold their {} MiB", CHUNKS * CHUNK_UNITS * UNIT >> 20)]
+    #[error("the record maps hold their {} MiB", (CHUNKS * CHUNK_UNITS * UNIT) >> 20)]
     Exhausted,
     /// The kernel gave no memory for a further map.
     #[error("the kernel made no further record map: {0}")]
@@ -213,7 +214,7 @@ impl Arena {
     }
 
     /// Waits until no program can read what was retired, and frees it. Takes as long as an RCU grace period, some 10 ms.
-    fn reclaim(&mut self) -> io::Result<()> {
+    pub(super) fn reclaim(&mut self) -> io::Result<()> {
         self.publish(0, &self.chunks[0].0)?;
         self.retired_units = 0;
         for (at, units) in std::mem::take(&mut self.retired) {

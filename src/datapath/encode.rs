@@ -133,8 +133,7 @@ impl<'a> Stored<'a> {
     }
 
     fn name_at(&self) -> usize {
-        size_of::<edns_node>()
-            + (usize::from(self.head.n_types) * size_of::<edns_type>()).next_multiple_of(ALIGN)
+        size_of::<edns_node>() + (usize::from(self.head.n_types) * size_of::<edns_type>()).next_multiple_of(ALIGN)
     }
 
     /// Listed types; None is a pass.
@@ -183,8 +182,7 @@ impl<'a> StoredAnswer<'a> {
 
     /// Where it ends, as an offset in `node`, of which its octets are the tail.
     fn end(&self, node: &[u8]) -> usize {
-        (node.len() - self.octets.len() + size_of::<edns_answer>() + usize::from(self.head.len))
-            .next_multiple_of(ALIGN)
+        (node.len() - self.octets.len() + size_of::<edns_answer>() + usize::from(self.head.len)).next_multiple_of(ALIGN)
     }
 }
 
@@ -213,17 +211,14 @@ mod tests {
         assert_eq!(stored.refs(), refs);
         assert_eq!(stored.len(), len);
         let types: Vec<_> = stored.types().map(|(t, a)| (t, a.map(|a| a.bytes().to_vec()))).collect();
-        assert_eq!(
-            types,
-            [(1, Some(b"0123456789abcdef".to_vec())), (28, Some(b"xyz".to_vec())), (16, None)]
-        );
+        assert_eq!(types, [(1, Some(b"0123456789abcdef".to_vec())), (28, Some(b"xyz".to_vec())), (16, None)]);
     }
 
     #[test]
     fn only_whole_answers_of_even_records_turn() {
         let turns = |len: usize, stride, count| {
             let node = Node {
-                types: vec![(1, answer(&vec![0; len], Some(Rotation { start: 0, stride, count })))],
+                types: vec![(1, answer(&vec![0; len], Some(Rotation { stride, count })))],
                 ..Node::pass(ZoneId::Static)
             };
             let octets = encode(None, &node, Refs::default()).unwrap();

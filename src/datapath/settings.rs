@@ -1,6 +1,6 @@
 //! `struct edns_settings`: what the daemon tells running programs, a field at a time.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::abi::edns_settings;
@@ -55,6 +55,12 @@ impl Settings {
         let jiffies = (max.as_nanos() / tick.as_nanos().max(1)) as u64;
         // SAFETY: as in `octet`; the field is aligned to 8.
         unsafe { AtomicU64::from_ptr(&raw mut (*self.0).beat_max) }.store(jiffies, Ordering::Release);
+    }
+
+    /// Which index programs read: the one of so many lines.
+    pub(super) fn set_index_lines(&self, lines: usize) {
+        // SAFETY: as in `octet`; the field is aligned to 4.
+        unsafe { AtomicU32::from_ptr(&raw mut (*self.0).index_lines) }.store(lines as u32, Ordering::Release);
     }
 
     pub(super) fn set_below_min(&self, labels: Option<usize>) {

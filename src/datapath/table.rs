@@ -42,9 +42,18 @@ pub enum Put {
 /// Slots per name, at least: half of an index stays free, so that a look-up ends after a slot or two.
 const SLOTS_PER_NAME: usize = 2;
 
-/// Lines of an index for `max_records` names.
-pub(super) fn index_lines(max_records: usize) -> usize {
+/// Lines that the index begins with: a page of them.
+const LINES_MIN: usize = 64;
+
+/// Lines of an index that holds `max_records` names.
+fn lines_for(max_records: usize) -> usize {
     (max_records * SLOTS_PER_NAME).div_ceil(LINE_WORDS).next_power_of_two()
+}
+
+/// Lines of the index' map: room for every size up to that one. The index of n lines lies behind all smaller ones, from
+/// line n on.
+pub(super) fn index_lines(max_records: usize) -> usize {
+    2 * lines_for(max_records)
 }
 
 /// A hash seed that nobody can guess, so that nobody can choose names which collide.
@@ -54,14 +63,12 @@ pub(super) fn random_seed() -> u64 {
 
 /// The hash of `qname_hash` and `hash_mix` in zone.h.
 fn hash(seed: u64, wire: &[u8]) -> u64 {
-    let mix = |hash: u64, word: [u8; 8]| {
+    wire.chunks(8).fold(seed, |hash, octets| {
+        let mut word = [0; 8];
+        word[..octets.len()].copy_from_slice(octets);
         let hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         hash ^ hash >> 32
-    };
-    let (words, rest) = wire.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(words.iter().fold(seed, |hash, word| mix(hash, *word)), last)
+    })
 }
 
 /// A shared node in the arena, and how many nodes refer to it.
@@ -101,7 +108,9 @@ enum Found {
 pub struct Table {
     arena: Arena,
     index: Mapped,
+    /// Of the index in use: as few as its names allow, so that few names take few cache lines.
     lines: usize,
+    lines_max: usize,
     seed: u64,
     max_names: usize,
     names: usize,
@@ -112,6 +121,18 @@ pub struct Table {
     depths: Depths,
     /// Of names with child or deep only.
     below: Depths,
+    recent: Recent,
+}
+
+/// What has changed since every program that may run now began. A program looks a name up before those above it, not all at
+/// one moment: it could miss a name that is just being added and then find a newer statement on the names below another,
+/// or see neither a name that is just removed nor that what held below another has gone before it.
+#[derive(Default)]
+struct Recent {
+    /// Labels of the longest name added.
+    added: Option<usize>,
+    /// Labels of the shortest name that lost what it said, or said something else, of the names below.
+    withdrawn: Option<usize>,
 }
 
 impl Table {
@@ -122,12 +143,16 @@ impl Table {
         max_names: usize,
         settings: Settings,
     ) -> Result<Self, TableError> {
-        let lines = index_lines(max_names);
-        let octets = (lines * LINE_WORDS * size_of::<u32>()).next_multiple_of(super::arena::page_size());
+        let lines_max = lines_for(max_names);
+        let lines = LINES_MIN.min(lines_max);
+        settings.set_index_lines(lines);
+        let octets =
+            (index_lines(max_names) * LINE_WORDS * size_of::<u32>()).next_multiple_of(super::arena::page_size());
         Ok(Self {
             arena: Arena::new(chunks)?,
             index: Mapped::new(index, octets).map_err(ArenaError::from)?,
             lines,
+            lines_max,
             seed,
             max_names,
             names: 0,
@@ -136,6 +161,7 @@ impl Table {
             settings,
             depths: Depths([0; 129]),
             below: Depths([0; 129]),
+            recent: Recent::default(),
         })
     }
 
@@ -168,7 +194,11 @@ impl Table {
     /// # Errors
     /// Where it does not fit; what was there before stays.
     pub fn put(&mut self, name: &Name, node: &Node) -> Result<Put, TableError> {
-        let found = self.find(name);
+        let mut found = self.find(name);
+        let crowded = (self.names + 1) * SLOTS_PER_NAME > self.lines * LINE_WORDS;
+        if (crowded && matches!(found, Found::Free(_)) || matches!(found, Found::NoSlot)) && self.grow() {
+            found = self.find(name);
+        }
         let (slot, old) = match found {
             Found::At(slot, at) => (slot, Some(at)),
             Found::Free(slot) if self.names < self.max_names => (slot, None),
@@ -182,16 +212,20 @@ impl Table {
             self.unshare(refs);
             return Ok(Put::Same);
         }
-        let at = match self.arena.store(&octets) {
+        let labels = name.label_count();
+        let has_below = refs.child | refs.deep != 0;
+        let ready = if has_below && self.recent.added.is_some_and(|added| added > labels) {
+            self.wait_for_programs()
+        } else {
+            Ok(())
+        };
+        let at = match ready.and_then(|()| self.arena.store(&octets)) {
             Ok(at) => at,
             Err(e) => {
                 self.unshare(refs);
                 return Err(e.into());
             }
         };
-
-        let labels = name.label_count();
-        let has_below = refs.child | refs.deep != 0;
         // Deeper names are looked up from now on: before the name can be an encloser, so that none is passed over.
         if old.is_none() {
             self.depths.change(labels, true);
@@ -203,7 +237,10 @@ impl Table {
         self.publish(slot, (hash(self.seed, name.wire()) >> 56) as u32, at);
         match old {
             Some(old) => self.retire(old, labels),
-            None => self.names += 1,
+            None => {
+                self.names += 1;
+                self.recent.added = self.recent.added.max(Some(labels));
+            }
         }
         self.settings.set_below_min(self.below.min());
         Ok(if old.is_some() { Put::Changed } else { Put::Added })
@@ -212,9 +249,13 @@ impl Table {
     /// Removes a name; false where it was not there.
     pub fn remove(&mut self, name: &Name) -> bool {
         let Found::At(slot, at) = self.find(name) else { return false };
+        let labels = name.label_count();
+        if self.recent.withdrawn.is_some_and(|withdrawn| withdrawn < labels) && self.wait_for_programs().is_err() {
+            // It fails where the kernel has no memory for a pointer. Better late than torn.
+            log::warn!("{name} is removed without waiting for programs that read it");
+        }
         self.clear(slot);
         self.names -= 1;
-        let labels = name.label_count();
         self.depths.change(labels, false);
         self.retire(at, labels);
         self.settings.set_below_min(self.below.min());
@@ -222,9 +263,10 @@ impl Table {
         true
     }
 
-    /// Removes every name for which `keep` is false.
+    /// Removes every name for which `keep` is false, a wildcard's before the names below it: those would else become its.
     pub fn retain(&mut self, keep: impl Fn(&Name) -> bool) -> usize {
-        let gone: Vec<Name> = self.names().filter(|n| !keep(n)).collect();
+        let mut gone: Vec<Name> = self.names().filter(|n| !keep(n)).collect();
+        gone.sort_by_cached_key(Name::label_count);
         gone.iter().filter(|n| self.remove(n)).count()
     }
 
@@ -247,17 +289,52 @@ impl Table {
         (at != 0).then(|| Stored::new(self.arena.octets_at(at)))
     }
 
+    /// Returns when every program that runs now has ended.
+    fn wait_for_programs(&mut self) -> Result<(), ArenaError> {
+        self.arena.reclaim()?;
+        self.recent = Recent::default();
+        Ok(())
+    }
+
     fn words(&self) -> &[AtomicU32] {
-        // SAFETY: the mapping is that long and lives as long as self; programs and we access the words as words only.
-        unsafe { std::slice::from_raw_parts(self.index.as_ptr().cast(), self.lines * LINE_WORDS) }
+        let words = self.lines * LINE_WORDS;
+        // SAFETY: the mapping holds twice the largest index and lives as long as self; programs and we access the words as
+        // words only.
+        unsafe { std::slice::from_raw_parts(self.index.as_ptr().cast::<AtomicU32>().add(words), words) }
+    }
+
+    /// Moves to an index of twice the size, which was not in use before. Programs that still read the old one find in it
+    /// what was there until now, and no node is reused before they are done. False where it stays as it is.
+    fn grow(&mut self) -> bool {
+        if self.lines == self.lines_max {
+            return false;
+        }
+        let old = self.lines;
+        let moved: Vec<(u64, u32)> = self
+            .words()
+            .iter()
+            .map(|w| w.load(Ordering::Relaxed))
+            .filter(|w| w & !WORD_DEAD != 0)
+            .map(|w| (hash(self.seed, Stored::new(self.arena.octets_at(w & !WORD_DEAD)).wire()), w))
+            .collect();
+        self.lines = old * 2;
+        for (hash, word) in moved {
+            let Some(slot) = self.slots(hash).find(|s| self.words()[*s].load(Ordering::Relaxed) == 0) else {
+                self.words().iter().for_each(|w| w.store(0, Ordering::Relaxed));
+                self.lines = old;
+                return false;
+            };
+            self.words()[slot].store(word, Ordering::Relaxed);
+        }
+        self.settings.set_index_lines(self.lines);
+        true
     }
 
     /// The slots that may hold a name in the order in which the program looks at them (`node_find` in zone.h).
     fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let (line, start, lines) = ((hash >> 8) as u32 as usize, hash as usize % LINE_WORDS, self.lines);
-        (0..PROBE_LINES).flat_map(move |l| {
-            (0..LINE_WORDS).map(move |i| (line + l) % lines * LINE_WORDS + (start + i) % LINE_WORDS)
-        })
+        let (line, start, lines) = ((hash >> 8) as u32 as usize, (hash >> 48) as usize % LINE_WORDS, self.lines);
+        (0..PROBE_LINES)
+            .flat_map(move |l| (0..LINE_WORDS).map(move |i| (line + l) % lines * LINE_WORDS + (start + i) % LINE_WORDS))
     }
 
     fn find(&self, name: &Name) -> Found {
@@ -313,6 +390,7 @@ impl Table {
         let (refs, len) = (stored.refs(), stored.len());
         if refs.child | refs.deep != 0 {
             self.below.change(labels, false);
+            self.recent.withdrawn = Some(self.recent.withdrawn.map_or(labels, |w| w.min(labels)));
         }
         self.arena.retire(at, len);
         self.unshare(refs);

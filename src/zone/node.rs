@@ -27,12 +27,10 @@ pub enum Kind {
     Nxdomain,
 }
 
-/// Neighbouring records of equal size which may be rotated: the answer's bytes from `start` on hold `count` of
-/// `stride` octets each. Start and stride are even, so that rotating leaves the checksum as it is.
+/// Records of equal size which may be rotated: the answer's bytes are `count` records of `stride` octets each. The stride is
+/// even, so that rotating leaves the checksum as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rotation {
-    /// Octets in front of the first record.
-    pub start: u16,
     /// Octets of each record.
     pub stride: u16,
     /// How many records.

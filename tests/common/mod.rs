@@ -29,7 +29,7 @@ pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
         nix::unistd::geteuid().is_root(),
         "these tests load BPF programs and make network namespaces: run them as root"
     );
-    let options = Options { ext_btf: None, egress, max_records };
+    let options = Options { ext_btf: None, egress, max_records, programs: Vec::new() };
     let (datapath, table) = Datapath::load(&options).unwrap_or_else(|e| panic!("{e}"));
     datapath.settings().set_any_server(BOTH_ZONES);
     datapath.beat().expect("heartbeat");

@@ -36,8 +36,7 @@ pub fn addresses<A: Into<IpAddr> + Copy>(of: &[A], ttl: u32) -> Answer {
             IpAddr::V6(a) => record(&OWNER, TYPE_AAAA, ttl, &a.octets()),
         })
         .collect();
-    let rotation =
-        (of.len() > 1).then(|| Rotation { start: 0, stride: records[0].len() as u16, count: of.len() as u16 });
+    let rotation = (of.len() > 1).then(|| Rotation { stride: records[0].len() as u16, count: of.len() as u16 });
     Answer { kind: Kind::Answer, counts: [of.len() as u16, 0, 0], rotation, bytes: records.concat().into() }
 }
 

@@ -1,0 +1,55 @@
+# `make help` lists what there is.
+CARGO := scripts/cargo.sh
+CLANG_FORMAT ?= clang-format-19
+target := $(or $(CARGO_TARGET_DIR),target)
+bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
+prefix ?= /usr/local
+
+.PHONY: all build run check test fuzz storm bench install clean setup help
+
+all: build ## build ./edns
+
+build:
+	$(CARGO) build --release --locked
+	ln -sf $(abspath $(target))/release/edns edns
+
+setup: ## install what building and testing need (root, Debian)
+	scripts/setup.sh
+
+run: ## install what building needs, build, and run with configs/config.yaml (root)
+	scripts/setup.sh build
+	$(MAKE) build
+	./edns
+
+check: ## formats, lints and the tests that need no privilege
+	$(CARGO) fmt --check
+	$(CLANG_FORMAT) --dry-run --Werror $(bpf)
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) test --release --locked --lib --bins --quiet
+
+test: ## every test that needs nothing from outside, in network namespaces of their own (root)
+	@test "$$(id -u)" = 0 || { echo 'make test: run as root (sudo make test)' >&2; exit 1; }
+	scripts/setup.sh
+	$(CARGO) test --release --locked
+
+fuzz: ## ten million mutated packets (root)
+	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture
+
+storm: ## ten million answers checked while records change (root)
+	EDNS_STORM_ANSWERS=10000000 $(CARGO) test --release --locked --test storm -- --nocapture
+
+bench: ## measure, and write benches/RESULTS.md (root); QUICK=1: a few rounds, nothing written
+	scripts/setup.sh
+	benches/run.sh $(if $(QUICK),--quick)
+
+install: build ## copy program and configs to $(prefix) and /etc/edns; configs that are there stay
+	install -Dm755 $(target)/release/edns $(DESTDIR)$(prefix)/sbin/edns
+	for f in config.yaml domain.yaml; do \
+		test -e $(DESTDIR)/etc/edns/$$f || install -Dm644 configs/$$f $(DESTDIR)/etc/edns/$$f; done
+
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -f edns
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,336 @@
+//! config.yaml: validated, with defaults.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde_yaml::{Location, Spanned};
+
+use crate::datapath::RECORDS_MAX;
+use crate::datapath::interfaces::IfPattern;
+use crate::yaml::{self, Error, Texts};
+use crate::zone::name::Name;
+use crate::zone::pass::PassNames;
+
+/// Beside the config file, read where the config names no other.
+const DOMAIN_FILE: &str = "domain.yaml";
+const TTL_DEFAULT: u32 = 30;
+/// Seconds that an answer may be kept.
+pub const TTL_RANGE: std::ops::RangeInclusive<u32> = 1..=3600;
+const MAX_RECORDS_DEFAULT: u32 = 1 << 18;
+
+/// Which of an interface's hooks the program runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Direction {
+    /// Packets that come in by the interface: on the host's end of a pod's veth.
+    Ingress,
+    /// Packets that go out by it: on the host's own.
+    Egress,
+}
+
+/// Who may be answered for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerSpec {
+    /// Whoever was asked.
+    Any,
+    /// The cluster's DNS service.
+    Auto,
+    /// This server.
+    Addr(IpAddr),
+    /// A Service's addresses and its endpoints.
+    Service {
+        /// Of the Service.
+        namespace: String,
+        /// Of the Service.
+        name: String,
+    },
+}
+
+impl FromStr for ServerSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => return Ok(Self::Any),
+            "auto" => return Ok(Self::Auto),
+            _ => {}
+        }
+        if let Ok(addr) = text.parse::<IpAddr>() {
+            return Ok(Self::Addr(addr.to_canonical()));
+        }
+        match text.split_once('/') {
+            Some((namespace, name)) if [namespace, name].iter().all(|s| is_dns_label(s)) => {
+                Ok(Self::Service { namespace: namespace.into(), name: name.into() })
+            }
+            _ => Err(format!("{text:?} is no address, namespace/name, auto or any")),
+        }
+    }
+}
+
+/// RFC 1123 §2.1 as Kubernetes has it for namespaces and Services.
+fn is_dns_label(text: &str) -> bool {
+    let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(ok) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// A config file, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file itself.
+    pub path: PathBuf,
+    /// BTF of the kernel; None: its own.
+    pub ext_btf: Option<PathBuf>,
+    /// Whether to read the Kubernetes API.
+    pub enable_k8s: bool,
+    /// Whether to reach it as a pod does.
+    pub is_in_k8s: bool,
+    /// How to reach it from elsewhere.
+    pub kube_config: Option<PathBuf>,
+    /// What to attach to.
+    pub ifname: Vec<IfPattern>,
+    /// And in which direction.
+    pub direction: Direction,
+    /// Static records.
+    pub domain_file: Option<PathBuf>,
+    /// The cluster's zone.
+    pub cluster_domain: Name,
+    /// Whose queries are answered; empty: see DESIGN of the setting.
+    pub dns_servers: HashSet<ServerSpec>,
+    /// Whether absence below the cluster's zone is answered.
+    pub negative_answers: bool,
+    /// Names that always pass.
+    pub pass_names: PassNames,
+    /// Seconds, of answers that state none.
+    pub ttl: u32,
+    /// How many names the maps can hold.
+    pub max_records: u32,
+    /// Of the filter on clsact.
+    pub tc_priority: u16,
+    /// Where metrics are served.
+    pub metrics_addr: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Raw {
+    #[serde(rename = "ExtBTF")]
+    ext_btf: Option<PathBuf>,
+    #[serde(rename = "EnableK8S")]
+    enable_k8s: Option<bool>,
+    #[serde(rename = "IsInK8S")]
+    is_in_k8s: Option<bool>,
+    kube_config: Option<PathBuf>,
+    ifname: Option<Spanned<String>>,
+    network_direction: Option<Direction>,
+    domain_file: Option<PathBuf>,
+    cluster_domain: Option<Spanned<String>>,
+    dns_servers: Option<Spanned<Texts>>,
+    negative_answers: Option<bool>,
+    pass_names: Option<Spanned<Texts>>,
+    #[serde(rename = "TTL")]
+    ttl: Option<Spanned<u32>>,
+    max_records: Option<Spanned<u32>>,
+    tc_priority: Option<Spanned<u16>>,
+    metrics_addr: Option<Spanned<String>>,
+}
+
+impl Config {
+    /// Reads and validates a file. Nothing else is touched: interfaces and records may still be missing.
+    ///
+    /// # Errors
+    /// With file, line, setting and reason.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::validate(path, yaml::read(path)?)
+    }
+
+    fn validate(path: &Path, raw: Raw) -> Result<Self, Error> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        // Paths are meant from where the file lies: the daemon's own folder is nobody's concern.
+        let file = |p: Option<PathBuf>| p.filter(|p| !p.as_os_str().is_empty()).map(|p| folder.join(p));
+        let beside = || Some(folder.join(DOMAIN_FILE)).filter(|p| p.exists());
+        let check = Check { path };
+        Ok(Self {
+            path: path.into(),
+            ext_btf: file(raw.ext_btf),
+            enable_k8s: raw.enable_k8s.unwrap_or(false),
+            is_in_k8s: raw.is_in_k8s.unwrap_or(false),
+            kube_config: file(raw.kube_config),
+            ifname: check
+                .text("Ifname", raw.ifname, IfPattern::parse_list)?
+                .unwrap_or_else(|| vec![IfPattern::DefaultRoute]),
+            direction: raw.network_direction.unwrap_or(Direction::Egress),
+            domain_file: file(raw.domain_file).or_else(beside),
+            cluster_domain: check
+                .text("ClusterDomain", raw.cluster_domain, cluster_domain)?
+                .map_or_else(|| Name::parse("cluster.local").map_err(|e| Error::of_file(path, e.to_string())), Ok)?,
+            dns_servers: check.texts("DnsServers", raw.dns_servers, |servers: &mut HashSet<_>, text| {
+                servers.insert(text.parse()?);
+                Ok(())
+            })?,
+            negative_answers: raw.negative_answers.unwrap_or(true),
+            pass_names: check.texts("PassNames", raw.pass_names, |names: &mut PassNames, text| {
+                names.add(text).map_err(|e| format!("{text:?} {e}"))
+            })?,
+            ttl: check.number("TTL", raw.ttl, TTL_DEFAULT, TTL_RANGE)?,
+            max_records: check.number("MaxRecords", raw.max_records, MAX_RECORDS_DEFAULT, 1..=RECORDS_MAX)?,
+            tc_priority: check.number("TcPriority", raw.tc_priority, 1, 1..=u16::MAX)?,
+            metrics_addr: check.text("MetricsAddr", raw.metrics_addr, host_port)?,
+        })
+    }
+
+    /// Settings that are set here otherwise than in `running` and that a running daemon can't change.
+    #[must_use]
+    pub fn changes_needing_restart(&self, running: &Self) -> Vec<&'static str> {
+        let changed = [
+            ("ExtBTF", self.ext_btf != running.ext_btf),
+            ("NetworkDirection", self.direction != running.direction),
+            ("MaxRecords", self.max_records != running.max_records),
+            ("TcPriority", self.tc_priority != running.tc_priority),
+        ];
+        changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+    }
+}
+
+fn cluster_domain(text: &str) -> Result<Name, String> {
+    match Name::parse(text) {
+        Ok(name) if name == Name::root() => Err("the root is no cluster's domain".into()),
+        Ok(name) => Ok(name),
+        Err(e) => Err(format!("{text:?} {e}")),
+    }
+}
+
+fn host_port(text: &str) -> Result<String, String> {
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    port.map(|_| text.into()).ok_or_else(|| format!("{text:?} is no host:port, such as 127.0.0.1:9153"))
+}
+
+/// Turns what is wrong with a setting into an error with its place.
+struct Check<'a> {
+    path: &'a Path,
+}
+
+impl Check<'_> {
+    fn error(&self, key: &str, at: Location, reason: impl Display) -> Error {
+        Error::new(self.path, at, format!("{key}: {reason}"))
+    }
+
+    /// A setting that is a text; None where it is not set or empty.
+    fn text<T>(
+        &self,
+        key: &str,
+        text: Option<Spanned<String>>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Error> {
+        let Some(text) = text.filter(|t| !t.value.trim().is_empty()) else { return Ok(None) };
+        parse(text.value.trim()).map(Some).map_err(|reason| self.error(key, text.referenced, reason))
+    }
+
+    fn texts<T: Default>(
+        &self,
+        key: &str,
+        texts: Option<Spanned<Texts>>,
+        add: impl Fn(&mut T, &str) -> Result<(), String>,
+    ) -> Result<T, Error> {
+        let mut value = T::default();
+        for (at, text) in texts.into_iter().flat_map(Texts::located) {
+            add(&mut value, text.trim()).map_err(|reason| self.error(key, at, reason))?;
+        }
+        Ok(value)
+    }
+
+    fn number<T: PartialOrd + Display + Copy>(
+        &self,
+        key: &str,
+        number: Option<Spanned<T>>,
+        default: T,
+        range: std::ops::RangeInclusive<T>,
+    ) -> Result<T, Error> {
+        match number {
+            None => Ok(default),
+            Some(n) if range.contains(&n.value) => Ok(n.value),
+            Some(n) => {
+                let reason = format!("{} is out of range: {} to {}", n.value, range.start(), range.end());
+                Err(self.error(key, n.referenced, reason))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let path = Path::new("dir/config.yaml");
+        yaml::parse(path, text).and_then(|raw| Config::validate(path, raw)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_first_users_files_work() {
+        for text in [
+            "ExtBTF: \nEnableK8S: true\nIsInK8S: true\nIfname: veth5b0d81b\nNetworkDirection: Ingress\n",
+            "ExtBTF: \nEnableK8S: true\nIsInK8S: true\nIfname: \nNetworkDirection: Egress\n",
+        ] {
+            let config = parse(text).unwrap();
+            assert!(config.enable_k8s && config.is_in_k8s && config.ext_btf.is_none());
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        for text in ["", "# nothing\n", "---\n"] {
+            let config = parse(text).unwrap();
+            assert_eq!(config.direction, Direction::Egress);
+            assert_eq!(config.ifname, [IfPattern::DefaultRoute]);
+            assert_eq!((config.ttl, config.max_records, config.tc_priority), (30, 262_144, 1));
+            assert_eq!(config.cluster_domain, Name::parse("cluster.local").unwrap());
+            assert!(config.negative_answers && config.dns_servers.is_empty() && config.domain_file.is_none());
+        }
+    }
+
+    #[test]
+    fn errors_name_file_line_setting_and_reason() {
+        for (text, wanted) in [
+            ("TTL: 0\n", "dir/config.yaml:1:6: TTL: 0 is out of range: 1 to 3600"),
+            ("Ifname: eth0\nTtl: 5\n", "dir/config.yaml:2:"),
+            ("TTL: soon\n", "dir/config.yaml:1:6:"),
+            ("MaxRecords: -1\n", "dir/config.yaml:1:13:"),
+            ("NetworkDirection: Both\n", "dir/config.yaml:1:19:"),
+            ("DnsServers: [10.0.0.10, nope]\n", "dir/config.yaml:1:25: DnsServers: \"nope\" is no address"),
+            ("DnsServers: nope\n", "dir/config.yaml:1:13: DnsServers: \"nope\" is no address"),
+            ("PassNames:\n  - a..b\n", "dir/config.yaml:2:5: PassNames: \"a..b\" has an empty label"),
+            ("ClusterDomain: .\n", "dir/config.yaml:1:16: ClusterDomain: the root"),
+            ("Ifname: this-name-is-too-long\n", "dir/config.yaml:1:9: Ifname:"),
+            ("MetricsAddr: 9153\n", "dir/config.yaml:1:14: MetricsAddr:"),
+            ("Ifname: a\nIfname: b\n", "dir/config.yaml:2:"),
+            ("Ifname: [\n", "dir/config.yaml:"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(wanted), "{text:?}: {error}");
+        }
+        assert!(parse("Ttl: 5\n").unwrap_err().contains("Ttl"));
+    }
+
+    #[test]
+    fn lists_may_be_one_text() {
+        let config =
+            parse("DnsServers: any\nPassNames: ['*.corp.example', x.example]\nDomainFile: names.yaml\n").unwrap();
+        assert_eq!(config.dns_servers, [ServerSpec::Any].into());
+        assert!(config.pass_names.covers(&Name::parse("a.corp.example").unwrap()));
+        assert_eq!(config.domain_file, Some("dir/names.yaml".into()));
+        let config = parse("DnsServers: [auto, kube-system/kube-dns, '::ffff:10.0.0.10', fd00::10]\n").unwrap();
+        assert!(config.dns_servers.contains(&ServerSpec::Addr("10.0.0.10".parse().unwrap())));
+        assert_eq!(config.dns_servers.len(), 4);
+    }
+
+    #[test]
+    fn says_what_needs_a_restart() {
+        let old = parse("TTL: 30\n").unwrap();
+        let new = parse("TTL: 60\nMaxRecords: 10\nNetworkDirection: Ingress\n").unwrap();
+        assert_eq!(new.changes_needing_restart(&old), ["NetworkDirection", "MaxRecords"]);
+    }
+}

@@ -1,0 +1,88 @@
+//! Filters on the clsact qdisc, for kernels without tcx.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+
+use crate::config::Direction;
+
+/// Ours whoever of us made it: what an earlier daemon left is replaced, and others at the same priority stay.
+const HANDLE: u32 = 0xed05;
+
+/// A filter that is taken away when this is dropped, unless another daemon has taken it over.
+pub(super) struct Filter {
+    hook: libbpf_sys::bpf_tc_hook,
+    priority: u16,
+    program_id: u32,
+    /// Keeps the program's id from being another's.
+    program: OwnedFd,
+}
+
+impl Filter {
+    /// Makes the qdisc where there is none; it stays, since others may use it by then.
+    pub(super) fn attach(
+        program: BorrowedFd<'_>,
+        ifindex: u32,
+        direction: Direction,
+        priority: u16,
+    ) -> io::Result<Self> {
+        let mut hook = libbpf_sys::bpf_tc_hook {
+            sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
+            ifindex: ifindex as i32,
+            attach_point: match direction {
+                Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
+                Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
+            },
+            ..Default::default()
+        };
+        // SAFETY: the hook lives through the call.
+        match unsafe { libbpf_sys::bpf_tc_hook_create(&raw mut hook) } {
+            0 => {}
+            e if e == -libc::EEXIST => {}
+            e => return Err(io::Error::from_raw_os_error(-e)),
+        }
+        let mut filter = Self { hook, priority, program_id: 0, program: program.try_clone_to_owned()? };
+        filter.update(program)?;
+        Ok(filter)
+    }
+
+    /// Runs another program in the place of this one, with no packet in between.
+    pub(super) fn update(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
+        let mut opts = self.opts();
+        opts.prog_fd = program.as_raw_fd();
+        opts.flags = libbpf_sys::BPF_TC_F_REPLACE;
+        // SAFETY: hook and opts live through the call.
+        let ret = unsafe { libbpf_sys::bpf_tc_attach(&raw const self.hook, &raw mut opts) };
+        if ret < 0 {
+            return Err(io::Error::from_raw_os_error(-ret));
+        }
+        self.program = program.try_clone_to_owned()?;
+        self.program_id = opts.prog_id;
+        Ok(())
+    }
+
+    fn opts(&self) -> libbpf_sys::bpf_tc_opts {
+        libbpf_sys::bpf_tc_opts {
+            sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
+            handle: HANDLE,
+            priority: u32::from(self.priority),
+            ..Default::default()
+        }
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        let mut opts = self.opts();
+        // SAFETY: hook and opts live through the call.
+        let found = unsafe { libbpf_sys::bpf_tc_query(&raw const self.hook, &raw mut opts) } == 0;
+        if !found || opts.prog_id != self.program_id {
+            return;
+        }
+        let opts = self.opts();
+        // SAFETY: hook and opts live through the call.
+        let ret = unsafe { libbpf_sys::bpf_tc_detach(&raw const self.hook, &raw const opts) };
+        if ret < 0 && ret != -libc::ENODEV {
+            log::warn!("interface {}: detaching: {}", self.hook.ifindex, io::Error::from_raw_os_error(-ret));
+        }
+    }
+}

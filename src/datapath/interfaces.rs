@@ -1,0 +1,328 @@
+//! Network interfaces that the config means, as they come, go and change their names.
+//!
+//! The kernel's messages only say that something changed; what there is then is read anew, so a lost message loses nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use glob::Pattern;
+use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// A pod's start makes several messages; they are looked at together.
+const SETTLE: Duration = Duration::from_millis(5);
+/// Longest name that the kernel takes, in octets (IFNAMSIZ less the final zero).
+const IFNAME_MAX: usize = 15;
+
+/// What `Ifname` lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfPattern {
+    /// One interface. It has to be there at start.
+    Name(String),
+    /// Those whose names match.
+    Glob(Pattern),
+    /// Every veth or netkit whose peer is in another network namespace.
+    Pods,
+    /// The interface of the default route.
+    DefaultRoute,
+}
+
+impl IfPattern {
+    /// A comma-separated list of names, globs and `@pods`.
+    ///
+    /// # Errors
+    /// A text that says which of them is none.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        text.split(',').map(|item| Self::parse(item.trim())).collect()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // dev_valid_name() in the kernel.
+        let valid = |c: char| !(c.is_whitespace() || c == '/' || c == ':');
+        match text {
+            "" => Err("an empty name in the list".into()),
+            "@pods" => Ok(Self::Pods),
+            _ if text.starts_with('@') => Err(format!("{text:?} is unknown; there is @pods")),
+            _ if !text.chars().all(valid) => Err(format!("{text:?} is no interface name")),
+            _ if text.contains(['*', '?', '[']) => {
+                Pattern::new(text).map(Self::Glob).map_err(|e| format!("{text:?} is no pattern: {e}"))
+            }
+            _ if text.len() > IFNAME_MAX => Err(format!("{text:?} is longer than the {IFNAME_MAX} octets of a name")),
+            _ => Ok(Self::Name(text.into())),
+        }
+    }
+
+    fn matches(&self, link: &Link, default_route: Option<u32>) -> bool {
+        match self {
+            Self::Name(name) => *name == link.name,
+            Self::Glob(pattern) => pattern.matches(&link.name),
+            Self::Pods => link.peer_elsewhere,
+            Self::DefaultRoute => default_route == Some(link.ifindex),
+        }
+    }
+}
+
+/// An interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// As the kernel numbers them.
+    pub ifindex: u32,
+    /// As it is called now.
+    pub name: String,
+    /// What its packets begin with.
+    pub header: Header,
+    /// Whether it is one end of a pair (veth, netkit) whose other end is in another network namespace.
+    pub peer_elsewhere: bool,
+    /// Whether others than this host's containers may send by it.
+    pub outside: bool,
+}
+
+/// What a packet begins with at an interface's hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// Of 14 octets.
+    Ethernet,
+    /// None: the IP header comes first.
+    None,
+    /// One that we don't know.
+    Other,
+}
+
+/// Why interfaces are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// It is named, and not there.
+    #[error("Ifname: there is no interface {0} here; there are: {1}")]
+    NoSuch(String, String),
+    /// No Ifname, and no default route to follow.
+    #[error("Ifname is empty, and there is no default route to take the interface of; there are: {0}")]
+    NoDefaultRoute(String),
+    /// It is named, but its packets begin with a header that the program does not know.
+    #[error("Ifname: {0} has neither Ethernet nor bare IP packets")]
+    Header(String),
+    /// Netlink does not work.
+    #[error("asking the kernel for its interfaces: {0}")]
+    Netlink(#[from] rtnetlink::Error),
+    /// Netlink does not work.
+    #[error("asking the kernel for its interfaces: {0}")]
+    Socket(#[from] io::Error),
+    /// The connection that brings the messages ended.
+    #[error("the kernel's messages about interfaces ended")]
+    Ended,
+}
+
+type Events = futures_util::stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+
+/// Follows the interfaces that match some patterns.
+pub struct Interfaces {
+    patterns: Vec<IfPattern>,
+    handle: Handle,
+    events: Events,
+    known: Vec<Link>,
+    /// When what happened is looked at.
+    due: Option<Instant>,
+    connections: [JoinHandle<()>; 2],
+}
+
+impl Interfaces {
+    /// Starts to follow them; returns those that are there.
+    ///
+    /// # Errors
+    /// Where one that is named is not there, or is no use; where netlink does not work.
+    pub async fn open(patterns: Vec<IfPattern>) -> Result<(Self, Vec<Link>), InterfaceError> {
+        // Two connections: where messages overrun the one's buffer, replies on the other stay whole.
+        let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
+        let (listener, _, events) = new_multicast_connection(&groups)?;
+        let (connection, handle, _) = new_connection()?;
+        let connections = [tokio::spawn(listener), tokio::spawn(connection)];
+        let mut this =
+            Self { patterns: Vec::new(), handle, events: events.boxed(), known: Vec::new(), due: None, connections };
+        let links = this.follow(patterns).await?;
+        Ok((this, links))
+    }
+
+    /// Follows other patterns from now on; returns what matches.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; the patterns stay as they were then.
+    pub async fn follow(&mut self, patterns: Vec<IfPattern>) -> Result<Vec<Link>, InterfaceError> {
+        let all = self.all().await?;
+        let names = || all.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
+        for pattern in &patterns {
+            if let IfPattern::Name(name) = pattern {
+                let link = all.iter().find(|l| l.name == *name);
+                let link = link.ok_or_else(|| InterfaceError::NoSuch(name.clone(), names()))?;
+                if link.header == Header::Other {
+                    return Err(InterfaceError::Header(name.clone()));
+                }
+            }
+        }
+        let links = self.matching(&patterns, all.clone()).await?;
+        if patterns == [IfPattern::DefaultRoute] && links.is_empty() {
+            return Err(InterfaceError::NoDefaultRoute(names()));
+        }
+        self.patterns = patterns;
+        self.known.clone_from(&links);
+        Ok(links)
+    }
+
+    /// Waits until other interfaces match, or one of them has changed; returns all. May be dropped and called again.
+    ///
+    /// # Errors
+    /// Where netlink does not work any more.
+    pub async fn changed(&mut self) -> Result<Vec<Link>, InterfaceError> {
+        loop {
+            let due = match self.due {
+                Some(due) => due,
+                None => {
+                    self.events.next().await.ok_or(InterfaceError::Ended)?;
+                    *self.due.insert(Instant::now() + SETTLE)
+                }
+            };
+            sleep_until(due).await;
+            // What comes from here on is looked at again.
+            while let Some(event) = futures_util::FutureExt::now_or_never(self.events.next()) {
+                event.ok_or(InterfaceError::Ended)?;
+            }
+            let links = self.matching(&self.patterns, self.all().await?).await?;
+            self.due = None;
+            if links != self.known {
+                self.known.clone_from(&links);
+                return Ok(links);
+            }
+        }
+    }
+
+    async fn matching(&self, patterns: &[IfPattern], all: Vec<Link>) -> Result<Vec<Link>, InterfaceError> {
+        let default_route =
+            if patterns.contains(&IfPattern::DefaultRoute) { self.default_route().await? } else { None };
+        let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, default_route));
+        Ok(all.into_iter().filter(|l| l.header != Header::Other && matches(l)).collect())
+    }
+
+    async fn all(&self) -> Result<Vec<Link>, InterfaceError> {
+        let links: BTreeMap<u32, Link> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_filter_map(async |m| Ok(link(&m)))
+            .map_ok(|l| (l.ifindex, l))
+            .try_collect()
+            .await?;
+        Ok(links.into_values().collect())
+    }
+
+    /// The interface of IPv4's default route of the lowest metric, else IPv6's.
+    async fn default_route(&self) -> Result<Option<u32>, InterfaceError> {
+        for family in [
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        ] {
+            let routes: Vec<(u32, u32)> = self
+                .handle
+                .route()
+                .get(family)
+                .execute()
+                .try_filter_map(async |m| Ok(default_route(&m)))
+                .try_collect()
+                .await?;
+            if let Some((_, ifindex)) = routes.into_iter().min() {
+                return Ok(Some(ifindex));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Interfaces {
+    fn drop(&mut self) {
+        self.connections.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn link(message: &LinkMessage) -> Option<Link> {
+    let mut name = None;
+    let mut kind = None;
+    let mut elsewhere = false;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(n) => name = Some(n.clone()),
+            // Only where the other end is in another network namespace (rtnl_fill_link_netnsid() in the kernel).
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => {
+                kind = infos.iter().find_map(|i| if let LinkInfo::Kind(k) = i { Some(k.clone()) } else { None });
+            }
+            _ => {}
+        }
+    }
+    let layer = message.header.link_layer_type;
+    Some(Link {
+        ifindex: message.header.index,
+        name: name?,
+        header: match layer {
+            LinkLayerType::Ether | LinkLayerType::Loopback => Header::Ethernet,
+            LinkLayerType::None | LinkLayerType::Rawip | LinkLayerType::Ppp => Header::None,
+            LinkLayerType::Tunnel | LinkLayerType::Tunnel6 | LinkLayerType::Sit => Header::None,
+            _ => Header::Other,
+        },
+        peer_elsewhere: elsewhere && matches!(kind, Some(InfoKind::Veth | InfoKind::Netkit)),
+        outside: layer != LinkLayerType::Loopback
+            && matches!(kind, None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::MacVlan)),
+    })
+}
+
+/// Metric and interface of a default route in the main table.
+fn default_route(message: &RouteMessage) -> Option<(u32, u32)> {
+    let header = &message.header;
+    let mut table = u32::from(header.table);
+    let (mut metric, mut ifindex) = (0, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(t) => table = *t,
+            RouteAttribute::Priority(m) => metric = *m,
+            RouteAttribute::Oif(i) => ifindex = Some(*i),
+            RouteAttribute::MultiPath(hops) => ifindex = ifindex.or_else(|| hops.first().map(|h| h.interface_index)),
+            _ => {}
+        }
+    }
+    let is_default = header.destination_prefix_length == 0
+        && header.kind == RouteType::Unicast
+        && table == u32::from(RouteHeader::RT_TABLE_MAIN);
+    ifindex.filter(|_| is_default).map(|i| (metric, i))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, peer_elsewhere: bool) -> Link {
+        Link { ifindex: 7, name: name.into(), header: Header::Ethernet, peer_elsewhere, outside: false }
+    }
+
+    #[test]
+    fn lists_of_names_globs_and_pods() {
+        let patterns = IfPattern::parse_list("eth0, veth*,@pods").unwrap();
+        let matches = |l: &Link| patterns.iter().map(|p| p.matches(l, None)).collect::<Vec<_>>();
+        assert_eq!(matches(&link("eth0", false)), [true, false, false]);
+        assert_eq!(matches(&link("veth12", true)), [false, true, true]);
+        assert_eq!(matches(&link("eth01", false)), [false, false, false]);
+        assert!(IfPattern::DefaultRoute.matches(&link("x", false), Some(7)));
+        assert!(!IfPattern::DefaultRoute.matches(&link("x", false), None));
+    }
+
+    #[test]
+    fn what_no_interface_can_be_called_is_an_error() {
+        for text in ["eth0,", ",", "@all", "eth 0", "a/b", "a:b", "0123456789abcdef", "veth[*"] {
+            assert!(IfPattern::parse_list(text).is_err(), "{text}");
+        }
+    }
+}

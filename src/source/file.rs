@@ -1,0 +1,156 @@
+//! domain.yaml: static names.
+
+mod watch;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_yaml::{Location, Spanned};
+
+pub use watch::FileWatcher;
+
+use crate::config::TTL_RANGE;
+use crate::yaml::{self, Error, Texts};
+use crate::zone::name::Name;
+use crate::zone::statics::Entry;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Raw {
+    domains: Option<Vec<RawEntry>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEntry {
+    #[serde(rename = "Name")]
+    name: Spanned<String>,
+    #[serde(rename = "IP")]
+    ip: Spanned<Texts>,
+    #[serde(rename = "TTL")]
+    ttl: Option<Spanned<u32>>,
+    #[serde(rename = "Authoritative")]
+    authoritative: Option<bool>,
+}
+
+/// Reads and validates a file, all of it: one bad entry and there are none.
+///
+/// # Errors
+/// With file, line and reason.
+pub fn load(path: &Path) -> Result<Vec<Entry>, Error> {
+    validate(path, yaml::read(path)?)
+}
+
+fn validate(path: &Path, raw: Raw) -> Result<Vec<Entry>, Error> {
+    let mut seen: HashMap<(Name, bool), u64> = HashMap::new();
+    let mut entries = Vec::new();
+    for raw in raw.domains.into_iter().flatten() {
+        let at = raw.name.referenced;
+        let text = raw.name.value.clone();
+        let entry = entry(path, raw)?;
+        if let Some(line) = seen.insert((entry.name.clone(), entry.wildcard), at.line()) {
+            return Err(Error::new(
+                path,
+                at,
+                format!("{text}: stands in line {line} already; list all addresses in one entry"),
+            ));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn entry(path: &Path, raw: RawEntry) -> Result<Entry, Error> {
+    let text = raw.name.value.trim().to_owned();
+    let error = |at: Location, reason: String| Error::new(path, at, format!("{text}: {reason}"));
+    let (name, wildcard) = text.strip_prefix("*.").map_or((&*text, false), |n| (n, true));
+    let name = Name::parse(name).map_err(|e| error(raw.name.referenced, format!("the name {e}")))?;
+    if name == Name::root() {
+        return Err(error(raw.name.referenced, "the root is no name to answer for, nor all names below it".into()));
+    }
+    if name.labels().any(|l| l == b"*") {
+        return Err(error(raw.name.referenced, "'*' is the first label of a wildcard only: *.apps.example.org".into()));
+    }
+    let whole = raw.ip.referenced;
+    let mut addresses = Vec::new();
+    for (at, text) in Texts::located(raw.ip) {
+        let addr: IpAddr = text.trim().parse().map_err(|_| error(at, format!("{text:?} is no IP address")))?;
+        if addresses.contains(&addr) {
+            return Err(error(at, format!("{addr} is listed twice")));
+        }
+        addresses.push(addr);
+    }
+    if addresses.is_empty() {
+        return Err(error(whole, "no IP address".into()));
+    }
+    if let Some(ttl) = raw.ttl.as_ref().filter(|t| !TTL_RANGE.contains(&t.value)) {
+        let range = format!("{} to {} seconds", TTL_RANGE.start(), TTL_RANGE.end());
+        return Err(error(ttl.referenced, format!("TTL {} is out of range: {range}", ttl.value)));
+    }
+    let ttl = raw.ttl.map(|t| t.value);
+    Ok(Entry { name, wildcard, addresses, ttl, authoritative: raw.authoritative.unwrap_or(false) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<Entry>, String> {
+        let path = Path::new("domain.yaml");
+        yaml::parse(path, text).and_then(|raw| validate(path, raw)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn reads_every_form() {
+        let entries = parse(
+            "Domains:\n  - Name: Apis.example.org\n    IP: 172.16.171.52\n  - Name: db.example.org\n    \
+             IP: [10.0.0.5, 10.0.0.6, \"fd00::5\"]\n    TTL: 60\n    Authoritative: true\n  \
+             - Name: \"*.apps.example.org\"\n    IP: 10.0.0.9\n",
+        )
+        .unwrap();
+        let [apis, db, apps] = &entries[..] else { panic!("three entries") };
+        assert_eq!(apis.name, Name::parse("apis.example.org").unwrap());
+        assert_eq!((apis.ttl, apis.authoritative, apis.wildcard), (None, false, false));
+        assert_eq!(db.addresses.len(), 3);
+        assert_eq!((db.ttl, db.authoritative), (Some(60), true));
+        assert!(apps.wildcard);
+        assert_eq!(apps.name, Name::parse("apps.example.org").unwrap());
+    }
+
+    #[test]
+    fn nothing_is_no_names() {
+        for text in ["", "Domains:\n", "Domains: []\n"] {
+            assert_eq!(parse(text), Ok(Vec::new()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_file_line_and_reason() {
+        let entry = |e: &str| format!("Domains:\n  - Name: a.example\n    IP: 10.0.0.1\n  - {e}\n");
+        for (text, wanted) in [
+            (entry("{Name: b.example, IP: 10.0.0}"), "domain.yaml:4:27: b.example: \"10.0.0\" is no IP address"),
+            (entry("{Name: b.example, IP: [10.0.0.1, x]}"), "domain.yaml:4:38: b.example: \"x\" is no IP"),
+            (entry("{Name: b..example, IP: 10.0.0.1}"), "domain.yaml:4:12: b..example: the name has an empty label"),
+            (entry("{Name: A.example., IP: 10.0.0.1}"), "domain.yaml:4:12: A.example.: stands in line 2 already"),
+            (entry("{Name: b.example, IP: 10.0.0.1, TTL: 0}"), "domain.yaml:4:42: b.example: TTL 0 is out of range"),
+            (entry("{Name: b.example, IP: []}"), "domain.yaml:4:27: b.example: no IP address"),
+            (
+                entry("{Name: b.example, IP: [10.0.0.1, 10.0.0.1]}"),
+                "domain.yaml:4:38: b.example: 10.0.0.1 is listed twice",
+            ),
+            (entry("{Name: b.example}"), "domain.yaml:4:"),
+            (entry("{Name: b.example, IP: 10.0.0.1, Typ: A}"), "domain.yaml:4:"),
+            (entry("{Name: a.*.example, IP: 10.0.0.1}"), "domain.yaml:4:12: a.*.example: '*' is the first label"),
+            (entry("{Name: \"*.\", IP: 10.0.0.1}"), "domain.yaml:4:12: *.: the name has an empty label"),
+            (entry("{Name: ., IP: 10.0.0.1}"), "domain.yaml:4:12: .: the root is no name"),
+            ("Domains:\n  - Name: *.apps.example\n    IP: 10.0.0.1\n".into(), "domain.yaml:2:"),
+            ("Domain:\n".into(), "domain.yaml:1:"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.starts_with(wanted), "{text}: {error}");
+        }
+        assert!(parse("Domains:\n  - Name: *.apps.example\n    IP: 10.0.0.1\n").unwrap_err().contains("quotes"));
+    }
+}

@@ -1,0 +1,120 @@
+//! YAML files, and errors that say where in them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_yaml::{Location, Options, Spanned};
+
+/// What is wrong with a file, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    path: PathBuf,
+    /// Line and column, from 1 on.
+    at: Option<(u64, u64)>,
+    reason: String,
+}
+
+impl Error {
+    /// An error at a place in the file.
+    #[must_use]
+    pub fn new(path: &Path, at: Location, reason: impl Into<String>) -> Self {
+        let at = (at != Location::UNKNOWN).then(|| (at.line(), at.column()));
+        Self { path: path.into(), at, reason: reason.into() }
+    }
+
+    /// An error of the file as a whole.
+    #[must_use]
+    pub fn of_file(path: &Path, reason: impl Into<String>) -> Self {
+        Self { path: path.into(), at: None, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.path.display())?;
+        if let Some((line, column)) = self.at {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}", self.reason)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Reads a file; an empty one is a `T` with nothing set.
+///
+/// # Errors
+/// Where it can't be read, is no YAML, or holds something else than a `T`.
+pub fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Error> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::of_file(path, e.to_string()))?;
+    parse(path, &text)
+}
+
+/// As [`read`], of the file's text.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, Error> {
+    let mut options = Options::default();
+    // The operator's own file, of as many names as there are.
+    options.budget = None;
+    let value: Option<T> = serde_yaml::from_str_with_options(text, options).map_err(|e| {
+        let e = e.without_snippet();
+        let reason = e.to_string();
+        // The parser's text ends with the place, which stands in front here.
+        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
+        let hint = if reason.contains("alias") || reason.contains("anchor") {
+            "; a wildcard needs quotes: \"*.apps.example.org\""
+        } else {
+            ""
+        };
+        Error::new(path, e.location().unwrap_or(Location::UNKNOWN), format!("{reason}{hint}"))
+    })?;
+    Ok(value.unwrap_or_default())
+}
+
+/// A text, or a list of them.
+#[derive(Debug, Default)]
+pub struct Texts(Vec<(Location, String)>);
+
+impl Texts {
+    /// The texts with their places; `at` is where the whole stands.
+    pub fn located(spanned: Spanned<Self>) -> impl Iterator<Item = (Location, String)> {
+        let whole = spanned.referenced;
+        spanned.value.0.into_iter().map(move |(at, text)| (if at == Location::UNKNOWN { whole } else { at }, text))
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts(vec![(Location::UNKNOWN, text.into())]))
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Texts, E> {
+                Ok(Texts::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = seq.next_element::<Spanned<String>>()? {
+                    texts.push((text.referenced, text.value));
+                }
+                Ok(Texts(texts))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}

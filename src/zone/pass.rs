@@ -1,0 +1,69 @@
+//! `PassNames`: names that are always left to the DNS server.
+
+use std::collections::HashSet;
+
+use super::name::{Name, NameError};
+
+/// Names, and suffixes below which every name passes at any depth (not the suffix itself).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PassNames {
+    names: HashSet<Name>,
+    suffixes: HashSet<Name>,
+}
+
+impl PassNames {
+    /// Adds a name, or `*.suffix`.
+    ///
+    /// # Errors
+    /// Where it is no domain name.
+    pub fn add(&mut self, text: &str) -> Result<(), NameError> {
+        match text.strip_prefix("*.") {
+            Some(suffix) => self.suffixes.insert(Name::parse(suffix)?),
+            None => self.names.insert(Name::parse(text)?),
+        };
+        Ok(())
+    }
+
+    /// Whether a name passes.
+    #[must_use]
+    pub fn covers(&self, name: &Name) -> bool {
+        self.names.contains(name) || name.ancestors().skip(1).any(|a| self.suffixes.contains(&a))
+    }
+
+    /// Whether every name below this one passes.
+    #[must_use]
+    pub fn covers_below(&self, name: &Name) -> bool {
+        name.ancestors().any(|a| self.suffixes.contains(&a))
+    }
+
+    /// The names that are listed by themselves.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.names.iter()
+    }
+
+    /// The suffixes, without `*.`.
+    pub fn suffixes(&self) -> impl Iterator<Item = &Name> {
+        self.suffixes.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suffix_covers_every_level_below_but_not_itself() {
+        let mut pass = PassNames::default();
+        pass.add("*.Corp.example").unwrap();
+        pass.add("one.example.").unwrap();
+        let name = |text| Name::parse(text).unwrap();
+        assert!(pass.covers(&name("a.corp.example")));
+        assert!(pass.covers(&name("b.a.corp.example")));
+        assert!(pass.covers(&name("one.example")));
+        assert!(!pass.covers(&name("corp.example")));
+        assert!(!pass.covers(&name("x.one.example")));
+        assert!(pass.covers_below(&name("corp.example")));
+        assert!(!pass.covers_below(&name("one.example")));
+        assert!(pass.add("a..b").is_err());
+    }
+}

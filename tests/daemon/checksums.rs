@@ -1,0 +1,93 @@
+//! Sums of replies, with every setting of the interfaces' offloads.
+
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::{Lab, SERVER, SERVER6, until};
+
+/// Answers of odd and even length, with and without an OPT behind them, at odd and even offsets.
+const QUESTIONS: [&str; 8] = [
+    "apis.example.org A",
+    "apis.example.org A +noedns",
+    "pis.example.org A",
+    "pis.example.org A +noedns",
+    "apis.example.org AAAA +dnssec",
+    "pis.example.org AAAA +noedns",
+    "db.example.org A +cookie=0123456789abcdef",
+    "db.example.org AAAA",
+];
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    let more = "  - Name: pis.example.org\n    IP: 10.0.0.77\n";
+    lab.write("domain.yaml", &format!("{}{more}", crate::lab::DOMAINS));
+    lab
+}
+
+#[test]
+fn every_reply_reaches_a_socket_whatever_the_offloads() {
+    let lab = lab();
+    // Where veths lie in one namespace replies go by bpf_redirect, else by bpf_redirect_peer; both have to do.
+    for config in ["Ifname: veth0\nNetworkDirection: Ingress\n", "Ifname: mac0\nNetworkDirection: Ingress\n"] {
+        if config.contains("mac0") {
+            lab.ip("host", "addr flush dev veth0");
+            lab.ip("host", "link add link veth0 name mac0 type macvlan mode passthru");
+            lab.ip("host", "link set mac0 up");
+            lab.ip("host", "addr add 10.77.0.1/24 dev mac0");
+            lab.ip("host", "addr add fd77::1/64 dev mac0 nodad");
+        }
+        lab.write("config.yaml", config);
+        let _daemon = lab.daemon();
+        for pod in ["tx on rx on", "tx off rx on", "tx off rx off"] {
+            for host in ["tx on rx on", "tx off rx off"] {
+                lab.sh("pod", &format!("ethtool -K eth0 {pod}"));
+                lab.sh("host", &format!("ethtool -K veth0 {host}"));
+                let before = lab.count("answered") + lab.count("nodata");
+                for server in [SERVER, SERVER6] {
+                    for question in QUESTIONS {
+                        let reply = lab.dig(&format!("@{server} +tries=2 {question}"));
+                        assert!(
+                            reply.contains("status: NOERROR"),
+                            "{config} pod {pod}, host {host}: {question}: {reply}"
+                        );
+                    }
+                }
+                let counted = lab.count("answered") + lab.count("nodata") - before;
+                assert_eq!(counted, 2 * QUESTIONS.len() as u64, "{config} pod {pod}, host {host}: none asked twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn with_all_offloads_off_no_sum_is_bad() {
+    let lab = lab();
+    let _daemon = lab.daemon();
+    lab.sh("pod", "ethtool -K eth0 tx off rx off gso off gro off");
+    lab.sh("host", "ethtool -K veth0 tx off rx off gso off gro off");
+    let capture = lab.path("replies");
+    let mut tcpdump = lab
+        .command("pod", "tcpdump")
+        .args(["-lnvvi", "eth0", "udp", "port", "53"])
+        .stdout(std::fs::File::create(&capture).unwrap())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = || std::fs::read_to_string(&capture).unwrap();
+    until("tcpdump captures", || {
+        lab.dig(&format!("@{SERVER} apis.example.org"));
+        if text().is_empty() { Err(String::new()) } else { Ok(()) }
+    });
+    for server in [SERVER, SERVER6] {
+        for question in QUESTIONS {
+            lab.dig(&format!("@{server} {question}"));
+        }
+    }
+    let replies = |text: &str| text.matches("udp sum ok").count();
+    until("tcpdump shows all", || if replies(&text()) >= 34 { Ok(()) } else { Err(text()) });
+    kill(Pid::from_raw(tcpdump.id() as i32), Signal::SIGTERM).unwrap();
+    tcpdump.wait().unwrap();
+    assert!(!text().contains("bad"), "{}", text());
+}

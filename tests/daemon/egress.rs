@@ -1,0 +1,87 @@
+//! Queries that leave the host: of its own processes, and of containers behind its NAT.
+
+use crate::lab::Lab;
+
+/// Routed out of veth0, to nobody.
+const NOWHERE: &str = "192.0.2.53";
+const NOWHERE6: &str = "2001:db8::53";
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.write("config.yaml", "Ifname:\nNetworkDirection: Egress\n");
+    lab.ip("host", "route add default via 10.77.0.2");
+    lab.ip("host", "-6 route add default via fd77::2");
+    lab
+}
+
+#[test]
+fn a_local_process_gets_its_answer_whatever_the_checksum_offload() {
+    let lab = lab();
+    let daemon = lab.daemon();
+    assert!(daemon.log().contains("veth0: attached"), "the default route's interface: {}", daemon.log());
+    for tx in ["on", "off"] {
+        lab.sh("host", &format!("ethtool -K veth0 tx {tx}"));
+        for server in [NOWHERE, NOWHERE6] {
+            assert_eq!(lab.dig_in("host", &format!("@{server} +short apis.example.org")), "172.16.171.52", "tx {tx}");
+            assert_eq!(
+                lab.dig_in("host", &format!("@{server} +short +noedns db.example.org AAAA")),
+                "fd00::5",
+                "tx {tx}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_container_behind_nat_gets_its_answer() {
+    let mut lab = lab();
+    lab.add("container");
+    lab.veth(("host", "c0"), ("container", "eth0"));
+    lab.ip("host", "link add br0 type bridge");
+    lab.ip("host", "link set c0 master br0");
+    lab.ip("host", "link set br0 up");
+    lab.ip("host", "addr add 172.30.0.1/24 dev br0");
+    lab.ip("container", "addr add 172.30.0.2/24 dev eth0");
+    lab.ip("container", "route add default via 172.30.0.1");
+    lab.sh(
+        "host",
+        "echo 1 >/proc/sys/net/ipv4/ip_forward
+         nft add table ip nat
+         nft 'add chain ip nat post { type nat hook postrouting priority 100 ; }'
+         nft add rule ip nat post oifname veth0 masquerade",
+    );
+    let _daemon = lab.daemon();
+    assert_eq!(lab.dig_in("container", &format!("@{NOWHERE} +short apis.example.org")), "172.16.171.52");
+    assert_eq!(lab.count("answered"), 1);
+}
+
+#[test]
+fn the_interface_of_the_default_route_is_followed() {
+    let mut lab = lab();
+    lab.add("other");
+    lab.veth(("host", "uplink1"), ("other", "eth0"));
+    lab.ip("host", "addr add 10.78.0.1/24 dev uplink1");
+    let daemon = lab.daemon();
+    lab.ip("host", "route replace default via 10.78.0.2");
+    daemon.wait_for("uplink1: attached");
+    daemon.wait_for("veth0: detached");
+    lab.ip("host", "neigh add 10.78.0.2 lladdr 02:00:00:00:00:01 dev uplink1");
+    assert_eq!(lab.dig_in("host", &format!("@{NOWHERE} +short apis.example.org")), "172.16.171.52");
+}
+
+#[test]
+fn a_clone_answers_with_its_own_configs_and_no_options() {
+    let lab = lab();
+    let mut daemon = lab
+        .command("host", crate::lab::EDNS)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    crate::lab::until("an answer", || match lab.dig_in("host", "@9.9.9.9 +short apis.example.org") {
+        a if a == "172.16.171.52" => Ok(()),
+        other => Err(other),
+    });
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}

@@ -1,0 +1,165 @@
+//! What goes wrong at start is said in words that help, with the right exit status.
+
+use std::fs;
+use std::process::Command;
+
+use crate::lab::{EDNS, Lab, run};
+
+/// Starts the daemon, which has to fail; returns exit status and log.
+fn fail(lab: &Lab) -> (Option<i32>, String) {
+    let mut daemon = lab.spawn("host", "config.yaml");
+    (daemon.wait(), daemon.log())
+}
+
+#[test]
+fn an_interface_that_is_not_there() {
+    let lab = Lab::new();
+    lab.write("config.yaml", "Ifname: eth7\n");
+    let (status, log) = fail(&lab);
+    assert_eq!(status, Some(1), "{log}");
+    assert!(log.contains("there is no interface eth7 here; there are: lo, veth0"), "{log}");
+    lab.write("config.yaml", "");
+    let (status, log) = fail(&lab);
+    assert_eq!(status, Some(1), "{log}");
+    assert!(log.contains("Ifname is empty, and there is no default route"), "{log}");
+}
+
+#[test]
+fn mistakes_in_the_files_are_exit_status_2() {
+    let lab = Lab::new();
+    for (file, text, wanted) in [
+        ("config.yaml", "Ifname: veth0\nNope: 1\n", "config.yaml:2:1:"),
+        ("config.yaml", "Ifname: [veth0\n", "config.yaml:"),
+        ("domain.yaml", "Domains:\n  - Name: a\n    IP: x\n", "domain.yaml:3:9: a: \"x\" is no IP address"),
+    ] {
+        let before = fs::read_to_string(lab.path(file)).unwrap();
+        lab.write(file, text);
+        let (status, log) = fail(&lab);
+        assert_eq!(status, Some(2), "{log}");
+        assert!(log.contains(wanted), "{log}");
+        let check = lab.edns(&["check"]);
+        assert_eq!(check.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&check.stderr).contains(wanted), "{check:?}");
+        lab.write(file, &before);
+    }
+    fs::remove_file(lab.path("config.yaml")).unwrap();
+    let (status, log) = fail(&lab);
+    assert_eq!(status, Some(2), "{log}");
+    assert!(log.contains("config.yaml: No such file"), "{log}");
+}
+
+#[test]
+fn no_privilege() {
+    let lab = Lab::new();
+    let output = lab
+        .command("host", "setpriv")
+        .args(["--bounding-set", "-all", "--inh-caps", "-all", EDNS, "--config"])
+        .arg(lab.path("config.yaml"))
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"), "{log}");
+}
+
+/// The daemon under a /sys without the kernel's BTF.
+fn without_btf(lab: &Lab) -> Command {
+    let mut command = lab.command("host", "unshare");
+    let script = format!(
+        "mount -t tmpfs none /sys/kernel/btf && exec timeout -s TERM 5 {EDNS} --config {}",
+        lab.path("config.yaml").display()
+    );
+    command.args(["-m", "sh", "-ec", &script]);
+    command
+}
+
+#[test]
+fn a_kernel_without_btf_wants_ext_btf() {
+    let lab = Lab::new();
+    let output = without_btf(&lab).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("this kernel has no BTF") && log.contains("set ExtBTF"), "{log}");
+
+    fs::copy("/sys/kernel/btf/vmlinux", lab.path("right.btf")).unwrap();
+    lab.write("config.yaml", "ExtBTF: right.btf\nIfname: veth0\nNetworkDirection: Ingress\n");
+    let output = without_btf(&lab).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("ready"), "{log}");
+}
+
+#[test]
+fn a_file_that_is_no_btf_of_this_kernel() {
+    let lab = Lab::new();
+    lab.write("config.yaml", "ExtBTF: none.btf\nIfname: veth0\n");
+    let (status, log) = fail(&lab);
+    assert_eq!(status, Some(1), "{log}");
+    assert!(log.contains("ExtBTF:") && log.contains("none.btf: No such file"), "{log}");
+
+    lab.write("none.btf", "this is no BTF");
+    let (status, log) = fail(&lab);
+    assert_eq!(status, Some(1), "{log}");
+    assert!(log.contains("none.btf: no BTF file"), "{log}");
+
+    // Of another kernel: as this one's, but that an interface's mtu lies elsewhere.
+    fs::write(lab.path("none.btf"), btf_with_moved_member("net_device", "mtu")).unwrap();
+    let (status, log) = fail(&lab);
+    assert_eq!(status, Some(1), "{log}");
+    assert!(log.contains("none.btf is not the BTF of this kernel"), "{log}");
+}
+
+/// The kernel's BTF with one member of a struct at another offset (`struct btf_type`, `struct btf_member` in linux/btf.h).
+fn btf_with_moved_member(of: &str, member: &str) -> Vec<u8> {
+    let mut btf = fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    let word = |btf: &[u8], at: usize| u32::from_le_bytes(btf[at..at + 4].try_into().unwrap());
+    let header = word(&btf, 4) as usize;
+    let (types, types_len, strings) =
+        (header + word(&btf, 8) as usize, word(&btf, 12) as usize, header + word(&btf, 16) as usize);
+    let name = |btf: &[u8], at: u32| {
+        let text = &btf[strings + at as usize..];
+        String::from_utf8_lossy(&text[..text.iter().position(|b| *b == 0).unwrap()]).into_owned()
+    };
+    let mut at = types;
+    while at < types + types_len {
+        let (info, found) = (word(&btf, at + 4), name(&btf, word(&btf, at)));
+        let (kind, members) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+        at += 12;
+        if kind == 4 && found == of {
+            for m in (0..members).map(|m| at + m * 12) {
+                if name(&btf, word(&btf, m)) == member {
+                    let moved = word(&btf, m + 8) + 64;
+                    btf[m + 8..m + 12].copy_from_slice(&moved.to_le_bytes());
+                    return btf;
+                }
+            }
+        }
+        at += match kind {
+            1 | 14 | 17 => 4,                // INT, VAR, DECL_TAG
+            3 => 12,                         // ARRAY
+            4 | 5 | 15 | 19 => members * 12, // STRUCT, UNION, DATASEC, ENUM64
+            6 | 13 => members * 8,           // ENUM, FUNC_PROTO
+            _ => 0,
+        };
+    }
+    panic!("no {of}.{member} in the kernel's BTF");
+}
+
+#[test]
+fn usage_errors_are_exit_status_2_and_help_suffices() {
+    let output = Command::new(EDNS).arg("--nope").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let help = run(Command::new(EDNS).arg("--help"));
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for command in ["run", "check", "lookup", "records", "stats", "completions", "--config", "Exit status"] {
+        assert!(help.contains(command), "{command}: {help}");
+    }
+    let dir = std::env::temp_dir();
+    let output = Command::new(EDNS).arg("check").current_dir(dir).output().unwrap();
+    if !std::path::Path::new("/etc/edns/config.yaml").exists() {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--config FILE"), "{output:?}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(!run(Command::new(EDNS).args(["completions", shell])).stdout.is_empty());
+    }
+}

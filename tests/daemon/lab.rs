@@ -1,0 +1,284 @@
+//! Network namespaces with a daemon among them; all is gone when it is dropped, also where a test fails.
+//!
+//! `host` has `veth0` (10.77.0.1, fd77::1), where the daemon runs; its peer is `eth0` (10.77.0.2, fd77::2) in `pod`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+pub const EDNS: &str = env!("CARGO_BIN_EXE_edns");
+pub const SERVER: &str = "10.77.0.1";
+pub const SERVER6: &str = "fd77::1";
+
+/// What most tests ask for.
+pub const DOMAINS: &str = r#"Domains:
+  - Name: apis.example.org
+    IP: 172.16.171.52
+  - Name: db.example.org
+    IP: [10.0.0.5, 10.0.0.6, "fd00::5"]
+    TTL: 60
+  - Name: "*.apps.example.org"
+    IP: 10.0.0.9
+  - Name: x.y.apps.example.org
+    IP: 10.0.0.10
+  - Name: all.example.org
+    IP: 10.0.0.11
+    Authoritative: true
+"#;
+
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+pub struct Lab {
+    id: String,
+    namespaces: Vec<String>,
+    pub dir: PathBuf,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "these tests make network namespaces: run them as root");
+        let id = format!("{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(format!("edns-{id}"));
+        fs::create_dir_all(&dir).unwrap();
+        let mut lab = Self { id, namespaces: Vec::new(), dir };
+        lab.add("host");
+        lab.add("pod");
+        lab.veth(("host", "veth0"), ("pod", "eth0"));
+        lab.ip("host", "addr add 10.77.0.1/24 dev veth0");
+        lab.ip("host", "addr add fd77::1/64 dev veth0 nodad");
+        lab.ip("pod", "addr add 10.77.0.2/24 dev eth0");
+        lab.ip("pod", "addr add fd77::2/64 dev eth0 nodad");
+        lab.ip("pod", "route add default via 10.77.0.1");
+        lab.ip("pod", "-6 route add default via fd77::1");
+        lab.write("domain.yaml", DOMAINS);
+        lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Ingress\n");
+        lab
+    }
+
+    /// The full name of a namespace.
+    pub fn ns(&self, name: &str) -> String {
+        format!("edns-{}-{name}", self.id)
+    }
+
+    pub fn add(&mut self, name: &str) {
+        let ns = self.ns(name);
+        run(Command::new("ip").args(["netns", "add", &ns]));
+        self.namespaces.push(ns);
+        self.ip(name, "link set lo up");
+    }
+
+    /// A veth pair, both ends up.
+    pub fn veth(&self, (ns, name): (&str, &str), (peer_ns, peer): (&str, &str)) {
+        self.ip(ns, &format!("link add {name} type veth peer name {peer} netns {}", self.ns(peer_ns)));
+        self.ip(ns, &format!("link set {name} up"));
+        self.ip(peer_ns, &format!("link set {peer} up"));
+    }
+
+    /// `ip` in a namespace.
+    pub fn ip(&self, ns: &str, args: &str) {
+        run(Command::new("ip").args(["-n", &self.ns(ns)]).args(args.split(' ')));
+    }
+
+    /// A command in a namespace. Not by `ip netns exec`, which mounts another /sys.
+    pub fn command(&self, ns: &str, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.ns(ns))).arg(program);
+        command
+    }
+
+    /// Runs a shell command in a namespace; returns what it printed on success.
+    pub fn sh(&self, ns: &str, script: &str) -> String {
+        let output = run(self.command(ns, "sh").args(["-ec", script]).current_dir(&self.dir));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// `dig` in the pod; one try of a second.
+    pub fn dig(&self, args: &str) -> String {
+        self.dig_in("pod", args)
+    }
+
+    pub fn dig_in(&self, ns: &str, args: &str) -> String {
+        let output = self.command(ns, "dig").args(["+tries=1", "+timeout=1"]).args(args.split(' ')).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        fs::write(self.path(file), text).unwrap();
+    }
+
+    /// Starts the daemon in `host` with config.yaml and waits until it is ready.
+    pub fn daemon(&self) -> Daemon {
+        self.daemon_in("host")
+    }
+
+    pub fn daemon_in(&self, ns: &str) -> Daemon {
+        let daemon = self.spawn(ns, "config.yaml");
+        daemon.wait_for("ready");
+        daemon
+    }
+
+    /// Starts the daemon.
+    pub fn spawn(&self, ns: &str, config: &str) -> Daemon {
+        self.spawn_with(ns, config, &[])
+    }
+
+    /// Starts the daemon with environment variables.
+    pub fn spawn_with(&self, ns: &str, config: &str, vars: &[(&str, PathBuf)]) -> Daemon {
+        static DAEMONS: AtomicU32 = AtomicU32::new(0);
+        let log = self.path(&format!("log-{}", DAEMONS.fetch_add(1, Ordering::Relaxed)));
+        let child = self
+            .command(ns, EDNS)
+            .arg("--config")
+            .arg(self.path(config))
+            .envs(vars.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Daemon { child, log }
+    }
+
+    /// Runs a command of edns on the daemon with config.yaml.
+    pub fn edns(&self, args: &[&str]) -> Output {
+        Command::new(EDNS).args(args).arg("--config").arg(self.path("config.yaml")).output().unwrap()
+    }
+
+    /// How many programs there are on an interface's tcx hooks.
+    pub fn tcx_programs(&self, ns: &str, ifname: &str) -> usize {
+        let netns = File::open(format!("/run/netns/{}", self.ns(ns))).unwrap();
+        let count = || {
+            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
+            let ifindex = if_nametoindex(ifname).unwrap() as i32;
+            let hooks = [libbpf_sys::BPF_TCX_INGRESS, libbpf_sys::BPF_TCX_EGRESS];
+            let count = |hook| {
+                let mut opts = libbpf_sys::bpf_prog_query_opts {
+                    sz: size_of::<libbpf_sys::bpf_prog_query_opts>() as _,
+                    ..Default::default()
+                };
+                // SAFETY: opts lives through the call.
+                let ret = unsafe { libbpf_sys::bpf_prog_query_opts(ifindex, hook, &raw mut opts) };
+                assert_eq!(ret, 0, "asking for programs");
+                // SAFETY: filled by the call.
+                (unsafe { opts.__bindgen_anon_1.prog_cnt }) as usize
+            };
+            hooks.into_iter().map(count).sum()
+        };
+        // A network namespace is a thread's own.
+        std::thread::scope(|scope| scope.spawn(count).join().unwrap())
+    }
+
+    /// How many queries had this outcome.
+    pub fn count(&self, outcome: &str) -> u64 {
+        let output = self.edns(&["stats", "--json"]);
+        let stats: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let queries = stats["queries"].as_array().unwrap();
+        queries.iter().filter(|q| q["outcome"] == outcome).map(|q| q["count"].as_u64().unwrap()).sum()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for ns in &self.namespaces {
+            // Whatever still runs there, servers of the test's among them.
+            let pids = Command::new("ip").args(["netns", "pids", ns]).output().map(|o| o.stdout).unwrap_or_default();
+            for pid in String::from_utf8_lossy(&pids).lines().filter_map(|p| p.trim().parse().ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            let _ = Command::new("ip").args(["netns", "del", ns]).status();
+        }
+        // Of daemons that were killed.
+        if let Ok(socket) = edns::control::socket_path(&self.path("config.yaml")) {
+            let _ = fs::remove_file(socket);
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A daemon that is killed when this is dropped.
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until the log has a line with this text.
+    pub fn wait_for(&self, text: &str) {
+        until(&format!("{text:?} in the log"), || {
+            let log = self.log();
+            log.lines().any(|l| l.contains(text)).then_some(()).ok_or(log)
+        });
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Waits for its end; returns the exit status, None where a signal ended it.
+    pub fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end: {}", self.log());
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}:\n{}---", self.log.display(), self.log());
+        }
+    }
+}
+
+/// Tries until it is so, ten seconds at most.
+pub fn until<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match check() {
+            Ok(value) => return value,
+            Err(e) if Instant::now() > deadline => panic!("not within ten seconds: {what}; {e}"),
+            Err(_) => sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; scripts/setup.sh installs it"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Compiles a C program of tests/clients with the glibc or musl compiler.
+pub fn compile(compiler: &str, source: &str, out: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon").join(source);
+    run(Command::new(compiler).args(["-static", "-O1", "-Wall", "-o"]).arg(out).arg(source));
+}

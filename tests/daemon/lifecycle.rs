@@ -1,0 +1,134 @@
+//! Start, end, and all ways in which a daemon goes or hangs.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{Lab, SERVER, until};
+
+fn is_answered(lab: &Lab) -> bool {
+    lab.dig(&format!("@{SERVER} +short apis.example.org")) == "172.16.171.52"
+}
+
+fn programs(lab: &Lab) -> usize {
+    lab.tcx_programs("host", "veth0")
+}
+
+#[test]
+fn sigterm_and_sigint_detach_and_exit_0() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let lab = Lab::new();
+        let mut daemon = lab.daemon();
+        assert!(is_answered(&lab));
+        assert_eq!(programs(&lab), 1);
+        daemon.signal(signal);
+        assert_eq!(daemon.wait(), Some(0));
+        assert_eq!(programs(&lab), 0);
+        assert!(!is_answered(&lab));
+        let reply = lab.edns(&["stats"]);
+        assert_eq!(reply.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&reply.stderr).contains("no daemon runs with"), "{reply:?}");
+    }
+}
+
+#[test]
+fn kill_9_leaves_nothing_that_answers() {
+    let lab = Lab::new();
+    let mut daemon = lab.daemon();
+    assert!(is_answered(&lab));
+    daemon.signal(Signal::SIGKILL);
+    assert_eq!(daemon.wait(), None);
+    assert!(!is_answered(&lab));
+    assert_eq!(programs(&lab), 0);
+    // The next one starts as if nothing had been.
+    let _next = lab.daemon();
+    assert!(is_answered(&lab));
+}
+
+#[test]
+fn a_stopped_daemons_program_passes_everything_within_three_seconds() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    assert!(is_answered(&lab));
+    daemon.signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
+    sleep(Duration::from_millis(2900).saturating_sub(stopped.elapsed()));
+    assert!(!is_answered(&lab), "after {:?}", stopped.elapsed());
+    daemon.signal(Signal::SIGCONT);
+    until("it answers again", || if is_answered(&lab) { Ok(()) } else { Err(String::new()) });
+    assert!(lab.count("pass_daemon") >= 1);
+}
+
+#[test]
+fn a_second_daemon_of_the_same_config_takes_over_without_a_gap() {
+    let lab = Lab::new();
+    let mut first = lab.daemon();
+    lab.write("queries", "apis.example.org A\n");
+    let client = std::thread::scope(|scope| {
+        let client = scope.spawn(|| lab.sh("pod", &format!("dnsperf -s {SERVER} -d queries -l 3 -Q 2000 -t 1")));
+        sleep(Duration::from_millis(500));
+        let mut second = lab.daemon();
+        let pid = |text: &str| text.split("(pid ").nth(1).and_then(|t| t.split(')').next()).map(str::to_owned);
+        let stats = String::from_utf8_lossy(&lab.edns(&["stats"]).stdout).into_owned();
+        first.signal(Signal::SIGTERM);
+        assert_eq!(first.wait(), Some(0));
+        let after = String::from_utf8_lossy(&lab.edns(&["stats"]).stdout).into_owned();
+        assert!(pid(&stats).is_some() && pid(&stats) == pid(&after), "commands follow the second: {stats} {after}");
+        let report = client.join().unwrap();
+        assert!(lab.count("answered") > 100, "the second answers");
+        second.signal(Signal::SIGTERM);
+        assert_eq!(second.wait(), Some(0));
+        report
+    });
+    assert!(client.contains("Queries lost:         0 (0.00%)"), "{client}");
+}
+
+#[test]
+fn a_full_map_is_a_named_error_and_the_rest_is_answered() {
+    let lab = Lab::new();
+    lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Ingress\nMaxRecords: 3\n");
+    let names = |n: usize| {
+        let entry = |i| format!("  - Name: n{i}.example.org\n    IP: 10.1.0.{i}\n");
+        format!("Domains:\n{}  - Name: '*.w.example.org'\n    IP: 10.2.0.1\n", (0..n).map(entry).collect::<String>())
+    };
+    lab.write("domain.yaml", &names(4));
+    let daemon = lab.daemon();
+    daemon.wait_for("MaxRecords allows 3 names");
+    // Three of the four names and the wildcard's.
+    let is_answered = |i: &u8| lab.dig(&format!("@{SERVER} +short n{i}.example.org")) == format!("10.1.0.{i}");
+    let answered = (0..4).filter(is_answered).count();
+    assert!((2..=3).contains(&answered), "{answered}");
+    // A wildcard says something of names that are not there, which nobody knows now.
+    assert!(lab.dig(&format!("@{SERVER} a.w.example.org")).contains("no servers could be reached"));
+    lab.write("domain.yaml", &names(2));
+    until("all fits, and is answered", || match lab.dig(&format!("@{SERVER} +short a.w.example.org")) {
+        a if a == "10.2.0.1" => Ok(()),
+        other => Err(other),
+    });
+    assert_eq!(lab.dig(&format!("@{SERVER} +short n1.example.org")), "10.1.0.1");
+}
+
+#[test]
+fn systemd_is_told_of_start_life_and_end() {
+    use std::os::unix::net::UnixDatagram;
+    let lab = Lab::new();
+    let socket = UnixDatagram::bind(lab.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut daemon = lab.spawn_with("host", "config.yaml", &[("NOTIFY_SOCKET", lab.path("notify"))]);
+    let mut buffer = [0; 256];
+    let mut wait_for = |wanted: &str| {
+        loop {
+            let len = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{wanted}: {e}"));
+            if String::from_utf8_lossy(&buffer[..len]).lines().any(|l| l == wanted) {
+                break;
+            }
+        }
+    };
+    wait_for("READY=1");
+    wait_for("WATCHDOG=1");
+    wait_for("WATCHDOG=1");
+    daemon.signal(Signal::SIGTERM);
+    wait_for("STOPPING=1");
+    assert_eq!(daemon.wait(), Some(0));
+}

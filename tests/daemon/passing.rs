@@ -1,0 +1,156 @@
+//! What is not answered reaches a real server octet by octet.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::{Lab, SERVER, SERVER6, until};
+
+/// The pod, and an NSD in `far` behind a bridge, which changes no octet of a frame: what the pod's interface sent is what
+/// the server's has to receive. The daemon is on the bridge port of the pod.
+fn lab() -> Lab {
+    let mut lab = Lab::new();
+    lab.add("far");
+    lab.ip("host", "addr flush dev veth0");
+    lab.ip("host", "link add br0 type bridge");
+    lab.ip("host", "link set br0 up");
+    lab.ip("host", "link set veth0 master br0");
+    lab.veth(("host", "veth1"), ("far", "eth0"));
+    lab.ip("host", "link set veth1 master br0");
+    // Else netfilter puts fragments together on their way.
+    lab.sh("host", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done");
+    lab.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
+    lab.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
+    lab.write(
+        "example.org.zone",
+        "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 300\n@ NS ns\nns A 10.77.0.1\n\
+         apis MX 10 ns\nreal A 10.9.9.9\nreal AAAA fd09::9\n* TXT \"from nsd\"\n",
+    );
+    let many: String = (0..60).map(|i| format!("many A 10.8.0.{i}\n")).collect();
+    let zone = std::fs::read_to_string(lab.path("example.org.zone")).unwrap();
+    lab.write("example.org.zone", &(zone + &many));
+    let dir = lab.dir.display();
+    lab.write(
+        "nsd.conf",
+        &format!(
+            "server:\n  ip-address: {SERVER}\n  ip-address: {SERVER6}\n  username: root\n  zonesdir: {dir}\n  \
+             database: \"\"\n  pidfile: {dir}/nsd.pid\n  xfrdfile: {dir}/xfrd\n  zonelistfile: {dir}/zones\n  \
+             xfrdir: {dir}\n  logfile: {dir}/nsd.log\nremote-control:\n  control-enable: no\n\
+             zone:\n  name: example.org\n  zonefile: example.org.zone\n"
+        ),
+    );
+    lab.sh("far", "nsd -c nsd.conf");
+    until("NSD answers", || match lab.dig_in("far", &format!("@{SERVER} +short real.example.org")) {
+        a if a == "10.9.9.9" => Ok(()),
+        other => Err(other),
+    });
+    lab
+}
+
+/// Frames of a capture, without the times.
+fn frames(pcap: &[u8]) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    let mut rest = &pcap[24..];
+    while rest.len() >= 16 {
+        let len = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+        frames.push(&rest[16..16 + len]);
+        rest = &rest[16 + len..];
+    }
+    frames
+}
+
+#[test]
+fn what_passes_arrives_unchanged() {
+    let lab = lab();
+    let _daemon = lab.daemon();
+    // What comes from the pod, at its own interface and at the server's.
+    let capture = |ns: &str| {
+        let mac = lab.sh("pod", "ip -o link show eth0 | sed 's/.*ether //; s/ .*//'");
+        let filter = format!("ether src {} and (port 53 or ip[6:2] & 0x3fff != 0 or ip6[6] == 44)", mac.trim());
+        let child = lab
+            .command(ns, "tcpdump")
+            .args(["-i", "eth0", "-U", "--immediate-mode", "-p", "-s0", "-w"])
+            .arg(lab.path(&format!("{ns}.pcap")))
+            .arg(filter)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        until("tcpdump captures", || {
+            std::fs::metadata(lab.path(&format!("{ns}.pcap")))
+                .ok()
+                .filter(|m| m.len() >= 24)
+                .map(|_| ())
+                .ok_or_else(String::new)
+        });
+        child
+    };
+    let mut captures = [capture("pod"), capture("far")];
+
+    let mut answers = String::new();
+    for server in [SERVER, SERVER6] {
+        for question in [
+            "real.example.org A",
+            "real.example.org AAAA +dnssec +bufsize=4096",
+            "apis.example.org MX",
+            "nothing.example.org TXT +noedns",
+            "apis.example.org A +tcp",
+            "example.org AXFR +tcp",
+            "apis.example.org ANY",
+            "apis.example.org A +edns=1 +noednsnegotiation",
+            "apis.example.org CH",
+            "apis.example.org A +opcode=NOTIFY",
+            "apis.example.org -c CH -t TXT",
+        ] {
+            answers += &lab.dig(&format!("@{server} {question}"));
+        }
+        // Datagrams that no packet holds.
+        lab.sh("pod", &format!("python3 -c \"import socket; s=socket.socket(socket.AF_INET6 if ':' in '{server}' else socket.AF_INET, socket.SOCK_DGRAM); [s.sendto(bytes(n), ('{server}', 53)) for n in (0, 1, 11, 12, 100, 3000, 8000)]\""));
+    }
+    assert!(
+        answers.contains("10.9.9.9") && answers.contains("from nsd") && !answers.contains("172.16.171.52"),
+        "{answers}"
+    );
+    // A last query shows that the captures have come so far.
+    lab.dig(&format!("@{SERVER} last.example.org +noedns"));
+    let pcap = |ns: &str| std::fs::read(lab.path(&format!("{ns}.pcap"))).unwrap();
+    for ns in ["pod", "far"] {
+        let has_last = |pcap: &[u8]| pcap.windows(5).any(|w| w == b"\x04last");
+        until("the captures are whole", || if has_last(&pcap(ns)) { Ok(()) } else { Err(ns.to_owned()) });
+    }
+    for child in &mut captures {
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        child.wait().unwrap();
+    }
+    let [sent, received] = ["pod", "far"].map(pcap);
+    let (mut sent, mut received) = (frames(&sent), frames(&received));
+    assert!(sent.len() > 60, "{} frames", sent.len());
+    // The two captures see queries of different sockets in the same order, but a bridge may swap a first packet's.
+    sent.sort_unstable();
+    received.sort_unstable();
+    assert_eq!(sent.len(), received.len());
+    assert!(sent == received, "frames differ");
+    assert_eq!(lab.count("answered") + lab.count("nodata"), 0);
+}
+
+#[test]
+fn what_is_too_large_for_the_client_or_the_link_is_the_servers() {
+    let lab = lab();
+    let many: String = (0..60).map(|i| format!("10.8.0.{i}, ")).collect();
+    lab.write(
+        "domain.yaml",
+        &format!("Domains:\n  - Name: many.example.org\n    IP: [{}]\n", many.trim_end_matches(", ")),
+    );
+    let _daemon = lab.daemon();
+    // 60 records take 1,006 octets.
+    assert_eq!(lab.dig(&format!("@{SERVER} +short many.example.org")).lines().count(), 60);
+    assert_eq!(lab.count("answered"), 1);
+    // To 512 octets NSD's truncated reply, then TCP.
+    assert_eq!(lab.dig(&format!("@{SERVER} +short +noedns many.example.org")).lines().count(), 60);
+    assert_eq!(lab.count("answered"), 1);
+    assert_eq!(lab.count("pass_too_large"), 1);
+    for (ns, dev) in [("host", "veth0"), ("pod", "eth0")] {
+        lab.ip(ns, &format!("link set {dev} mtu 700"));
+    }
+    let reply = lab.dig(&format!("@{SERVER} many.example.org +bufsize=1232 +ignore"));
+    assert!(reply.contains("many.example.org"), "the server's own reply, in pieces or truncated: {reply}");
+    assert_eq!(lab.count("pass_too_large"), 2);
+}
