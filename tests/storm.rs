@@ -367,6 +367,57 @@ fn names_stay_while_the_table_grows() {
     }
 }
 
+/// Name and wildcard as of one moment: while the name is gone the wildcard says one thing, while it is there another, which no
+/// query for the name may ever get, although the program looks at the two one after the other.
+#[test]
+fn no_answer_is_of_two_moments() {
+    const FOR: Duration = Duration::from_secs(3);
+    // As far below as is looked at, to make the time between the two looks long.
+    let deep = format!("{}{ZONE}", "x.".repeat(14));
+    let (name, encloser) = (Name::parse(&deep).expect("a name"), Name::parse(ZONE).expect("a name"));
+    let [own, while_gone, while_there] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]];
+    let one = |address: [u8; 4]| node(vec![(TYPE_A, addresses(&[address], 30))]);
+    let wildcard = |address| Node { deep: Some(Arc::new(one(address))), ..Node::pass(ZoneId::Static) };
+    let (own_node, gone_node, there_node) = (one(own), wildcard(while_gone), wildcard(while_there));
+
+    let (datapath, mut table) = common::load(false, 64);
+    table.put(&encloser, &there_node).expect("fits");
+    table.put(&name, &own_node).expect("fits");
+    let over = AtomicBool::new(false);
+    let frame = Packet::v4(&Query::new(&deep, TYPE_A)).frame();
+    let read = |program: &TestRun| {
+        let mut out = vec![0; 2048];
+        let mut seen = [0_u64; 2];
+        while !over.load(Ordering::Relaxed) {
+            let (verdict, len) = program.run(&frame, &mut out).expect("test run");
+            assert_eq!(verdict, TC_ACT_REDIRECT, "passed: it or the wildcard is always there");
+            let reply = decode::reply(&frame, &out[..len], ETHERNET).unwrap_or_else(|e| panic!("{e}"));
+            let rdata = &reply.sections[0][0].rdata;
+            assert!(*rdata == own || *rdata == while_gone, "{rdata:?}: of the wildcard while the name was there");
+            seen[usize::from(*rdata == own)] += 1;
+        }
+        seen
+    };
+    let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
+    let (rounds, seen) = std::thread::scope(|s| {
+        let read = &read;
+        let readers: Vec<_> = programs.iter().map(|p| s.spawn(move || read(p))).collect();
+        let (started, mut rounds) = (Instant::now(), 0);
+        while started.elapsed() < FOR && !readers.iter().any(|r| r.is_finished()) {
+            table.put(&encloser, &gone_node).expect("fits");
+            assert!(table.remove(&name));
+            table.put(&name, &own_node).expect("fits");
+            table.put(&encloser, &there_node).expect("fits");
+            rounds += 1;
+            datapath.beat().expect("heartbeat");
+        }
+        over.store(true, Ordering::Relaxed);
+        (rounds, readers.into_iter().map(joined).fold([0, 0], |sum, n| [sum[0] + n[0], sum[1] + n[1]]))
+    });
+    eprintln!("{rounds} rounds, answers while gone and there: {seen:?}");
+    assert!(rounds > 10 && seen.iter().all(|n| *n > 0), "{rounds} rounds, {seen:?}");
+}
+
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
