@@ -124,16 +124,20 @@ pub struct Table {
     recent: Recent,
 }
 
-/// What has changed since every program that may run now began. A program looks a name up before those above it, not all at
-/// one moment: it could miss a name that is just being added and then find a newer statement on the names below another,
-/// or see neither a name that is just removed nor that what held below another has gone before it.
+/// What has changed since every program that may run now began. A program looks a name up before those above it, and not all
+/// at one moment: it could miss a name that is just being added, and then find a newer statement on the names below another.
+/// Where a processor's loads may pass each other, it could also miss a name that is just being removed, and yet find the
+/// older statement.
 #[derive(Default)]
 struct Recent {
     /// Labels of the longest name added.
     added: Option<usize>,
-    /// Labels of the shortest name that lost what it said, or said something else, of the names below.
-    withdrawn: Option<usize>,
+    /// Labels of the shortest name whose statement on the names below has changed.
+    restated: Option<usize>,
 }
+
+/// Whether loads pass each other on this machine.
+const LOADS_PASS: bool = cfg!(not(target_arch = "x86_64"));
 
 impl Table {
     pub(super) fn new(
@@ -213,8 +217,11 @@ impl Table {
             return Ok(Put::Same);
         }
         let labels = name.label_count();
-        let has_below = refs.child | refs.deep != 0;
-        let ready = if has_below && self.recent.added.is_some_and(|added| added > labels) {
+        let below = |refs: Refs| (refs.child, refs.deep);
+        let old_below = old.map_or((0, 0), |at| below(Stored::new(self.arena.octets_at(at)).refs()));
+        let has_below = below(refs) != (0, 0);
+        let states = has_below && below(refs) != old_below;
+        let ready = if states && self.recent.added.is_some_and(|added| added > labels) {
             self.wait_for_programs()
         } else {
             Ok(())
@@ -250,7 +257,8 @@ impl Table {
     pub fn remove(&mut self, name: &Name) -> bool {
         let Found::At(slot, at) = self.find(name) else { return false };
         let labels = name.label_count();
-        if self.recent.withdrawn.is_some_and(|withdrawn| withdrawn < labels) && self.wait_for_programs().is_err() {
+        let restated = self.recent.restated.is_some_and(|restated| restated < labels);
+        if LOADS_PASS && restated && self.wait_for_programs().is_err() {
             // It fails where the kernel has no memory for a pointer. Better late than torn.
             log::warn!("{name} is removed without waiting for programs that read it");
         }
@@ -390,7 +398,7 @@ impl Table {
         let (refs, len) = (stored.refs(), stored.len());
         if refs.child | refs.deep != 0 {
             self.below.change(labels, false);
-            self.recent.withdrawn = Some(self.recent.withdrawn.map_or(labels, |w| w.min(labels)));
+            self.recent.restated = Some(self.recent.restated.map_or(labels, |r| r.min(labels)));
         }
         self.arena.retire(at, len);
         self.unshare(refs);
