@@ -106,21 +106,6 @@ pub struct Config {
     pub metrics_addr: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-enum RawDirection {
-    Ingress,
-    Egress,
-}
-
-impl From<RawDirection> for Direction {
-    fn from(raw: RawDirection) -> Self {
-        match raw {
-            RawDirection::Ingress => Self::Ingress,
-            RawDirection::Egress => Self::Egress,
-        }
-    }
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct Raw {
@@ -131,17 +116,17 @@ struct Raw {
     #[serde(rename = "IsInK8S")]
     is_in_k8s: Option<bool>,
     kube_config: Option<PathBuf>,
-    ifname: Option<Spanned<String>>,
-    network_direction: Option<RawDirection>,
+    ifname: Option<Spanned<Texts>>,
+    network_direction: Option<Spanned<String>>,
     domain_file: Option<PathBuf>,
     cluster_domain: Option<Spanned<String>>,
     dns_servers: Option<Spanned<Texts>>,
     negative_answers: Option<bool>,
     pass_names: Option<Spanned<Texts>>,
     #[serde(rename = "TTL")]
-    ttl: Option<Spanned<u32>>,
-    max_records: Option<Spanned<u32>>,
-    tc_priority: Option<Spanned<u16>>,
+    ttl: Option<Spanned<i64>>,
+    max_records: Option<Spanned<i64>>,
+    tc_priority: Option<Spanned<i64>>,
     metrics_addr: Option<Spanned<String>>,
 }
 
@@ -160,16 +145,20 @@ impl Config {
         let file = |p: Option<PathBuf>| p.filter(|p| !p.as_os_str().is_empty()).map(|p| folder.join(p));
         let domain_file = file(raw.domain_file);
         let check = Check { path };
+        let ifname = check.texts("Ifname", raw.ifname, |patterns: &mut Vec<_>, text| {
+            if !text.is_empty() {
+                patterns.append(&mut IfPattern::parse_list(text)?);
+            }
+            Ok(())
+        })?;
         Ok(Self {
             path: path.into(),
             ext_btf: file(raw.ext_btf),
             enable_k8s: raw.enable_k8s.unwrap_or(false),
             is_in_k8s: raw.is_in_k8s.unwrap_or(false),
             kube_config: file(raw.kube_config),
-            ifname: check
-                .text("Ifname", raw.ifname, IfPattern::parse_list)?
-                .unwrap_or_else(|| vec![IfPattern::DefaultRoute]),
-            direction: raw.network_direction.map_or(Direction::Egress, Into::into),
+            ifname: if ifname.is_empty() { vec![IfPattern::DefaultRoute] } else { ifname },
+            direction: check.text("NetworkDirection", raw.network_direction, direction)?.unwrap_or(Direction::Egress),
             domain_file_optional: domain_file.is_none(),
             domain_file: domain_file.unwrap_or_else(|| folder.join(DOMAIN_FILE)),
             cluster_domain: check
@@ -200,6 +189,14 @@ impl Config {
             ("TcPriority", self.tc_priority != running.tc_priority),
         ];
         changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+    }
+}
+
+fn direction(text: &str) -> Result<Direction, String> {
+    match text {
+        "Ingress" => Ok(Direction::Ingress),
+        "Egress" => Ok(Direction::Egress),
+        _ => Err(format!("{text:?} is neither Ingress nor Egress")),
     }
 }
 
@@ -251,17 +248,17 @@ impl Check<'_> {
         Ok(value)
     }
 
-    fn number<T: PartialOrd + Display + Copy>(
+    fn number<T: TryFrom<i64> + PartialOrd + Display>(
         &self,
         key: &str,
-        number: Option<Spanned<T>>,
+        number: Option<Spanned<i64>>,
         default: T,
         range: std::ops::RangeInclusive<T>,
     ) -> Result<T, Error> {
-        match number {
-            None => Ok(default),
-            Some(n) if range.contains(&n.value) => Ok(n.value),
-            Some(n) => {
+        let Some(n) = number else { return Ok(default) };
+        match T::try_from(n.value) {
+            Ok(value) if range.contains(&value) => Ok(value),
+            _ => {
                 let reason = format!("{} is out of range: {} to {}", n.value, range.start(), range.end());
                 Err(self.error(key, n.referenced, reason))
             }
@@ -307,8 +304,10 @@ mod tests {
             ("TTL: 0\n", "dir/config.yaml:1:6: TTL: 0 is out of range: 1 to 3600"),
             ("Ifname: eth0\nTtl: 5\n", "dir/config.yaml:2:"),
             ("TTL: soon\n", "dir/config.yaml:1:6:"),
-            ("MaxRecords: -1\n", "dir/config.yaml:1:13:"),
-            ("NetworkDirection: Both\n", "dir/config.yaml:1:19:"),
+            ("MaxRecords: -1\n", "dir/config.yaml:1:13: MaxRecords: -1 is out of range: 1 to"),
+            ("TcPriority: 70000\n", "dir/config.yaml:1:13: TcPriority: 70000 is out of range: 1 to 65535"),
+            ("Ifname: @pods\n", "dir/config.yaml:1:9:"),
+            ("NetworkDirection: Both\n", "dir/config.yaml:1:19: NetworkDirection: \"Both\" is neither"),
             ("DnsServers: [10.0.0.10, nope]\n", "dir/config.yaml:1:25: DnsServers: \"nope\" is no address"),
             ("DnsServers: nope\n", "dir/config.yaml:1:13: DnsServers: \"nope\" is no address"),
             ("PassNames:\n  - a..b\n", "dir/config.yaml:2:5: PassNames: \"a..b\" has an empty label"),
@@ -322,6 +321,7 @@ mod tests {
             assert!(error.starts_with(wanted), "{text:?}: {error}");
         }
         assert!(parse("Ttl: 5\n").unwrap_err().contains("Ttl"));
+        assert!(parse("Ifname: @pods\n").unwrap_err().contains("quotes"));
     }
 
     #[test]

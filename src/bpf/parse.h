@@ -28,7 +28,7 @@ struct dnshdr {
 #define DNS_NAME_WORDS 32 /* of 8 octets */
 #define DNS_LABEL_MAX 63
 #define DNS_LABELS_MAX 128
-#define DNS_UDP_MIN 512 /* what every client takes (RFC 1035 §4.2.1) */
+#define DNS_UDP_MIN 512     /* what every client takes (RFC 1035 §4.2.1) */
 #define DNS_QUESTION_TAIL 4 /* QTYPE and QCLASS */
 
 /* RFC 6891 §6.1.2; the root name, then the type. */
@@ -243,6 +243,8 @@ static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
     if (q->udp_len < rest)
         return EDNS_PASS_MALFORMED;
     rest = q->udp_len - rest;
+    if (rest > DNS_TAIL_MAX)
+        return EDNS_PASS_TOO_LARGE;
     tail = octets_at(skb, q->qname + q->qname_len, DNS_QUESTION_TAIL);
     if (!tail)
         return EDNS_PASS_MALFORMED;

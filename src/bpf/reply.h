@@ -219,7 +219,7 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
         pseudo += (__u64)ip->saddr + ip->daddr;
         ip->saddr = ip->daddr;
         ip->daddr = addr;
-        sum += (__u16)~ip->tot_len + (__u16)~*ttl;
+        sum += (__u16)~ip->tot_len + (__u16) ~*ttl;
         ip->tot_len = bpf_htons(udp_len + sizeof(*ip));
         ip->ttl = REPLY_TTL;
         sum += ip->tot_len + *ttl;

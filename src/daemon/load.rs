@@ -1,6 +1,6 @@
 //! What the files say, read in a thread of its own: a million names take seconds, and a disk may hang.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(super) struct Nodes(Vec<(Name, Node)>);
 
 impl Nodes {
     fn new(mut nodes: Vec<(Name, Node)>) -> Self {
-        nodes.sort_by_cached_key(|(name, _)| order(name));
+        nodes.sort_unstable_by(|(a, _), (b, _)| order(a, b));
         Self(nodes)
     }
 
@@ -41,7 +41,7 @@ impl Nodes {
     }
 
     pub(super) fn contains(&self, name: &Name) -> bool {
-        self.0.binary_search_by_key(&order(name), |(n, _)| order(n)).is_ok()
+        self.0.binary_search_by(|(n, _)| order(n, name)).is_ok()
     }
 
     /// Frees them elsewhere: that takes as long as making them.
@@ -50,8 +50,8 @@ impl Nodes {
     }
 }
 
-fn order(name: &Name) -> (Reverse<usize>, Name) {
-    (Reverse(name.label_count()), name.clone())
+fn order(a: &Name, b: &Name) -> Ordering {
+    b.label_count().cmp(&a.label_count()).then_with(|| a.cmp(b))
 }
 
 /// Reads both files, as they are at one moment.

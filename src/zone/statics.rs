@@ -1,6 +1,6 @@
 //! Static names to nodes: what domain.yaml says, with wildcards by RFC 4592 and `PassNames` on top.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct Entry {
 #[must_use]
 pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)> {
     let mut renderer = Renderer { ttl, fallbacks: HashMap::new() };
-    let mut exact = HashMap::new();
+    let mut exact: HashMap<&Name, Node> = HashMap::new();
     let mut wild = HashMap::new();
     for entry in entries {
         if !entry.wildcard {
@@ -52,15 +52,18 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
     let mut exists: HashSet<Name> = HashSet::new();
     for owner in entries.iter().map(|e| &e.name) {
         exists.insert(owner.clone());
+        if wild.is_empty() {
+            continue;
+        }
         let above: Vec<Name> = owner.ancestors().skip(1).collect();
         if let Some(top) = above.iter().rposition(|a| wild.contains_key(a)) {
             exists.extend(above.into_iter().take(top));
         }
     }
 
-    let mut nodes: BTreeMap<Name, Node> = BTreeMap::new();
+    let mut nodes: HashMap<Name, Node> = HashMap::with_capacity(exists.len());
     for name in &exists {
-        let mut node = exact.get(name).cloned().unwrap_or(const { Node::pass(ZoneId::Static) });
+        let mut node = exact.remove(name).unwrap_or(const { Node::pass(ZoneId::Static) });
         if let Some(wildcard) = wild.get(name) {
             node.child = Some(Arc::clone(wildcard));
             node.deep = Some(Arc::clone(wildcard));

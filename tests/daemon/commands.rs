@@ -27,6 +27,9 @@ fn lookup_shows_what_the_kernel_answers() {
         assert!(text.contains(reason), "{text}");
     }
     assert_eq!(out(&lab, &["lookup", "apis.example.org", "NOTYPE"]).0, Some(2));
+    for name in ["", "a..b", "a b.example.org", "\\065.example.org"] {
+        assert_eq!(out(&lab, &["lookup", name]).0, Some(2), "{name:?}");
+    }
     assert_eq!(out(&lab, &["lookup", "apis.example.org", "TYPE1"]).0, Some(0));
     // Looking up is no query.
     assert_eq!(lab.count("answered"), 0);

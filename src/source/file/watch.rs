@@ -15,12 +15,15 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Without a further event for so long, what happened is looked at.
 const SETTLE: Duration = Duration::from_millis(50);
 /// And so long where a file is being written that was not closed yet: half of it may be valid, too.
 const WRITING: Duration = Duration::from_secs(2);
+
+/// After this, folders that could not be watched are tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// What tells one state of a file from the next: inode, size, and when it was last changed. None: it is not there.
 pub type State = Option<(u64, u64, i64, i64)>;
@@ -62,6 +65,8 @@ pub struct FileWatcher {
     seen: Arc<Mutex<Seen>>,
     wake: Arc<Notify>,
     folders: HashSet<PathBuf>,
+    /// Whether one of them could not be watched: it may come yet.
+    is_partial: bool,
     /// As they were when they were last told of; a change while they are read is one.
     states: HashMap<PathBuf, State>,
 }
@@ -80,7 +85,7 @@ impl FileWatcher {
             waker.notify_one();
         })
         .map_err(io::Error::other)?;
-        let mut this = Self { watcher, seen, wake, folders: HashSet::new(), states: HashMap::new() };
+        let mut this = Self { watcher, seen, wake, folders: HashSet::new(), is_partial: false, states: HashMap::new() };
         this.set(files)?;
         Ok(this)
     }
@@ -99,13 +104,16 @@ impl FileWatcher {
         lock(&self.seen).names =
             files.iter().flat_map(|f| [Some(f.clone()), f.canonicalize().ok()]).flatten().filter_map(name).collect();
         self.folders = files.iter().flat_map(|f| folders(f)).collect();
+        let mut failed = Ok(());
         for folder in &self.folders {
-            let watch = self.watcher.watch(folder, RecursiveMode::NonRecursive);
-            watch.map_err(|e| io::Error::other(format!("{}: {e}", folder.display())))?;
+            if let Err(e) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+                failed = Err(io::Error::other(format!("{}: {e}", folder.display())));
+            }
         }
+        self.is_partial = failed.is_err();
         // What happened while nothing was watched.
         lock(&self.seen).last.get_or_insert_with(Instant::now);
-        Ok(())
+        failed
     }
 
     /// Returns when a file has changed, and nobody is writing it any more. May be dropped and called again.
@@ -116,6 +124,11 @@ impl FileWatcher {
                 seen.last.map(|last| (if seen.writing { WRITING } else { SETTLE }).saturating_sub(last.elapsed()))
             };
             match wait {
+                None if self.is_partial => {
+                    let _ = timeout(AGAIN, self.wake.notified()).await;
+                    let files: Vec<PathBuf> = self.states.keys().cloned().collect();
+                    let _ = self.set(&files);
+                }
                 None => self.wake.notified().await,
                 // The end of a file's writing may come earlier.
                 Some(wait) if !wait.is_zero() => sleep(wait.min(SETTLE)).await,
@@ -143,12 +156,13 @@ fn name(file: PathBuf) -> Option<OsString> {
     file.file_name().map(OsString::from)
 }
 
-/// The folder that a file is in, and the one that it is in behind symbolic links.
+/// The folders that a file is in, by its path, by each symbolic link on that, and behind them all.
 fn folders(file: &Path) -> impl Iterator<Item = PathBuf> {
     let folder = |file: &Path| {
         let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
         parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
     };
     let real = file.canonicalize().ok().map(|f| folder(&f));
-    std::iter::once(folder(file)).chain(real)
+    let links = file.ancestors().skip(1).filter(|a| a.is_symlink()).map(folder);
+    std::iter::once(folder(file)).chain(links).chain(real)
 }
