@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -59,6 +60,14 @@ pub enum Command {
         #[arg(long, short, conflicts_with = "json")]
         watch: bool,
     },
+    /// Make the running daemon pass everything to the DNS server
+    Pause {
+        /// For so long, such as 90s, 10m or 2h; else until `edns resume`
+        #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+        time: Option<Duration>,
+    },
+    /// End a pause
+    Resume,
     /// Write a completion script for a shell
     Completions {
         /// The shell
@@ -87,6 +96,16 @@ impl Cli {
     }
 }
 
+/// A number of seconds, minutes or hours.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().and_then(|c| [('s', 1), ('m', 60), ('h', 3600)].into_iter().find(|(u, _)| *u == c));
+    let number = unit.and_then(|(unit, _)| text.strip_suffix(unit)).unwrap_or(text).parse::<u64>();
+    match (number, unit) {
+        (Ok(n), Some((_, seconds))) if n > 0 => Ok(Duration::from_secs(n.saturating_mul(seconds))),
+        _ => Err("a number with s, m or h behind it, such as 10m".into()),
+    }
+}
+
 /// Writes a completion script to standard output.
 pub fn completions(shell: Shell) {
     clap_complete::generate(shell, &mut <Cli as CommandFactory>::command(), "edns", &mut std::io::stdout());
@@ -99,6 +118,15 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for text in ["", "10", "m", "0s", "-1s", "1.5h", "10 m"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Commands that ask the running daemon.
 
 pub mod lookup;
+pub mod pause;
 pub mod records;
 pub mod stats;
 

@@ -10,26 +10,17 @@ use serde::Deserialize;
 use serde_yaml::{Location, Spanned};
 
 use crate::datapath::RECORDS_MAX;
-use crate::datapath::interfaces::IfPattern;
+use crate::datapath::attach::Direction;
+use crate::datapath::ifpattern::IfPattern;
 use crate::yaml::{self, Error, Texts};
 use crate::zone::name::Name;
 use crate::zone::pass::PassNames;
+use crate::zone::statics::TTL_RANGE;
 
 /// Beside the config file, read where the config names no other.
 const DOMAIN_FILE: &str = "domain.yaml";
 const TTL_DEFAULT: u32 = 30;
-/// Seconds that an answer may be kept.
-pub const TTL_RANGE: std::ops::RangeInclusive<u32> = 1..=3600;
 const MAX_RECORDS_DEFAULT: u32 = 1 << 18;
-
-/// Which of an interface's hooks the program runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Direction {
-    /// Packets that come in by the interface: on the host's end of a pod's veth.
-    Ingress,
-    /// Packets that go out by it: on the host's own.
-    Egress,
-}
 
 /// Who may be answered for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -94,10 +85,12 @@ pub struct Config {
     /// And in which direction.
     pub direction: Direction,
     /// Static records.
-    pub domain_file: Option<PathBuf>,
+    pub domain_file: PathBuf,
+    /// Whether it need not be there: the config does not name it.
+    pub domain_file_optional: bool,
     /// The cluster's zone.
     pub cluster_domain: Name,
-    /// Whose queries are answered; empty: see DESIGN of the setting.
+    /// Whose queries are answered; empty: everybody's for static names.
     pub dns_servers: HashSet<ServerSpec>,
     /// Whether absence below the cluster's zone is answered.
     pub negative_answers: bool,
@@ -123,17 +116,17 @@ struct Raw {
     #[serde(rename = "IsInK8S")]
     is_in_k8s: Option<bool>,
     kube_config: Option<PathBuf>,
-    ifname: Option<Spanned<String>>,
-    network_direction: Option<Direction>,
+    ifname: Option<Spanned<Texts>>,
+    network_direction: Option<Spanned<String>>,
     domain_file: Option<PathBuf>,
     cluster_domain: Option<Spanned<String>>,
     dns_servers: Option<Spanned<Texts>>,
     negative_answers: Option<bool>,
     pass_names: Option<Spanned<Texts>>,
     #[serde(rename = "TTL")]
-    ttl: Option<Spanned<u32>>,
-    max_records: Option<Spanned<u32>>,
-    tc_priority: Option<Spanned<u16>>,
+    ttl: Option<Spanned<i64>>,
+    max_records: Option<Spanned<i64>>,
+    tc_priority: Option<Spanned<i64>>,
     metrics_addr: Option<Spanned<String>>,
 }
 
@@ -150,19 +143,24 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         // Paths are meant from where the file lies: the daemon's own folder is nobody's concern.
         let file = |p: Option<PathBuf>| p.filter(|p| !p.as_os_str().is_empty()).map(|p| folder.join(p));
-        let beside = || Some(folder.join(DOMAIN_FILE)).filter(|p| p.exists());
+        let domain_file = file(raw.domain_file);
         let check = Check { path };
+        let ifname = check.texts("Ifname", raw.ifname, |patterns: &mut Vec<_>, text| {
+            if !text.is_empty() {
+                patterns.append(&mut IfPattern::parse_list(text)?);
+            }
+            Ok(())
+        })?;
         Ok(Self {
             path: path.into(),
             ext_btf: file(raw.ext_btf),
             enable_k8s: raw.enable_k8s.unwrap_or(false),
             is_in_k8s: raw.is_in_k8s.unwrap_or(false),
             kube_config: file(raw.kube_config),
-            ifname: check
-                .text("Ifname", raw.ifname, IfPattern::parse_list)?
-                .unwrap_or_else(|| vec![IfPattern::DefaultRoute]),
-            direction: raw.network_direction.unwrap_or(Direction::Egress),
-            domain_file: file(raw.domain_file).or_else(beside),
+            ifname: if ifname.is_empty() { vec![IfPattern::DefaultRoute] } else { ifname },
+            direction: check.text("NetworkDirection", raw.network_direction, direction)?.unwrap_or(Direction::Egress),
+            domain_file_optional: domain_file.is_none(),
+            domain_file: domain_file.unwrap_or_else(|| folder.join(DOMAIN_FILE)),
             cluster_domain: check
                 .text("ClusterDomain", raw.cluster_domain, cluster_domain)?
                 .map_or_else(|| Name::parse("cluster.local").map_err(|e| Error::of_file(path, e.to_string())), Ok)?,
@@ -191,6 +189,14 @@ impl Config {
             ("TcPriority", self.tc_priority != running.tc_priority),
         ];
         changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+    }
+}
+
+fn direction(text: &str) -> Result<Direction, String> {
+    match text {
+        "Ingress" => Ok(Direction::Ingress),
+        "Egress" => Ok(Direction::Egress),
+        _ => Err(format!("{text:?} is neither Ingress nor Egress")),
     }
 }
 
@@ -242,17 +248,17 @@ impl Check<'_> {
         Ok(value)
     }
 
-    fn number<T: PartialOrd + Display + Copy>(
+    fn number<T: TryFrom<i64> + PartialOrd + Display>(
         &self,
         key: &str,
-        number: Option<Spanned<T>>,
+        number: Option<Spanned<i64>>,
         default: T,
         range: std::ops::RangeInclusive<T>,
     ) -> Result<T, Error> {
-        match number {
-            None => Ok(default),
-            Some(n) if range.contains(&n.value) => Ok(n.value),
-            Some(n) => {
+        let Some(n) = number else { return Ok(default) };
+        match T::try_from(n.value) {
+            Ok(value) if range.contains(&value) => Ok(value),
+            _ => {
                 let reason = format!("{} is out of range: {} to {}", n.value, range.start(), range.end());
                 Err(self.error(key, n.referenced, reason))
             }
@@ -288,7 +294,7 @@ mod tests {
             assert_eq!(config.ifname, [IfPattern::DefaultRoute]);
             assert_eq!((config.ttl, config.max_records, config.tc_priority), (30, 262_144, 1));
             assert_eq!(config.cluster_domain, Name::parse("cluster.local").unwrap());
-            assert!(config.negative_answers && config.dns_servers.is_empty() && config.domain_file.is_none());
+            assert!(config.negative_answers && config.dns_servers.is_empty() && config.domain_file_optional);
         }
     }
 
@@ -298,8 +304,10 @@ mod tests {
             ("TTL: 0\n", "dir/config.yaml:1:6: TTL: 0 is out of range: 1 to 3600"),
             ("Ifname: eth0\nTtl: 5\n", "dir/config.yaml:2:"),
             ("TTL: soon\n", "dir/config.yaml:1:6:"),
-            ("MaxRecords: -1\n", "dir/config.yaml:1:13:"),
-            ("NetworkDirection: Both\n", "dir/config.yaml:1:19:"),
+            ("MaxRecords: -1\n", "dir/config.yaml:1:13: MaxRecords: -1 is out of range: 1 to"),
+            ("TcPriority: 70000\n", "dir/config.yaml:1:13: TcPriority: 70000 is out of range: 1 to 65535"),
+            ("Ifname: @pods\n", "dir/config.yaml:1:9:"),
+            ("NetworkDirection: Both\n", "dir/config.yaml:1:19: NetworkDirection: \"Both\" is neither"),
             ("DnsServers: [10.0.0.10, nope]\n", "dir/config.yaml:1:25: DnsServers: \"nope\" is no address"),
             ("DnsServers: nope\n", "dir/config.yaml:1:13: DnsServers: \"nope\" is no address"),
             ("PassNames:\n  - a..b\n", "dir/config.yaml:2:5: PassNames: \"a..b\" has an empty label"),
@@ -313,6 +321,7 @@ mod tests {
             assert!(error.starts_with(wanted), "{text:?}: {error}");
         }
         assert!(parse("Ttl: 5\n").unwrap_err().contains("Ttl"));
+        assert!(parse("Ifname: @pods\n").unwrap_err().contains("quotes"));
     }
 
     #[test]
@@ -321,7 +330,8 @@ mod tests {
             parse("DnsServers: any\nPassNames: ['*.corp.example', x.example]\nDomainFile: names.yaml\n").unwrap();
         assert_eq!(config.dns_servers, [ServerSpec::Any].into());
         assert!(config.pass_names.covers(&Name::parse("a.corp.example").unwrap()));
-        assert_eq!(config.domain_file, Some("dir/names.yaml".into()));
+        assert_eq!(config.domain_file, Path::new("dir/names.yaml"));
+        assert!(!config.domain_file_optional);
         let config = parse("DnsServers: [auto, kube-system/kube-dns, '::ffff:10.0.0.10', fd00::10]\n").unwrap();
         assert!(config.dns_servers.contains(&ServerSpec::Addr("10.0.0.10".parse().unwrap())));
         assert_eq!(config.dns_servers.len(), 4);

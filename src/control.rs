@@ -26,6 +26,13 @@ pub enum Request {
     Records,
     /// Replied to with one [`StatsReply`].
     Stats,
+    /// Everything passes from now on. Replied to with null.
+    Pause {
+        /// For so long; None: until [`Request::Resume`].
+        seconds: Option<u64>,
+    },
+    /// The end of a pause. Replied to with null.
+    Resume,
 }
 
 /// What the kernel's program does with a query.
@@ -69,6 +76,8 @@ pub struct StatsReply {
     pub pid: u32,
     /// Since it is up.
     pub uptime_seconds: u64,
+    /// Whether everything passes since it was told so.
+    pub paused: bool,
 }
 
 /// A counter.
@@ -86,16 +95,33 @@ pub struct OutcomeCount {
 /// several of one name.
 ///
 /// # Errors
-/// Where the config file is not there.
+/// Where the config file's folder is not there.
 pub fn socket_path(config: &Path) -> io::Result<PathBuf> {
-    let config = config.canonicalize()?;
+    let config = config_path(config)?;
     let stem = config.file_stem().unwrap_or_default().to_string_lossy();
     let stem: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(32).collect();
-    // FNV-1a: the same in every version, so that a new one finds the old one's socket.
-    let hash = config
-        .as_os_str()
+    Ok(Path::new(RUN_DIR).join(format!("{stem}-{:016x}.sock", path_hash(&config))))
+}
+
+/// What tells the daemon with this config file from others.
+///
+/// # Errors
+/// As [`socket_path`].
+pub fn config_hash(config: &Path) -> io::Result<u64> {
+    config_path(config).map(|p| path_hash(&p))
+}
+
+/// The one path of a config file. A link that is the file itself stays: a ConfigMap's leads elsewhere after each change.
+fn config_path(config: &Path) -> io::Result<PathBuf> {
+    let name = config.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let folder = config.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(folder.canonicalize()?.join(name))
+}
+
+/// FNV-1a: the same in every version, so that a new one finds what an old one made.
+fn path_hash(path: &Path) -> u64 {
+    path.as_os_str()
         .as_encoded_bytes()
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3));
-    Ok(Path::new(RUN_DIR).join(format!("{stem}-{hash:016x}.sock")))
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
 }

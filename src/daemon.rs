@@ -3,33 +3,35 @@
 //! Everything but the reading of files runs in one thread: whoever holds it up also holds up the heartbeat, and with that the
 //! kernel's programs stop answering. Long work gives way to it in between (see [`Daemon::apply`]).
 
+mod commands;
 mod core;
+mod load;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::config::{Config, Direction, ServerSpec};
-use crate::control::server::{Connection, Server};
-
-use crate::datapath::attach::{AttachError, Attachments, Hook};
+use self::core::{Core, Refused};
+use self::load::{Loaded, Nodes};
+use crate::config::{Config, ServerSpec};
+use crate::control;
+use crate::control::server::Server;
+use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, program_for};
+use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, Gate, LoadError, Options};
-use crate::source::file::{self, FileWatcher};
+use crate::source::file::FileWatcher;
 use crate::yaml;
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
-use crate::zone::statics;
-
-use self::core::{Core, Refused, answer_command};
 
 /// Between heartbeats; programs bear up to 2.5 s without.
 const BEAT: Duration = Duration::from_millis(500);
@@ -91,13 +93,15 @@ pub fn run(config: &Path) -> Result<(), DaemonError> {
 struct Daemon {
     path: PathBuf,
     config: Config,
+    /// With its settings that can't change while it runs.
+    started: Config,
+    /// Whether there was a domain file when it was read last.
+    has_names: bool,
     core: Rc<RefCell<Core>>,
     attachments: Attachments,
     interfaces: Interfaces,
-    control: Rc<Server>,
     watcher: FileWatcher,
     hangup: Signal,
-    heart: JoinHandle<DaemonError>,
     /// Interfaces, one of which at least could not be attached, and when they are tried again.
     retry: Option<(Instant, Vec<Link>)>,
 }
@@ -131,40 +135,51 @@ impl Daemon {
     async fn start(path: &Path) -> Result<Self, DaemonError> {
         let started = Instant::now();
         let hangup = on_signal(SignalKind::hangup())?;
+        raise_file_limit();
         // Before the files are read: an edit in between would be lost.
-        let mut watcher = FileWatcher::new(vec![path.to_owned()]).map_err(watch_error)?;
-        let config = Config::load(path)?;
-        watcher.set(watched(&config)).map_err(watch_error)?;
-        let nodes = load_nodes(&config).await?;
+        let mut watcher = FileWatcher::new(&[path.to_owned()]).map_err(watch_error)?;
+        let Loaded { config, nodes, has_names } = load::load(path).await?;
+        watcher.set(&load::watched(&config)).map_err(watch_error)?;
         let (interfaces, links) = Interfaces::open(config.ifname.clone()).await?;
         warn_of_missing_parts(&config);
-        warn_of_open_responder(&config, &links);
 
-        let egress = config.direction == Direction::Egress;
-        let (datapath, table) =
-            Datapath::load(&Options { ext_btf: config.ext_btf.clone(), egress, max_records: config.max_records })?;
-        let probe = datapath.probe().map_err(|e| DaemonError::System("opening the program", e))?;
-        let hook = Hook::detect(&datapath.programs(), config.tc_priority);
-        let control = Server::bind(path).map_err(DaemonError::Control)?;
-        let core = Core { datapath, table, probe, servers: HashSet::new(), attached: Vec::new(), started };
-        let core = Rc::new(RefCell::new(core));
+        let (datapath, table) = Datapath::load(&Options {
+            ext_btf: config.ext_btf.clone(),
+            egress: config.direction == Direction::Egress,
+            max_records: config.max_records,
+            programs: links.iter().map(|l| program_for(l, config.direction)).collect(),
+        })?;
+        let handle = control::config_hash(path).map_err(DaemonError::Control)? as u32;
+        let hook = Hook::detect(&datapath, config.tc_priority, handle);
+        let core = Rc::new(RefCell::new(Core::new(datapath, table, started)));
+        spawn_local(beat(Rc::clone(&core)));
         let mut daemon = Self {
             path: path.to_owned(),
             attachments: Attachments::new(hook, config.direction),
+            started: config.clone(),
             config,
-            heart: spawn_local(beat(Rc::clone(&core))),
+            has_names,
             core,
             interfaces,
-            control: Rc::new(control),
             watcher,
             hangup,
             retry: None,
         };
-        daemon.apply_servers();
+        daemon.core.borrow_mut().apply_servers(&daemon.config.dns_servers);
         daemon.apply(nodes).await;
-        if let Some(e) = daemon.attach(links).into_iter().next() {
-            return Err(e.into());
+        let errors = daemon.attach(links);
+        // One that is named has to be there; others come and go.
+        let named = |p: &IfPattern| matches!(p, IfPattern::Name(_) | IfPattern::DefaultRoute);
+        let is_named = daemon.config.ifname.iter().all(named);
+        for e in errors {
+            if is_named {
+                return Err(e.into());
+            }
+            log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
         }
+        // Only now: who can't start leaves the commands to the one that runs.
+        let server = Server::bind(path).map_err(DaemonError::Control)?;
+        spawn_local(commands::serve(server, Rc::clone(&daemon.core)));
         let core = daemon.core.borrow();
         log::info!(
             "{} names on {} in {} ms",
@@ -181,19 +196,28 @@ impl Daemon {
         notify(&[NotifyState::Ready]);
         loop {
             let retry_at = self.retry.as_ref().map(|(at, _)| *at);
-            tokio::select! {
+            let why = tokio::select! {
                 () = signals.wait() => break,
-                _ = self.hangup.recv() => self.reload("SIGHUP").await,
-                () = self.watcher.changed() => self.reload("a changed file").await,
-                links = self.interfaces.changed() => self.attach_or_retry(links?),
+                _ = self.hangup.recv() => "SIGHUP",
+                () = self.watcher.changed() => "a changed file",
+                links = self.interfaces.changed() => {
+                    match links {
+                        Ok(links) => self.attach_or_retry(links),
+                        Err(e @ InterfaceError::Ended) => return Err(e.into()),
+                        // Of one request; interfaces() asks again.
+                        Err(e) => log::warn!("{e}; asked again"),
+                    }
+                    continue;
+                }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     let links = self.retry.take().map(|(_, links)| links);
                     self.attach_or_retry(links.unwrap_or_default());
+                    continue;
                 }
-                connection = self.control.accept() => self.command(connection),
-                error = &mut self.heart => {
-                    return Err(error.unwrap_or_else(|e| DaemonError::System("the heartbeat", e.into())));
-                }
+            };
+            tokio::select! {
+                () = signals.wait() => break,
+                () = self.reload(why) => {}
             }
         }
         notify(&[NotifyState::Stopping]);
@@ -203,7 +227,13 @@ impl Daemon {
 
     /// Reads both files anew. A mistake in one of them changes nothing.
     async fn reload(&mut self, why: &str) {
-        match self.try_reload().await {
+        let read = load::load(&self.path).await;
+        // Of whatever is to be watched by now, also where it is no good: it may become so.
+        let files = load::watched(read.as_ref().map_or(&self.config, |loaded| &loaded.config));
+        if let Err(e) = self.watcher.set(&files) {
+            log::error!("watching the config: {e}; SIGHUP reloads it");
+        }
+        match self.change_to(read).await {
             Ok(changed) => {
                 log::info!("reloaded after {why}: {} names, {changed} changed", self.core.borrow().table.len());
             }
@@ -211,42 +241,49 @@ impl Daemon {
         }
     }
 
-    async fn try_reload(&mut self) -> Result<usize, DaemonError> {
-        let config = Config::load(&self.path)?;
-        let nodes = load_nodes(&config).await?;
-        if config.ifname != self.config.ifname {
-            let links = self.interfaces.follow(config.ifname.clone()).await?;
-            self.attach_or_retry(links);
+    async fn change_to(&mut self, read: Result<Loaded, DaemonError>) -> Result<usize, DaemonError> {
+        let Loaded { config, nodes, has_names } = read?;
+        if self.has_names && !has_names {
+            return Err(yaml::Error::of_file(&config.domain_file, "is gone; an empty one drops its names").into());
         }
-        let restart = config.changes_needing_restart(&self.config);
+        let links = if config.ifname == self.config.ifname {
+            None
+        } else {
+            Some(self.interfaces.follow(config.ifname.clone()).await?)
+        };
+        let restart = config.changes_needing_restart(&self.started);
         if !restart.is_empty() {
-            log::warn!("changes to {} take effect with a restart", restart.join(", "));
+            log::warn!("{}: what is set now takes effect with a restart", restart.join(", "));
         }
         warn_of_missing_parts(&config);
         self.config = config;
-        if let Err(e) = self.watcher.set(watched(&self.config)) {
-            log::error!("watching the config: {e}; SIGHUP reloads it");
+        self.has_names = has_names;
+        self.core.borrow_mut().apply_servers(&self.config.dns_servers);
+        let changed = self.apply(nodes).await;
+        // Last: a new interface gets the new answers only.
+        match links {
+            Some(links) => self.attach_or_retry(links),
+            None => warn_of_open_responder(&self.config, self.attachments.links()),
         }
-        self.apply_servers();
-        Ok(self.apply(nodes).await)
+        Ok(changed)
     }
 
     /// Makes the maps hold `nodes`, as one difference: a name that stays is there at every moment, and below a wildcard no
     /// answer shows that never was true. For that, names are added before those above them, and removed after them.
     /// Returns how many names changed.
-    async fn apply(&self, nodes: Vec<(Name, Node)>) -> usize {
+    async fn apply(&self, nodes: Nodes) -> usize {
         let mut changed = 0;
-        let mut refused = self.put_all(nodes.iter().collect(), &mut changed).await;
-        let keep: HashSet<&Name> = nodes.iter().map(|(name, _)| name).collect();
-        changed += self.core.borrow_mut().table.retain(|name| keep.contains(name));
+        let mut refused = self.put_all(nodes.as_slice().iter().collect(), &mut changed).await;
+        changed += self.remove_others(&nodes).await;
         if !refused.is_empty() {
             // There may be room now.
             refused = self.put_all(refused.into_iter().map(|(node, _)| node).collect(), &mut changed).await;
         }
         match refused.first() {
             None => self.core.borrow().datapath.settings().set_negative_gate(ZoneId::Static, Gate::Open),
-            Some((_, e)) => log::error!("{} of {} names pass to the DNS server: {e}", refused.len(), nodes.len()),
+            Some((_, e)) => log::error!("{} of {} names pass: {e}", refused.len(), nodes.as_slice().len()),
         }
+        nodes.discard();
         changed
     }
 
@@ -257,41 +294,39 @@ impl Daemon {
             let (new, mut failed) = self.core.borrow_mut().put_all(slice);
             *changed += new;
             refused.append(&mut failed);
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         refused
     }
 
-    /// Whose queries are answered: without DnsServers, static names are for everybody's.
-    fn apply_servers(&self) {
-        const STATIC: u8 = 1 << ZoneId::Static as u8;
-        let servers = &self.config.dns_servers;
-        let any = servers.is_empty() || servers.contains(&ServerSpec::Any);
-        let wanted: HashSet<_> =
-            servers.iter().filter_map(|s| if let ServerSpec::Addr(addr) = s { Some(*addr) } else { None }).collect();
-        let core = &mut *self.core.borrow_mut();
-        for gone in core.servers.difference(&wanted) {
-            if let Err(e) = core.datapath.set_server(*gone, 0) {
-                log::error!("DnsServers: {gone}: {e}");
-            }
+    /// Removes what is none of `nodes`, those above before those below: else these would be a wildcard's for a moment.
+    async fn remove_others(&self, nodes: &Nodes) -> usize {
+        let mut gone: Vec<Name> = Vec::new();
+        for slot in (0..).step_by(APPLY_SLICE) {
+            let others =
+                |names: &mut dyn Iterator<Item = Name>| names.filter(|n| !nodes.contains(n)).collect::<Vec<_>>();
+            let slice = self.core.borrow().table.names(slot, APPLY_SLICE).map(|mut names| others(&mut names));
+            let Some(mut slice) = slice else { break };
+            gone.append(&mut slice);
+            yield_now().await;
         }
-        for server in &wanted {
-            if let Err(e) = core.datapath.set_server(*server, STATIC) {
-                log::error!("DnsServers: {server}: {e}");
-            }
+        gone.sort_by_cached_key(Name::label_count);
+        for slice in gone.chunks(APPLY_SLICE) {
+            self.core.borrow_mut().remove_all(slice);
+            yield_now().await;
         }
-        core.servers = wanted;
-        core.datapath.settings().set_any_server(if any { STATIC } else { 0 });
+        gone.len()
     }
 
     /// Attaches to `links` and to nothing else.
     fn attach(&mut self, links: Vec<Link>) -> Vec<AttachError> {
         let core = &mut *self.core.borrow_mut();
-        let outcome = self.attachments.reconcile(&core.datapath.programs(), &links);
+        let outcome = self.attachments.reconcile(&core.datapath, &links);
         for done in &outcome.done {
             log::info!("{done}");
         }
         core.attached = self.attachments.names();
+        warn_of_open_responder(&self.config, &links);
         self.retry = (!outcome.errors.is_empty()).then(|| (Instant::now() + ATTACH_RETRY, links));
         outcome.errors
     }
@@ -299,20 +334,6 @@ impl Daemon {
     fn attach_or_retry(&mut self, links: Vec<Link>) {
         for e in self.attach(links) {
             log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
-        }
-    }
-
-    fn command(&self, connection: io::Result<Connection>) {
-        match connection {
-            Err(e) => log::warn!("the socket for commands: {e}"),
-            Ok(connection) => {
-                let core = Rc::clone(&self.core);
-                spawn_local(async move {
-                    if let Err(e) = answer_command(connection, &core).await {
-                        log::debug!("a command broke off: {e}");
-                    }
-                });
-            }
         }
     }
 }
@@ -324,38 +345,31 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells the programs that the daemon is there, and systemd's watchdog; returns what keeps it from that.
-async fn beat(core: Rc<RefCell<Core>>) -> DaemonError {
+/// Tells the programs that the daemon is there, and then systemd's watchdog.
+async fn beat(core: Rc<RefCell<Core>>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        notify(&[NotifyState::Watchdog]);
-        if let Err(e) = core.borrow().datapath.beat() {
-            return DaemonError::System("the heartbeat", e);
+        match core.borrow().datapath.beat() {
+            Ok(()) => notify(&[NotifyState::Watchdog]),
+            // Programs pass everything then, and the watchdog ends us.
+            Err(e) => log::error!("the heartbeat: {e}"),
         }
     }
 }
 
-/// The nodes of the static names, the deepest first (see [`Daemon::apply`]).
-async fn load_nodes(config: &Config) -> Result<Vec<(Name, Node)>, DaemonError> {
-    let (domain_file, pass, ttl) = (config.domain_file.clone(), config.pass_names.clone(), config.ttl);
-    let load = move || {
-        let entries = domain_file.as_deref().map(file::load).transpose()?.unwrap_or_default();
-        let mut nodes = statics::nodes(&entries, &pass, ttl);
-        nodes.sort_by_cached_key(|(name, _)| std::cmp::Reverse(name.label_count()));
-        Ok(nodes)
-    };
-    // A million names take seconds.
-    spawn_blocking(load).await.map_err(|e| DaemonError::System("reading the records", e.into()))?
+/// A tcx link is a file; so is a command's connection.
+fn raise_file_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(e) = raised {
+        log::debug!("the limit of open files stays: {e}");
+    }
 }
 
 fn watch_error(e: io::Error) -> DaemonError {
     DaemonError::System("watching the config", e)
-}
-
-fn watched(config: &Config) -> Vec<PathBuf> {
-    std::iter::once(config.path.clone()).chain(config.domain_file.clone()).collect()
 }
 
 fn warn_of_missing_parts(config: &Config) {
@@ -378,12 +392,12 @@ fn warn_of_missing_parts(config: &Config) {
 }
 
 /// Whoever reaches a physical interface is answered, also those who lie about who they are.
-fn warn_of_open_responder(config: &Config, links: &[Link]) {
+fn warn_of_open_responder<'a>(config: &Config, links: impl IntoIterator<Item = &'a Link>) {
     let open = config.dns_servers.is_empty() || config.dns_servers.contains(&ServerSpec::Any);
     if config.direction != Direction::Ingress || !open {
         return;
     }
-    for link in links.iter().filter(|l| l.outside) {
+    for link in links.into_iter().filter(|l| l.outside) {
         log::warn!(
             "{}: Ingress on a physical interface without DnsServers answers everybody who can reach it, and spoofed queries \
              too: name your DNS servers in DnsServers",

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use edns::cli::{self, Cli, Command};
-use edns::commands::{CommandError, Outcome, lookup, records, stats};
-use edns::{config, daemon, source};
+use edns::commands::{CommandError, Outcome, lookup, pause, records, stats};
+use edns::source::file;
+use edns::{config, daemon};
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -29,12 +30,14 @@ fn main() -> ExitCode {
         Command::Records { json } => finish(records::run(&config, json)),
         Command::Stats { watch: true, .. } => finish(stats::watch(&config)),
         Command::Stats { json, .. } => finish(stats::run(&config, json)),
+        Command::Pause { time } => finish(pause::pause(&config, time)),
+        Command::Resume => finish(pause::resume(&config)),
         Command::Completions { .. } => unreachable!("dealt with above, since it needs no config"),
     }
 }
 
 fn run(config: &Path) -> ExitCode {
-    let default = env_logger::Env::default().default_filter_or("info,netlink_proto=error");
+    let default = env_logger::Env::default().default_filter_or("info,netlink_proto=error,notify=error");
     env_logger::Builder::from_env(default).format_target(false).init();
     match daemon::run(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,11 +49,15 @@ fn run(config: &Path) -> ExitCode {
 }
 
 fn check(path: &Path) -> ExitCode {
-    let names = config::Config::load(path)
-        .and_then(|config| config.domain_file.as_deref().map_or(Ok(Vec::new()), source::file::load));
+    let names = config::Config::load(path).and_then(|c| {
+        Ok((file::load(&c.domain_file, c.domain_file_optional)?.map_or(0, |names| names.len()), c.max_records))
+    });
     match names {
-        Ok(names) => {
-            println!("{}: fine, {} static names", path.display(), names.len());
+        Ok((names, max)) => {
+            println!("{}: fine, {names} static names", path.display());
+            if names > max as usize {
+                println!("MaxRecords allows {max}: names without room pass to the DNS server, raise it");
+            }
             ExitCode::SUCCESS
         }
         Err(e) => fail(USAGE, &e),

@@ -1,6 +1,8 @@
 //! YAML files, and errors that say where in them.
 
 use std::fmt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
@@ -48,8 +50,12 @@ impl std::error::Error for Error {}
 /// # Errors
 /// Where it can't be read, is no YAML, or holds something else than a `T`.
 pub fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::of_file(path, e.to_string()))?;
-    parse(path, &text)
+    let of_file = |e: io::Error| Error::of_file(path, e.to_string());
+    // Others may keep who reads them waiting for ever.
+    if !fs::metadata(path).map_err(of_file)?.is_file() {
+        return Err(Error::of_file(path, "is no regular file"));
+    }
+    parse(path, &fs::read_to_string(path).map_err(of_file)?)
 }
 
 /// As [`read`], of the file's text.
@@ -62,17 +68,25 @@ pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T
     options.budget = None;
     let value: Option<T> = serde_yaml::from_str_with_options(text, options).map_err(|e| {
         let e = e.without_snippet();
-        let reason = e.to_string();
-        // The parser's text ends with the place, which stands in front here.
-        let reason = reason.split(" at line ").next().unwrap_or(&reason).to_owned();
-        let hint = if reason.contains("alias") || reason.contains("anchor") {
-            "; a wildcard needs quotes: \"*.apps.example.org\""
+        let reason = plain(&e.to_string());
+        // YAML's own signs: an alias, and what no plain text may begin with.
+        let hint = if ["alias", "anchor", "unexpected character"].iter().any(|w| reason.contains(w)) {
+            "; a text that begins with * or @ needs quotes"
         } else {
             ""
         };
         Error::new(path, e.location().unwrap_or(Location::UNKNOWN), format!("{reason}{hint}"))
     })?;
     Ok(value.unwrap_or_default())
+}
+
+/// The parser's words without the place, which stands in front here, and without what is for programmers.
+fn plain(reason: &str) -> String {
+    let reason = reason.split(" at line ").next().unwrap_or(reason);
+    let reason = [", set DuplicateKeyPolicy", "; use Option", "; use from_str", " (use from_"]
+        .iter()
+        .fold(reason, |reason, cut| reason.split(cut).next().unwrap_or(reason));
+    reason.replace("invalid u32", "not a number that fits here").replace("invalid u16", "not a number that fits here")
 }
 
 /// A text, or a list of them.

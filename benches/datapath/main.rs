@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use edns::datapath::Datapath;
+use edns::datapath::{Datapath, Program};
 
 use lab::{Lab, NODE_IFNAME};
 use programs::{attach, load_baseline, load_edns, run_time, with_beat};
@@ -28,7 +28,7 @@ struct Effort {
 
 fn main() {
     let quick = std::env::args().any(|a| a == "--quick");
-    let effort = Effort { rounds: if quick { 2 } else { 7 }, time: Duration::from_secs(if quick { 1 } else { 3 }) };
+    let effort = Effort { rounds: if quick { 3 } else { 7 }, time: Duration::from_secs(if quick { 1 } else { 3 }) };
     let lab = Lab::new();
     let scratch = std::env::temp_dir().join(format!("edns-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).expect("a scratch folder");
@@ -50,8 +50,8 @@ fn main() {
             Contender { name: "empty", program: empty.as_fd(), behind: Some(prototype.as_fd()) },
             Contender::alone("floor", floor.as_fd()),
             Contender::alone("prototype", prototype.as_fd()),
-            Contender::alone("edns", datapath.programs().eth),
-            Contender::alone("edns, to the peer", datapath.programs().eth_peer),
+            Contender::alone("edns", datapath.program(Program::Ethernet).expect("a program")),
+            Contender::alone("edns, to the peer", datapath.program(Program::EthernetToPeer).expect("a program")),
         ];
         let rows = measure(&effort, &datapath, &contenders, |time| traffic::dnsperf(&lab, &queries, time));
         for (contender, (ns, rate)) in contenders.iter().zip(&rows) {
@@ -60,7 +60,7 @@ fn main() {
         }
         sizes.push((names, filled, table.memory()));
         if names == 10_000 {
-            let contenders = [contenders[0].without_behind(), contenders[3].without_behind()];
+            let contenders = [0, 2, 3].map(|i| contenders[i].without_behind());
             no_dns = others(&effort, &lab, &datapath, &contenders);
         }
     }
@@ -83,7 +83,7 @@ fn start_up(rounds: usize) {
     let times = (0..rounds.max(5)).map(|_| {
         let start = Instant::now();
         let (datapath, _table, loaded, filled) = load_edns(1000);
-        let _link = attach(datapath.programs().eth_peer, NODE_IFNAME);
+        let _link = attach(datapath.program(Program::EthernetToPeer).expect("a program"), NODE_IFNAME);
         [loaded, filled, start.elapsed()].map(|t| t.as_secs_f64() * 1e3)
     });
     let times: Vec<[f64; 3]> = times.collect();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use edns::datapath::{Datapath, Options, Table};
+use edns::datapath::{Datapath, Options, Program, Table};
 use edns::zone::name::Name;
 use edns::zone::node::{Answer, Kind, Node, Verdict, ZoneId};
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder};
@@ -50,14 +50,18 @@ pub fn load_baseline(file: &Path, names: usize) -> Object {
         value.extend(30_u32.to_ne_bytes());
         map.update(&key, &value, MapFlags::ANY).expect("fits");
     }
-    drop(map);
     object
 }
 
 /// eDNS with `names` in its maps, and how long loading and filling took.
 pub fn load_edns(names: usize) -> (Datapath, Table, Duration, Duration) {
     let start = Instant::now();
-    let options = Options { ext_btf: None, egress: false, max_records: names.max(MAX_RECORDS) as u32 };
+    let options = Options {
+        ext_btf: None,
+        egress: false,
+        max_records: names.max(MAX_RECORDS) as u32,
+        programs: vec![Program::EthernetToPeer],
+    };
     let (datapath, mut table) = Datapath::load(&options).expect("edns loads");
     let loaded = start.elapsed();
     let start = Instant::now();

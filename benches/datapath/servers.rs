@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use edns::datapath::probe;
+use edns::datapath::{Program, probe};
 
 use crate::lab::{Lab, NODE_IFNAME, SERVER};
 use crate::programs::{address, attach, load_baseline, load_edns, name, with_beat};
@@ -24,7 +24,10 @@ pub fn compare(effort: &Effort, lab: &Lab, baseline: &Path, scratch: &Path) {
     let prototype = object.progs().find(|p| p.name() == "prototype").expect("a baseline");
     let (datapath, _table, _, _) = load_edns(NAMES);
     let contenders = [
-        Contender::Program("edns", datapath.programs().eth_peer.try_clone_to_owned().expect("a descriptor")),
+        Contender::Program(
+            "edns",
+            datapath.program(Program::EthernetToPeer).expect("a program").try_clone_to_owned().expect("a descriptor"),
+        ),
         Contender::Program("prototype", prototype.as_fd().try_clone_to_owned().expect("a descriptor")),
         Contender::Server("NSD", nsd(scratch)),
         Contender::Server("Knot DNS", knot(scratch)),
@@ -116,7 +119,9 @@ fn wait_for_answer(lab: &Lab, server: &str) {
 
 /// The zone as a master file.
 fn zone_file(scratch: &Path) -> PathBuf {
-    let mut text = String::from("$ORIGIN cluster.local.\n$TTL 30\n@ SOA ns hostmaster 1 7200 1800 86400 30\n@ NS ns\nns A 10.77.0.1\n");
+    let mut text = String::from(
+        "$ORIGIN cluster.local.\n$TTL 30\n@ SOA ns hostmaster 1 7200 1800 86400 30\n@ NS ns\nns A 10.77.0.1\n",
+    );
     for i in 0..NAMES {
         writeln!(text, "{}. A {}", name(i), address(i)).expect("memory");
     }

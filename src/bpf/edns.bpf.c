@@ -24,6 +24,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Set before loading; constants to the verifier. */
 const volatile __u64 cfg_hash_seed = 0;
+const volatile __u64 cfg_hash_multiplier = 0;
 const volatile bool cfg_egress = false;
 
 volatile struct edns_settings settings = {};
@@ -119,13 +120,16 @@ static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, c
     struct query q = {};
     bool absence = false;
     __u32 ref, labels = 0, zone = 0;
-    __u64 hash;
+    __u64 hash, beat;
+    __u8 gate;
     int outcome;
 
     outcome = parse_ip(skb, l2, &q, family);
     if (outcome)
         return outcome;
-    if (!probe && bpf_jiffies64() - settings.beat > settings.beat_max)
+    /* The time is read after the heartbeat: one that comes in between must not lie ahead of it. */
+    beat = settings.beat;
+    if (!probe && bpf_jiffies64() - beat > settings.beat_max)
         return EDNS_PASS_DAEMON;
     if (!probe && settings.paused)
         return EDNS_PASS_PAUSED;
@@ -166,10 +170,11 @@ static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, c
     outcome = answer->outcome;
     if (!probe && !server_is_ours(skb, &q, zone))
         return EDNS_PASS_SERVER;
-    if (settings.positive_gate[zone])
-        return settings.positive_gate[zone];
-    if ((absence || outcome != EDNS_ANSWERED) && settings.negative_gate[zone])
-        return settings.negative_gate[zone];
+    gate = settings.positive_gate[zone];
+    if (!gate && (absence || outcome != EDNS_ANSWERED))
+        gate = settings.negative_gate[zone];
+    if (gate)
+        return gate;
 
     if (q.v6)
         return reply_write(skb, l2, true, &q, answer) ?: outcome;

@@ -5,7 +5,7 @@
  *
  * The zone is one hash index over nodes in an arena:
  *
- *   edns_index   lines of 16 words, an index of each size behind the smaller ones; a word is tag << 24 | ref, 0 where
+ *   edns_index   lines of 16 words, with room for an index of each size (see index.rs); a word is tag << 24 | ref, 0 where
  *                free, EDNS_WORD_DEAD where a node was
  *   edns_chunks  the arena: maps of EDNS_CHUNK_UNITS units each; a ref is a unit's number in it, 0 is none
  *
@@ -17,19 +17,19 @@
 #define EDNS_ABI_H
 
 enum edns_limits {
-    EDNS_UNIT = 64,            /* octets; a cache line */
+    EDNS_UNIT = 64, /* octets; a cache line */
     EDNS_CHUNK_UNITS = 1 << 15,
     EDNS_CHUNKS = 1 << 9,
-    EDNS_LINE_WORDS = 16,      /* an index line is one cache line */
-    EDNS_PROBE_LINES = 4,      /* lines that may hold a name, from its home line on */
-    EDNS_BELOW_MAX = 16,       /* ancestors that are looked up for a name without node; further ones: pass */
+    EDNS_LINE_WORDS = 16, /* an index line is one cache line */
+    EDNS_PROBE_LINES = 4, /* lines that may hold a name, from its home line on */
+    EDNS_BELOW_MAX = 16,  /* ancestors that are looked up for a name without node; further ones: pass */
     EDNS_REF_BITS = 24,
     EDNS_REF_MAX = (1 << EDNS_REF_BITS) - 1,
     EDNS_WORD_DEAD = 0xff << EDNS_REF_BITS,
-    EDNS_TYPES_MAX = 8,        /* types listed in one node */
-    EDNS_NODE_MAX = 16384,     /* octets; an answer starts below this offset */
-    EDNS_ANSWER_MAX = 1232,    /* octets of a DNS message that we send (RFC 9715 §3.1) */
-    EDNS_ANSWER_MASK = 2047,   /* covers EDNS_ANSWER_MAX */
+    EDNS_TYPES_MAX = 8,      /* types listed in one node */
+    EDNS_NODE_MAX = 16384,   /* octets; an answer starts below this offset */
+    EDNS_ANSWER_MAX = 1232,  /* octets of a DNS message that we send (RFC 9715 §3.1) */
+    EDNS_ANSWER_MASK = 2047, /* covers EDNS_ANSWER_MAX */
     EDNS_CHUNK_OCTETS = EDNS_UNIT * EDNS_CHUNK_UNITS,
     /* The verifier wants all that a node's last unit could reach within the map's value. */
     EDNS_CHUNK_SLACK = EDNS_NODE_MAX + 8192,
@@ -48,24 +48,24 @@ enum edns_outcome {
     EDNS_ANSWERED,
     EDNS_NODATA,
     EDNS_NXDOMAIN,
-    EDNS_PASS_NOT_FOUND,   /* no such name here */
-    EDNS_PASS_NAME,        /* a name that is left to the DNS server: PassNames, empty non-terminals, ... */
-    EDNS_PASS_QTYPE,       /* a type or class that is left to the DNS server */
-    EDNS_PASS_MALFORMED,   /* not a query with one question, or lengths that contradict each other */
+    EDNS_PASS_NOT_FOUND, /* no such name here */
+    EDNS_PASS_NAME,      /* a name that is left to the DNS server: PassNames, empty non-terminals, ... */
+    EDNS_PASS_QTYPE,     /* a type or class that is left to the DNS server */
+    EDNS_PASS_MALFORMED, /* not a query with one question, or lengths that contradict each other */
     EDNS_PASS_FRAGMENT,
     EDNS_PASS_IP_OPTIONS,
-    EDNS_PASS_ADDRESS,     /* source or destination that no reply may go to or come from, or source port 53 */
-    EDNS_PASS_EDNS,        /* additional records other than one OPT of version 0 */
-    EDNS_PASS_TOO_LARGE,   /* for the client or the interface */
-    EDNS_PASS_SERVER,      /* sent to a server that we don't answer for */
-    EDNS_PASS_NOT_SYNCED,  /* the zone was not read whole yet */
-    EDNS_PASS_STALE,       /* the answer rests on absence, and the view of the API is not current */
-    EDNS_PASS_INCOMPLETE,  /* the answer rests on absence, and the zone did not fit whole */
+    EDNS_PASS_ADDRESS,    /* source or destination that no reply may go to or come from, or source port 53 or 0 */
+    EDNS_PASS_EDNS,       /* additional records other than one OPT of version 0 */
+    EDNS_PASS_TOO_LARGE,  /* for the client or the interface */
+    EDNS_PASS_SERVER,     /* sent to a server that we don't answer for */
+    EDNS_PASS_NOT_SYNCED, /* the zone was not read whole yet */
+    EDNS_PASS_STALE,      /* the answer rests on absence, and the view of the API is not current */
+    EDNS_PASS_INCOMPLETE, /* the answer rests on absence, and the zone did not fit whole */
     EDNS_PASS_PAUSED,
-    EDNS_PASS_DAEMON,      /* no heartbeat of the daemon */
-    EDNS_PASS_ERROR,       /* a helper failed: no memory */
+    EDNS_PASS_DAEMON, /* no heartbeat of the daemon */
+    EDNS_PASS_ERROR,  /* a helper failed: no memory */
     EDNS_OUTCOME_COUNT,
-    EDNS_NOT_DNS,          /* not counted */
+    EDNS_NOT_DNS, /* not counted */
 };
 
 enum edns_family {
@@ -88,14 +88,14 @@ struct edns_chunk {
 
 /* What a type gets. */
 struct edns_type {
-    __be16 qtype;  /* 0: any */
-    __u16 answer;  /* offset of the answer from its node in units of 8 octets; 0: pass */
+    __be16 qtype; /* 0: any */
+    __u16 answer; /* offset of the answer from its node in units of 8 octets; 0: pass */
 };
 
 /* Followed by types[n_types], padded to 8 octets; the name in lower case, padded with zeros to 8 octets; answers. */
 struct edns_node {
-    __u8 name_len;  /* octets with the final zero; 0: no name of its own, only referred to */
-    __u8 zone;      /* enum edns_zone */
+    __u8 name_len; /* octets with the final zero; 0: no name of its own, only referred to */
+    __u8 zone;     /* enum edns_zone */
     __u8 n_types;
     __u8 _pad;
     __u32 fallback; /* node for types that are not listed */
@@ -121,15 +121,15 @@ struct edns_server {
 
 /* Written by the daemon while programs run; each field stands for itself. */
 struct edns_settings {
-    __u64 beat;                            /* jiffies of the daemon's last heartbeat */
-    __u64 beat_max;                        /* jiffies after which it counts as gone */
-    __u32 index_lines;                     /* lines of the index in use, a power of 2; its first is line index_lines */
-    __u8 below_min;                        /* labels of the shortest name with child or deep; 255: there is none */
-    __u8 below_max;                        /* labels of the longest name */
-    __u8 any_server;                       /* bit mask of zones answered whatever the server */
+    __u64 beat;      /* jiffies of the daemon's last heartbeat */
+    __u64 beat_max;  /* jiffies after which it counts as gone */
+    __u64 index;     /* first line of the index in use | its lines, a power of 2, << 32 */
+    __u8 below_min;  /* labels of the shortest name with child or deep; 255: there is none */
+    __u8 below_max;  /* labels of the longest name */
+    __u8 any_server; /* bit mask of zones answered whatever the server */
     __u8 paused;
-    __u8 positive_gate[EDNS_ZONE_COUNT];   /* 0, or the outcome that every answer of the zone becomes */
-    __u8 negative_gate[EDNS_ZONE_COUNT];   /* the same for answers that rest on the absence of a name or type */
+    __u8 positive_gate[EDNS_ZONE_COUNT]; /* 0, or the outcome that every answer of the zone becomes */
+    __u8 negative_gate[EDNS_ZONE_COUNT]; /* the same for answers that rest on the absence of a name or type */
 };
 
 #endif

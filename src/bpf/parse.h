@@ -28,7 +28,7 @@ struct dnshdr {
 #define DNS_NAME_WORDS 32 /* of 8 octets */
 #define DNS_LABEL_MAX 63
 #define DNS_LABELS_MAX 128
-#define DNS_UDP_MIN 512 /* what every client takes (RFC 1035 §4.2.1) */
+#define DNS_UDP_MIN 512     /* what every client takes (RFC 1035 §4.2.1) */
 #define DNS_QUESTION_TAIL 4 /* QTYPE and QCLASS */
 
 /* RFC 6891 §6.1.2; the root name, then the type. */
@@ -161,7 +161,8 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
         return EDNS_NOT_DNS;
     }
 
-    if (udp->source == bpf_htons(DNS_PORT)) /* a server's question could be answered for ever */
+    /* A server's question could be answered for ever; port 0 takes no reply (RFC 768). */
+    if (udp->source == bpf_htons(DNS_PORT) || !udp->source)
         return EDNS_PASS_ADDRESS;
     if (l2 && ((struct ethhdr *)data)->h_dest[0] & 1) /* broadcast and multicast */
         return EDNS_PASS_ADDRESS;
@@ -242,6 +243,8 @@ static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
     if (q->udp_len < rest)
         return EDNS_PASS_MALFORMED;
     rest = q->udp_len - rest;
+    if (rest > DNS_TAIL_MAX)
+        return EDNS_PASS_TOO_LARGE;
     tail = octets_at(skb, q->qname + q->qname_len, DNS_QUESTION_TAIL);
     if (!tail)
         return EDNS_PASS_MALFORMED;

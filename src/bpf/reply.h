@@ -151,20 +151,9 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     const __u32 new_len = udp_off + udp_len;
     const __u32 answer_csum = csum_at(answer->csum, tail_off - udp_off);
     union {
-        struct {
-            struct dns_opt opt;
-            __u8 zero; /* fills the last word of the sum; clang leaves what no member covers as it is */
-        } __attribute__((packed));
+        struct dns_opt opt;
         __u16 words[(sizeof(struct dns_opt) + 1) / 2];
-    } opt = {{
-        .opt =
-            {
-                .type = bpf_htons(DNS_TYPE_OPT),
-                .udp_size = bpf_htons(EDNS_ANSWER_MAX),
-                .flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0,
-            },
-        .zero = 0,
-    }};
+    } opt = {.words = {0}}; /* all of them: the octet behind the record counts in its sum */
     __u64 diff = 0, pseudo = bpf_htons(IPPROTO_UDP);
     __u16 check, pseudo_diff;
     struct dnshdr *dns;
@@ -173,6 +162,9 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     __u32 turn;
     __be16 port;
 
+    opt.opt.type = bpf_htons(DNS_TYPE_OPT);
+    opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
+    opt.opt.flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0;
     if (message > q->limit)
         return EDNS_PASS_TOO_LARGE;
     if (new_len - l2 > MTU_UNCHECKED && new_len - l2 > link_mtu(skb))
@@ -227,7 +219,7 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
         pseudo += (__u64)ip->saddr + ip->daddr;
         ip->saddr = ip->daddr;
         ip->daddr = addr;
-        sum += (__u16)~ip->tot_len + (__u16)~*ttl;
+        sum += (__u16)~ip->tot_len + (__u16) ~*ttl;
         ip->tot_len = bpf_htons(udp_len + sizeof(*ip));
         ip->ttl = REPLY_TTL;
         sum += ip->tot_len + *ttl;
@@ -266,6 +258,9 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
 
         if (!to)
             return EDNS_PASS_ERROR;
+        opt.opt.type = bpf_htons(DNS_TYPE_OPT);
+        opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
+        opt.opt.flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0;
         __builtin_memcpy(to, &opt.opt, sizeof(opt.opt));
         for (i = 0; i < ARRAY_SIZE(opt.words); i++)
             sum += opt.words[i];

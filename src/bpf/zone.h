@@ -16,7 +16,9 @@ static __always_inline __u64 fold_case(__u64 x)
 
 static __always_inline __u64 hash_mix(__u64 hash, __u64 word)
 {
-    hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+    /* Upper bits into lower ones first: a multiplication alone carries them nowhere. */
+    hash ^= word;
+    hash = (hash ^ hash >> 32) * cfg_hash_multiplier;
     return hash ^ hash >> 32;
 }
 
@@ -26,10 +28,10 @@ static __always_inline __u32 hash_start(__u64 hash)
     return (hash >> 48) % EDNS_LINE_WORDS;
 }
 
-/* The line of edns_index that is number `nth` of those that may hold the name, in the index of `lines` lines. */
-static __always_inline __u32 hash_line(__u64 hash, __u32 nth, __u32 lines)
+/* The line of edns_index that is number `nth` of those that may hold the name, in settings.index. */
+static __always_inline __u32 hash_line(__u64 hash, __u32 nth, __u64 index)
 {
-    return lines + (((hash >> 8) + nth) & (lines - 1));
+    return (__u32)index + (((hash >> 8) + nth) & ((index >> 32) - 1));
 }
 
 static __always_inline __u32 hash_tag(__u64 hash)
@@ -165,10 +167,11 @@ __noinline int node_matches(struct __sk_buff *skb, __u32 off, __u32 len, __u32 r
 /* The ref of the node of the name with that hash and of `len` octets in the packet at `off`; 0 where there is none. */
 __noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash)
 {
-    __u32 lines = settings.index_lines, i, l;
+    __u64 index = settings.index;
+    __u32 i, l;
 
     for (l = 0; l < EDNS_PROBE_LINES; l++) {
-        __u32 key = hash_line(hash, l, lines);
+        __u32 key = hash_line(hash, l, index);
         struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
 
         if (!line)
@@ -188,7 +191,7 @@ __noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len, __u64 ha
 /* The same; most are where they are looked for first, so that is done without a call. */
 static __always_inline __u32 node_find_first(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash)
 {
-    __u32 key = hash_line(hash, 0, settings.index_lines), w;
+    __u32 key = hash_line(hash, 0, settings.index), w;
     struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
 
     if (!line)

@@ -10,12 +10,14 @@ use hickory_proto::rr::{Record, RecordType};
 use super::{CommandError, Outcome, stdout};
 use crate::control::client::ask_one;
 use crate::control::{LookupReply, Request};
+use crate::zone::name::Name;
 
 /// Asks the daemon, and with it the kernel's program, for a name and type.
 ///
 /// # Errors
 /// An unknown type, or no daemon.
 pub fn run(config: &Path, name: &str, qtype: &str) -> Outcome {
+    Name::parse(name).map_err(|e| CommandError::Usage(format!("{name:?} {e}")))?;
     let rtype = parse_type(qtype)?;
     let reply: LookupReply = ask_one(config, &Request::Lookup { name: name.into(), qtype: rtype.into() })?;
     let mut out = stdout();
@@ -27,7 +29,7 @@ pub fn run(config: &Path, name: &str, qtype: &str) -> Outcome {
         }
         Some(octets) => {
             let message = Message::from_vec(&octets)
-                .map_err(|e| CommandError::Usage(format!("the reply can't be read: {e}: {octets:02x?}")))?;
+                .map_err(|e| io::Error::other(format!("the reply can't be read: {e}: {octets:02x?}")))?;
             print(&mut out, &message, &reply.outcome, octets.len())?;
             out.flush()?;
             Ok(true)

@@ -75,6 +75,9 @@ fn print(out: &mut impl Write, stats: &StatsReply, last: Option<&StatsReply>) ->
         stats.map_bytes as f64 / f64::from(1 << 20),
         percent(total - passed)
     )?;
+    if stats.paused {
+        writeln!(out, "paused: everything passes to the DNS server; `edns resume` ends that")?;
+    }
     writeln!(out, "\n{:<18}{:>16}{:>9}{}", "outcome", "queries", "share", last.map_or("", |_| "    per second"))?;
     let mut shown: Vec<&str> = Vec::new();
     for outcome in stats.queries.iter().map(|q| q.outcome.as_str()) {

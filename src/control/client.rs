@@ -23,6 +23,9 @@ pub enum ClientError {
         "no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config"
     )]
     NotRunning(PathBuf, PathBuf, io::Error),
+    /// The socket is root's, or that of who runs the daemon.
+    #[error("no permission to ask the daemon with {0}: run as root, or as the daemon's user")]
+    Permission(PathBuf),
     /// It broke off, or took too long.
     #[error("the daemon with {0} does not answer ({1}): is it stopped, or of another version?")]
     NoReply(PathBuf, io::Error),

@@ -30,7 +30,10 @@ impl Server {
     /// # Errors
     /// Where the directory can't be made or written.
     pub fn bind(config: &Path) -> io::Result<Self> {
-        let path = socket_path(config)?;
+        Self::bind_at(socket_path(config)?)
+    }
+
+    fn bind_at(path: PathBuf) -> io::Result<Self> {
         let dir = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         // Bound beside and renamed, so that there is always somebody to talk to.
@@ -41,6 +44,17 @@ impl Server {
         let inode = fs::metadata(&new)?.ino();
         fs::rename(&new, &path)?;
         Ok(Self { listener, path, inode })
+    }
+
+    /// Binds again where the socket is gone: another daemon took it over, and ended.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn ensure(&mut self) -> io::Result<()> {
+        if !fs::exists(&self.path)? {
+            *self = Self::bind_at(self.path.clone())?;
+        }
+        Ok(())
     }
 
     /// The next command.

@@ -17,8 +17,10 @@ pub(super) struct Mapped {
     len: usize,
 }
 
-// SAFETY: it owns its mapping; who writes to it through &mut is alone, and who reads shared words does so atomically.
+// SAFETY: it owns its mapping, and gives out nothing but a pointer to it: who uses that says why it may.
 unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
 
 impl Mapped {
     /// Maps the first `len` octets of a mmapable array map.
@@ -27,6 +29,22 @@ impl Mapped {
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let octets =
             unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0) }?;
+        Ok(Self { octets: octets.cast(), len })
+    }
+
+    /// Zeros that no kernel map knows of.
+    #[cfg(test)]
+    pub(super) fn anonymous(len: usize) -> io::Result<Self> {
+        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: as above.
+        let octets = unsafe {
+            nix::sys::mman::mmap_anonymous(
+                None,
+                size,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+            )
+        }?;
         Ok(Self { octets: octets.cast(), len })
     }
 

@@ -7,31 +7,40 @@ mod tcx;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
 
 use super::interfaces::{Header, Link};
-use super::load::Programs;
-use crate::config::Direction;
+use super::load::{Datapath, LoadError, Program};
 use clsact::Filter;
 use tcx::TcxLink;
+
+/// Which of an interface's hooks the program runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Packets that come in by the interface: on the host's end of a pod's veth.
+    Ingress,
+    /// Packets that go out by it: on the host's own.
+    Egress,
+}
 
 /// How programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// A BPF link at the front of the interface's chain.
     Tcx,
-    /// A filter of this priority.
+    /// A filter.
     Clsact {
         /// From 1 on; lower ones go first.
         priority: u16,
+        /// Tells our filters from others of that priority, whichever daemon of this config made them.
+        handle: u32,
     },
 }
 
 impl Hook {
     /// tcx where the kernel has it.
     #[must_use]
-    pub fn detect(programs: &Programs<'_>, priority: u16) -> Self {
-        if tcx::is_supported(programs.eth) { Self::Tcx } else { Self::Clsact { priority } }
+    pub fn detect(datapath: &Datapath, priority: u16, handle: u32) -> Self {
+        if tcx::is_supported(datapath.any_program()) { Self::Tcx } else { Self::Clsact { priority, handle } }
     }
 }
 
@@ -53,6 +62,14 @@ pub enum AttachError {
         /// The kernel's error.
         source: io::Error,
     },
+    /// The program that it needs.
+    #[error("{name}: {source}")]
+    Load {
+        /// The interface.
+        name: String,
+        /// Why it is not loaded.
+        source: LoadError,
+    },
     /// No permission.
     #[error(
         "{name}: no permission to attach the program: CAP_NET_ADMIN is needed in the interface's network namespace"
@@ -71,29 +88,13 @@ pub enum AttachError {
     },
 }
 
-/// Which of the programs an interface has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Variant {
-    Ethernet,
-    EthernetToPeer,
-    Ip,
-}
-
-impl Variant {
-    fn of(link: &Link, direction: Direction) -> Self {
-        match (link.header, direction) {
-            (Header::None, _) => Self::Ip,
-            (_, Direction::Ingress) if link.peer_elsewhere => Self::EthernetToPeer,
-            _ => Self::Ethernet,
-        }
-    }
-
-    const fn program<'a>(self, programs: &Programs<'a>) -> BorrowedFd<'a> {
-        match self {
-            Self::Ethernet => programs.eth,
-            Self::EthernetToPeer => programs.eth_peer,
-            Self::Ip => programs.ip,
-        }
+/// The program that an interface needs.
+#[must_use]
+pub const fn program_for(link: &Link, direction: Direction) -> Program {
+    match (link.header, direction) {
+        (Header::None, _) => Program::Ip,
+        (_, Direction::Ingress) if link.peer_elsewhere => Program::EthernetToPeer,
+        _ => Program::Ethernet,
     }
 }
 
@@ -103,8 +104,8 @@ enum Attached {
 }
 
 struct Attachment {
-    name: String,
-    variant: Variant,
+    link: Link,
+    program: Program,
     attached: Attached,
 }
 
@@ -153,76 +154,90 @@ impl Attachments {
         Self { hook, direction, by_index: BTreeMap::new() }
     }
 
-    /// The interfaces that have the program.
+    /// What they are called.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.by_index.values().map(|a| a.name.clone()).collect()
+        self.links().map(|l| l.name.clone()).collect()
+    }
+
+    /// The interfaces that have the program.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.by_index.values().map(|a| &a.link)
     }
 
     /// Puts the program on `links` and takes it off all others.
-    pub fn reconcile(&mut self, programs: &Programs<'_>, links: &[Link]) -> Outcome {
+    pub fn reconcile(&mut self, datapath: &Datapath, links: &[Link]) -> Outcome {
         let mut outcome = Outcome::default();
         self.by_index.retain(|ifindex, attachment| {
+            // An interface that was made again under its old number has neither; others may take a filter away.
             let alive = match &attachment.attached {
-                // An interface that was made again under its old number has no link.
                 Attached::Tcx(link) => link.is_alive(),
-                Attached::Clsact(_) => true,
+                Attached::Clsact(filter) => filter.is_there(),
             };
             let keep = alive && links.iter().any(|l| l.ifindex == *ifindex);
             if !keep {
-                outcome.done.push(Done::Detached(attachment.name.clone()));
+                outcome.done.push(Done::Detached(attachment.link.name.clone()));
             }
             keep
         });
         for link in links {
-            match self.ensure(programs, link) {
+            match self.ensure(datapath, link) {
                 Ok(done) => outcome.done.extend(done),
-                Err(e) => outcome.errors.push(self.explain(link, e)),
+                Err(e) => outcome.errors.push(e),
             }
         }
         outcome
     }
 
-    fn ensure(&mut self, programs: &Programs<'_>, link: &Link) -> io::Result<Option<Done>> {
-        let variant = Variant::of(link, self.direction);
-        let program = variant.program(programs);
+    fn ensure(&mut self, datapath: &Datapath, link: &Link) -> Result<Option<Done>, AttachError> {
+        let program = program_for(link, self.direction);
+        let fd = datapath.program(program).map_err(|source| AttachError::Load { name: link.name.clone(), source })?;
+        let explain = |e| explain(self.hook, self.direction, link, e);
         if let Some(attachment) = self.by_index.get_mut(&link.ifindex) {
-            if attachment.variant != variant {
-                match &mut attachment.attached {
-                    Attached::Tcx(tcx) => tcx.update(program)?,
-                    Attached::Clsact(filter) => filter.update(program)?,
+            if attachment.program != program {
+                let updated = match &mut attachment.attached {
+                    Attached::Tcx(tcx) => tcx.update(fd),
+                    Attached::Clsact(filter) => filter.update(fd),
+                };
+                if let Err(e) = updated {
+                    // The wrong program may drop what it should hand on.
+                    self.by_index.remove(&link.ifindex);
+                    return Err(explain(e));
                 }
-                attachment.variant = variant;
+                attachment.program = program;
             }
-            if attachment.name == link.name {
-                return Ok(None);
-            }
-            let old = std::mem::replace(&mut attachment.name, link.name.clone());
-            return Ok(Some(Done::Renamed(old, link.name.clone())));
+            let old = std::mem::replace(&mut attachment.link, link.clone());
+            return Ok((old.name != link.name).then(|| Done::Renamed(old.name, link.name.clone())));
         }
         let attached = match self.hook {
-            Hook::Tcx => Attached::Tcx(TcxLink::attach(program, link.ifindex, self.direction)?),
-            Hook::Clsact { priority } => {
-                Attached::Clsact(Filter::attach(program, link.ifindex, self.direction, priority)?)
+            Hook::Tcx => TcxLink::attach(fd, link.ifindex, self.direction).map(Attached::Tcx),
+            Hook::Clsact { priority, handle } => {
+                Filter::attach(fd, link.ifindex, self.direction, priority, handle).map(Attached::Clsact)
             }
         };
-        self.by_index.insert(link.ifindex, Attachment { name: link.name.clone(), variant, attached });
+        let attached = match attached {
+            Ok(attached) => attached,
+            // It went in the meantime.
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            Err(e) => return Err(explain(e)),
+        };
+        self.by_index.insert(link.ifindex, Attachment { link: link.clone(), program, attached });
         Ok(Some(Done::Attached(link.name.clone())))
     }
+}
 
-    fn explain(&self, link: &Link, source: io::Error) -> AttachError {
-        let name = link.name.clone();
-        match (self.hook, source.raw_os_error()) {
-            (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Permission { name },
-            // A filter of another kind or protocol has the priority.
-            (Hook::Clsact { priority }, Some(libc::EINVAL | libc::EEXIST)) => {
-                let direction = match self.direction {
-                    Direction::Ingress => "ingress",
-                    Direction::Egress => "egress",
-                };
-                AttachError::Taken { name, direction, priority, source }
-            }
-            _ => AttachError::Other { name, source },
+fn explain(hook: Hook, direction: Direction, link: &Link, source: io::Error) -> AttachError {
+    let name = link.name.clone();
+    match (hook, source.raw_os_error()) {
+        (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Permission { name },
+        // A filter of another kind or protocol has the priority.
+        (Hook::Clsact { priority, .. }, Some(libc::EINVAL | libc::EEXIST)) => {
+            let direction = match direction {
+                Direction::Ingress => "ingress",
+                Direction::Egress => "egress",
+            };
+            AttachError::Taken { name, direction, priority, source }
         }
+        _ => AttachError::Other { name, source },
     }
 }

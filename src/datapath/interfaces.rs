@@ -7,8 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use glob::Pattern;
-use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
@@ -17,59 +16,12 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::ifpattern::IfPattern;
+
 /// A pod's start makes several messages; they are looked at together.
 const SETTLE: Duration = Duration::from_millis(5);
-/// Longest name that the kernel takes, in octets (IFNAMSIZ less the final zero).
-const IFNAME_MAX: usize = 15;
-
-/// What `Ifname` lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IfPattern {
-    /// One interface. It has to be there at start.
-    Name(String),
-    /// Those whose names match.
-    Glob(Pattern),
-    /// Every veth or netkit whose peer is in another network namespace.
-    Pods,
-    /// The interface of the default route.
-    DefaultRoute,
-}
-
-impl IfPattern {
-    /// A comma-separated list of names, globs and `@pods`.
-    ///
-    /// # Errors
-    /// A text that says which of them is none.
-    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
-        text.split(',').map(|item| Self::parse(item.trim())).collect()
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        // dev_valid_name() in the kernel.
-        let valid = |c: char| !(c.is_whitespace() || c == '/' || c == ':');
-        match text {
-            "" => Err("an empty name in the list".into()),
-            "@pods" => Ok(Self::Pods),
-            _ if text.starts_with('@') => Err(format!("{text:?} is unknown; there is @pods")),
-            _ if !text.chars().all(valid) => Err(format!("{text:?} is no interface name")),
-            _ if text.contains(['*', '?', '[']) => {
-                Pattern::new(text).map(Self::Glob).map_err(|e| format!("{text:?} is no pattern: {e}"))
-            }
-            _ if text.len() > IFNAME_MAX => Err(format!("{text:?} is longer than the {IFNAME_MAX} octets of a name")),
-            _ => Ok(Self::Name(text.into())),
-        }
-    }
-
-    fn matches(&self, link: &Link, default_route: Option<u32>) -> bool {
-        match self {
-            Self::Name(name) => *name == link.name,
-            Self::Glob(pattern) => pattern.matches(&link.name),
-            Self::Pods => link.peer_elsewhere,
-            Self::DefaultRoute => default_route == Some(link.ifindex),
-        }
-    }
-}
-
+/// After a failure to read what there is.
+const RETRY: Duration = Duration::from_secs(1);
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -183,7 +135,10 @@ impl Interfaces {
             let due = match self.due {
                 Some(due) => due,
                 None => {
-                    self.events.next().await.ok_or(InterfaceError::Ended)?;
+                    let (message, _) = self.events.next().await.ok_or(InterfaceError::Ended)?;
+                    if !self.concerns(&message.payload) {
+                        continue;
+                    }
                     *self.due.insert(Instant::now() + SETTLE)
                 }
             };
@@ -192,12 +147,29 @@ impl Interfaces {
             while let Some(event) = futures_util::FutureExt::now_or_never(self.events.next()) {
                 event.ok_or(InterfaceError::Ended)?;
             }
-            let links = self.matching(&self.patterns, self.all().await?).await?;
-            self.due = None;
+            let all = self.all().await;
+            let links = match all {
+                Ok(all) => self.matching(&self.patterns, all).await,
+                Err(e) => Err(e),
+            };
+            // Where that failed, it is tried again.
+            self.due = links.is_err().then(|| Instant::now() + RETRY);
+            let links = links?;
             if links != self.known {
                 self.known.clone_from(&links);
                 return Ok(links);
             }
+        }
+    }
+
+    /// Whether other interfaces may match now.
+    fn concerns(&self, message: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+        match message {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r)) => {
+                r.header.destination_prefix_length == 0 && self.patterns.contains(&IfPattern::DefaultRoute)
+            }
+            // Links, and messages that were lost.
+            _ => true,
         }
     }
 
@@ -298,31 +270,4 @@ fn default_route(message: &RouteMessage) -> Option<(u32, u32)> {
         && header.kind == RouteType::Unicast
         && table == u32::from(RouteHeader::RT_TABLE_MAIN);
     ifindex.filter(|_| is_default).map(|i| (metric, i))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn link(name: &str, peer_elsewhere: bool) -> Link {
-        Link { ifindex: 7, name: name.into(), header: Header::Ethernet, peer_elsewhere, outside: false }
-    }
-
-    #[test]
-    fn lists_of_names_globs_and_pods() {
-        let patterns = IfPattern::parse_list("eth0, veth*,@pods").unwrap();
-        let matches = |l: &Link| patterns.iter().map(|p| p.matches(l, None)).collect::<Vec<_>>();
-        assert_eq!(matches(&link("eth0", false)), [true, false, false]);
-        assert_eq!(matches(&link("veth12", true)), [false, true, true]);
-        assert_eq!(matches(&link("eth01", false)), [false, false, false]);
-        assert!(IfPattern::DefaultRoute.matches(&link("x", false), Some(7)));
-        assert!(!IfPattern::DefaultRoute.matches(&link("x", false), None));
-    }
-
-    #[test]
-    fn what_no_interface_can_be_called_is_an_error() {
-        for text in ["eth0,", ",", "@all", "eth 0", "a/b", "a:b", "0123456789abcdef", "veth[*"] {
-            assert!(IfPattern::parse_list(text).is_err(), "{text}");
-        }
-    }
 }

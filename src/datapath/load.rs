@@ -1,5 +1,6 @@
 //! Loads the program: options to constants, map sizes, and errors that say what to do.
 
+use std::cell::OnceCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
@@ -9,14 +10,16 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, PrintLevel};
+use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, OpenObject, PrintLevel};
 
 use super::abi::edns_server;
 use super::abi::{CHUNK_VALUE, octets_of};
+use super::arena::{Mapped, page_size};
 use super::counters::{self, Queries};
+use super::index::map_lines;
 use super::settings::Settings;
-use super::skel::{EdnsSkel, EdnsSkelBuilder};
-use super::table::{Table, TableError, index_lines, random_seed};
+use super::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
+use super::table::{HashKey, Table, TableError};
 use super::test_run::TestRun;
 
 /// Where a kernel shows its BTF.
@@ -35,6 +38,25 @@ pub struct Options {
     pub egress: bool,
     /// How many names the maps can hold.
     pub max_records: u32,
+    /// Programs to load at once; others are when they are first asked for.
+    pub programs: Vec<Program>,
+}
+
+/// The programs. Each costs the verifier some 30 ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// For interfaces with Ethernet header.
+    Ethernet,
+    /// For ingress of interfaces whose peer is in another network namespace.
+    EthernetToPeer,
+    /// For interfaces without link-layer header.
+    Ip,
+    /// For questions of our own, in Ethernet frames: answers whoever may ask whom, and counts nothing.
+    Probe,
+}
+
+impl Program {
+    const ALL: [Self; 4] = [Self::Ethernet, Self::EthernetToPeer, Self::Ip, Self::Probe];
 }
 
 /// Why the program is not in the kernel.
@@ -76,23 +98,14 @@ pub enum LoadError {
     Table(#[from] TableError),
 }
 
-/// File descriptors of the programs to attach.
-#[derive(Debug, Clone, Copy)]
-pub struct Programs<'a> {
-    /// For interfaces with Ethernet header.
-    pub eth: BorrowedFd<'a>,
-    /// For ingress of interfaces whose peer is in another network namespace; on egress the same as `eth`.
-    pub eth_peer: BorrowedFd<'a>,
-    /// For interfaces without link-layer header.
-    pub ip: BorrowedFd<'a>,
-}
-
 /// The loaded program. Its maps live as long as it does.
 pub struct Datapath {
     skel: EdnsSkel<'static>,
+    options: Options,
     settings: Settings,
     beat: TestRun,
-    egress: bool,
+    /// By number of [`Program`].
+    programs: [OnceCell<OwnedFd>; Program::ALL.len()],
 }
 
 impl Datapath {
@@ -105,52 +118,70 @@ impl Datapath {
         libbpf_rs::set_print(Some((PrintLevel::Debug, on_libbpf_print)));
         check_btf(options.ext_btf.as_deref())?;
 
-        let mut builder = EdnsSkelBuilder::default();
-        if let Some(path) = &options.ext_btf {
-            builder.obj_builder.btf_custom_path(path).map_err(|e| other(&e))?;
-        }
         // The skeleton borrows the object's memory, and both live until the daemon ends: a few octets that are not freed.
-        let object = Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = builder.open(object).map_err(|e| explain(&e, options))?;
-
-        let lines = index_lines(options.max_records as usize);
-        let seed = random_seed();
+        let mut open = open(Box::leak(Box::new(MaybeUninit::uninit())), options, &options.programs)?;
+        open.progs.edns_beat.set_autoload(true);
+        let lines = map_lines(options.max_records as usize);
+        let key = HashKey::random();
         let rodata = open.maps.rodata_data.as_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
-        rodata.cfg_hash_seed = seed;
+        rodata.cfg_hash_seed = key.seed;
+        rodata.cfg_hash_multiplier = key.multiplier;
         rodata.cfg_egress = options.egress;
         open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
 
-        // Each program costs the verifier some 30 ms; on egress none hands to a peer.
-        open.progs.edns_eth_peer.set_autoload(!options.egress);
-
-        let mut skel = open.load().map_err(|e| explain(&e, options))?;
-        let settings = skel.maps.bss_data.as_mut().ok_or_else(|| LoadError::Other("no .bss".into()))?;
-        // SAFETY: .bss stays mapped as long as the object, which the Datapath owns; the daemon drops that last.
-        let settings = unsafe { Settings::new(&raw mut settings.settings) };
+        let skel = open.load().map_err(|e| explain(&e, options))?;
+        let settings = settings(&skel)?;
         settings.set_beat_max(BEAT_MAX, tick());
         settings.set_below_min(None);
 
         let beat = TestRun::new(skel.progs.edns_beat.as_fd()).map_err(|e| other(&e))?;
-        let datapath = Self { skel, settings, beat, egress: options.egress };
-        datapath.check_offsets(options)?;
+        let datapath = Self { skel, options: options.clone(), settings, beat, programs: Default::default() };
+        for program in &options.programs {
+            let fd = owned(progs_fd(&datapath.skel, *program))?;
+            // Named twice, it is the same one.
+            let _ = datapath.programs[*program as usize].set(fd);
+        }
+        datapath.check_offsets()?;
         let chunks = owned(datapath.skel.maps.edns_chunks.as_fd())?;
         let index = datapath.skel.maps.edns_index.as_fd();
-        let table = Table::new(index, chunks, seed, options.max_records as usize, settings)?;
+        let table = Table::new(index, chunks, key, options.max_records as usize, datapath.settings())?;
         Ok((datapath, table))
     }
 
-    /// The programs to attach.
-    #[must_use]
-    pub fn programs(&self) -> Programs<'_> {
-        let progs = &self.skel.progs;
-        let eth_peer = if self.egress { &progs.edns_eth } else { &progs.edns_eth_peer };
-        Programs { eth: progs.edns_eth.as_fd(), eth_peer: eth_peer.as_fd(), ip: progs.edns_ip.as_fd() }
+    /// A program, loaded where it is not yet.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn program(&self, program: Program) -> Result<BorrowedFd<'_>, LoadError> {
+        let loaded = &self.programs[program as usize];
+        if loaded.get().is_none() {
+            let mut object = MaybeUninit::uninit();
+            let mut open = open(&mut object, &self.options, &[program])?;
+            let (maps, ours) = (&mut open.maps, &self.skel.maps);
+            let shared = [
+                maps.edns_index.reuse_fd(ours.edns_index.as_fd()),
+                maps.edns_chunks.reuse_fd(ours.edns_chunks.as_fd()),
+                maps.edns_servers.reuse_fd(ours.edns_servers.as_fd()),
+                maps.edns_stats.reuse_fd(ours.edns_stats.as_fd()),
+                maps.rodata.reuse_fd(ours.rodata.as_fd()),
+                maps.bss.reuse_fd(ours.bss.as_fd()),
+            ];
+            shared.into_iter().collect::<Result<(), _>>().map_err(|e| other(&e))?;
+            let skel = open.load().map_err(|e| explain(&e, &self.options))?;
+            let _ = loaded.set(owned(progs_fd(&skel, program))?);
+        }
+        loaded.get().map(OwnedFd::as_fd).ok_or_else(|| LoadError::Other("a program is not there".into()))
+    }
+
+    /// A program that is always loaded, for what any will do.
+    pub(super) fn any_program(&self) -> BorrowedFd<'_> {
+        self.skel.progs.edns_beat.as_fd()
     }
 
     /// What running programs are told.
     #[must_use]
-    pub const fn settings(&self) -> Settings {
-        self.settings
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
     }
 
     /// Tells running programs that the daemon is there. Without this for 2.5 s they pass everything.
@@ -161,20 +192,12 @@ impl Datapath {
         self.beat.run(&BEAT_FRAME, &mut []).map(|_| ())
     }
 
-    /// Runs the program that answers whoever may ask whom, on Ethernet frames.
+    /// Runs a program on packets of ours: as attached with heartbeat, servers and counters, or [`Program::Probe`].
     ///
     /// # Errors
-    /// Where no file descriptor is left.
-    pub fn probe(&self) -> io::Result<TestRun> {
-        TestRun::new(self.skel.progs.edns_probe.as_fd())
-    }
-
-    /// Runs the program of Ethernet interfaces as attached: with heartbeat, servers and counters.
-    ///
-    /// # Errors
-    /// Where no file descriptor is left.
-    pub fn test_run(&self) -> io::Result<TestRun> {
-        TestRun::new(self.skel.progs.edns_eth.as_fd())
+    /// Where it can't be loaded.
+    pub fn test_run(&self, program: Program) -> Result<TestRun, LoadError> {
+        TestRun::new(self.program(program)?).map_err(|e| other(&e))
     }
 
     /// What became of queries.
@@ -212,15 +235,58 @@ impl Datapath {
     }
 
     /// With the wrong BTF programs load as well, and read elsewhere. The heartbeat's returns a field that we know otherwise.
-    fn check_offsets(&self, options: &Options) -> Result<(), LoadError> {
+    fn check_offsets(&self) -> Result<(), LoadError> {
         let (mtu, _) = self.beat.run(&BEAT_FRAME, &mut []).map_err(|e| other(&e))?;
         // A test run is on lo of this network namespace.
         let lo = loopback_mtu().map_err(|e| other(&e))?;
         if mtu == lo {
             return Ok(());
         }
-        let file = options.ext_btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
+        let file = self.options.ext_btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
         Err(LoadError::WrongBtf(file.display().to_string()))
+    }
+}
+
+/// The settings, mapped once more, so that they do not depend on how long the skeleton lives.
+fn settings(skel: &EdnsSkel<'_>) -> Result<Settings, LoadError> {
+    let bss = skel.maps.bss_data.as_ref().ok_or_else(|| LoadError::Other("no .bss".into()))?;
+    let at = (&raw const bss.settings).addr() - std::ptr::from_ref::<_>(&**bss).addr();
+    let mapped = Mapped::new(skel.maps.bss.as_fd(), page_size()).map_err(|e| other(&e))?;
+    Ok(Settings::new(mapped, at))
+}
+
+/// The object, set up to load these programs and no other.
+fn open<'o>(
+    object: &'o mut MaybeUninit<OpenObject>,
+    options: &Options,
+    programs: &[Program],
+) -> Result<OpenEdnsSkel<'o>, LoadError> {
+    let mut builder = EdnsSkelBuilder::default();
+    if let Some(path) = &options.ext_btf {
+        builder.obj_builder.btf_custom_path(path).map_err(|e| other(&e))?;
+    }
+    let mut open = builder.open(object).map_err(|e| explain(&e, options))?;
+    let progs = &mut open.progs;
+    progs.edns_beat.set_autoload(false);
+    for program in Program::ALL {
+        let prog = match program {
+            Program::Ethernet => &mut progs.edns_eth,
+            Program::EthernetToPeer => &mut progs.edns_eth_peer,
+            Program::Ip => &mut progs.edns_ip,
+            Program::Probe => &mut progs.edns_probe,
+        };
+        prog.set_autoload(programs.contains(&program));
+    }
+    Ok(open)
+}
+
+fn progs_fd<'a>(skel: &'a EdnsSkel<'_>, program: Program) -> BorrowedFd<'a> {
+    let progs = &skel.progs;
+    match program {
+        Program::Ethernet => progs.edns_eth.as_fd(),
+        Program::EthernetToPeer => progs.edns_eth_peer.as_fd(),
+        Program::Ip => progs.edns_ip.as_fd(),
+        Program::Probe => progs.edns_probe.as_fd(),
     }
 }
 
@@ -290,7 +356,7 @@ fn explain(e: &libbpf_rs::Error, options: &Options) -> LoadError {
         return LoadError::WrongBtf(options.ext_btf.as_deref().unwrap_or(Path::new("")).display().to_string());
     }
     if e.kind() == ErrorKind::OutOfMemory || warnings.contains("-ENOMEM") {
-        let mib = (index_lines(options.max_records as usize) * 64 + CHUNK_VALUE) >> 20;
+        let mib = (map_lines(options.max_records as usize) * 64 + CHUNK_VALUE) >> 20;
         return LoadError::Other(format!("no memory for maps of {mib} MiB; a lower MaxRecords needs less ({e})"));
     }
     LoadError::Other(format!("{e} ({warnings})"))

@@ -9,7 +9,7 @@ use hickory_proto::rr::{Name, RecordType};
 
 use super::abi::ANSWER_MAX;
 use super::counters::outcome_name;
-use super::test_run::TestRun;
+use super::load::{Datapath, Program};
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
@@ -36,14 +36,15 @@ pub fn query(name: &str, qtype: u16) -> Result<Vec<u8>, ProtoError> {
 
 /// Rotating records turn with the message's id.
 fn rand_id() -> u16 {
-    super::table::random_seed() as u16
+    super::table::random() as u16
 }
 
 /// Runs the program on a query; what it is counted as, and the reply where it is answered.
 ///
 /// # Errors
-/// The system call's.
-pub fn run(program: &TestRun, query: &[u8]) -> io::Result<(&'static str, Option<Vec<u8>>)> {
+/// The system call's, or why the program can't be loaded.
+pub fn run(datapath: &Datapath, query: &[u8]) -> io::Result<(&'static str, Option<Vec<u8>>)> {
+    let program = datapath.test_run(Program::Probe).map_err(io::Error::other)?;
     let mut out = vec![0; FRAME_MAX];
     let (outcome, len) = program.run(&frame(query), &mut out)?;
     let name = outcome_name(outcome).ok_or(io::ErrorKind::InvalidData)?;

@@ -8,8 +8,10 @@ use crate::zone::node::ANY_TYPE;
 /// An answer in the maps.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// The owner; for what holds below a name, that name with a `*` label in front.
+    /// The owner.
     pub name: Name,
+    /// Whether this is what holds for the names below, in place of the name itself.
+    pub below: bool,
     /// The type; [`ANY_TYPE`] for all that the name does not list.
     pub qtype: u16,
     /// Records in answer, authority and additional section, with their octets behind the question; None: the question passes.
@@ -25,24 +27,24 @@ impl Table {
             let Some(name) = stored.name() else { continue };
             let refs = stored.refs();
             if stored.types().next().is_none() && refs.fallback == 0 {
-                records.push(Record { name: name.clone(), qtype: ANY_TYPE, answer: None });
+                records.push(Record { name: name.clone(), below: false, qtype: ANY_TYPE, answer: None });
             }
-            self.push(&mut records, &name, stored);
-            if let (Some(child), Ok(below)) = (self.stored_at(refs.child), name.child("*")) {
-                self.push(&mut records, &below, child);
+            self.push(&mut records, &name, false, stored);
+            if let Some(child) = self.stored_at(refs.child) {
+                self.push(&mut records, &name, true, child);
             }
         }
         Some(records)
     }
 
-    fn push(&self, records: &mut Vec<Record>, name: &Name, stored: Stored<'_>) {
+    fn push(&self, records: &mut Vec<Record>, name: &Name, below: bool, stored: Stored<'_>) {
         let own: Vec<u16> = stored.types().map(|(t, _)| t).collect();
         let fallback = self.stored_at(stored.refs().fallback);
         // What the node lists itself hides what its fallback lists.
         let inherited = fallback.iter().flat_map(Stored::types).filter(|(t, _)| !own.contains(t));
         for (qtype, answer) in stored.types().chain(inherited) {
             let answer = answer.map(|a| (a.counts(), a.bytes().to_vec()));
-            records.push(Record { name: name.clone(), qtype, answer });
+            records.push(Record { name: name.clone(), below, qtype, answer });
         }
     }
 }

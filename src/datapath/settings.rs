@@ -1,9 +1,11 @@
 //! `struct edns_settings`: what the daemon tells running programs, a field at a time.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::abi::edns_settings;
+use super::arena::Mapped;
 use super::skel::types::edns_outcome;
 use crate::zone::node::ZoneId;
 
@@ -31,36 +33,42 @@ impl Gate {
     }
 }
 
-/// The settings in the object's `.bss`, which is shared with the kernel and stays mapped as long as the object lives.
-#[derive(Clone, Copy)]
-pub struct Settings(*mut edns_settings);
-
-// SAFETY: fields are only accessed atomically, and the memory stays mapped (see `Datapath`, which owns object and Settings).
-unsafe impl Send for Settings {}
+/// The settings in the object's `.bss`, which kernel and daemon share.
+#[derive(Clone)]
+pub struct Settings {
+    bss: Arc<Mapped>,
+    /// Octets in front of them.
+    at: usize,
+}
 
 impl Settings {
-    /// # Safety
-    /// `settings` stays valid as long as this and its copies are used.
-    pub(super) const unsafe fn new(settings: *mut edns_settings) -> Self {
-        Self(settings)
+    /// The settings `at` octets behind the start of this mapping.
+    pub(super) fn new(bss: Mapped, at: usize) -> Self {
+        assert!(at + size_of::<edns_settings>() <= bss.len() && at.is_multiple_of(align_of::<edns_settings>()));
+        Self { bss: Arc::new(bss), at }
+    }
+
+    fn raw(&self) -> *mut edns_settings {
+        // SAFETY: within the mapping, as `new` asserts.
+        unsafe { self.bss.as_ptr().add(self.at).cast() }
     }
 
     fn octet(&self, field: impl FnOnce(*mut edns_settings) -> *mut u8, value: u8) {
-        // SAFETY: the field is within the struct, which `new` promises to be valid.
-        unsafe { AtomicU8::from_ptr(field(self.0)) }.store(value, Ordering::Release);
+        // SAFETY: the field is within the struct, which is mapped.
+        unsafe { AtomicU8::from_ptr(field(self.raw())) }.store(value, Ordering::Release);
     }
 
     /// How long programs go on without a heartbeat. `tick` is the length of a jiffy.
     pub(super) fn set_beat_max(&self, max: Duration, tick: Duration) {
         let jiffies = (max.as_nanos() / tick.as_nanos().max(1)) as u64;
         // SAFETY: as in `octet`; the field is aligned to 8.
-        unsafe { AtomicU64::from_ptr(&raw mut (*self.0).beat_max) }.store(jiffies, Ordering::Release);
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.raw()).beat_max) }.store(jiffies, Ordering::Release);
     }
 
-    /// Which index programs read: the one of so many lines.
-    pub(super) fn set_index_lines(&self, lines: usize) {
-        // SAFETY: as in `octet`; the field is aligned to 4.
-        unsafe { AtomicU32::from_ptr(&raw mut (*self.0).index_lines) }.store(lines as u32, Ordering::Release);
+    /// Which index programs read.
+    pub(super) fn set_index(&self, area: u64) {
+        // SAFETY: as in `octet`; the field is aligned to 8.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.raw()).index) }.store(area, Ordering::Release);
     }
 
     pub(super) fn set_below_min(&self, labels: Option<usize>) {

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use super::abi::{LINE_WORDS, PROBE_LINES, REF_BITS, WORD_DEAD};
+use super::abi::LINE_WORDS;
 use super::arena::{Arena, ArenaError, Mapped};
 use super::encode::{EncodeError, Refs, Stored, encode};
+use super::index::{Found, Index, map_lines};
 use super::settings::Settings;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
@@ -20,6 +20,9 @@ pub enum TableError {
     /// As many names as MaxRecords allows.
     #[error("the record maps are full: MaxRecords allows {0} names; raise it and restart")]
     Full(usize),
+    /// Too many names whose hashes are alike.
+    #[error("no slot is left for its hash; a restart makes others")]
+    Collisions,
     /// No memory for its node.
     #[error(transparent)]
     Arena(#[from] ArenaError),
@@ -39,36 +42,34 @@ pub enum Put {
     Same,
 }
 
-/// Slots per name, at least: half of an index stays free, so that a look-up ends after a slot or two.
-const SLOTS_PER_NAME: usize = 2;
-
-/// Lines that the index begins with: a page of them.
-const LINES_MIN: usize = 64;
-
-/// Lines of an index that holds `max_records` names.
-fn lines_for(max_records: usize) -> usize {
-    (max_records * SLOTS_PER_NAME).div_ceil(LINE_WORDS).next_power_of_two()
+/// What makes hashes that nobody can foresee, so that nobody can choose names which collide.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HashKey {
+    pub seed: u64,
+    pub multiplier: u64,
 }
 
-/// Lines of the index' map: room for every size up to that one. The index of n lines lies behind all smaller ones, from
-/// line n on.
-pub(super) fn index_lines(max_records: usize) -> usize {
-    2 * lines_for(max_records)
+impl HashKey {
+    pub(super) fn random() -> Self {
+        // Odd, so that no two words give the same; large, so that each bit moves many.
+        Self { seed: random(), multiplier: random() | 0x8000_0001_0000_0001 }
+    }
+
+    /// The hash of `qname_hash` in zone.h. A word's upper bits are mixed into its lower ones first: a multiplication alone
+    /// carries them nowhere, and who knows where they stay can cancel them out by the next word.
+    fn hash(self, wire: &[u8]) -> u64 {
+        wire.chunks(8).fold(self.seed, |hash, octets| {
+            let mut word = [0; 8];
+            word[..octets.len()].copy_from_slice(octets);
+            let word = hash ^ u64::from_le_bytes(word);
+            let hash = (word ^ word >> 32).wrapping_mul(self.multiplier);
+            hash ^ hash >> 32
+        })
+    }
 }
 
-/// A hash seed that nobody can guess, so that nobody can choose names which collide.
-pub(super) fn random_seed() -> u64 {
+pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// The hash of `qname_hash` and `hash_mix` in zone.h.
-fn hash(seed: u64, wire: &[u8]) -> u64 {
-    wire.chunks(8).fold(seed, |hash, octets| {
-        let mut word = [0; 8];
-        word[..octets.len()].copy_from_slice(octets);
-        let hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        hash ^ hash >> 32
-    })
 }
 
 /// A shared node in the arena, and how many nodes refer to it.
@@ -94,26 +95,12 @@ impl Depths {
     }
 }
 
-/// Where a search for a name ended.
-enum Found {
-    /// In this slot, with this ref.
-    At(usize, u32),
-    /// Nowhere; this slot could take it.
-    Free(usize),
-    /// Nowhere, and all slots for it are taken.
-    NoSlot,
-}
-
 /// The writer.
 pub struct Table {
     arena: Arena,
-    index: Mapped,
-    /// Of the index in use: as few as its names allow, so that few names take few cache lines.
-    lines: usize,
-    lines_max: usize,
-    seed: u64,
+    index: Index,
+    key: HashKey,
     max_names: usize,
-    names: usize,
     /// Shared nodes by content, and the content by ref.
     shared: HashMap<Arc<Node>, Shared>,
     shared_at: HashMap<u32, Arc<Node>>,
@@ -124,38 +111,37 @@ pub struct Table {
     recent: Recent,
 }
 
-/// What has changed since every program that may run now began. A program looks a name up before those above it, not all at
-/// one moment: it could miss a name that is just being added and then find a newer statement on the names below another,
-/// or see neither a name that is just removed nor that what held below another has gone before it.
+/// What has changed since every program that may run now began. A program looks a name up before those above it, and not all
+/// at one moment: it could miss a name that is just being added, and then find a newer statement on the names below another.
+/// Where a processor's loads may pass each other, it could also miss a name that is just being removed, and yet find the
+/// older statement.
 #[derive(Default)]
 struct Recent {
     /// Labels of the longest name added.
     added: Option<usize>,
-    /// Labels of the shortest name that lost what it said, or said something else, of the names below.
-    withdrawn: Option<usize>,
+    /// Labels of the shortest name whose statement on the names below has changed.
+    restated: Option<usize>,
 }
+
+/// Whether loads pass each other on this machine.
+const LOADS_PASS: bool = cfg!(not(target_arch = "x86_64"));
 
 impl Table {
     pub(super) fn new(
         index: BorrowedFd<'_>,
         chunks: OwnedFd,
-        seed: u64,
+        key: HashKey,
         max_names: usize,
         settings: Settings,
     ) -> Result<Self, TableError> {
-        let lines_max = lines_for(max_names);
-        let lines = LINES_MIN.min(lines_max);
-        settings.set_index_lines(lines);
-        let octets =
-            (index_lines(max_names) * LINE_WORDS * size_of::<u32>()).next_multiple_of(super::arena::page_size());
+        let octets = (map_lines(max_names) * LINE_WORDS * size_of::<u32>()).next_multiple_of(super::arena::page_size());
+        let index = Index::new(Mapped::new(index, octets).map_err(ArenaError::from)?, max_names);
+        settings.set_index(index.area().abi());
         Ok(Self {
             arena: Arena::new(chunks)?,
-            index: Mapped::new(index, octets).map_err(ArenaError::from)?,
-            lines,
-            lines_max,
-            seed,
+            index,
+            key,
             max_names,
-            names: 0,
             shared: HashMap::new(),
             shared_at: HashMap::new(),
             settings,
@@ -168,13 +154,13 @@ impl Table {
     /// How many names it holds.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.names
+        self.index.len()
     }
 
     /// Whether it holds no name.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.names == 0
+        self.len() == 0
     }
 
     /// How many names it may hold.
@@ -186,7 +172,7 @@ impl Table {
     /// Octets of kernel memory in index and arena.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.index.len() + self.arena.octets()
+        self.index.octets() + self.arena.octets()
     }
 
     /// Adds a name or replaces its node.
@@ -194,18 +180,25 @@ impl Table {
     /// # Errors
     /// Where it does not fit; what was there before stays.
     pub fn put(&mut self, name: &Name, node: &Node) -> Result<Put, TableError> {
-        let mut found = self.find(name);
-        let crowded = (self.names + 1) * SLOTS_PER_NAME > self.lines * LINE_WORDS;
-        if (crowded && matches!(found, Found::Free(_)) || matches!(found, Found::NoSlot)) && self.grow() {
-            found = self.find(name);
+        let hash = self.key.hash(name.wire());
+        let mut found = self.find(hash, name);
+        while !matches!(found, Found::At(..)) && self.make_room(found) {
+            found = self.find(hash, name);
         }
         let (slot, old) = match found {
             Found::At(slot, at) => (slot, Some(at)),
-            Found::Free(slot) if self.names < self.max_names => (slot, None),
-            Found::Free(_) | Found::NoSlot => return Err(TableError::Full(self.max_names)),
+            Found::Free(_) if self.len() >= self.max_names => return Err(TableError::Full(self.max_names)),
+            Found::Free(slot) => (slot, None),
+            Found::NoSlot => return Err(TableError::Collisions),
         };
         let refs = self.share(node)?;
-        let octets = encode(Some(name), node, refs)?;
+        let octets = match encode(Some(name), node, refs) {
+            Ok(octets) => octets,
+            Err(e) => {
+                self.unshare(refs);
+                return Err(e.into());
+            }
+        };
         if let Some(old) = old
             && Stored::new(self.arena.octets_at(old)).octets() == octets
         {
@@ -213,8 +206,11 @@ impl Table {
             return Ok(Put::Same);
         }
         let labels = name.label_count();
-        let has_below = refs.child | refs.deep != 0;
-        let ready = if has_below && self.recent.added.is_some_and(|added| added > labels) {
+        let below = |refs: Refs| (refs.child, refs.deep);
+        let old_below = old.map_or((0, 0), |at| below(Stored::new(self.arena.octets_at(at)).refs()));
+        let has_below = below(refs) != (0, 0);
+        let states = has_below && below(refs) != old_below;
+        let ready = if states && self.recent.added.is_some_and(|added| added > labels) {
             self.wait_for_programs()
         } else {
             Ok(())
@@ -234,13 +230,10 @@ impl Table {
             self.below.change(labels, true);
         }
         self.settings.set_below_max(self.depths.max());
-        self.publish(slot, (hash(self.seed, name.wire()) >> 56) as u32, at);
+        self.index.put(slot, hash, at);
         match old {
             Some(old) => self.retire(old, labels),
-            None => {
-                self.names += 1;
-                self.recent.added = self.recent.added.max(Some(labels));
-            }
+            None => self.recent.added = self.recent.added.max(Some(labels)),
         }
         self.settings.set_below_min(self.below.min());
         Ok(if old.is_some() { Put::Changed } else { Put::Added })
@@ -248,14 +241,14 @@ impl Table {
 
     /// Removes a name; false where it was not there.
     pub fn remove(&mut self, name: &Name) -> bool {
-        let Found::At(slot, at) = self.find(name) else { return false };
+        let Found::At(slot, at) = self.find(self.key.hash(name.wire()), name) else { return false };
         let labels = name.label_count();
-        if self.recent.withdrawn.is_some_and(|withdrawn| withdrawn < labels) && self.wait_for_programs().is_err() {
+        let restated = self.recent.restated.is_some_and(|restated| restated < labels);
+        if LOADS_PASS && restated && self.wait_for_programs().is_err() {
             // It fails where the kernel has no memory for a pointer. Better late than torn.
             log::warn!("{name} is removed without waiting for programs that read it");
         }
-        self.clear(slot);
-        self.names -= 1;
+        self.index.clear(slot);
         self.depths.change(labels, false);
         self.retire(at, labels);
         self.settings.set_below_min(self.below.min());
@@ -263,25 +256,22 @@ impl Table {
         true
     }
 
-    /// Removes every name for which `keep` is false, a wildcard's before the names below it: those would else become its.
-    pub fn retain(&mut self, keep: impl Fn(&Name) -> bool) -> usize {
-        let mut gone: Vec<Name> = self.names().filter(|n| !keep(n)).collect();
-        gone.sort_by_cached_key(Name::label_count);
-        gone.iter().filter(|n| self.remove(n)).count()
+    /// Names in `slots` slots of the index, from `slot` on; None behind the last one. A name that is put in between may move
+    /// all others.
+    pub fn names(&self, slot: usize, slots: usize) -> Option<impl Iterator<Item = Name>> {
+        Some(self.stored(slot, slots)?.filter_map(|s| s.name()))
     }
 
-    /// All names, in no order.
-    pub fn names(&self) -> impl Iterator<Item = Name> {
-        self.stored(0, usize::MAX).into_iter().flatten().filter_map(|s| s.name())
+    /// Returns when every program that runs now has ended, so that those to come see all that was written.
+    pub fn settle(&mut self) {
+        if let Err(e) = self.wait_for_programs() {
+            log::warn!("waiting for programs: {e}");
+        }
     }
 
     /// The nodes that `slots` of the index lead to, from `slot` on; None behind the last one.
     pub(super) fn stored(&self, slot: usize, slots: usize) -> Option<impl Iterator<Item = Stored<'_>>> {
-        let words = self.words().get(slot..).filter(|w| !w.is_empty())?;
-        Some(words.iter().take(slots).filter_map(|w| {
-            let at = w.load(Ordering::Relaxed) & !WORD_DEAD;
-            (at != 0).then(|| Stored::new(self.arena.octets_at(at)))
-        }))
+        Some(self.index.refs(slot, slots)?.map(|at| Stored::new(self.arena.octets_at(at))))
     }
 
     /// The node that `fallback`, `child` or `deep` of another refers to.
@@ -296,92 +286,29 @@ impl Table {
         Ok(())
     }
 
-    fn words(&self) -> &[AtomicU32] {
-        let words = self.lines * LINE_WORDS;
-        // SAFETY: the mapping holds twice the largest index and lives as long as self; programs and we access the words as
-        // words only.
-        unsafe { std::slice::from_raw_parts(self.index.as_ptr().cast::<AtomicU32>().add(words), words) }
+    fn find(&self, hash: u64, name: &Name) -> Found {
+        self.index.find(hash, |at| Stored::new(self.arena.octets_at(at)).wire() == name.wire())
     }
 
-    /// Moves to an index of twice the size, which was not in use before. Programs that still read the old one find in it
-    /// what was there until now, and no node is reused before they are done. False where it stays as it is.
-    fn grow(&mut self) -> bool {
-        if self.lines == self.lines_max {
+    /// Moves the index where a further name needs that. False where it stays.
+    fn make_room(&mut self, found: Found) -> bool {
+        let area = if self.index.is_crowded() || found == Found::NoSlot {
+            self.index.larger()
+        } else if self.index.is_littered() {
+            Some(self.index.beside())
+        } else {
+            None
+        };
+        let Some(area) = area else { return false };
+        if self.index.was_used(area) && self.wait_for_programs().is_err() {
             return false;
         }
-        let old = self.lines;
-        let moved: Vec<(u64, u32)> = self
-            .words()
-            .iter()
-            .map(|w| w.load(Ordering::Relaxed))
-            .filter(|w| w & !WORD_DEAD != 0)
-            .map(|w| (hash(self.seed, Stored::new(self.arena.octets_at(w & !WORD_DEAD)).wire()), w))
-            .collect();
-        self.lines = old * 2;
-        for (hash, word) in moved {
-            let Some(slot) = self.slots(hash).find(|s| self.words()[*s].load(Ordering::Relaxed) == 0) else {
-                self.words().iter().for_each(|w| w.store(0, Ordering::Relaxed));
-                self.lines = old;
-                return false;
-            };
-            self.words()[slot].store(word, Ordering::Relaxed);
+        let (arena, key) = (&self.arena, self.key);
+        let moved = self.index.move_to(area, |at| key.hash(Stored::new(arena.octets_at(at)).wire()));
+        if moved {
+            self.settings.set_index(area.abi());
         }
-        self.settings.set_index_lines(self.lines);
-        true
-    }
-
-    /// The slots that may hold a name in the order in which the program looks at them (`node_find` in zone.h).
-    fn slots(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let (line, start, lines) = ((hash >> 8) as u32 as usize, (hash >> 48) as usize % LINE_WORDS, self.lines);
-        (0..PROBE_LINES)
-            .flat_map(move |l| (0..LINE_WORDS).map(move |i| (line + l) % lines * LINE_WORDS + (start + i) % LINE_WORDS))
-    }
-
-    fn find(&self, name: &Name) -> Found {
-        let hash = hash(self.seed, name.wire());
-        let words = self.words();
-        let mut free = None;
-        for slot in self.slots(hash) {
-            let word = words[slot].load(Ordering::Relaxed);
-            if word == 0 {
-                return Found::Free(free.unwrap_or(slot));
-            }
-            if word == WORD_DEAD {
-                free = free.or(Some(slot));
-            } else if word >> REF_BITS == (hash >> 56) as u32 {
-                let at = word & !WORD_DEAD;
-                if Stored::new(self.arena.octets_at(at)).wire() == name.wire() {
-                    return Found::At(slot, at);
-                }
-            }
-        }
-        free.map_or(Found::NoSlot, Found::Free)
-    }
-
-    fn publish(&self, slot: usize, tag: u32, at: u32) {
-        // The node's octets before the word that leads to them.
-        self.words()[slot].store(tag << REF_BITS | at, Ordering::Release);
-    }
-
-    /// Frees a slot. It may only become empty, which ends a look-up, where the next one in its line is: else names behind
-    /// it would be lost. Slots are looked at round a line, so its next one is the same for every name.
-    fn clear(&self, slot: usize) {
-        let words = self.words();
-        let (line, at) = (slot / LINE_WORDS * LINE_WORDS, slot % LINE_WORDS);
-        let word = |i: usize| &words[line + i % LINE_WORDS];
-        if word(at + 1).load(Ordering::Relaxed) != 0 {
-            word(at).store(WORD_DEAD, Ordering::Release);
-            return;
-        }
-        word(at).store(0, Ordering::Release);
-        // Dead slots in front of an empty one hold up nothing but look-ups.
-        for i in (1..LINE_WORDS).map(|n| at + LINE_WORDS - n) {
-            if word(i).load(Ordering::Relaxed) != WORD_DEAD {
-                break;
-            }
-            word(i).store(0, Ordering::Release);
-        }
-        fence(Ordering::Release);
+        moved
     }
 
     /// Gives back a node that was a name's.
@@ -390,7 +317,7 @@ impl Table {
         let (refs, len) = (stored.refs(), stored.len());
         if refs.child | refs.deep != 0 {
             self.below.change(labels, false);
-            self.recent.withdrawn = Some(self.recent.withdrawn.map_or(labels, |w| w.min(labels)));
+            self.recent.restated = Some(self.recent.restated.map_or(labels, |r| r.min(labels)));
         }
         self.arena.retire(at, len);
         self.unshare(refs);

@@ -3,18 +3,18 @@
 mod watch;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_yaml::{Location, Spanned};
 
-pub use watch::FileWatcher;
+pub use watch::{FileWatcher, State, state};
 
-use crate::config::TTL_RANGE;
 use crate::yaml::{self, Error, Texts};
 use crate::zone::name::Name;
-use crate::zone::statics::Entry;
+use crate::zone::statics::{Entry, TTL_RANGE};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
@@ -35,12 +35,16 @@ struct RawEntry {
     authoritative: Option<bool>,
 }
 
-/// Reads and validates a file, all of it: one bad entry and there are none.
+/// Reads and validates a file, all of it: one bad entry and there are none. None: it is not there, and need not be.
 ///
 /// # Errors
 /// With file, line and reason.
-pub fn load(path: &Path) -> Result<Vec<Entry>, Error> {
-    validate(path, yaml::read(path)?)
+pub fn load(path: &Path, optional: bool) -> Result<Option<Vec<Entry>>, Error> {
+    // A link that leads nowhere was meant to.
+    if optional && path.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    validate(path, yaml::read(path)?).map(Some)
 }
 
 fn validate(path: &Path, raw: Raw) -> Result<Vec<Entry>, Error> {
@@ -69,9 +73,6 @@ fn entry(path: &Path, raw: RawEntry) -> Result<Entry, Error> {
     let name = Name::parse(name).map_err(|e| error(raw.name.referenced, format!("the name {e}")))?;
     if name == Name::root() {
         return Err(error(raw.name.referenced, "the root is no name to answer for, nor all names below it".into()));
-    }
-    if name.labels().any(|l| l == b"*") {
-        return Err(error(raw.name.referenced, "'*' is the first label of a wildcard only: *.apps.example.org".into()));
     }
     let whole = raw.ip.referenced;
     let mut addresses = Vec::new();
@@ -142,7 +143,10 @@ mod tests {
             ),
             (entry("{Name: b.example}"), "domain.yaml:4:"),
             (entry("{Name: b.example, IP: 10.0.0.1, Typ: A}"), "domain.yaml:4:"),
-            (entry("{Name: a.*.example, IP: 10.0.0.1}"), "domain.yaml:4:12: a.*.example: '*' is the first label"),
+            (
+                entry("{Name: a.*.example, IP: 10.0.0.1}"),
+                "domain.yaml:4:12: a.*.example: the name has the character '*'",
+            ),
             (entry("{Name: \"*.\", IP: 10.0.0.1}"), "domain.yaml:4:12: *.: the name has an empty label"),
             (entry("{Name: ., IP: 10.0.0.1}"), "domain.yaml:4:12: .: the root is no name"),
             ("Domains:\n  - Name: *.apps.example\n    IP: 10.0.0.1\n".into(), "domain.yaml:2:"),

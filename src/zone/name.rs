@@ -25,7 +25,7 @@ pub enum NameError {
     #[error("is {0} octets long on the wire; at most {NAME_MAX} are allowed")]
     TooLong(usize),
     /// A character that no host or service name has. Escapes are not supported.
-    #[error("has the character {0:?}; letters, digits, '-', '_' and a leading '*' label are allowed")]
+    #[error("has the character {0:?}; letters, digits, '-' and '_' are allowed")]
     Character(char),
 }
 
@@ -39,7 +39,7 @@ impl Name {
     /// Builds a name from labels, first label first.
     ///
     /// # Errors
-    /// [`NameError`] where a label or the whole is too long, empty, or has a character outside a-z, 0-9, '-', '_' ('*' alone).
+    /// [`NameError`] where a label or the whole is too long, empty, or has a character outside a-z, 0-9, '-', '_'.
     pub fn from_labels<'a>(labels: impl IntoIterator<Item = &'a str>) -> Result<Self, NameError> {
         let mut wire = Vec::with_capacity(64);
         for label in labels {
@@ -157,9 +157,7 @@ fn push_label(wire: &mut Vec<u8>, label: &str) -> Result<(), NameError> {
     if label.len() > LABEL_MAX {
         return Err(NameError::LabelTooLong(label.len()));
     }
-    if label != "*"
-        && let Some(c) = label.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_'))
-    {
+    if let Some(c) = label.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_')) {
         return Err(NameError::Character(c));
     }
     wire.push(label.len() as u8);
@@ -205,7 +203,7 @@ mod tests {
         assert_eq!(Name::parse(&long).unwrap().wire().len(), 255);
         assert_eq!(Name::parse(&format!("{long}e")), Err(NameError::TooLong(256)));
         assert_eq!(Name::parse("a b"), Err(NameError::Character(' ')));
-        assert_eq!(Name::parse("a*.b"), Err(NameError::Character('*')));
+        assert_eq!(Name::parse("*.b"), Err(NameError::Character('*')));
         assert_eq!(Name::from_wire(b"\x04abc"), None);
         assert_eq!(Name::from_wire(b"\xc0\x0c"), None);
     }

@@ -27,7 +27,8 @@ impl PassNames {
     /// Whether a name passes.
     #[must_use]
     pub fn covers(&self, name: &Name) -> bool {
-        self.names.contains(name) || name.ancestors().skip(1).any(|a| self.suffixes.contains(&a))
+        self.names.contains(name)
+            || (!self.suffixes.is_empty() && name.ancestors().skip(1).any(|a| self.suffixes.contains(&a)))
     }
 
     /// Whether every name below this one passes.

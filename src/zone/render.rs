@@ -13,7 +13,7 @@ use super::node::{Answer, Kind, Rotation, Verdict};
 
 /// Octets of a record without its data, where the owner is a pointer: that, type, class, TTL and length (RFC 1035 §4.1.3).
 const RECORD_HEAD: u16 = 12;
-/// No message that the kernel sends holds as many records.
+/// More than the kernel sends in a message, which the datapath sees to, and less than hickory-proto cuts off.
 const RECORDS_MAX: usize = 128;
 
 /// Seconds that the zone's own numbers of a made-up SOA state; no secondary ever reads them. As CoreDNS has them.

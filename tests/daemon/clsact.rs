@@ -3,10 +3,9 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
-use edns::config::Direction;
-use edns::datapath::attach::{Attachments, Hook};
+use edns::datapath::attach::{Attachments, Direction, Hook};
 use edns::datapath::interfaces::{Header, Link};
-use edns::datapath::{Datapath, Options, Table};
+use edns::datapath::{Datapath, Options, Program, Table};
 use edns::zone::name::Name;
 use edns::zone::pass::PassNames;
 use edns::zone::statics::{self, Entry};
@@ -15,7 +14,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::lab::{Lab, SERVER};
 
-const HOOK: Hook = Hook::Clsact { priority: 7 };
+const HOOK: Hook = Hook::Clsact { priority: 7, handle: 0xed05 };
 
 /// Runs in the network namespace of the host.
 fn in_host(lab: &Lab, test: impl FnOnce(Link) + Send) {
@@ -32,7 +31,7 @@ fn in_host(lab: &Lab, test: impl FnOnce(Link) + Send) {
 
 /// A program that answers apis.example.org with the given address.
 fn datapath(last: u8) -> (Datapath, Table) {
-    let options = Options { ext_btf: None, egress: false, max_records: 16 };
+    let options = Options { ext_btf: None, egress: false, max_records: 16, programs: Vec::new() };
     let (datapath, mut table) = Datapath::load(&options).unwrap();
     let entry = Entry {
         name: Name::parse("apis.example.org").unwrap(),
@@ -51,7 +50,7 @@ fn datapath(last: u8) -> (Datapath, Table) {
 
 fn attach(datapath: &Datapath, link: &Link) -> Attachments {
     let mut attachments = Attachments::new(HOOK, Direction::Ingress);
-    let outcome = attachments.reconcile(&datapath.programs(), std::slice::from_ref(link));
+    let outcome = attachments.reconcile(datapath, std::slice::from_ref(link));
     assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
     attachments
 }
@@ -124,7 +123,7 @@ fn a_filter_of_somebody_else_stays_as_it_is() {
         let mut hook_to_make = hook;
         let mut theirs = libbpf_sys::bpf_tc_opts {
             sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
-            prog_fd: datapath.programs().ip.as_raw_fd(),
+            prog_fd: datapath.program(Program::Ip).expect("a program").as_raw_fd(),
             handle: 1,
             priority: 7,
             ..Default::default()

@@ -27,6 +27,9 @@ fn lookup_shows_what_the_kernel_answers() {
         assert!(text.contains(reason), "{text}");
     }
     assert_eq!(out(&lab, &["lookup", "apis.example.org", "NOTYPE"]).0, Some(2));
+    for name in ["", "a..b", "a b.example.org", "\\065.example.org"] {
+        assert_eq!(out(&lab, &["lookup", name]).0, Some(2), "{name:?}");
+    }
     assert_eq!(out(&lab, &["lookup", "apis.example.org", "TYPE1"]).0, Some(0));
     // Looking up is no query.
     assert_eq!(lab.count("answered"), 0);
@@ -71,4 +74,25 @@ fn stats_counts_by_outcome_and_family() {
     let text =
         lab.sh("host", &format!("timeout -s INT 2.5 {} stats --watch --config config.yaml || true", crate::lab::EDNS));
     assert!(text.matches("per second").count() >= 2, "{text}");
+}
+
+#[test]
+fn pause_and_resume_are_the_operators_switch() {
+    let lab = Lab::new();
+    let _daemon = lab.daemon();
+    let ask = || lab.dig(&format!("@{SERVER} +short apis.example.org"));
+    assert_eq!(ask(), "172.16.171.52");
+    assert_eq!(out(&lab, &["pause"]).0, Some(0));
+    assert!(ask().contains("no servers"));
+    assert_eq!(lab.count("pass_paused"), 1);
+    assert!(out(&lab, &["stats"]).1.contains("paused: everything passes"));
+    assert_eq!(out(&lab, &["resume"]).0, Some(0));
+    assert_eq!(ask(), "172.16.171.52");
+    // A pause ends by itself, but not one that was begun after it.
+    assert_eq!(out(&lab, &["pause", "--for", "1s"]).0, Some(0));
+    assert_eq!(out(&lab, &["pause", "--for", "2s"]).0, Some(0));
+    std::thread::sleep(std::time::Duration::from_millis(1300));
+    assert!(ask().contains("no servers"));
+    crate::lab::until("the end of the pause", || if ask() == "172.16.171.52" { Ok(()) } else { Err(String::new()) });
+    assert_eq!(out(&lab, &["pause", "--for", "soon"]).0, Some(2));
 }

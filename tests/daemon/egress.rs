@@ -1,5 +1,8 @@
 //! Queries that leave the host: of its own processes, and of containers behind its NAT.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::lab::Lab;
 
 /// Routed out of veth0, to nobody.
@@ -72,9 +75,16 @@ fn the_interface_of_the_default_route_is_followed() {
 #[test]
 fn a_clone_answers_with_its_own_configs_and_no_options() {
     let lab = lab();
+    // As a clone is, but not the one that somebody may be running from.
+    let configs = lab.path("configs");
+    std::fs::create_dir(&configs).unwrap();
+    for file in ["config.yaml", "domain.yaml"] {
+        let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(file);
+        std::fs::copy(from, configs.join(file)).unwrap();
+    }
     let mut daemon = lab
         .command("host", crate::lab::EDNS)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(&lab.dir)
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -82,6 +92,6 @@ fn a_clone_answers_with_its_own_configs_and_no_options() {
         a if a == "172.16.171.52" => Ok(()),
         other => Err(other),
     });
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+    kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
 }

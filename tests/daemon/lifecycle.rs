@@ -66,7 +66,7 @@ fn a_second_daemon_of_the_same_config_takes_over_without_a_gap() {
     let mut first = lab.daemon();
     lab.write("queries", "apis.example.org A\n");
     let client = std::thread::scope(|scope| {
-        let client = scope.spawn(|| lab.sh("pod", &format!("dnsperf -s {SERVER} -d queries -l 3 -Q 2000 -t 1")));
+        let client = scope.spawn(|| lab.sh("pod", &format!("dnsperf -s {SERVER} -d queries -l 6 -Q 2000 -t 1")));
         sleep(Duration::from_millis(500));
         let mut second = lab.daemon();
         let pid = |text: &str| text.split("(pid ").nth(1).and_then(|t| t.split(')').next()).map(str::to_owned);
@@ -107,6 +107,31 @@ fn a_full_map_is_a_named_error_and_the_rest_is_answered() {
         other => Err(other),
     });
     assert_eq!(lab.dig(&format!("@{SERVER} +short n1.example.org")), "10.1.0.1");
+}
+
+#[test]
+fn a_start_that_fails_or_ends_leaves_the_commands_to_the_one_that_runs() {
+    let lab = Lab::new();
+    let first = lab.daemon();
+    let pid = |lab: &Lab| {
+        serde_json::from_slice::<serde_json::Value>(&lab.edns(&["stats", "--json"]).stdout).unwrap()["pid"].clone()
+    };
+    let pid_of_first = pid(&lab);
+    // In a namespace without that interface.
+    let mut failing = lab.spawn("pod", "config.yaml");
+    assert_eq!(failing.wait(), Some(1));
+    assert_eq!(pid(&lab), pid_of_first);
+    let mut second = lab.daemon();
+    assert_ne!(pid(&lab), pid_of_first);
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.wait(), Some(0));
+    until("the first is asked again", || match lab.edns(&["stats"]).status.code() {
+        Some(0) => Ok(()),
+        code => Err(format!("{code:?}")),
+    });
+    assert_eq!(pid(&lab), pid_of_first);
+    assert!(is_answered(&lab));
+    drop(first);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is not answered reaches a real server octet by octet.
 
-use std::thread::sleep;
-use std::time::Duration;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::lab::{Lab, SERVER, SERVER6, until};
 
@@ -68,7 +68,7 @@ fn what_passes_arrives_unchanged() {
         let filter = format!("ether src {} and (port 53 or ip[6:2] & 0x3fff != 0 or ip6[6] == 44)", mac.trim());
         let child = lab
             .command(ns, "tcpdump")
-            .args(["-i", "eth0", "-U", "-p", "-s0", "-w"])
+            .args(["-i", "eth0", "-U", "--immediate-mode", "-p", "-s0", "-w"])
             .arg(lab.path(&format!("{ns}.pcap")))
             .arg(filter)
             .stderr(std::process::Stdio::null())
@@ -109,13 +109,18 @@ fn what_passes_arrives_unchanged() {
         answers.contains("10.9.9.9") && answers.contains("from nsd") && !answers.contains("172.16.171.52"),
         "{answers}"
     );
-    sleep(Duration::from_millis(500));
+    // A last query shows that the captures have come so far.
+    lab.dig(&format!("@{SERVER} last.example.org +noedns"));
+    let pcap = |ns: &str| std::fs::read(lab.path(&format!("{ns}.pcap"))).unwrap();
+    for ns in ["pod", "far"] {
+        let has_last = |pcap: &[u8]| pcap.windows(5).any(|w| w == b"\x04last");
+        until("the captures are whole", || if has_last(&pcap(ns)) { Ok(()) } else { Err(ns.to_owned()) });
+    }
     for child in &mut captures {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM)
-            .unwrap();
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
         child.wait().unwrap();
     }
-    let [sent, received] = ["pod", "far"].map(|ns| std::fs::read(lab.path(&format!("{ns}.pcap"))).unwrap());
+    let [sent, received] = ["pod", "far"].map(pcap);
     let (mut sent, mut received) = (frames(&sent), frames(&received));
     assert!(sent.len() > 60, "{} frames", sent.len());
     // The two captures see queries of different sockets in the same order, but a bridge may swap a first packet's.

@@ -3,15 +3,13 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
-use crate::config::Direction;
-
-/// Ours whoever of us made it: what an earlier daemon left is replaced, and others at the same priority stay.
-const HANDLE: u32 = 0xed05;
+use super::Direction;
 
 /// A filter that is taken away when this is dropped, unless another daemon has taken it over.
 pub(super) struct Filter {
     hook: libbpf_sys::bpf_tc_hook,
     priority: u16,
+    handle: u32,
     program_id: u32,
     /// Keeps the program's id from being another's.
     program: OwnedFd,
@@ -24,6 +22,7 @@ impl Filter {
         ifindex: u32,
         direction: Direction,
         priority: u16,
+        handle: u32,
     ) -> io::Result<Self> {
         let mut hook = libbpf_sys::bpf_tc_hook {
             sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
@@ -40,7 +39,7 @@ impl Filter {
             e if e == -libc::EEXIST => {}
             e => return Err(io::Error::from_raw_os_error(-e)),
         }
-        let mut filter = Self { hook, priority, program_id: 0, program: program.try_clone_to_owned()? };
+        let mut filter = Self { hook, priority, handle, program_id: 0, program: program.try_clone_to_owned()? };
         filter.update(program)?;
         Ok(filter)
     }
@@ -60,10 +59,18 @@ impl Filter {
         Ok(())
     }
 
+    /// Whether it still runs our program: neither taken away nor taken over.
+    pub(super) fn is_there(&self) -> bool {
+        let mut opts = self.opts();
+        // SAFETY: hook and opts live through the call.
+        let found = unsafe { libbpf_sys::bpf_tc_query(&raw const self.hook, &raw mut opts) } == 0;
+        found && opts.prog_id == self.program_id
+    }
+
     fn opts(&self) -> libbpf_sys::bpf_tc_opts {
         libbpf_sys::bpf_tc_opts {
             sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
-            handle: HANDLE,
+            handle: self.handle,
             priority: u32::from(self.priority),
             ..Default::default()
         }
@@ -72,10 +79,7 @@ impl Filter {
 
 impl Drop for Filter {
     fn drop(&mut self) {
-        let mut opts = self.opts();
-        // SAFETY: hook and opts live through the call.
-        let found = unsafe { libbpf_sys::bpf_tc_query(&raw const self.hook, &raw mut opts) } == 0;
-        if !found || opts.prog_id != self.program_id {
+        if !self.is_there() {
             return;
         }
         let opts = self.opts();

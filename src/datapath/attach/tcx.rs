@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
-use crate::config::Direction;
+use super::Direction;
 
 /// A program at the front of an interface's chain, for as long as this lives: closing its file descriptor detaches it, also
 /// where the kernel closes it since the process is gone.

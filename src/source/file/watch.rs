@@ -3,108 +3,166 @@
 //! Folders are watched, not files: editors replace a file, and a ConfigMap's files are symbolic links into a folder that is
 //! replaced by another one, which shows beside them only.
 
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc::{Receiver, channel};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
 
-/// Who writes a file does so in several steps, which come shortly after each other.
+/// Without a further event for so long, what happened is looked at.
 const SETTLE: Duration = Duration::from_millis(50);
+/// And so long where a file is being written that was not closed yet: half of it may be valid, too.
+const WRITING: Duration = Duration::from_secs(2);
+
+/// After this, folders that could not be watched are tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// What tells one state of a file from the next: inode, size, and when it was last changed. None: it is not there.
-type State = Option<(u64, u64, i64, i64)>;
+pub type State = Option<(u64, u64, i64, i64)>;
+
+/// The state of a file, behind symbolic links.
+#[must_use]
+pub fn state(file: &Path) -> State {
+    fs::metadata(file).ok().map(|m| (m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
+}
+
+/// What the watcher's thread has seen.
+#[derive(Default)]
+struct Seen {
+    /// The last event that was not looked at yet.
+    last: Option<Instant>,
+    /// Whether one of our files is open for writing.
+    writing: bool,
+    /// What our files are called.
+    names: HashSet<OsString>,
+}
+
+impl Seen {
+    fn event(&mut self, event: &Event) {
+        let is_ours = event.paths.iter().any(|p| p.file_name().is_some_and(|n| self.names.contains(n)));
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => self.writing &= !is_ours,
+            // Our own reading.
+            EventKind::Access(_) => return,
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => self.writing |= is_ours,
+            _ => {}
+        }
+        self.last = Some(Instant::now());
+    }
+}
 
 /// Watches some files.
 pub struct FileWatcher {
     watcher: RecommendedWatcher,
-    files: Vec<PathBuf>,
-    folders: Vec<PathBuf>,
-    states: Vec<State>,
-    events: Receiver<()>,
-    /// When what happened is looked at.
-    due: Option<Instant>,
+    seen: Arc<Mutex<Seen>>,
+    wake: Arc<Notify>,
+    folders: HashSet<PathBuf>,
+    /// Whether one of them could not be watched: it may come yet.
+    is_partial: bool,
+    /// As they were when they were last told of; a change while they are read is one.
+    states: HashMap<PathBuf, State>,
 }
 
 impl FileWatcher {
-    /// Watches these files, whether they are there or not.
+    /// Watches these files, whether they are there or not, from what they are now.
     ///
     /// # Errors
     /// Where a folder is not there, or the system has no more watches to give.
-    pub fn new(files: Vec<PathBuf>) -> io::Result<Self> {
-        // One place is enough: who was told once looks at everything.
-        let (sender, events) = channel(1);
+    pub fn new(files: &[PathBuf]) -> io::Result<Self> {
+        let (seen, wake) = <(Arc<Mutex<Seen>>, Arc<Notify>)>::default();
+        let (to, waker) = (Arc::clone(&seen), Arc::clone(&wake));
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // Our own reading is none; a watcher's error means that something may have been missed.
-            if !matches!(event, Ok(Event { kind: EventKind::Access(_), .. })) {
-                let _ = sender.try_send(());
-            }
+            // An error means that something may have been missed.
+            lock(&to).event(&event.unwrap_or_default());
+            waker.notify_one();
         })
         .map_err(io::Error::other)?;
-        let mut this = Self { watcher, files: Vec::new(), folders: Vec::new(), states: Vec::new(), events, due: None };
+        let mut this = Self { watcher, seen, wake, folders: HashSet::new(), is_partial: false, states: HashMap::new() };
         this.set(files)?;
         Ok(this)
     }
 
-    /// Watches these files instead; what they hold by now counts as known.
+    /// Watches these files instead. What was watched before is compared with what it was then.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn set(&mut self, files: Vec<PathBuf>) -> io::Result<()> {
-        let gone = std::mem::take(&mut self.folders);
+    pub fn set(&mut self, files: &[PathBuf]) -> io::Result<()> {
         // Anew also where they are the same: a folder that was removed and made again is another one.
-        for folder in &gone {
-            let _ = self.watcher.unwatch(folder);
+        for folder in std::mem::take(&mut self.folders) {
+            let _ = self.watcher.unwatch(&folder);
         }
-        self.states = files.iter().map(|f| state(f)).collect();
+        let known = std::mem::take(&mut self.states);
+        self.states = files.iter().map(|f| (f.clone(), known.get(f).copied().unwrap_or_else(|| state(f)))).collect();
+        lock(&self.seen).names =
+            files.iter().flat_map(|f| [Some(f.clone()), f.canonicalize().ok()]).flatten().filter_map(name).collect();
         self.folders = files.iter().flat_map(|f| folders(f)).collect();
-        self.folders.sort();
-        self.folders.dedup();
-        self.files = files;
+        let mut failed = Ok(());
         for folder in &self.folders {
-            let watch = self.watcher.watch(folder, RecursiveMode::NonRecursive);
-            watch.map_err(|e| io::Error::other(format!("{}: {e}", folder.display())))?;
+            if let Err(e) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
+                failed = Err(io::Error::other(format!("{}: {e}", folder.display())));
+            }
         }
-        Ok(())
+        self.is_partial = failed.is_err();
+        // What happened while nothing was watched.
+        lock(&self.seen).last.get_or_insert_with(Instant::now);
+        failed
     }
 
-    /// Returns when a file has changed, and then nothing for a moment. May be dropped and called again.
+    /// Returns when a file has changed, and nobody is writing it any more. May be dropped and called again.
     pub async fn changed(&mut self) {
         loop {
-            let due = match self.due {
-                Some(due) => due,
-                None => {
-                    // The sender lives in the watcher, as long as this does.
-                    self.events.recv().await;
-                    *self.due.insert(Instant::now() + SETTLE)
-                }
+            let wait = {
+                let seen = lock(&self.seen);
+                seen.last.map(|last| (if seen.writing { WRITING } else { SETTLE }).saturating_sub(last.elapsed()))
             };
-            sleep_until(due).await;
-            self.due = None;
-            // Others write into the same folders.
-            let states: Vec<State> = self.files.iter().map(|f| state(f)).collect();
-            if states != self.states {
-                self.states = states;
-                return;
+            match wait {
+                None if self.is_partial => {
+                    let _ = timeout(AGAIN, self.wake.notified()).await;
+                    let files: Vec<PathBuf> = self.states.keys().cloned().collect();
+                    let _ = self.set(&files);
+                }
+                None => self.wake.notified().await,
+                // The end of a file's writing may come earlier.
+                Some(wait) if !wait.is_zero() => sleep(wait.min(SETTLE)).await,
+                Some(_) => {
+                    let mut seen = lock(&self.seen);
+                    (seen.last, seen.writing) = (None, false);
+                    drop(seen);
+                    // Others write into the same folders.
+                    let states: HashMap<_, _> = self.states.keys().map(|f| (f.clone(), state(f))).collect();
+                    if states != self.states {
+                        self.states = states;
+                        return;
+                    }
+                }
             }
         }
     }
 }
 
-fn state(file: &Path) -> State {
-    fs::metadata(file).ok().map(|m| (m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The folder that a file is in, and the one that it is in behind symbolic links.
+fn name(file: PathBuf) -> Option<OsString> {
+    file.file_name().map(OsString::from)
+}
+
+/// The folders that a file is in, by its path, by each symbolic link on that, and behind them all.
 fn folders(file: &Path) -> impl Iterator<Item = PathBuf> {
     let folder = |file: &Path| {
         let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
         parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
     };
     let real = file.canonicalize().ok().map(|f| folder(&f));
-    std::iter::once(folder(file)).chain(real)
+    let links = file.ancestors().skip(1).filter(|a| a.is_symlink()).map(folder);
+    std::iter::once(folder(file)).chain(links).chain(real)
 }

@@ -1,0 +1,26 @@
+//! `edns pause` and `edns resume`: the operator's switch.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Outcome;
+use crate::control::Request;
+use crate::control::client::ask_one;
+
+/// Lets everything pass, for a time or until [`resume`].
+///
+/// # Errors
+/// No daemon.
+pub fn pause(config: &Path, time: Option<Duration>) -> Outcome {
+    ask_one::<()>(config, &Request::Pause { seconds: time.map(|t| t.as_secs()) })?;
+    Ok(true)
+}
+
+/// Ends a pause.
+///
+/// # Errors
+/// No daemon.
+pub fn resume(config: &Path) -> Outcome {
+    ask_one::<()>(config, &Request::Resume)?;
+    Ok(true)
+}

@@ -1,0 +1,84 @@
+//! `Ifname`: which interfaces are meant.
+
+use glob::Pattern;
+
+use super::interfaces::Link;
+
+/// Longest name that the kernel takes, in octets (IFNAMSIZ less the final zero).
+const IFNAME_MAX: usize = 15;
+
+/// What `Ifname` lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfPattern {
+    /// One interface. It has to be there at start.
+    Name(String),
+    /// Those whose names match.
+    Glob(Pattern),
+    /// Every veth or netkit whose peer is in another network namespace.
+    Pods,
+    /// The interface of the default route.
+    DefaultRoute,
+}
+
+impl IfPattern {
+    /// A comma-separated list of names, globs and `@pods`.
+    ///
+    /// # Errors
+    /// A text that says which of them is none.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        text.split(',').map(|item| Self::parse(item.trim())).collect()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // dev_valid_name() in the kernel.
+        let valid = |c: char| !(c.is_whitespace() || c == '/' || c == ':');
+        match text {
+            "" => Err("an empty name in the list".into()),
+            "@pods" => Ok(Self::Pods),
+            _ if text.starts_with('@') => Err(format!("{text:?} is unknown; there is @pods")),
+            _ if !text.chars().all(valid) => Err(format!("{text:?} is no interface name")),
+            _ if text.contains(['*', '?', '[']) => {
+                Pattern::new(text).map(Self::Glob).map_err(|e| format!("{text:?} is no pattern: {e}"))
+            }
+            _ if text.len() > IFNAME_MAX => Err(format!("{text:?} is longer than the {IFNAME_MAX} octets of a name")),
+            _ => Ok(Self::Name(text.into())),
+        }
+    }
+
+    pub(super) fn matches(&self, link: &Link, default_route: Option<u32>) -> bool {
+        match self {
+            Self::Name(name) => *name == link.name,
+            Self::Glob(pattern) => pattern.matches(&link.name),
+            Self::Pods => link.peer_elsewhere,
+            Self::DefaultRoute => default_route == Some(link.ifindex),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interfaces::Header;
+    use super::*;
+
+    fn link(name: &str, peer_elsewhere: bool) -> Link {
+        Link { ifindex: 7, name: name.into(), header: Header::Ethernet, peer_elsewhere, outside: false }
+    }
+
+    #[test]
+    fn lists_of_names_globs_and_pods() {
+        let patterns = IfPattern::parse_list("eth0, veth*,@pods").unwrap();
+        let matches = |l: &Link| patterns.iter().map(|p| p.matches(l, None)).collect::<Vec<_>>();
+        assert_eq!(matches(&link("eth0", false)), [true, false, false]);
+        assert_eq!(matches(&link("veth12", true)), [false, true, true]);
+        assert_eq!(matches(&link("eth01", false)), [false, false, false]);
+        assert!(IfPattern::DefaultRoute.matches(&link("x", false), Some(7)));
+        assert!(!IfPattern::DefaultRoute.matches(&link("x", false), None));
+    }
+
+    #[test]
+    fn what_no_interface_can_be_called_is_an_error() {
+        for text in ["eth0,", ",", "@all", "eth 0", "a/b", "a:b", "0123456789abcdef", "veth[*"] {
+            assert!(IfPattern::parse_list(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Programs on interfaces, by tcx; gone when the link is closed.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::netns::Netns;
+
+#[derive(Clone, Copy)]
+pub enum Hook {
+    Ingress,
+    Egress,
+}
+
+/// Attaches a program behind those that are there already.
+pub fn attach(program: BorrowedFd<'_>, netns: &Netns, interface: &str, hook: Hook) -> OwnedFd {
+    let ifindex = netns.ifindex(interface);
+    let hook = match hook {
+        Hook::Ingress => libbpf_sys::BPF_TCX_INGRESS,
+        Hook::Egress => libbpf_sys::BPF_TCX_EGRESS,
+    };
+    netns.run(|| {
+        // SAFETY: no options are passed.
+        let link = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex, hook, std::ptr::null()) };
+        assert!(link >= 0, "tcx on {interface}: {}", io::Error::from_raw_os_error(-link));
+        // SAFETY: ours since just now.
+        unsafe { OwnedFd::from_raw_fd(link) }
+    })
+}
+
+/// Loads a program that sends every packet out of an interface: attached behind another one, it sees what that one leaves
+/// to the next, as it leaves it.
+pub fn forwarder(ifindex: i32) -> OwnedFd {
+    let insn = |code: u32, dst: u8, imm: i32| {
+        let mut insn = libbpf_sys::bpf_insn { code: code as u8, imm, ..Default::default() };
+        insn.set_dst_reg(dst);
+        insn
+    };
+    let mov = libbpf_sys::BPF_ALU64 | libbpf_sys::BPF_MOV | libbpf_sys::BPF_K;
+    let call = libbpf_sys::BPF_JMP | libbpf_sys::BPF_CALL;
+    let exit = libbpf_sys::BPF_JMP | libbpf_sys::BPF_EXIT;
+    let redirect = libbpf_sys::BPF_FUNC_redirect as i32;
+    let insns = [insn(mov, 1, ifindex), insn(mov, 2, 0), insn(call, 0, redirect), insn(exit, 0, 0)];
+    // SAFETY: name, licence and instructions live through the call.
+    let fd = unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            c"forwarder".as_ptr(),
+            c"GPL".as_ptr(),
+            insns.as_ptr(),
+            insns.len() as u64,
+            std::ptr::null_mut(),
+        )
+    };
+    assert!(fd >= 0, "the forwarder: {}", io::Error::from_raw_os_error(-fd));
+    // SAFETY: ours since just now.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

@@ -1,0 +1,396 @@
+//! Strict readers of queries and replies, written from the RFCs and from nothing that the program or the daemon use: what
+//! may be answered at all, and whether a packet is a right reply to another.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::packet::{CLASS_IN, DNS, IPV4, IPV6, TYPE_OPT, TYPE_SOA, UDP, sum};
+
+const NAME_MAX: usize = 255;
+const FLAG_QR: u16 = 0x8000;
+const FLAG_AA: u16 = 0x0400;
+/// RD and CD.
+const FLAGS_COPIED: u16 = 0x0110;
+/// OPCODE, QR and TC: none of them in a query.
+const FLAGS_NO_QUERY: u16 = 0xfa00;
+const FLAG_DO: u16 = 0x8000;
+/// The UDP size that we state, and the largest message that we send (RFC 9715 §3.1).
+const OUR_UDP_SIZE: u16 = 1232;
+/// Longer queries are left alone.
+const UDP_LEN_MAX: usize = UDP + DNS + NAME_MAX + 4 + 2048;
+
+type Checked<T> = Result<T, String>;
+
+macro_rules! ensure {
+    ($condition:expr, $($why:tt)+) => {
+        if !$condition {
+            return Err(format!($($why)+));
+        }
+    };
+}
+
+/// A UDP datagram; `l2` octets of link-layer header are before it.
+#[derive(Debug, Clone)]
+pub struct Datagram<'a> {
+    pub macs: Option<([u8; 6], [u8; 6])>,
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub ttl: u8,
+    /// What the sums of IPv4 header and datagram are off by; 0 is right. Modulo 0xffff: one's complement has two zeros.
+    pub ip_error: u16,
+    pub udp_error: u16,
+    pub has_sum: bool,
+    pub sport: u16,
+    pub dport: u16,
+    pub payload: &'a [u8],
+    /// Octets behind the IP packet.
+    pub padding: usize,
+}
+
+impl<'a> Datagram<'a> {
+    pub fn read(frame: &'a [u8], l2: usize) -> Checked<Self> {
+        ensure!(frame.len() >= l2 + IPV4, "no IP header");
+        let ethernet = (l2 == 14).then(|| be16(frame, 12));
+        let ip = &frame[l2..];
+        let macs = (l2 == 14).then(|| (array(&frame[0..6]), array(&frame[6..12])));
+        match (ip[0] >> 4, ethernet) {
+            (4, None | Some(0x0800)) => Self::ipv4(ip, macs),
+            (6, None | Some(0x86dd)) => Self::ipv6(ip, macs),
+            other => Err(format!("IP version and EtherType {other:x?}")),
+        }
+    }
+
+    fn ipv4(ip: &'a [u8], macs: Option<([u8; 6], [u8; 6])>) -> Checked<Self> {
+        ensure!(ip[0] == 0x45, "IP options");
+        ensure!(ip[9] == 17, "protocol {}", ip[9]);
+        ensure!(be16(ip, 6) & 0xbfff == 0, "fragment {:04x}", be16(ip, 6));
+        let len = usize::from(be16(ip, 2));
+        ensure!(len <= ip.len(), "IP length {len} of {}", ip.len());
+        ensure!(len >= IPV4 + UDP, "IP length {len}");
+        let (src, dst): ([u8; 4], [u8; 4]) = (array(&ip[12..16]), array(&ip[16..20]));
+        let ip_error = sum(&[&ip[..IPV4]]) % 0xffff;
+        let mut datagram =
+            Self::udp(&ip[IPV4..len], &ip[12..20], Ipv4Addr::from(src).into(), Ipv4Addr::from(dst).into())?;
+        if !datagram.has_sum {
+            datagram.udp_error = 0;
+        }
+        Ok(Self { macs, ttl: ip[8], ip_error, padding: ip.len() - len, ..datagram })
+    }
+
+    fn ipv6(ip: &'a [u8], macs: Option<([u8; 6], [u8; 6])>) -> Checked<Self> {
+        ensure!(ip.len() >= IPV6 + UDP, "no IPv6 header");
+        ensure!(ip[6] == 17, "next header {}", ip[6]);
+        let len = usize::from(be16(ip, 4)) + IPV6;
+        ensure!(len <= ip.len(), "IP length {len} of {}", ip.len());
+        ensure!(len >= IPV6 + UDP, "IP length {len}");
+        let (src, dst): ([u8; 16], [u8; 16]) = (array(&ip[8..24]), array(&ip[24..40]));
+        let datagram = Self::udp(&ip[IPV6..len], &ip[8..40], Ipv6Addr::from(src).into(), Ipv6Addr::from(dst).into())?;
+        ensure!(datagram.has_sum, "IPv6 without UDP sum (RFC 8200 §8.1)");
+        Ok(Self { macs, ttl: ip[7], padding: ip.len() - len, ..datagram })
+    }
+
+    fn udp(udp: &'a [u8], addresses: &[u8], src: IpAddr, dst: IpAddr) -> Checked<Self> {
+        ensure!(usize::from(be16(udp, 4)) == udp.len(), "UDP length {} of {}", be16(udp, 4), udp.len());
+        Ok(Self {
+            macs: None,
+            src,
+            dst,
+            ttl: 0,
+            ip_error: 0,
+            udp_error: sum(&[addresses, &[0, 17], &udp[4..6], udp]) % 0xffff,
+            has_sum: be16(udp, 6) != 0,
+            sport: be16(udp, 0),
+            dport: be16(udp, 2),
+            payload: &udp[UDP..],
+            padding: 0,
+        })
+    }
+
+    /// Whether a host would take it.
+    pub fn sums_right(&self) -> bool {
+        self.ip_error == 0 && self.udp_error == 0
+    }
+}
+
+/// A query that may be answered.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    pub id: u16,
+    pub flags: u16,
+    /// QNAME, QTYPE and QCLASS as they were sent.
+    pub question: &'a [u8],
+    /// In lower case.
+    pub qname: Vec<u8>,
+    pub qtype: u16,
+    /// UDP size and DO of its OPT.
+    pub opt: Option<(u16, bool)>,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a query; says why it is none that may be answered.
+    pub fn read(datagram: &Datagram<'a>) -> Checked<Self> {
+        for address in [datagram.src, datagram.dst] {
+            ensure!(address_fits(address), "address {address}");
+        }
+        if let Some((dst, _)) = datagram.macs {
+            ensure!(dst[0] & 1 == 0, "link-layer broadcast or multicast");
+        }
+        ensure!(datagram.dport == 53 && datagram.sport != 53 && datagram.sport != 0, "ports");
+        ensure!(UDP + datagram.payload.len() <= UDP_LEN_MAX, "too long");
+        Self::message(datagram.payload)
+    }
+
+    pub fn message(dns: &'a [u8]) -> Checked<Self> {
+        ensure!(dns.len() >= DNS, "no DNS header");
+        let flags = be16(dns, 2);
+        ensure!(flags & FLAGS_NO_QUERY == 0, "flags {flags:04x}");
+        ensure!(be16(dns, 4) == 1 && be16(dns, 6) == 0 && be16(dns, 8) == 0, "counts");
+        let name_end = plain_name_end(dns, DNS)?;
+        let end = name_end + 4;
+        ensure!(end <= dns.len(), "no end of the question");
+        let (qtype, qclass) = (be16(dns, name_end), be16(dns, name_end + 2));
+        ensure!(qclass == CLASS_IN, "class {qclass}");
+        ensure!(qtype != 0 && qtype != TYPE_OPT && !(128..=255).contains(&qtype), "type {qtype}");
+        let rest = &dns[end..];
+        let opt = match be16(dns, 10) {
+            0 => {
+                ensure!(rest.is_empty(), "trailing octets");
+                None
+            }
+            1 => {
+                ensure!(rest.len() >= 11 && rest[0] == 0 && be16(rest, 1) == TYPE_OPT, "not an OPT");
+                ensure!(rest[5] == 0 && rest[6] == 0, "extended rcode or version");
+                ensure!(usize::from(be16(rest, 9)) == rest.len() - 11, "RDLENGTH");
+                Some((be16(rest, 3), be16(rest, 7) & FLAG_DO != 0))
+            }
+            n => return Err(format!("ARCOUNT {n}")),
+        };
+        Ok(Self {
+            id: be16(dns, 0),
+            flags,
+            question: &dns[DNS..end],
+            qname: dns[DNS..name_end].to_ascii_lowercase(),
+            qtype,
+            opt,
+        })
+    }
+
+    /// Octets of the largest message that the client takes from us.
+    pub fn limit(&self) -> usize {
+        usize::from(self.opt.map_or(512, |(size, _)| size).clamp(512, OUR_UDP_SIZE))
+    }
+}
+
+fn address_fits(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => a.octets()[0] != 0 && !a.is_multicast() && !a.is_broadcast(),
+        IpAddr::V6(a) => !a.is_unspecified() && !a.is_multicast(),
+    }
+}
+
+/// A resource record. Names, those in a SOA's data too, are in full and in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Record {
+    pub owner: Vec<u8>,
+    pub rtype: u16,
+    pub ttl: u32,
+    pub rdata: Vec<u8>,
+}
+
+/// A reply without anything wrong in its form.
+#[derive(Debug)]
+pub struct Reply {
+    pub rcode: u16,
+    /// Answer, authority and additional section without OPT.
+    pub sections: [Vec<Record>; 3],
+}
+
+/// Reads the reply to `query`, of which it must differ in nothing but what makes it a reply. Both with `l2` octets of
+/// link-layer header.
+pub fn reply(query: &[u8], reply: &[u8], l2: usize) -> Checked<Reply> {
+    let sent = Datagram::read(query, l2).map_err(|e| format!("answered, but no query: {e}"))?;
+    let asked = Asked::read(&sent).map_err(|e| format!("answered, but no query: {e}"))?;
+    let got = Datagram::read(reply, l2)?;
+    if let (Some(sent), Some(got)) = (sent.macs, got.macs) {
+        ensure!(sent.0 == got.1 && sent.1 == got.0, "MAC addresses {got:x?}");
+    }
+    ensure!(sent.src == got.dst && sent.dst == got.src, "addresses {} to {}", got.src, got.dst);
+    ensure!(sent.sport == got.dport && sent.dport == got.sport, "ports {} to {}", got.sport, got.dport);
+    ensure!(got.ttl == 64, "TTL {}", got.ttl);
+    ensure!(got.padding == 0, "{} octets behind the packet", got.padding);
+    // What reached us damaged must not become right on its way back.
+    ensure!(
+        sent.ip_error == got.ip_error,
+        "IPv4 header sum off by {:04x}, the query's by {:04x}",
+        got.ip_error,
+        sent.ip_error
+    );
+    ensure!(
+        sent.udp_error == got.udp_error,
+        "UDP sum off by {:04x}, the query's by {:04x}",
+        got.udp_error,
+        sent.udp_error
+    );
+    ensure!(sent.has_sum == got.has_sum, "UDP sum or none: not as in the query");
+    message(&asked, got.payload)
+}
+
+/// Reads the message that answers `asked`.
+pub fn message(asked: &Asked<'_>, dns: &[u8]) -> Checked<Reply> {
+    ensure!(dns.len() >= DNS + asked.question.len(), "{} octets", dns.len());
+    ensure!(dns.len() <= asked.limit(), "{} octets for a client that takes {}", dns.len(), asked.limit());
+    ensure!(be16(dns, 0) == asked.id, "ID {:04x}", be16(dns, 0));
+    let (flags, rcode) = (be16(dns, 2) & 0xfff0, be16(dns, 2) & 0xf);
+    ensure!(flags == FLAG_QR | FLAG_AA | (asked.flags & FLAGS_COPIED), "flags {flags:04x} on {:04x}", asked.flags);
+    ensure!(be16(dns, 4) == 1, "QDCOUNT {}", be16(dns, 4));
+    let question_end = DNS + asked.question.len();
+    ensure!(dns[DNS..question_end] == *asked.question, "another question, or in another case");
+
+    let mut sections: [Vec<Record>; 3] = Default::default();
+    let mut opt = None;
+    let mut at = question_end;
+    for (i, section) in sections.iter_mut().enumerate() {
+        for _ in 0..be16(dns, 6 + 2 * i) {
+            let (owner, end) = name(dns, at, asked.qname.len())?;
+            ensure!(end + 10 <= dns.len(), "a record ends in its head");
+            let (rtype, class, len) = (be16(dns, end), be16(dns, end + 2), usize::from(be16(dns, end + 8)));
+            let ttl = u32::from_be_bytes(array(&dns[end + 4..end + 8]));
+            let data = end + 10;
+            at = data + len;
+            ensure!(at <= dns.len(), "a record of {len} octets, {} left", dns.len() - data);
+            if rtype == TYPE_OPT {
+                ensure!(i == 2 && opt.is_none() && owner == [0], "a second OPT, or at another place");
+                opt = Some((class, ttl, len));
+                continue;
+            }
+            ensure!(class == CLASS_IN, "class {class}");
+            let rdata = if rtype == TYPE_SOA { soa(dns, data, at, asked.qname.len())? } else { dns[data..at].to_vec() };
+            section.push(Record { owner, rtype, ttl, rdata });
+        }
+    }
+    ensure!(at == dns.len(), "{} octets behind the last record", dns.len() - at);
+    let wanted = asked.opt.map(|(_, dnssec_ok)| (OUR_UDP_SIZE, u32::from(dnssec_ok) << 15, 0));
+    ensure!(opt == wanted, "OPT {opt:x?}, not {wanted:x?}");
+    Ok(Reply { rcode, sections })
+}
+
+/// Checks MNAME and RNAME, and returns them in full with the five numbers behind them.
+fn soa(dns: &[u8], at: usize, end: usize, qname_len: usize) -> Checked<Vec<u8>> {
+    let (mut out, at) = name(dns, at, qname_len)?;
+    let (rname, at) = name(dns, at, qname_len)?;
+    ensure!(at + 20 == end, "a SOA of another length");
+    out.extend(rname);
+    out.extend(&dns[at..end]);
+    Ok(out)
+}
+
+/// The end of a name without pointers.
+fn plain_name_end(dns: &[u8], start: usize) -> Checked<usize> {
+    let mut at = start;
+    loop {
+        let len = usize::from(*dns.get(at).ok_or("a name without end")?);
+        at += 1;
+        ensure!(at - start <= NAME_MAX, "a name of more than {NAME_MAX} octets");
+        if len == 0 {
+            return Ok(at);
+        }
+        ensure!(len < 64, "label type {len:02x}");
+        at += len;
+    }
+}
+
+/// A name in full and lower case, and where it ends. It may point to a label of the question's name only.
+fn name(dns: &[u8], start: usize, qname_len: usize) -> Checked<(Vec<u8>, usize)> {
+    let mut out = Vec::new();
+    let mut at = start;
+    loop {
+        let len = usize::from(*dns.get(at).ok_or("a name without end")?);
+        if len >= 0xc0 {
+            ensure!(at + 2 <= dns.len(), "half a pointer");
+            let to = usize::from(be16(dns, at) & 0x3fff);
+            let qname = DNS..DNS + qname_len;
+            let mut label = qname.start;
+            while label < to && label < qname.end {
+                label += usize::from(dns[label]) + 1;
+            }
+            ensure!(qname.contains(&to) && label == to, "a pointer to {to}, no label of the question's name");
+            out.extend(dns[to..qname.end].to_ascii_lowercase());
+            ensure!(out.len() <= NAME_MAX, "a name of {} octets", out.len());
+            return Ok((out, at + 2));
+        }
+        ensure!(len < 64, "label type {len:02x}");
+        let end = at + 1 + len;
+        ensure!(end <= dns.len(), "a label without end");
+        out.extend(dns[at..end].to_ascii_lowercase());
+        ensure!(out.len() <= NAME_MAX, "a name of {} octets", out.len());
+        at = end;
+        if len == 0 {
+            return Ok((out, at));
+        }
+    }
+}
+
+fn be16(octets: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([octets[at], octets[at + 1]])
+}
+
+fn array<const N: usize>(octets: &[u8]) -> [u8; N] {
+    octets.try_into().expect("as many octets")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::packet::{Opt, Packet, Query, TYPE_A};
+
+    /// A reply as it should be, before `damage` is done to the message and the sums are made right again.
+    fn checked(damage: impl FnOnce(&mut Vec<u8>)) -> Checked<Reply> {
+        let query = Query::new("a.Example", TYPE_A).edns(&Opt::new(1232));
+        let mut payload = query.octets();
+        let opt = payload.split_off(payload.len() - 11);
+        payload[2..4].copy_from_slice(&[0x85, 0]);
+        payload[7] = 1;
+        payload.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 0, 0, 1]);
+        payload.extend(opt);
+        damage(&mut payload);
+        let sent = Packet::v4(&query);
+        let mut back = sent.clone();
+        (back.src_mac, back.dst_mac, back.src, back.dst) = (sent.dst_mac, sent.src_mac, sent.dst, sent.src);
+        (back.sport, back.dport, back.payload) = (53, sent.sport, payload);
+        let mut frame = back.frame();
+        // TTL 64 in place of the query's, and with it the sum.
+        frame[22] = 64;
+        frame[24..26].copy_from_slice(&[0, 0]);
+        let sum = !sum(&[&frame[14..34]]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        reply(&sent.frame(), &frame, 14)
+    }
+
+    #[test]
+    fn takes_what_is_right_and_nothing_else() {
+        let right = checked(|_| ()).expect("right");
+        assert_eq!(right.sections[0][0].owner, b"\x01a\x07example\0");
+        let end = 12 + 11 + 4;
+        for (what, at, value) in [
+            ("ID", 0, 0),
+            ("TC", 2, 0x87),
+            ("AA", 2, 0x81),
+            ("RA", 3, 0x80),
+            ("QDCOUNT", 5, 0),
+            ("ANCOUNT", 7, 2),
+            ("NSCOUNT", 9, 1),
+            ("ARCOUNT", 11, 0),
+            ("0x20", 13, b'A'),
+            ("pointer behind the question", end + 1, 40),
+            ("pointer into a label", end + 1, 13),
+            ("class", end + 5, 3),
+            ("RDLENGTH", end + 11, 5),
+            ("OPT's version", end + 16 + 6, 1),
+            ("OPT's DO", end + 16 + 7, 0x80),
+            ("OPT's size", end + 16 + 3, 0),
+        ] {
+            assert!(checked(|p| p[at] = value).is_err(), "{what}");
+        }
+        assert!(checked(|p| p.push(0)).is_err(), "trailing octets");
+        assert!(checked(|p| p.truncate(end + 16)).is_err(), "no OPT");
+    }
+}

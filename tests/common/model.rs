@@ -1,0 +1,144 @@
+//! A zone twice: nodes for the maps, and the same in a HashMap with the rules that [`Node`] states.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use edns::datapath::Table;
+use edns::zone::name::Name;
+use edns::zone::node::{ANY_TYPE, Answer, Kind, Node, Rotation, Verdict, ZoneId};
+
+use super::decode::{Asked, Record, Reply, message};
+use super::packet::{CLASS_IN, Opt, TYPE_A, TYPE_AAAA, TYPE_SOA, wire};
+
+/// A pointer to the question's name.
+pub const OWNER: [u8; 2] = [0xc0, 0x0c];
+/// How many ancestors of a name are looked up (EDNS_BELOW_MAX in `src/bpf/edns_abi.h`).
+const BELOW_MAX: usize = 16;
+
+/// A record on the wire.
+pub fn record(owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
+    let mut out = owner.to_vec();
+    out.extend(rtype.to_be_bytes());
+    out.extend(CLASS_IN.to_be_bytes());
+    out.extend(ttl.to_be_bytes());
+    out.extend((rdata.len() as u16).to_be_bytes());
+    out.extend(rdata);
+    out
+}
+
+/// An answer of addresses of one family, which rotate.
+pub fn addresses<A: Into<IpAddr> + Copy>(of: &[A], ttl: u32) -> Answer {
+    let records: Vec<_> = of
+        .iter()
+        .map(|a| match (*a).into() {
+            IpAddr::V4(a) => record(&OWNER, TYPE_A, ttl, &a.octets()),
+            IpAddr::V6(a) => record(&OWNER, TYPE_AAAA, ttl, &a.octets()),
+        })
+        .collect();
+    let rotation = (of.len() > 1).then(|| Rotation { stride: records[0].len() as u16, count: of.len() as u16 });
+    Answer { kind: Kind::Answer, counts: [of.len() as u16, 0, 0], rotation, bytes: records.concat().into() }
+}
+
+/// A NODATA or NXDOMAIN with the SOA of `zone`, which is a name on the wire or a pointer to one.
+pub fn absence(kind: Kind, zone: &[u8]) -> Answer {
+    let mut rdata = wire("ns.dns.example");
+    rdata.extend(wire("hostmaster.example"));
+    for number in [2_u32, 7200, 1800, 86400, 30] {
+        rdata.extend(number.to_be_bytes());
+    }
+    Answer { kind, counts: [0, 1, 0], rotation: None, bytes: record(zone, TYPE_SOA, 30, &rdata).into() }
+}
+
+/// A node of these types and nothing below it.
+pub fn node(types: Vec<(u16, Answer)>) -> Node {
+    let types = types.into_iter().map(|(t, a)| (t, Verdict::Answer(a))).collect();
+    Node { types, ..Node::pass(ZoneId::Static) }
+}
+
+#[derive(Default)]
+pub struct Model {
+    nodes: HashMap<Vec<u8>, Node>,
+    deepest: usize,
+}
+
+impl Model {
+    /// Into the maps and the model.
+    pub fn put(&mut self, table: &mut Table, name: &str, node: Node) {
+        let name = Name::parse(name).unwrap_or_else(|e| panic!("{name} {e}"));
+        table.put(&name, &node).unwrap_or_else(|e| panic!("{name}: {e}"));
+        self.deepest = self.deepest.max(name.label_count());
+        self.nodes.insert(name.wire().to_vec(), node);
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.nodes.keys().map(Vec::as_slice)
+    }
+
+    /// What a question gets; None where it passes.
+    pub fn answer(&self, qname: &[u8], qtype: u16) -> Option<&Answer> {
+        let node = match self.nodes.get(qname) {
+            Some(node) => node,
+            None => self.below(qname)?,
+        };
+        [Some(node), node.fallback.as_deref()]
+            .into_iter()
+            .flatten()
+            .find_map(|n| n.types.iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE))
+            .and_then(|(_, verdict)| match verdict {
+                Verdict::Answer(answer) => Some(answer),
+                Verdict::Pass => None,
+            })
+    }
+
+    /// The node that holds below the closest encloser of a name that has none.
+    fn below(&self, qname: &[u8]) -> Option<&Node> {
+        let name = Name::from_wire(qname)?;
+        let labels = name.label_count();
+        let first = labels.min(self.deepest + 1);
+        let ancestors = name.ancestors().skip(1).skip(labels - first).take(BELOW_MAX);
+        let (encloser, node) =
+            ancestors.into_iter().find_map(|a| Some((a.label_count(), self.nodes.get(a.wire())?)))?;
+        let node: &Option<Arc<Node>> = if labels - encloser == 1 { &node.child } else { &node.deep };
+        node.as_deref()
+    }
+
+    /// The answer to a query: None where it passes because nothing is known, or because it is too large for the client.
+    pub fn expected(&self, asked: &Asked<'_>) -> Option<&Answer> {
+        let opt = if asked.opt.is_some() { 11 } else { 0 };
+        self.answer(&asked.qname, asked.qtype)
+            .filter(|a| 12 + asked.question.len() + a.bytes.len() + opt <= asked.limit())
+    }
+}
+
+/// Whether a reply says what `answer` does: the same records in each section, rotated where they may be.
+pub fn agrees(reply: &Reply, asked: &Asked<'_>, answer: &Answer) -> Result<(), String> {
+    let rcode = if answer.kind == Kind::Nxdomain { 3 } else { 0 };
+    if reply.rcode != rcode {
+        return Err(format!("rcode {}, not {rcode}", reply.rcode));
+    }
+    let wanted = sections(asked, answer);
+    for (got, wanted) in reply.sections.iter().zip(&wanted) {
+        let turns = if answer.rotation.is_some() { wanted.len().max(1) } else { 1 };
+        let equal = |turn: usize| got.iter().eq(wanted[turn..].iter().chain(&wanted[..turn]));
+        if got.len() != wanted.len() || !(0..turns).any(equal) {
+            return Err(format!("records {got:x?}, not {wanted:x?}"));
+        }
+    }
+    Ok(())
+}
+
+/// An answer's records, read as behind this question, in a message for a client that takes the largest.
+fn sections(asked: &Asked<'_>, answer: &Answer) -> [Vec<Record>; 3] {
+    let asked = Asked { opt: Some((1232, false)), qname: asked.qname.clone(), ..*asked };
+    let [answers, authority, additional] = answer.counts;
+    let flags = 0x8400 | (asked.flags & 0x0110);
+    let mut dns = Vec::new();
+    for word in [asked.id, flags, 1, answers, authority, additional + 1] {
+        dns.extend(word.to_be_bytes());
+    }
+    dns.extend(asked.question);
+    dns.extend(&answer.bytes);
+    dns.extend(Opt::new(1232).octets());
+    message(&asked, &dns).unwrap_or_else(|e| panic!("the model's own answer: {e}")).sections
+}

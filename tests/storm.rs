@@ -1,0 +1,454 @@
+//! Answers while the zone changes as fast as it can: each must be wholly of one version of its name, and of one that held at
+//! some moment between question and answer. Nodes are replaced, grow, shrink, go and come back, so their memory is used again
+//! and again under the programs that read it.
+//!
+//! EDNS_STORM_ANSWERS says how many answers are looked at.
+
+mod common;
+
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::attach::{Hook, attach};
+use common::decode::{self, Asked, Record};
+use common::model::{addresses, node};
+use common::netns::{Netns, veth};
+use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
+use common::rng::Rng;
+use common::{TC_ACT_REDIRECT, env_number};
+use edns::datapath::{Program, Table, TestRun};
+use edns::zone::name::Name;
+use edns::zone::node::{Node, ZoneId};
+
+/// Names that change, and behind them the wildcard that holds where one is gone.
+const NAMES: usize = 255;
+const WILDCARD: usize = NAMES;
+const ZONE: &str = "storm.example.org";
+/// Versions in an A record: the rest of its address numbers name and record. It wraps long after a version is gone.
+const VERSION_BITS: u32 = 18;
+const RECORDS_MAX: usize = 64;
+const BATCH: usize = 64;
+/// Updates after which the table has all the memory that it needs.
+const WARM_UP: u64 = 20_000;
+
+/// A name's version: what is being put, and what is known to be there.
+#[derive(Default)]
+struct Version {
+    started: AtomicU64,
+    done: AtomicU64,
+}
+
+/// What the versions of a name look like.
+fn mixed(name: usize, version: u64) -> u64 {
+    let mut rng = Rng::new((name as u64) << 40 ^ version);
+    rng.next()
+}
+
+/// Every fifth version or so of most names is: gone.
+fn is_gone(name: usize, version: u64) -> bool {
+    name != WILDCARD && !name.is_multiple_of(4) && mixed(name, version).is_multiple_of(5)
+}
+
+/// How many records of each type; few mostly, so that a record's position says little about which node it came from.
+fn records(name: usize, version: u64) -> usize {
+    let number = (mixed(name, version) >> 32) as usize;
+    if number.is_multiple_of(16) { 1 + number / 16 % RECORDS_MAX } else { 1 + number / 16 % 6 }
+}
+
+fn v4(name: usize, version: u64, record: usize) -> Ipv4Addr {
+    let version = version as u32 % (1 << VERSION_BITS);
+    Ipv4Addr::from((name as u32) << 24 | version << 6 | record as u32)
+}
+
+fn v6(name: usize, version: u64, record: usize) -> Ipv6Addr {
+    Ipv6Addr::from((name as u128) << 96 | u128::from(version) << 32 | record as u128)
+}
+
+fn version_node(name: usize, version: u64) -> Node {
+    let count = records(name, version);
+    let v4: Vec<_> = (0..count).map(|i| v4(name, version, i)).collect();
+    let v6: Vec<_> = (0..count.min(40)).map(|i| v6(name, version, i)).collect();
+    node(vec![(TYPE_A, addresses(&v4, 30)), (TYPE_AAAA, addresses(&v6, 30))])
+}
+
+fn domain(name: usize) -> String {
+    format!("n{name}.{ZONE}")
+}
+
+fn put_version(table: &mut Table, name: usize, version: u64) {
+    if name == WILDCARD {
+        let below = Arc::new(version_node(name, version));
+        let encloser = Node { child: Some(below), ..Node::pass(ZoneId::Static) };
+        table.put(&Name::parse(ZONE).expect("a name"), &encloser).expect("fits");
+    } else if is_gone(name, version) {
+        table.remove(&Name::parse(&domain(name)).expect("a name"));
+    } else {
+        table.put(&Name::parse(&domain(name)).expect("a name"), &version_node(name, version)).expect("fits");
+    }
+}
+
+/// What both sides know.
+struct Storm {
+    versions: Vec<Version>,
+    /// Answers still to be looked at.
+    left: AtomicU64,
+    over: AtomicBool,
+}
+
+/// Memory of the table after a warm-up and at the end, and how many updates it saw.
+struct Written {
+    updates: u64,
+    octets: u64,
+    memory: [usize; 2],
+}
+
+impl Storm {
+    fn update(&self, table: &mut Table, name: usize) {
+        let versions = &self.versions[name];
+        let version = versions.started.load(Ordering::Relaxed) + 1;
+        versions.started.store(version, Ordering::SeqCst);
+        put_version(table, name, version);
+        versions.done.store(version, Ordering::SeqCst);
+    }
+
+    fn write(&self, table: &mut Table) -> Written {
+        let mut rng = Rng::new(1);
+        let mut written = Written { updates: 0, octets: 0, memory: [0; 2] };
+        while !self.over.load(Ordering::Relaxed) {
+            // Some names change more than others. The wildcard changes seldom: what it says of the names below waits for
+            // programs that may have missed one, which would make a breeze of the storm.
+            let name = match rng.below(2000) {
+                0 => WILDCARD,
+                1..800 => rng.below(8),
+                _ => rng.below(NAMES),
+            };
+            self.update(table, name);
+            written.updates += 1;
+            let version = self.versions[name].done.load(Ordering::Relaxed);
+            // Both types' records and a header each, at the least.
+            let count = records(name, version) as u64;
+            written.octets += if is_gone(name, version) { 0 } else { count * 16 + count.min(40) * 28 + 64 };
+            if written.updates == WARM_UP {
+                written.memory[0] = table.memory();
+            }
+        }
+        written.memory[1] = table.memory();
+        written
+    }
+
+    /// What holds for a name from now on.
+    fn known(&self, name: usize) -> [u64; 2] {
+        [name, WILDCARD].map(|n| self.versions[n].done.load(Ordering::SeqCst))
+    }
+
+    /// Checks an answer to a question asked when `before` was known.
+    fn check(&self, name: usize, before: [u64; 2], answers: &[Record]) -> Result<(), String> {
+        let [own, wild] = [(name, before[0]), (WILDCARD, before[1])]
+            .map(|(n, from)| from..=self.versions[n].started.load(Ordering::SeqCst));
+        let first = answers.first().ok_or("no records")?;
+        let from_wildcard = match *first.rdata {
+            [n, ..] if first.rtype == TYPE_A => usize::from(n) == WILDCARD,
+            [.., _, _, _, _] => first.rdata[..4] == (WILDCARD as u32).to_be_bytes(),
+            _ => return Err("no address".into()),
+        };
+        if from_wildcard && !own.clone().any(|v| is_gone(name, v)) {
+            return Err(format!("the wildcard's, and none of its versions {own:?} was gone"));
+        }
+        let (source, range) = if from_wildcard { (WILDCARD, wild) } else { (name, own) };
+        let whole = |version: u64| !is_gone(source, version) && is_whole(source, version, answers);
+        if range.clone().any(whole) {
+            return Ok(());
+        }
+        Err(format!("not wholly one of the versions {range:?} of name {source}"))
+    }
+
+    /// False where there is enough.
+    fn take(&self, n: u64) -> bool {
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(n)).is_ok()
+    }
+}
+
+/// Whether these are all the records of a version, one after the other, from whichever on.
+fn is_whole(name: usize, version: u64, answers: &[Record]) -> bool {
+    let a = answers[0].rtype == TYPE_A;
+    let count = if a { records(name, version) } else { records(name, version).min(40) };
+    let octets =
+        |i: usize| if a { v4(name, version, i).octets().to_vec() } else { v6(name, version, i).octets().to_vec() };
+    let Some(start) = (0..count).find(|i| answers[0].rdata == octets(*i)) else { return false };
+    answers.len() == count && answers.iter().enumerate().all(|(i, r)| r.rdata == octets((start + i) % count))
+}
+
+fn query(rng: &mut Rng) -> (usize, Query) {
+    let name = if rng.one_in(2) { rng.below(8) } else { rng.below(NAMES) };
+    let mut query = Query::new(&domain(name), if rng.one_in(2) { TYPE_A } else { TYPE_AAAA }).edns(&Opt::new(1232));
+    query.id = rng.next() as u16;
+    (name, query)
+}
+
+fn by_test_run(storm: &Storm, program: &TestRun, seed: u64) -> u64 {
+    let mut rng = Rng::new(seed);
+    let mut out = vec![0; 4096];
+    let mut answers = 0;
+    while storm.take(1) {
+        let (name, query) = query(&mut rng);
+        let frame = if rng.one_in(2) { Packet::v4(&query) } else { Packet::v6(&query) }.frame();
+        let before = storm.known(name);
+        let (verdict, len) = program.run(&frame, &mut out).expect("test run");
+        assert_eq!(verdict, TC_ACT_REDIRECT, "name {name} passed: it or the wildcard is always there\n{}", hex(&frame));
+        let checked = decode::reply(&frame, &out[..len], ETHERNET)
+            .and_then(|reply| storm.check(name, before, &reply.sections[0]));
+        checked.unwrap_or_else(|e| panic!("{e}\n{}\n{}", hex(&frame), hex(&out[..len])));
+        answers += 1;
+    }
+    answers
+}
+
+/// From a pod, over a veth pair: here the program runs in the network's soft interrupt.
+fn by_socket(storm: &Storm, pod: &Netns) -> u64 {
+    let socket = pod.run(|| {
+        let socket = UdpSocket::bind("10.77.0.2:0").expect("bind");
+        socket.connect("10.77.0.1:53").expect("connect");
+        socket
+    });
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+    let mut rng = Rng::new(3);
+    let mut reply = [0; 2048];
+    let mut answers = 0;
+    while storm.take(BATCH as u64) {
+        for _ in 0..BATCH {
+            let (name, query) = query(&mut rng);
+            let sent = query.octets();
+            let before = storm.known(name);
+            socket.send(&sent).expect("send");
+            let len = socket.recv(&mut reply).unwrap_or_else(|e| panic!("no answer for name {name}: {e}"));
+            let asked = Asked::message(&sent).expect("a query");
+            let checked =
+                decode::message(&asked, &reply[..len]).and_then(|reply| storm.check(name, before, &reply.sections[0]));
+            checked.unwrap_or_else(|e| panic!("{e}\n{}\n{}", hex(&sent), hex(&reply[..len])));
+            answers += 1;
+        }
+    }
+    answers
+}
+
+#[test]
+fn every_answer_is_of_one_version_that_held() {
+    let wanted = env_number("EDNS_STORM_ANSWERS", 2_000_000);
+    let (datapath, mut table) = common::load(false, 4096);
+    let (pod, host) = (Netns::new("pod"), Netns::new("host"));
+    veth((&host, "p"), (&pod, "eth0"));
+    host.ip("addr add 10.77.0.1/24 dev p");
+    pod.ip("addr add 10.77.0.2/24 dev eth0");
+    let _link = attach(datapath.program(Program::Ethernet).expect("a program"), &host, "p", Hook::Ingress);
+
+    let storm = Storm {
+        versions: (0..=NAMES).map(|_| Version::default()).collect(),
+        left: AtomicU64::new(wanted),
+        over: AtomicBool::new(false),
+    };
+    storm.update(&mut table, WILDCARD);
+    for name in 0..NAMES {
+        storm.update(&mut table, name);
+    }
+    let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
+    let started = Instant::now();
+    let (runs, replies, written) = std::thread::scope(|s| {
+        let (storm, pod) = (&storm, &pod);
+        let writer = s.spawn(|| storm.write(&mut table));
+        let runners: Vec<_> = programs
+            .iter()
+            .zip(1..)
+            .map(|(program, seed)| s.spawn(move || by_test_run(storm, program, seed)))
+            .collect();
+        let client = s.spawn(|| by_socket(storm, pod));
+        let mut last = started;
+        while !(writer.is_finished() || client.is_finished() && runners.iter().all(|r| r.is_finished())) {
+            if last.elapsed() > Duration::from_millis(300) {
+                datapath.beat().expect("heartbeat");
+                last = Instant::now();
+            }
+            // One that failed ends the others.
+            if client.is_finished() || runners.iter().any(|r| r.is_finished()) {
+                storm.left.store(0, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        storm.over.store(true, Ordering::Relaxed);
+        storm.left.store(0, Ordering::Relaxed);
+        let runs: u64 = runners.into_iter().map(joined).sum();
+        (runs, joined(client), joined(writer))
+    });
+    eprintln!(
+        "{runs} answers by test runs, {replies} by sockets, {} updates of {} MiB in {:.1} s; {:?} octets of maps",
+        written.updates,
+        written.octets >> 20,
+        started.elapsed().as_secs_f64(),
+        written.memory
+    );
+    assert!(runs > wanted / 2 && replies > 0, "{runs} answers by test runs, {replies} by sockets of {wanted}");
+    assert!(written.updates > 2 * WARM_UP, "{} updates", written.updates);
+    // Else the storm was none: memory is used again, and much more went through it than it holds.
+    assert_eq!(written.memory[0], written.memory[1], "memory grows");
+    assert!(written.octets > 4 * written.memory[1] as u64, "{} octets written", written.octets);
+}
+
+/// Names are added until the table is full, and some go again: what is in it is found at every moment, also while it makes
+/// room for more, and nothing is found that is not in it.
+#[test]
+fn names_stay_while_the_table_grows() {
+    const ROUNDS: u64 = 4;
+    const MAX: u32 = 100_000;
+    /// Of these one in so many goes again, when so many others came after it.
+    const GOES: u32 = 5;
+    const LATER: u32 = 100;
+    let domain = |i: u32| format!("g{i}.{ZONE}");
+    let name = |i: u32| Name::parse(&domain(i)).expect("a name");
+    let address = |i: u32| Ipv4Addr::from(0x0a00_0000 + i);
+    let goes = |i: u32| i.is_multiple_of(GOES);
+    for round in 0..ROUNDS {
+        let (datapath, mut table) = common::load(false, MAX);
+        // All below `added` are there; all from `adding` on are not. One that goes is gone when LATER more are there.
+        let (adding, added) = (AtomicU64::new(0), AtomicU64::new(0));
+        let full = AtomicBool::new(false);
+        let read = |program: &TestRun, seed: u64| {
+            let mut rng = Rng::new(seed);
+            let mut out = vec![0; 2048];
+            let mut answers = 0_u64;
+            while !full.load(Ordering::Relaxed) {
+                let there = added.load(Ordering::SeqCst) as u32;
+                let i = if rng.one_in(2) {
+                    there.saturating_sub(1 + rng.below(200) as u32)
+                } else {
+                    rng.below(MAX as usize * 2) as u32
+                };
+                let frame = Packet::v4(&Query::new(&domain(i), TYPE_A)).frame();
+                let (verdict, len) = program.run(&frame, &mut out).expect("test run");
+                let begun = adding.load(Ordering::SeqCst) as u32;
+                let may_be_gone = goes(i) && i + LATER < begun;
+                let may_be_there = i < begun && !(goes(i) && i + LATER < there);
+                if verdict == TC_ACT_REDIRECT {
+                    assert!(may_be_there, "name {i} of {there} to {begun} is found");
+                    let reply = decode::reply(&frame, &out[..len], ETHERNET).unwrap_or_else(|e| panic!("{e}"));
+                    assert_eq!(reply.sections[0][0].rdata, address(i).octets(), "name {i}");
+                    answers += 1;
+                } else {
+                    assert!(i >= there || may_be_gone, "name {i} of {there} to {begun} is lost");
+                }
+            }
+            answers
+        };
+        let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
+        let answers: u64 = std::thread::scope(|s| {
+            let read = &read;
+            let readers: Vec<_> =
+                programs.iter().zip(0..).map(|(p, i)| s.spawn(move || read(p, round * 2 + i))).collect();
+            let mut last = Instant::now();
+            for i in 0..MAX {
+                adding.store(u64::from(i) + 1, Ordering::SeqCst);
+                table.put(&name(i), &node(vec![(TYPE_A, addresses(&[address(i)], 30))])).expect("fits");
+                if let Some(old) = i.checked_sub(LATER).filter(|old| goes(*old)) {
+                    assert!(table.remove(&name(old)));
+                }
+                added.store(u64::from(i) + 1, Ordering::SeqCst);
+                if last.elapsed() > Duration::from_millis(300) {
+                    datapath.beat().expect("heartbeat");
+                    last = Instant::now();
+                }
+                if readers.iter().any(|r| r.is_finished()) {
+                    break;
+                }
+            }
+            full.store(true, Ordering::Relaxed);
+            readers.into_iter().map(joined).sum()
+        });
+        assert!(answers > 1000, "{answers} answers");
+    }
+}
+
+/// Name and wildcard as of one moment: while the name is gone the wildcard says one thing, while it is there another, which no
+/// query for the name may ever get, although the program looks at the two one after the other.
+#[test]
+fn no_answer_is_of_two_moments() {
+    const FOR: Duration = Duration::from_secs(3);
+    // As far below as is looked at, to make the time between the two looks long.
+    let deep = format!("{}{ZONE}", "x.".repeat(14));
+    let (name, encloser) = (Name::parse(&deep).expect("a name"), Name::parse(ZONE).expect("a name"));
+    let [own, while_gone, while_there] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]];
+    let one = |address: [u8; 4]| node(vec![(TYPE_A, addresses(&[address], 30))]);
+    let wildcard = |address| Node { deep: Some(Arc::new(one(address))), ..Node::pass(ZoneId::Static) };
+    let (own_node, gone_node, there_node) = (one(own), wildcard(while_gone), wildcard(while_there));
+
+    let (datapath, mut table) = common::load(false, 64);
+    table.put(&encloser, &there_node).expect("fits");
+    table.put(&name, &own_node).expect("fits");
+    let over = AtomicBool::new(false);
+    let frame = Packet::v4(&Query::new(&deep, TYPE_A)).frame();
+    let read = |program: &TestRun| {
+        let mut out = vec![0; 2048];
+        let mut seen = [0_u64; 2];
+        while !over.load(Ordering::Relaxed) {
+            let (verdict, len) = program.run(&frame, &mut out).expect("test run");
+            assert_eq!(verdict, TC_ACT_REDIRECT, "passed: it or the wildcard is always there");
+            let reply = decode::reply(&frame, &out[..len], ETHERNET).unwrap_or_else(|e| panic!("{e}"));
+            let rdata = &reply.sections[0][0].rdata;
+            assert!(*rdata == own || *rdata == while_gone, "{rdata:?}: of the wildcard while the name was there");
+            seen[usize::from(*rdata == own)] += 1;
+        }
+        seen
+    };
+    let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
+    let (rounds, seen) = std::thread::scope(|s| {
+        let read = &read;
+        let readers: Vec<_> = programs.iter().map(|p| s.spawn(move || read(p))).collect();
+        let (started, mut rounds) = (Instant::now(), 0);
+        while started.elapsed() < FOR && !readers.iter().any(|r| r.is_finished()) {
+            table.put(&encloser, &gone_node).expect("fits");
+            assert!(table.remove(&name));
+            table.put(&name, &own_node).expect("fits");
+            table.put(&encloser, &there_node).expect("fits");
+            rounds += 1;
+            datapath.beat().expect("heartbeat");
+        }
+        over.store(true, Ordering::Relaxed);
+        (rounds, readers.into_iter().map(joined).fold([0, 0], |sum, n| [sum[0] + n[0], sum[1] + n[1]]))
+    });
+    eprintln!("{rounds} rounds, answers while gone and there: {seen:?}");
+    assert!(rounds > 10 && seen.iter().all(|n| *n > 0), "{rounds} rounds, {seen:?}");
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The test's own eyes: an answer of two versions, of part of one, or of one that is over is seen.
+#[test]
+fn a_torn_answer_is_seen() {
+    let storm = Storm {
+        versions: (0..=NAMES).map(|_| Version::default()).collect(),
+        left: AtomicU64::new(0),
+        over: AtomicBool::new(true),
+    };
+    let name = 4;
+    let several: Vec<u64> = (0..100).filter(|v| records(name, *v) > 2).take(2).collect();
+    let [old, new] = several[..] else { panic!("versions of several records") };
+    storm.versions[name].started.store(new, Ordering::Relaxed);
+    let answers = |version: u64| -> Vec<Record> {
+        let record =
+            |i| Record { owner: Vec::new(), rtype: TYPE_A, ttl: 30, rdata: v4(name, version, i).octets().into() };
+        (0..records(name, version)).map(record).collect()
+    };
+    assert_eq!(storm.check(name, [old, 0], &answers(old)), Ok(()));
+    assert_eq!(storm.check(name, [old, 0], &answers(new)), Ok(()));
+    let mut turned = answers(new);
+    turned.rotate_left(1);
+    assert_eq!(storm.check(name, [old, 0], &turned), Ok(()));
+    assert!(storm.check(name, [new, 0], &answers(old)).is_err(), "over");
+    assert!(storm.check(name, [old, 0], &answers(new + 1)).is_err(), "not yet");
+    assert!(storm.check(name, [old, 0], &answers(new)[1..]).is_err(), "a record less");
+    let mut torn = answers(new);
+    torn[1] = answers(old)[1].clone();
+    assert!(storm.check(name, [old, 0], &torn).is_err(), "of two versions");
+    assert!(storm.check(5, [old, 0], &answers(new)).is_err(), "another name's");
+}
