@@ -1,20 +1,25 @@
 //! Records to the octets behind a question, as hickory-proto encodes them.
 //!
-//! Answers are encoded behind a stand-in question and cut off there. Names that end in the question's are compressed to a
-//! pointer to it, 0xC00C, which is right behind every question: the octets fit any name, a wildcard's too.
+//! Answers are encoded behind a question and cut off there. What fits any question is encoded behind a stand-in: names that
+//! are the question's are compressed to a pointer to it, 0xC00C, and no other pointer is used. [`exact`] encodes for one
+//! question only, so that any part of the message may be pointed to.
 
 use std::net::IpAddr;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
-use hickory_proto::rr::rdata::{A, AAAA, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 
+use super::name;
 use super::node::{Answer, Kind, Rotation, Verdict};
 
 /// Octets of a record without its data, where the owner is a pointer: that, type, class, TTL and length (RFC 1035 §4.1.3).
 const RECORD_HEAD: u16 = 12;
 /// No message that the kernel sends holds as many records.
-const RECORDS_MAX: usize = 128;
+pub const RECORDS_MAX: usize = 128;
+/// Longest time that CoreDNS lets a SOA be kept, whatever its TTL setting.
+const SOA_TTL_MAX: u32 = 300;
 
 /// Seconds that the zone's own numbers of a made-up SOA state; no secondary ever reads them. As CoreDNS has them.
 const SOA_REFRESH: i32 = 7200;
@@ -53,17 +58,132 @@ pub fn nodata(ttl: u32) -> Verdict {
     render(Kind::Nodata, Vec::new(), vec![soa], None)
 }
 
-fn render(kind: Kind, answers: Vec<Record>, authorities: Vec<Record>, rotation: Option<Rotation>) -> Verdict {
-    let mut message = Message::new(0, MessageType::Response, OpCode::Query);
-    message.add_query(Query::query(question(), RecordType::A));
-    let counts = [answers.len() as u16, authorities.len() as u16, 0];
-    let bare = message.to_vec();
-    message.answers = answers;
-    message.authorities = authorities;
-    match (bare, message.to_vec()) {
-        (Ok(bare), Ok(wire)) => Verdict::Answer(Answer { kind, counts, rotation, bytes: wire[bare.len()..].into() }),
-        // What hickory-proto can't encode is for the DNS server.
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data<'a> {
+    /// A or AAAA.
+    Address(IpAddr),
+    /// CNAME.
+    Alias(&'a name::Name),
+    /// PTR.
+    Pointer(&'a name::Name),
+    /// SRV, of priority 0 (RFC 2782).
+    Service {
+        /// Where the service is.
+        target: &'a name::Name,
+        /// And on which port.
+        port: u16,
+        /// Its share among targets.
+        weight: u16,
+    },
+    /// TXT, of one string.
+    Text(&'a str),
+    /// SOA of a zone; see [`Soa`].
+    Zone(&'a Soa<'a>),
+}
+
+/// The SOA of a zone as CoreDNS makes it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Soa<'a> {
+    /// The zone.
+    pub zone: &'a name::Name,
+    /// Of its content; nobody compares it, since there is no transfer.
+    pub serial: u32,
+    /// Seconds that a negative answer may be kept.
+    pub ttl: u32,
+}
+
+impl Soa<'_> {
+    /// Seconds that the record itself may be kept.
+    fn record_ttl(&self) -> u32 {
+        self.ttl.min(SOA_TTL_MAX)
+    }
+
+    fn data(&self) -> Option<RData> {
+        let below = |label: &[&str]| {
+            let name = label.iter().rev().try_fold(self.zone.clone(), |name, label| name.child(label));
+            convert(&name.ok()?)
+        };
+        let (mname, rname) = (below(&["ns", "dns"])?, below(&["hostmaster"])?);
+        let soa = SOA::new(mname, rname, self.serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, self.ttl);
+        Some(RData::SOA(soa))
+    }
+}
+
+/// The answer to questions for `owner` and for no other name. Records are owner, data and TTL.
+///
+/// More than a message holds pass to the DNS server.
+#[must_use]
+pub fn exact(
+    owner: &name::Name,
+    answers: &[(&name::Name, Data<'_>, u32)],
+    additionals: &[(&name::Name, Data<'_>, u32)],
+) -> Verdict {
+    if answers.len() + additionals.len() > RECORDS_MAX {
+        return Verdict::Pass;
+    }
+    let records = |all: &[(&name::Name, Data<'_>, u32)]| all.iter().map(|(o, d, ttl)| record(o, d, *ttl)).collect();
+    let (Some(owner), Some(answers), Some(additionals)) = (convert(owner), records(answers), records(additionals))
+    else {
+        return Verdict::Pass;
+    };
+    encode(owner, Kind::Answer, [answers, Vec::new(), additionals], None)
+}
+
+/// NXDOMAIN or NODATA with the SOA of the zone, for any question below it: no name in it is compressed.
+#[must_use]
+pub fn negative(kind: Kind, soa: &Soa<'_>) -> Verdict {
+    let mut bytes = Vec::new();
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.set_name_encoding(NameEncoding::Uncompressed);
+    let record = record(soa.zone, &Data::Zone(soa), soa.record_ttl());
+    match record.map(|r| r.emit(&mut encoder)) {
+        Some(Ok(())) => Verdict::Answer(Answer { kind, counts: [0, 1, 0], rotation: None, bytes: bytes.into() }),
         _ => Verdict::Pass,
+    }
+}
+
+/// The zone's SOA as answer, for its apex.
+#[must_use]
+pub fn apex_soa(soa: &Soa<'_>) -> Verdict {
+    exact(soa.zone, &[(soa.zone, Data::Zone(soa), soa.record_ttl())], &[])
+}
+
+fn convert(name: &name::Name) -> Option<Name> {
+    let mut name = Name::from_labels(name.labels()).ok()?;
+    name.set_fqdn(true);
+    Some(name)
+}
+
+fn record(owner: &name::Name, data: &Data<'_>, ttl: u32) -> Option<Record> {
+    let data = match *data {
+        Data::Address(IpAddr::V4(a)) => RData::A(A(a)),
+        Data::Address(IpAddr::V6(a)) => RData::AAAA(AAAA(a)),
+        Data::Alias(target) => RData::CNAME(CNAME(convert(target)?)),
+        Data::Pointer(target) => RData::PTR(PTR(convert(target)?)),
+        Data::Service { target, port, weight } => RData::SRV(SRV::new(0, weight, port, convert(target)?)),
+        Data::Text(text) => RData::TXT(TXT::new(vec![text.into()])),
+        Data::Zone(soa) => soa.data()?,
+    };
+    Some(Record::from_rdata(convert(owner)?, ttl, data))
+}
+
+fn render(kind: Kind, answers: Vec<Record>, authorities: Vec<Record>, rotation: Option<Rotation>) -> Verdict {
+    encode(question(), kind, [answers, authorities, Vec::new()], rotation)
+}
+
+/// Encodes the sections behind a question for `owner`.
+fn encode(owner: Name, kind: Kind, sections: [Vec<Record>; 3], rotation: Option<Rotation>) -> Verdict {
+    let mut message = Message::new(0, MessageType::Response, OpCode::Query);
+    // Header, name (of which `len` leaves out the root), type and class.
+    let question = 12 + owner.len() + 1 + 4;
+    message.add_query(Query::query(owner, RecordType::A));
+    let counts = sections.each_ref().map(|s| s.len() as u16);
+    [message.answers, message.authorities, message.additionals] = sections;
+    match message.to_vec() {
+        Ok(wire) => Verdict::Answer(Answer { kind, counts, rotation, bytes: wire[question..].into() }),
+        // What hickory-proto can't encode is for the DNS server.
+        Err(_) => Verdict::Pass,
     }
 }
 

@@ -1,0 +1,219 @@
+//! What is kept of the API's objects: parsed, compact, comparable.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::spec::{Key, PortSpec, ServiceSpec, SliceSpec};
+use crate::zone::name::Name;
+
+/// A Service.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    /// With addresses of its own.
+    ClusterIp { addresses: Box<[IpAddr]>, ports: Box<[Port]> },
+    /// Its endpoints stand for it.
+    Headless,
+    /// ExternalName: an alias.
+    External(Name),
+    /// An ExternalName that is an address: the server knows no such name.
+    Nothing,
+    /// What we would get wrong: the server answers for it and for all below it.
+    Opaque,
+}
+
+/// An EndpointSlice; only endpoints that are ready.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Slice {
+    pub endpoints: Box<[Endpoint]>,
+    pub ports: Box<[Port]>,
+    /// It has an endpoint that is not listed here: one without an address, or with a name that is none.
+    pub opaque: bool,
+}
+
+/// An address of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Endpoint {
+    pub address: IpAddr,
+    /// In lower case; None: the address stands for it.
+    pub hostname: Option<Box<str>>,
+}
+
+/// A port; the one of a Service or slice without ports has neither name nor protocol nor number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Port {
+    /// In lower case.
+    pub name: Box<str>,
+    pub protocol: Protocol,
+    pub number: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Protocol {
+    None,
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "TCP" => Some(Self::Tcp),
+            "UDP" => Some(Self::Udp),
+            "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+
+    /// As in a name, without underscore.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+impl Port {
+    /// Whether a name asks for it. An empty name or protocol asks for all.
+    pub(super) fn matches(&self, name: &str, protocol: &str) -> bool {
+        (name.is_empty() || name == &*self.name) && (protocol.is_empty() || protocol == self.protocol.label())
+    }
+}
+
+/// None where one of them can't be told in a name.
+fn ports(specs: &[PortSpec]) -> Option<Box<[Port]>> {
+    if specs.is_empty() {
+        return Some([Port { name: "".into(), protocol: Protocol::None, number: None }].into());
+    }
+    specs
+        .iter()
+        .map(|p| {
+            // With a dot it would be two labels.
+            if !p.name.is_empty() && !is_label(&p.name) {
+                return None;
+            }
+            Some(Port {
+                name: p.name.to_ascii_lowercase().into(),
+                protocol: Protocol::parse(&p.protocol)?,
+                number: p.port,
+            })
+        })
+        .collect()
+}
+
+/// An address in the one text form that the server, which compares texts, also has for it; an IPv4 address in IPv6
+/// clothes has none.
+fn address(text: &str) -> Option<IpAddr> {
+    let address: IpAddr = text.parse().ok()?;
+    (address.to_canonical() == address && address.to_string() == text).then_some(address)
+}
+
+impl Service {
+    pub(super) fn new(spec: &ServiceSpec) -> Self {
+        if let Some(target) = &spec.external_name {
+            return match Name::parse(target) {
+                _ if target.parse::<IpAddr>().is_ok() => Self::Nothing,
+                Ok(name) if !target.contains('*') && name.label_count() > 0 => Self::External(name),
+                _ => Self::Opaque,
+            };
+        }
+        if spec.cluster_ips.first().is_some_and(|ip| ip == "None") {
+            return Self::Headless;
+        }
+        let addresses: Option<Box<[IpAddr]>> = spec.cluster_ips.iter().map(|ip| address(ip)).collect();
+        match (addresses, ports(&spec.ports)) {
+            (Some(addresses), Some(ports)) if !addresses.is_empty() => Self::ClusterIp { addresses, ports },
+            _ => Self::Opaque,
+        }
+    }
+}
+
+impl Slice {
+    pub(super) fn new(spec: &SliceSpec) -> Self {
+        let ready = || spec.endpoints.iter().filter(|e| e.ready);
+        let Some(ports) = ports(&spec.ports) else {
+            return Self { endpoints: Box::default(), ports: Box::default(), opaque: ready().next().is_some() };
+        };
+        let mut endpoints = Vec::with_capacity(ready().map(|e| e.addresses.len()).sum());
+        let mut opaque = false;
+        for endpoint in ready() {
+            let hostname = endpoint.hostname.as_deref().filter(|h| !h.is_empty());
+            for text in &endpoint.addresses {
+                match address(text) {
+                    Some(address) if hostname.is_none_or(is_label) => {
+                        let hostname = hostname.map(|h| h.to_ascii_lowercase().into());
+                        endpoints.push(Endpoint { address, hostname });
+                    }
+                    _ => opaque = true,
+                }
+            }
+        }
+        Self { endpoints: endpoints.into(), ports, opaque }
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    Name::from_labels([text]).is_ok() && text != "*"
+}
+
+impl Endpoint {
+    /// Its label below the Service's name.
+    pub(super) fn label(&self) -> Box<str> {
+        self.hostname.clone().unwrap_or_else(|| dashed(self.address).into())
+    }
+}
+
+/// An address as a label: dashes for its dots or colons, and a zero where it would end in a dash.
+fn dashed(address: IpAddr) -> String {
+    let mut label = address.to_string().replace(['.', ':'], "-");
+    if label.ends_with('-') {
+        label.push('0');
+    }
+    label
+}
+
+/// All that is known of a Service's name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Entry {
+    pub service: Option<Arc<Service>>,
+    /// In no order.
+    pub slices: Vec<Arc<Slice>>,
+}
+
+impl Entry {
+    pub(super) fn is_empty(&self) -> bool {
+        self.service.is_none() && self.slices.is_empty()
+    }
+
+    /// Endpoints, with the slice that lists them.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = (&Slice, &Endpoint)> {
+        self.slices.iter().flat_map(|s| s.endpoints.iter().map(|e| (&**s, e)))
+    }
+
+    pub(super) fn is_opaque(&self) -> bool {
+        self.slices.iter().any(|s| s.opaque)
+    }
+
+    /// Names in the zone whose answers this one's depend on: below `<svc>.<ns>.svc`, or with an empty name in a namespace.
+    pub(super) fn depends_on(&self, zone: &Name) -> Option<Key> {
+        let Some(Service::External(target)) = self.service.as_deref() else { return None };
+        let labels = labels_in(target, zone)?;
+        match labels[..] {
+            [.., service, namespace, "svc"] => Some(Key::new(namespace, service)),
+            [.., _, namespace, "pod"] => Some(Key::new(namespace, "")),
+            _ => None,
+        }
+    }
+}
+
+/// The labels of a name in front of the zone's; None where it is not in the zone, or has a label that is no text.
+pub(super) fn labels_in<'a>(name: &'a Name, zone: &Name) -> Option<Vec<&'a str>> {
+    if !name.is_within(zone) {
+        return None;
+    }
+    let count = name.label_count() - zone.label_count();
+    name.labels().take(count).map(|l| std::str::from_utf8(l).ok()).collect()
+}

@@ -1,0 +1,252 @@
+//! What names hold to nodes: rendered, with what holds for the types and names that are not there.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Settings;
+use super::alias::Chain;
+use super::model::Endpoint;
+use super::plan::{Host, Relative, Services};
+use super::reverse::{self, Pointer};
+use super::spec::Key;
+use crate::zone::change::Change;
+use crate::zone::name::Name;
+use crate::zone::node::{ANY_TYPE, Kind, Node, Verdict, ZoneId};
+use crate::zone::render::{self, Data, RECORDS_MAX, Soa};
+
+/// RFC 1035 §3.2.2; RFC 3596 §2.1; RFC 2782.
+const TYPE_A: u16 = 1;
+const TYPE_NS: u16 = 2;
+const TYPE_CNAME: u16 = 5;
+const TYPE_SOA: u16 = 6;
+const TYPE_PTR: u16 = 12;
+const TYPE_TXT: u16 = 16;
+const TYPE_AAAA: u16 = 28;
+const TYPE_SRV: u16 = 33;
+
+/// The version of the schema that names follow, and how long that may be kept.
+const DNS_VERSION: (&str, u32) = ("1.1.0", 28800);
+
+/// Renders nodes of one zone.
+pub(super) struct Renderer {
+    pub settings: Settings,
+    /// Names that pass and may have no node else: PassNames within the zone.
+    extras: HashSet<Name>,
+    /// For types that a name lacks; None, here and below: they pass.
+    nodata: Option<Arc<Node>>,
+    /// The same for names that only other names make exist.
+    structural: Option<Arc<Node>>,
+    /// For names that don't exist.
+    missing: Option<Arc<Node>>,
+}
+
+fn node(types: Vec<(u16, Verdict)>) -> Node {
+    Node { types, ..Node::pass(ZoneId::Cluster) }
+}
+
+impl Renderer {
+    pub(super) fn new(settings: Settings) -> Self {
+        let soa = Soa { zone: &settings.zone, serial: settings.serial, ttl: settings.ttl };
+        let negative = |kind, passing: &[u16]| {
+            let passing = passing.iter().map(|qtype| (*qtype, Verdict::Pass));
+            let node = node(passing.chain([(ANY_TYPE, render::negative(kind, &soa))]).collect());
+            settings.negative_answers.then(|| Arc::new(node))
+        };
+        // CoreDNS answers SOA for missing names as if they existed, and TXT for structural ones as if they didn't; NS
+        // depends on where it runs.
+        let missing = negative(Kind::Nxdomain, &[TYPE_SOA, TYPE_NS]);
+        let nodata = negative(Kind::Nodata, &[TYPE_SOA, TYPE_NS]);
+        let structural = negative(Kind::Nodata, &[TYPE_SOA, TYPE_NS, TYPE_TXT]);
+        let pass = &settings.pass;
+        let extras = pass.names().chain(pass.suffixes()).filter(|n| n.is_within(&settings.zone));
+        let extras = extras.filter(|n| !n.parent().is_some_and(|p| pass.covers_below(&p))).cloned().collect();
+        Self { extras, nodata, structural, missing, settings }
+    }
+
+    /// Names that pass even if nothing is there.
+    pub(super) fn extras(&self) -> impl Iterator<Item = &Name> {
+        self.extras.iter()
+    }
+
+    /// What becomes of a name, with PassNames looked at; None where it lies below one of their suffixes.
+    pub(super) fn change(&self, name: Name, node: Option<Node>) -> Option<Change> {
+        let pass = &self.settings.pass;
+        if pass.is_empty() {
+            return Some(node.map_or_else(|| Change::Remove(name.clone()), |node| Change::Put(name.clone(), node)));
+        }
+        if name.parent().is_some_and(|p| pass.covers_below(&p)) {
+            return None;
+        }
+        let Some(mut node) = node else {
+            let extra = self.extras.contains(&name);
+            return Some(if extra { Change::Put(name, Node::pass(ZoneId::Cluster)) } else { Change::Remove(name) });
+        };
+        if pass.covers(&name) {
+            node.types.clear();
+            node.fallback = None;
+        }
+        if pass.covers_below(&name) {
+            node.child = None;
+            node.deep = None;
+        }
+        Some(Change::Put(name, node))
+    }
+
+    /// The zone's frame.
+    pub(super) fn structure(&self) -> Vec<(Name, Node)> {
+        let zone = &self.settings.zone;
+        let soa = Soa { zone, serial: self.settings.serial, ttl: self.settings.ttl };
+        let (version, ttl) = DNS_VERSION;
+        let below = |label: &str, node: Node| Some((zone.child(label).ok()?, node));
+        let version_node = |owner: &Name| Node {
+            types: vec![(TYPE_TXT, render::exact(owner, &[(owner, Data::Text(version), ttl)], &[]))],
+            fallback: self.missing.clone(),
+            child: self.missing.clone(),
+            deep: self.missing.clone(),
+            ..node(Vec::new())
+        };
+        let apex = Node { types: vec![(TYPE_SOA, render::apex_soa(&soa))], ..self.empty(true) };
+        [
+            Some((zone.clone(), apex)),
+            below("svc", self.empty(true)),
+            // A pod's address is reckoned from its name, which the kernel can't.
+            below("pod", self.empty(false)),
+            // Where CoreDNS itself is.
+            below("dns", Node::pass(ZoneId::Cluster)),
+            zone.child("dns-version").ok().map(|name| (name.clone(), version_node(&name))),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// A name without records whose children are all known, and where `deep`, all further below too.
+    fn empty(&self, deep: bool) -> Node {
+        Node {
+            fallback: self.structural.clone(),
+            child: self.missing.clone(),
+            deep: self.missing.clone().filter(|_| deep),
+            ..node(Vec::new())
+        }
+    }
+
+    /// The names that exist with a namespace.
+    pub(super) fn namespace(&self, namespace: &str) -> Vec<(Name, Node)> {
+        let name = |branch: &str| self.settings.zone.child(branch).ok()?.child(namespace).ok();
+        let pods = Node { child: None, ..self.empty(false) };
+        name("svc").map(|n| (n, self.empty(true))).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
+    }
+
+    /// None where it is longer than a name may be; then nobody can ask for it.
+    pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
+        self.settings.zone.child("svc").ok()?.child(&key.namespace).ok()?.child(&key.name).ok()
+    }
+
+    /// A name of the Service at `base`.
+    pub(super) fn host(&self, owner: &Name, base: &Name, host: &Host) -> Node {
+        let ttl = self.settings.ttl;
+        let mut types = Vec::with_capacity(3);
+        for (qtype, addresses) in by_family(&host.addresses) {
+            if !addresses.is_empty() {
+                types.push((qtype, render::addresses(&addresses, ttl)));
+            }
+        }
+        match &host.services {
+            None => types.push((TYPE_SRV, Verdict::Pass)),
+            Some(services) if services.records.is_empty() => {}
+            Some(services) => types.push((TYPE_SRV, self.services(owner, base, services))),
+        }
+        Node {
+            types,
+            fallback: self.nodata.clone(),
+            child: self.missing.clone().filter(|_| host.closed),
+            ..node(Vec::new())
+        }
+    }
+
+    fn services(&self, owner: &Name, base: &Name, services: &Services) -> Verdict {
+        let ttl = self.settings.ttl;
+        let names =
+            |targets: Vec<&Relative>| targets.into_iter().map(|t| below(base, t)).collect::<Option<Vec<Name>>>();
+        let targets = names(services.records.iter().map(|(t, _)| t).collect());
+        let owners = names(services.addresses.iter().map(|(t, _)| t).collect());
+        // A target that is too long for a name is the server's to deal with.
+        let (Some(targets), Some(owners)) = (targets, owners) else { return Verdict::Pass };
+        let answers: Vec<_> = (targets.iter().zip(&services.records))
+            .map(|(target, (_, port))| (owner, Data::Service { target, port: *port, weight: services.weight }, ttl))
+            .collect();
+        let additionals: Vec<_> =
+            owners.iter().zip(&services.addresses).map(|(name, (_, a))| (name, Data::Address(*a), ttl)).collect();
+        render::exact(owner, &answers, &additionals)
+    }
+
+    /// The name of an ExternalName Service, whose target leads to `chain`.
+    pub(super) fn alias(&self, owner: &Name, target: &Name, chain: &Chain) -> Node {
+        let ttl = self.settings.ttl;
+        let mut types = vec![(TYPE_CNAME, render::exact(owner, &[(owner, Data::Alias(target), ttl)], &[]))];
+        match chain {
+            Chain::Nothing => {}
+            Chain::Leaves => types.extend([(TYPE_A, Verdict::Pass), (TYPE_AAAA, Verdict::Pass)]),
+            Chain::Addresses(names, addresses) => {
+                let owners = std::iter::once(owner).chain(names);
+                let aliases: Vec<_> = owners.zip(names).map(|(owner, n)| (owner, Data::Alias(n), ttl)).collect();
+                let last = names.last().unwrap_or(owner);
+                for (qtype, addresses) in by_family(addresses).into_iter().filter(|(_, a)| !a.is_empty()) {
+                    let addresses = addresses.into_iter().map(|a| (last, Data::Address(a), ttl));
+                    let answers: Vec<_> = aliases.iter().cloned().chain(addresses).collect();
+                    types.push((qtype, render::exact(owner, &answers, &[])));
+                }
+            }
+        }
+        Node {
+            types,
+            fallback: self.nodata.clone(),
+            child: self.missing.clone(),
+            deep: self.missing.clone(),
+            ..node(Vec::new())
+        }
+    }
+
+    /// The node of a reverse name.
+    pub(super) fn pointer(&self, owner: &Name, address: IpAddr, pointer: &Pointer<'_>) -> Node {
+        let targets: Option<Vec<Name>> = match *pointer {
+            Pointer::Service(key) => self.service_name(key).map(|n| vec![n]),
+            Pointer::Endpoints(holders) if holders.len() > RECORDS_MAX => None,
+            Pointer::Endpoints(holders) => holders
+                .iter()
+                .map(|(key, hostname)| {
+                    let label = Endpoint { address, hostname: hostname.clone() }.label();
+                    self.service_name(key)?.child(&label).ok()
+                })
+                .collect(),
+        };
+        let verdict = targets.map_or(Verdict::Pass, |mut targets| {
+            targets.sort_unstable();
+            targets.dedup();
+            let answers: Vec<_> = targets.iter().map(|t| (owner, Data::Pointer(t), self.settings.ttl)).collect();
+            render::exact(owner, &answers, &[])
+        });
+        node(vec![(TYPE_PTR, verdict)])
+    }
+
+    /// A reverse name, and what it holds.
+    pub(super) fn reverse(&self, address: IpAddr, pointer: Option<&Pointer<'_>>) -> Option<(Name, Option<Node>)> {
+        let name = reverse::name_of(address)?;
+        let node = pointer.map(|p| self.pointer(&name, address, p));
+        Some((name, node))
+    }
+}
+
+fn by_family(addresses: &[IpAddr]) -> [(u16, Vec<IpAddr>); 2] {
+    let (v4, v6) = addresses.iter().partition(|a| a.is_ipv4());
+    [(TYPE_A, v4), (TYPE_AAAA, v6)]
+}
+
+/// The name at `relative` below `base`.
+pub(super) fn below(base: &Name, relative: &str) -> Option<Name> {
+    if relative.is_empty() {
+        return Some(base.clone());
+    }
+    relative.rsplit('.').try_fold(base.clone(), |name, label| name.child(label)).ok()
+}

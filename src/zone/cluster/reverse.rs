@@ -1,0 +1,145 @@
+//! Addresses to names: PTR.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::model::{Endpoint, Entry, Service};
+use super::spec::Key;
+use crate::zone::name::Name;
+
+/// Who has an address. Both sorted; the first Service would outrank others, if the API let two have one address.
+#[derive(Debug, Default)]
+struct Holders {
+    services: Vec<Arc<Key>>,
+    /// A Service, and the endpoint's hostname below it.
+    endpoints: Vec<(Arc<Key>, Option<Box<str>>)>,
+}
+
+/// What an address stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pointer<'a> {
+    /// A Service.
+    Service(&'a Key),
+    /// Endpoints of Services.
+    Endpoints(&'a [(Arc<Key>, Option<Box<str>>)]),
+}
+
+/// All addresses that stand for a name.
+#[derive(Debug, Default)]
+pub(super) struct Reverse(HashMap<IpAddr, Holders>);
+
+impl Reverse {
+    pub(super) fn get(&self, address: IpAddr) -> Option<Pointer<'_>> {
+        let holders = self.0.get(&address)?;
+        Some(match holders.services.first() {
+            Some(key) => Pointer::Service(key),
+            None => Pointer::Endpoints(&holders.endpoints),
+        })
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.0.keys().copied()
+    }
+
+    /// Follows a change of what is known of `key`; adds the addresses that it changes something for to `changed`.
+    pub(super) fn update(&mut self, key: &Arc<Key>, old: &Entry, new: &Entry, changed: &mut HashSet<IpAddr>) {
+        let (old_own, new_own) = (own_addresses(old), own_addresses(new));
+        for address in old_own.iter().filter(|a| !new_own.contains(a)) {
+            self.change(*address, changed, |h| take(&mut h.services, key));
+        }
+        for address in new_own.iter().filter(|a| !old_own.contains(a)) {
+            self.change(*address, changed, |h| insert(&mut h.services, Arc::clone(key)));
+        }
+        let (old, new): (HashSet<&Endpoint>, HashSet<&Endpoint>) =
+            (old.endpoints().map(|(_, e)| e).collect(), new.endpoints().map(|(_, e)| e).collect());
+        for endpoint in old.difference(&new) {
+            let holder = (Arc::clone(key), endpoint.hostname.clone());
+            self.change(endpoint.address, changed, |h| take(&mut h.endpoints, &holder));
+        }
+        for endpoint in new.difference(&old) {
+            let holder = (Arc::clone(key), endpoint.hostname.clone());
+            self.change(endpoint.address, changed, |h| insert(&mut h.endpoints, holder));
+        }
+    }
+
+    fn change(&mut self, address: IpAddr, changed: &mut HashSet<IpAddr>, change: impl FnOnce(&mut Holders)) {
+        let holders = self.0.entry(address).or_default();
+        change(holders);
+        if holders.services.is_empty() && holders.endpoints.is_empty() {
+            self.0.remove(&address);
+        }
+        changed.insert(address);
+    }
+}
+
+fn own_addresses(entry: &Entry) -> &[IpAddr] {
+    match entry.service.as_deref() {
+        Some(Service::ClusterIp { addresses, .. }) => addresses,
+        _ => &[],
+    }
+}
+
+fn insert<T: Ord>(sorted: &mut Vec<T>, item: T) {
+    if let Err(at) = sorted.binary_search(&item) {
+        // Most addresses have one holder.
+        sorted.reserve_exact(usize::from(sorted.is_empty()));
+        sorted.insert(at, item);
+    }
+}
+
+fn take<T: Ord>(sorted: &mut Vec<T>, item: &T) {
+    if let Ok(at) = sorted.binary_search(item) {
+        sorted.remove(at);
+    }
+}
+
+/// The name in in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5).
+pub(super) fn name_of(address: IpAddr) -> Option<Name> {
+    let labels: Vec<String> = match address {
+        IpAddr::V4(a) => {
+            let octets = a.octets().into_iter().rev().map(|o| o.to_string());
+            octets.chain(["in-addr".into(), "arpa".into()]).collect()
+        }
+        IpAddr::V6(a) => {
+            let nibbles = a.octets().into_iter().rev().flat_map(|o| [o & 15, o >> 4]).map(|n| format!("{n:x}"));
+            nibbles.chain(["ip6".into(), "arpa".into()]).collect()
+        }
+    };
+    Name::from_labels(labels.iter().map(String::as_str)).ok()
+}
+
+/// The address that such a name is for.
+pub(super) fn address_of(name: &Name) -> Option<IpAddr> {
+    let labels: Vec<&str> = name.labels().map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;
+    let address = match labels[..] {
+        [d, c, b, a, "in-addr", "arpa"] => format!("{a}.{b}.{c}.{d}").parse().ok()?,
+        [ref nibbles @ .., "ip6", "arpa"] if nibbles.len() == 32 && nibbles.iter().all(|n| n.len() == 1) => {
+            let hex: String = nibbles.iter().rev().copied().collect();
+            IpAddr::V6(u128::from_str_radix(&hex, 16).ok()?.into())
+        }
+        _ => return None,
+    };
+    Some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reverse_names_lead_back() {
+        for (address, text) in [
+            ("10.96.0.1", "1.0.96.10.in-addr.arpa."),
+            ("fd00::a1", "1.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa."),
+        ] {
+            let address = address.parse().unwrap();
+            let name = name_of(address).unwrap();
+            assert_eq!(name.to_string(), text);
+            assert_eq!(address_of(&name), Some(address));
+        }
+        for none in ["0.96.10.in-addr.arpa", "a.0.ip6.arpa", "01.0.96.10.in-addr.arpa", "cluster.local"] {
+            assert_eq!(address_of(&Name::parse(none).unwrap()), None, "{none}");
+        }
+    }
+}

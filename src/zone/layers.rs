@@ -1,0 +1,1 @@
+//! Static names over the cluster's.
