@@ -1,1 +1,62 @@
+//! The index against CoreDNS: [`coredns`] is the plugin's logic on the API's objects as they are, [`kernel`] how a question
+//! is looked up.
 
+mod coredns;
+mod kernel;
+mod order;
+mod pass;
+mod scale;
+mod table;
+
+use self::coredns::World;
+use super::spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
+use super::*;
+
+const ZONE: &str = "cluster.local";
+const SERIAL: u32 = 7;
+
+fn settings() -> Settings {
+    Settings {
+        zone: Name::parse(ZONE).unwrap(),
+        ttl: 30,
+        negative_answers: true,
+        serial: SERIAL,
+        pass: PassNames::default(),
+    }
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|t| (*t).to_owned()).collect()
+}
+
+/// Ports from `name/PROTO/number`; an empty name is none, `-` no number.
+fn ports(texts: &[&str]) -> Vec<PortSpec> {
+    let port = |text: &&str| {
+        let [name, protocol, port] = text.split('/').collect::<Vec<_>>()[..] else { panic!("{text}") };
+        PortSpec { name: name.into(), protocol: protocol.into(), port: port.parse().ok() }
+    };
+    texts.iter().map(port).collect()
+}
+
+fn cluster_ip(addresses: &[&str], port_texts: &[&str]) -> ServiceSpec {
+    ServiceSpec { external_name: None, cluster_ips: strings(addresses), ports: ports(port_texts) }
+}
+
+fn headless() -> ServiceSpec {
+    cluster_ip(&["None"], &[])
+}
+
+fn external(target: &str) -> ServiceSpec {
+    ServiceSpec { external_name: Some(target.into()), ..ServiceSpec::default() }
+}
+
+/// A slice of `service` from endpoints `address`, `address=hostname` or, not ready, `!address`.
+fn slice(service: &str, port_texts: &[&str], endpoints: &[&str]) -> SliceSpec {
+    let endpoint = |text: &&str| {
+        let (ready, text) = text.strip_prefix('!').map_or((true, *text), |t| (false, t));
+        let (address, hostname) = text.split_once('=').map_or((text, None), |(a, h)| (a, Some(h.to_owned())));
+        EndpointSpec { addresses: vec![address.into()], hostname, ready }
+    };
+    let service = (!service.is_empty()).then(|| service.to_owned());
+    SliceSpec { service, ports: ports(port_texts), endpoints: endpoints.iter().map(endpoint).collect() }
+}
