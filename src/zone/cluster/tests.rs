@@ -8,7 +8,6 @@ mod pass;
 mod scale;
 mod table;
 
-use self::coredns::World;
 use super::spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
 use super::*;
 

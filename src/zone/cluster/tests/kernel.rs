@@ -2,6 +2,7 @@
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::coredns::Reply;
 use super::*;
@@ -68,8 +69,9 @@ fn decode(name: &Name, qtype: u16, answer: &Answer) -> Reply {
         wire[6 + 2 * i..8 + 2 * i].copy_from_slice(&count.to_be_bytes());
     }
     wire.extend_from_slice(&answer.bytes);
-    let message = Message::from_vec(&wire).unwrap();
-    // Records are all there is: the same again, record by record, ends at the end.
+    let mut decoder = BinDecoder::new(&wire);
+    let message = Message::read(&mut decoder).unwrap();
+    assert!(decoder.is_empty(), "{name}: octets behind the records");
     let sections = [&message.answers, &message.authorities, &message.additionals];
     let set = |i: usize| {
         let records: Vec<String> = sections[i].iter().map(text).collect();

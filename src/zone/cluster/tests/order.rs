@@ -1,0 +1,248 @@
+//! Random events: after each commit every question gets what the server would say, the index is what a new one would be,
+//! and on the way there every question got what it got before or what it gets after.
+
+use super::coredns::{TYPES, World};
+use super::kernel::Maps;
+use super::*;
+
+const NAMESPACES: [&str; 2] = ["default", "prod"];
+const SERVICES: [&str; 4] = ["web", "db", "ext", "tcp"];
+const SLICES: [&str; 3] = ["s1", "s2", "s3"];
+const ADDRESSES: [&str; 6] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00:1::", "10.0.0.4"];
+const TARGETS: [&str; 9] = [
+    "www.example.com",
+    "web.default.svc.cluster.local",
+    "ext.default.svc.cluster.local",
+    "ext.prod.svc.cluster.local",
+    "db.prod.svc.cluster.local",
+    "h1.db.default.svc.cluster.local",
+    "http.tcp.web.prod.svc.cluster.local",
+    "10-0-0-9.prod.pod.cluster.local",
+    "192.0.2.7",
+];
+const PORTS: [&str; 5] = ["http/TCP/80", "dns/UDP/53", "dns-tcp/TCP/53", "/TCP/9", "any/SCTP/-"];
+
+/// xorshift64*, so that a failure comes again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+
+    fn some<'a>(&mut self, of: &[&'a str], most: usize) -> Vec<&'a str> {
+        let wanted = self.below(most + 1);
+        let mut some: Vec<&str> = (0..wanted).map(|_| self.one(of)).collect();
+        some.sort_unstable();
+        some.dedup();
+        some
+    }
+
+    fn service(&mut self) -> ServiceSpec {
+        let ports = self.some(&PORTS, 3);
+        match self.below(5) {
+            0 | 1 => cluster_ip(&["10.0.0.4", "fd00::1"][..1 + self.below(2)], &ports),
+            2 | 3 => headless(),
+            _ => external(self.one(&TARGETS)),
+        }
+    }
+
+    fn slice(&mut self) -> SliceSpec {
+        let mut endpoints: Vec<String> = Vec::new();
+        for address in self.some(&ADDRESSES, 4) {
+            endpoints.push(match self.below(6) {
+                0 => format!("!{address}"),
+                1 => format!("{address}=h1"),
+                2 => format!("{address}=tcp"),
+                _ => address.to_owned(),
+            });
+        }
+        if self.below(12) == 0 {
+            endpoints.push("www.example.com".into());
+        }
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        let service = if self.below(10) == 0 { "" } else { self.one(&SERVICES) };
+        slice(service, &self.some(&PORTS, 2), &endpoints)
+    }
+
+    /// Does something to world and index alike.
+    fn event(&mut self, world: &mut World, cluster: &mut Cluster) {
+        let ns = self.one(&NAMESPACES);
+        match self.below(14) {
+            0 => {
+                world.namespaces.remove(ns);
+                cluster.delete_namespace(ns);
+            }
+            1 | 2 => {
+                world.namespaces.insert(ns.into());
+                cluster.apply_namespace(ns);
+            }
+            3 => {
+                let key = Key::new(ns, self.one(&SERVICES));
+                world.services.remove(&key);
+                cluster.delete_service(&key);
+            }
+            4..=7 => {
+                let (key, spec) = (Key::new(ns, self.one(&SERVICES)), self.service());
+                cluster.apply_service(key.clone(), &spec);
+                world.services.insert(key, spec);
+            }
+            8 => {
+                let key = Key::new(ns, self.one(&SLICES));
+                world.slices.remove(&key);
+                cluster.delete_slice(&key);
+            }
+            9..=12 => {
+                let (key, spec) = (Key::new(ns, self.one(&SLICES)), self.slice());
+                cluster.apply_slice(key.clone(), &spec);
+                world.slices.insert(key, spec);
+            }
+            _ => {
+                // A relist finds some gone and some new.
+                world.namespaces = self.some(&NAMESPACES, 4).into_iter().map(String::from).collect();
+                cluster.replace_namespaces(&world.namespaces);
+                let (key, spec) = (Key::new(ns, self.one(&SERVICES)), self.service());
+                world.services.retain(|_, _| self.below(3) > 0);
+                world.services.insert(key, spec);
+                cluster.replace_services(world.services.clone());
+                let (key, spec) = (Key::new(ns, self.one(&SLICES)), self.slice());
+                world.slices.retain(|_, _| self.below(3) > 0);
+                world.slices.insert(key, spec);
+                cluster.replace_slices(world.slices.clone());
+            }
+        }
+    }
+}
+
+/// Every name that could make a difference.
+fn probes() -> Vec<String> {
+    let mut probes: Vec<String> = ["", "svc.", "pod.", "x.", "y.x.", "dns.", "ns.dns.", "dns-version."].map(String::from).into();
+    for ns in NAMESPACES.iter().chain(&["gone"]) {
+        probes.extend([format!("{ns}.svc."), format!("{ns}.pod."), format!("10-0-0-1.{ns}.pod.")]);
+        for service in SERVICES.iter().chain(&["none"]) {
+            let relatives = [
+                "", "10-0-0-1.", "10-0-0-4.", "fd00--1.", "fd00-1--0.", "h1.", "tcp.", "x.", "_tcp.", "_http._tcp.", "_dns._udp.",
+                "_._tcp.", "_any._sctp.", "http.tcp.", "_x._tcp.", "x.h1.", "a.b.c.", "www-example-com.",
+            ];
+            probes.extend(relatives.map(|relative| format!("{relative}{service}.{ns}.svc.")));
+        }
+    }
+    probes.iter_mut().for_each(|p| p.push_str(ZONE));
+    for address in ADDRESSES {
+        let name = reverse::name_of(address.parse().unwrap()).unwrap().to_string();
+        probes.push(name.trim_end_matches('.').to_owned());
+    }
+    probes.push("www.example.com".into());
+    probes
+}
+
+/// What all questions for a name get.
+fn seen(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)> {
+    let node = maps.find(name)?;
+    let own = Node { child: None, deep: None, fallback: None, ..node.clone() };
+    Some((own, node.fallback.clone()))
+}
+
+fn run(seed: u64, settings: &Settings, commits: usize) {
+    let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
+    let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(settings.clone()));
+    let mut maps = Maps::default();
+    for commit in 0..commits {
+        for _ in 0..=random.below(5) {
+            random.event(&mut world, &mut cluster);
+        }
+        let changes = cluster.commit();
+        let names: HashSet<&Name> = changes.iter().map(Change::name).collect();
+        assert_eq!(names.len(), changes.len(), "a name is changed twice");
+        let before: Vec<_> = probes.iter().map(|(_, name)| seen(&maps, name)).collect();
+        let mut end = maps.clone();
+        changes.iter().for_each(|c| end.apply(c.clone()));
+        let after: Vec<_> = probes.iter().map(|(_, name)| seen(&end, name)).collect();
+        for change in changes {
+            let about = change.name().clone();
+            maps.apply(change);
+            for (i, (text, name)) in probes.iter().enumerate() {
+                let now = seen(&maps, name);
+                assert!(
+                    now == before[i] || now == after[i],
+                    "seed {seed}, commit {commit}: {text} after {about}: {now:?} is neither {:?} nor {:?}\n{}",
+                    before[i],
+                    after[i],
+                    world.describe()
+                );
+            }
+        }
+        for (text, _) in &probes {
+            for qtype in TYPES {
+                let expected = world.expected(text, qtype);
+                let expected = expected.filter(|r| settings.negative_answers || !r.answers.is_empty());
+                assert_eq!(
+                    maps.ask(text, qtype),
+                    expected,
+                    "seed {seed}, commit {commit}: {text} {qtype}\n{}",
+                    world.describe()
+                );
+            }
+        }
+        let (rebuilt, changes) = world.build(settings.clone());
+        let fresh = Maps::new(changes).0;
+        assert!(maps.0 == fresh, "seed {seed}, commit {commit}: {:?}", differences(&maps.0, &fresh));
+        assert!(rebuilt.nodes() == fresh && cluster.nodes() == fresh, "seed {seed}, commit {commit}");
+        for (_, name) in &probes {
+            assert_eq!(cluster.node(name).as_ref(), fresh.get(name), "seed {seed}, commit {commit}: {name}");
+        }
+    }
+}
+
+fn differences<'a>(one: &'a HashMap<Name, Node>, other: &'a HashMap<Name, Node>) -> Vec<&'a Name> {
+    one.keys().chain(other.keys()).filter(|name| one.get(*name) != other.get(*name)).collect()
+}
+
+#[test]
+fn each_step_is_before_or_after() {
+    for seed in 1..=12 {
+        run(seed, &settings(), 25);
+    }
+}
+
+#[test]
+fn without_negative_answers_only_records_are_answered() {
+    run(99, &Settings { negative_answers: false, ..settings() }, 25);
+}
+
+#[test]
+fn what_is_the_same_changes_nothing() {
+    let mut random = Random(5);
+    let (mut world, mut cluster) = (World::default(), Cluster::new(settings()));
+    (0..40).for_each(|_| random.event(&mut world, &mut cluster));
+    cluster.commit();
+    cluster.replace_namespaces(&world.namespaces);
+    cluster.replace_services(world.services.clone());
+    cluster.replace_slices(world.slices.clone());
+    assert_eq!(cluster.commit(), []);
+}
+
+#[test]
+fn gone_and_back_in_one_batch_is_never_gone() {
+    let mut cluster = Cluster::new(settings());
+    let key = Key::new("default", "web");
+    cluster.apply_namespace("default");
+    cluster.apply_service(key.clone(), &cluster_ip(&["10.0.0.1"], &["http/TCP/80"]));
+    let web = Name::parse("web.default.svc.cluster.local").unwrap();
+    assert!(cluster.commit().iter().any(|c| *c.name() == web));
+    cluster.delete_service(&key);
+    cluster.delete_namespace("default");
+    cluster.apply_namespace("default");
+    cluster.apply_service(key, &cluster_ip(&["10.0.0.2"], &["http/TCP/80"]));
+    let changes = cluster.commit();
+    assert_eq!(changes.iter().filter(|c| *c.name() == web).count(), 1);
+    let removed = changes.iter().filter(|c| matches!(c, Change::Remove(_))).map(|c| c.name().to_string());
+    assert_eq!(removed.collect::<Vec<_>>(), ["1.0.0.10.in-addr.arpa."]);
+}
