@@ -1,1 +1,137 @@
-//! Static names over the cluster's.
+//! Static names over the cluster's: one set of nodes out of two.
+//!
+//! For a question the first of these holds: PassNames; a static name; a name of the cluster; and, at the closest name above
+//! that exists in either set, a static wildcard (RFC 4592 §3.3.1) and then what the cluster's zone says of names that are not
+//! there. So a name of the cluster is no wildcard's, and one that only static names below it make exist passes: the cluster
+//! would call it missing, and with it all below (RFC 8020).
+
+use std::collections::{HashMap, HashSet};
+
+use super::change::{Change, order};
+use super::cluster::Cluster;
+use super::name::Name;
+use super::node::{Node, ZoneId};
+use super::pass::PassNames;
+
+/// The static set, and how it is laid over the cluster's.
+pub struct Layers {
+    /// The cluster's zone, and where its addresses' names are.
+    zones: [Name; 2],
+    pass: PassNames,
+    /// All static names.
+    names: HashSet<Name>,
+    /// Those that could be the cluster's.
+    within: HashMap<Name, Node>,
+    /// Names of PassNames' suffixes that are a wildcard's, which they are not if the cluster has them.
+    implied: HashSet<Name>,
+}
+
+impl Layers {
+    /// No static names, over the cluster's zone.
+    #[must_use]
+    pub fn new(zone: Name) -> Self {
+        let arpa = Name::from_labels(["arpa"]).unwrap_or_else(|_| Name::root());
+        Self {
+            zones: [zone, arpa],
+            pass: PassNames::default(),
+            names: HashSet::new(),
+            within: HashMap::new(),
+            implied: HashSet::new(),
+        }
+    }
+
+    /// Makes `nodes` the static set; `pass` is what they were made with, and the cluster too. Returns what has to change in
+    /// the maps, in order; nodes that were there before are among it. `cluster` has no changes to commit.
+    pub fn set_statics(&mut self, nodes: Vec<(Name, Node)>, pass: &PassNames, cluster: &Cluster) -> Vec<Change> {
+        let zone = self.zones[0].clone();
+        let mut all: HashMap<Name, Node> = nodes.into_iter().collect();
+        let is_wildcards = |name: &&Name| {
+            let closest = name.ancestors().skip(1).find_map(|above| all.get(&above));
+            let wildcard = closest.and_then(|node| node.child.as_ref());
+            all.get(*name).zip(wildcard).is_some_and(|(node, w)| node.types == w.types && node.fallback == w.fallback)
+        };
+        self.implied = pass.suffixes().filter(is_wildcards).cloned().collect();
+        let owners = all
+            .iter()
+            .filter(|(name, node)| speaks(node) && name.is_within(&zone) && !self.implied.contains(*name))
+            .map(|(name, _)| name);
+        let above: HashSet<Name> =
+            owners.flat_map(|n| n.ancestors().skip(1).take_while(|a| *a != zone && a.is_within(&zone))).collect();
+        for name in above {
+            all.entry(name).or_insert(const { Node::pass(ZoneId::Static) });
+        }
+        let old = std::mem::take(&mut self.names);
+        self.pass = pass.clone();
+        self.names = all.keys().cloned().collect();
+        self.within.clear();
+
+        let mut changes = Vec::with_capacity(all.len());
+        for name in old.into_iter().filter(|name| !all.contains_key(name)) {
+            let below = if self.may_be_cluster(&name) { cluster.node(&name) } else { None };
+            changes.push(match below {
+                Some(node) => Change::Put(name, node),
+                None => Change::Remove(name),
+            });
+        }
+        for (name, node) in all {
+            if self.may_be_cluster(&name) {
+                self.within.insert(name.clone(), node.clone());
+                let below = cluster.node(&name);
+                changes.push(self.over(name, below));
+            } else {
+                changes.push(Change::Put(name, node));
+            }
+        }
+        order(&mut changes);
+        changes
+    }
+
+    /// What changes of the cluster change in the maps, in order.
+    #[must_use]
+    pub fn merge(&self, changes: Vec<Change>) -> Vec<Change> {
+        if self.within.is_empty() {
+            return changes;
+        }
+        let mut merged: Vec<Change> = changes
+            .into_iter()
+            .map(|change| match change {
+                change if !self.within.contains_key(change.name()) => change,
+                Change::Put(name, node) => self.over(name, Some(node)),
+                Change::Remove(name) => self.over(name, None),
+            })
+            .collect();
+        order(&mut merged);
+        merged
+    }
+
+    fn may_be_cluster(&self, name: &Name) -> bool {
+        self.zones.iter().any(|zone| name.is_within(zone))
+    }
+
+    /// A static name's node, over that which the cluster has for it.
+    fn over(&self, name: Name, cluster: Option<Node>) -> Change {
+        let (node, cluster) = match (self.within.get(&name), cluster) {
+            (None, None) => return Change::Remove(name),
+            (None, Some(node)) => return Change::Put(name, node),
+            (Some(node), None) => return Change::Put(name, node.clone()),
+            (Some(node), Some(cluster)) => (node, cluster),
+        };
+        let child = node.child.clone().or_else(|| cluster.child.clone());
+        let deep = node.deep.clone().or_else(|| cluster.deep.clone());
+        let keeps = has_records(node) && !self.implied.contains(&name) || self.pass.covers(&name);
+        let own = if keeps { node.clone() } else { cluster };
+        Change::Put(name, Node { child, deep, ..own })
+    }
+}
+
+fn has_records(node: &Node) -> bool {
+    !node.types.is_empty() || node.fallback.is_some()
+}
+
+/// Whether the node says something of its name or of those below.
+fn speaks(node: &Node) -> bool {
+    has_records(node) || node.child.is_some() || node.deep.is_some()
+}
+
+#[cfg(test)]
+mod tests;

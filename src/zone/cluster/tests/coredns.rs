@@ -143,7 +143,10 @@ impl World {
     }
 
     fn slices_of<'a>(&'a self, ns: &'a str, name: &'a str) -> impl Iterator<Item = &'a SliceSpec> {
-        self.slices.iter().filter(move |(k, s)| *k.namespace == *ns && s.service.as_deref() == Some(name)).map(|(_, s)| s)
+        self.slices
+            .iter()
+            .filter(move |(k, s)| *k.namespace == *ns && s.service.as_deref() == Some(name))
+            .map(|(_, s)| s)
     }
 
     /// `plugin.A` and `plugin.AAAA`
@@ -180,8 +183,7 @@ impl World {
 
     /// `plugin.SRV`: records and additional ones.
     fn srv(&self, name: &str) -> Result<[Vec<String>; 2], Failure> {
-        let items: Vec<Item> =
-            self.records(name)?.into_iter().filter(|i| i.host.parse::<IpAddr>().is_ok()).collect();
+        let items: Vec<Item> = self.records(name)?.into_iter().filter(|i| i.host.parse::<IpAddr>().is_ok()).collect();
         let weight = (100.0 / (items.len() * 100) as f64 * 100.0).floor().max(1.0);
         let (mut records, mut extra) = (Vec::new(), Vec::new());
         for item in items.iter().filter(|i| i.port != -1) {

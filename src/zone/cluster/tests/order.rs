@@ -123,13 +123,30 @@ impl Random {
 
 /// Every name that could make a difference.
 fn probes() -> Vec<String> {
-    let mut probes: Vec<String> = ["", "svc.", "pod.", "x.", "y.x.", "dns.", "ns.dns.", "dns-version."].map(String::from).into();
+    let mut probes: Vec<String> =
+        ["", "svc.", "pod.", "x.", "y.x.", "dns.", "ns.dns.", "dns-version."].map(String::from).into();
     for ns in NAMESPACES.iter().chain(&["gone"]) {
         probes.extend([format!("{ns}.svc."), format!("{ns}.pod."), format!("10-0-0-1.{ns}.pod.")]);
         for service in SERVICES.iter().chain(&["none"]) {
             let relatives = [
-                "", "10-0-0-1.", "10-0-0-4.", "fd00--1.", "fd00-1--0.", "h1.", "tcp.", "x.", "_tcp.", "_http._tcp.", "_dns._udp.",
-                "_._tcp.", "_any._sctp.", "http.tcp.", "_x._tcp.", "x.h1.", "a.b.c.", "www-example-com.",
+                "",
+                "10-0-0-1.",
+                "10-0-0-4.",
+                "fd00--1.",
+                "fd00-1--0.",
+                "h1.",
+                "tcp.",
+                "x.",
+                "_tcp.",
+                "_http._tcp.",
+                "_dns._udp.",
+                "_._tcp.",
+                "_any._sctp.",
+                "http.tcp.",
+                "_x._tcp.",
+                "x.h1.",
+                "a.b.c.",
+                "www-example-com.",
             ];
             probes.extend(relatives.map(|relative| format!("{relative}{service}.{ns}.svc.")));
         }
@@ -207,14 +224,14 @@ fn differences<'a>(one: &'a HashMap<Name, Node>, other: &'a HashMap<Name, Node>)
 
 #[test]
 fn each_step_is_before_or_after() {
-    for seed in 1..=12 {
-        run(seed, &settings(), 25);
+    for seed in 1..=6 {
+        run(seed, &settings(), 20);
     }
 }
 
 #[test]
 fn without_negative_answers_only_records_are_answered() {
-    run(99, &Settings { negative_answers: false, ..settings() }, 25);
+    run(99, &Settings { negative_answers: false, ..settings() }, 15);
 }
 
 #[test]

@@ -1,0 +1,109 @@
+//! PassNames and other settings.
+
+use super::coredns::*;
+use super::kernel::Maps;
+use super::*;
+
+fn world() -> World {
+    let mut world = World { namespaces: ["default", "dev"].map(String::from).into(), ..World::default() };
+    for (ns, name, spec) in [
+        ("default", "web", cluster_ip(&["10.96.0.10"], &["http/TCP/80"])),
+        ("dev", "web", cluster_ip(&["10.96.0.11"], &["http/TCP/80"])),
+        ("default", "to-web", external("web.default.svc.cluster.local")),
+    ] {
+        world.services.insert(Key::new(ns, name), spec);
+    }
+    world
+}
+
+fn with(pass: &[&str]) -> Settings {
+    let mut settings = settings();
+    pass.iter().for_each(|p| settings.pass.add(p).unwrap());
+    settings
+}
+
+#[test]
+fn pass_names_pass_and_nothing_else_changes() {
+    let world = world();
+    let settings = with(&[
+        "web.default.svc.cluster.local",
+        "nothing.cluster.local",
+        "*.dev.svc.cluster.local",
+        "*.gone.svc.cluster.local",
+        "10.0.96.10.in-addr.arpa",
+    ]);
+    let maps = Maps::new(world.build(settings.clone()).1);
+    let names = [
+        "web.default.svc",
+        "_http._tcp.web.default.svc",
+        "x.web.default.svc",
+        "nothing",
+        "x.nothing",
+        "y.x.nothing",
+        "other",
+        "x.other",
+        "dev.svc",
+        "web.dev.svc",
+        "_http._tcp.web.dev.svc",
+        "x.y.z.dev.svc",
+        "gone.svc",
+        "x.gone.svc",
+        "y.x.gone.svc",
+        "svc",
+        "to-web.default.svc",
+    ];
+    // The last ones follow the name that passes, or have their own node to end the suffix.
+    let open = ["x.nothing", "y.x.nothing", "gone.svc"];
+    for relative in names {
+        let name = format!("{relative}.{ZONE}");
+        for qtype in TYPES {
+            let covered = settings.pass.covers(&Name::parse(&name).unwrap()) || open.contains(&relative);
+            let follows = relative == "to-web.default.svc" && matches!(qtype, A | AAAA);
+            let expected = world.expected(&name, qtype).filter(|_| !covered && !follows);
+            assert_eq!(maps.ask(&name, qtype), expected, "{name} {qtype}");
+        }
+    }
+    assert_eq!(maps.ask("10.0.96.10.in-addr.arpa", PTR), None);
+    assert!(maps.ask("11.0.96.10.in-addr.arpa", PTR).is_some());
+}
+
+#[test]
+fn a_pass_name_comes_and_goes_with_its_service() {
+    let mut cluster = world().build(with(&["web.default.svc.cluster.local"])).0;
+    let name = Name::parse("web.default.svc.cluster.local").unwrap();
+    cluster.delete_service(&Key::new("default", "web"));
+    let changes = cluster.commit();
+    assert!(changes.contains(&Change::Put(name.clone(), Node::pass(ZoneId::Cluster))), "{changes:?}");
+    assert_eq!(cluster.node(&name), Some(Node::pass(ZoneId::Cluster)));
+}
+
+#[test]
+fn new_settings_are_as_a_new_index() {
+    let world = world();
+    let all = [
+        settings(),
+        with(&["*.dev.svc.cluster.local", "nothing.cluster.local"]),
+        Settings { ttl: 5, ..settings() },
+        Settings { negative_answers: false, ..settings() },
+        with(&["*.cluster.local", "cluster.local"]),
+        Settings { zone: Name::parse("svc.cluster.local").unwrap(), ..settings() },
+    ];
+    let (mut cluster, changes) = world.build(settings());
+    let mut maps = Maps::new(changes);
+    for settings in all.iter().chain(all.iter().rev()) {
+        cluster.reconfigure(settings.clone()).into_iter().for_each(|c| maps.apply(c));
+        assert!(maps.0 == Maps::new(world.build(settings.clone()).1).0, "{settings:?}");
+    }
+    assert_eq!(cluster.reconfigure(settings()), []);
+}
+
+#[test]
+fn ttls_are_those_of_the_settings() {
+    let maps = Maps::new(world().build(Settings { ttl: 600, ..settings() }).1);
+    let reply = maps.ask("web.default.svc.cluster.local", A).unwrap();
+    assert!(reply.answers.iter().all(|a| a.contains(" 600 A ")), "{reply:?}");
+    // CoreDNS keeps the SOA itself for five minutes at most.
+    let reply = maps.ask("missing.cluster.local", A).unwrap();
+    let soa = reply.authorities.first().unwrap();
+    assert!(soa.starts_with("cluster.local. 300 SOA ") && soa.ends_with(" 600"), "{soa}");
+}

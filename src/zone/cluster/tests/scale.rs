@@ -1,0 +1,116 @@
+//! Many names.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Debug builds take some ten times as long.
+const PATIENCE: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
+
+fn service(i: usize) -> (Key, ServiceSpec) {
+    let address = format!("10.{}.{}.{}", 96 + (i >> 16), i >> 8 & 255, i & 255);
+    (
+        Key::new(&format!("ns{}", i % 100), &format!("service-{i}")),
+        cluster_ip(&[&address], &["http/TCP/80", "https/TCP/443"]),
+    )
+}
+
+fn slice_of(i: usize) -> (Key, SliceSpec) {
+    let endpoints: Vec<String> = (0..3).map(|n| format!("10.{}.{}.{}", 128 + n, i >> 8 & 255, i & 255)).collect();
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let spec = slice(&format!("service-{i}"), &["http/TCP/8080", "https/TCP/8443"], &endpoints);
+    (Key::new(&format!("ns{}", i % 100), &format!("service-{i}-abcde")), spec)
+}
+
+fn within(limit: Duration, what: &str, work: impl FnOnce()) {
+    let start = Instant::now();
+    work();
+    let took = start.elapsed();
+    println!("{what}: {took:?}");
+    assert!(took < limit * PATIENCE, "{what} took {took:?}");
+}
+
+#[test]
+fn ten_thousand_services() {
+    const N: usize = 10_000;
+    let (services, slices): (Vec<_>, Vec<_>) = (0..N).map(|i| (service(i), slice_of(i))).unzip();
+    let mut cluster = Cluster::new(settings());
+    cluster.replace_namespaces((0..100).map(|i| format!("ns{i}")));
+    within(Duration::from_secs(2), "the first commit", || {
+        cluster.replace_services(services.clone());
+        cluster.replace_slices(slices.clone());
+        let changes = cluster.commit();
+        // S, two ports, three endpoints, four addresses.
+        assert_eq!(changes.len(), 5 + 200 + N * 10);
+    });
+    within(Duration::from_secs(1), "a relist that finds nothing new", || {
+        cluster.replace_services(services);
+        cluster.replace_slices(slices);
+        assert_eq!(cluster.commit(), []);
+    });
+    let mut other = Cluster::new(settings());
+    other.replace_namespaces((0..100).map(|i| format!("ns{i}")));
+    other.commit();
+    within(Duration::from_secs(2), "one by one", || {
+        for i in 0..N {
+            let ((key, spec), (slice_key, slice)) = (service(i), slice_of(i));
+            other.apply_service(key, &spec);
+            assert_eq!(other.commit().len(), 4);
+            other.apply_slice(slice_key, &slice);
+            assert_eq!(other.commit().len(), 6);
+        }
+    });
+    within(Duration::from_secs(1), "a thousand single changes", || {
+        for i in 0..1000 {
+            let (key, _) = service(i);
+            other.delete_service(&key);
+            assert_eq!(other.commit().len(), 7);
+        }
+    });
+}
+
+#[test]
+fn a_large_headless_service() {
+    let mut cluster = Cluster::new(settings());
+    let slice_with = |s: usize, from: usize| {
+        let endpoints: Vec<String> = (from..100).map(|i| format!("10.1.{s}.{i}=pod-{s}-{i}")).collect();
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        slice("big", &["http/TCP/80"], &endpoints)
+    };
+    cluster.apply_namespace("default");
+    cluster.apply_service(Key::new("default", "big"), &headless());
+    for s in 0..50 {
+        cluster.apply_slice(Key::new("default", &format!("big-{s}")), &slice_with(s, 0));
+    }
+    assert_eq!(cluster.commit().len(), 5 + 2 + 2 + 5000 * 2);
+    within(Duration::from_secs(2), "a hundred endpoints, one by one, of five thousand", || {
+        for from in 1..=100 {
+            cluster.apply_slice(Key::new("default", "big-7"), &slice_with(7, from));
+            // Its name and its address, and the Service's addresses.
+            let changes = cluster.commit();
+            assert!((3..=4).contains(&changes.len()), "{changes:?}");
+        }
+    });
+    within(Duration::from_secs(1), "a thousand endpoints at once", || {
+        for s in 10..20 {
+            cluster.apply_slice(Key::new("default", &format!("big-{s}")), &slice_with(s, 100));
+        }
+        assert_eq!(cluster.commit().iter().filter(|c| matches!(c, Change::Remove(_))).count(), 2000);
+    });
+}
+
+#[test]
+fn an_address_of_many_services_is_no_burden() {
+    let mut cluster = Cluster::new(settings());
+    cluster.apply_namespace("default");
+    cluster.commit();
+    within(Duration::from_secs(1), "five thousand slices with one address", || {
+        for i in 0..5000 {
+            cluster.apply_slice(Key::new("default", &format!("s{i}")), &slice(&format!("s{i}"), &[], &["10.0.0.1"]));
+            assert_eq!(cluster.commit().len(), 1);
+        }
+    });
+    let name = reverse::name_of("10.0.0.1".parse().unwrap()).unwrap();
+    // More than a message holds.
+    assert_eq!(cluster.node(&name).unwrap().types, [(12, crate::zone::node::Verdict::Pass)]);
+}

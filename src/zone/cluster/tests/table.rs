@@ -6,7 +6,8 @@ use super::*;
 
 /// A cluster with one of everything.
 fn world() -> World {
-    let mut world = World { namespaces: ["default", "kube-system", "empty"].map(String::from).into(), ..World::default() };
+    let mut world =
+        World { namespaces: ["default", "kube-system", "empty"].map(String::from).into(), ..World::default() };
     for (ns, name, spec) in [
         ("default", "web", cluster_ip(&["10.96.0.10"], &["http/TCP/80", "https/TCP/443"])),
         ("default", "dual", cluster_ip(&["10.96.0.11", "fd00::b"], &["/UDP/53"])),
@@ -119,11 +120,17 @@ fn ports() {
     answers(maps, "_._udp.dual~", SRV, &["@ 30 SRV 0 50 53 dual~"], &both);
     nxdomain(maps, "_tcp.web~", &MOST);
     // Spellings of ports that the server knows, or not.
-    for name in ["http.tcp.web~", "_https._udp.web~", "_no._tcp.web~", "_._tcp.web~", "x._http._tcp.web~", "a.b.c.web~"] {
+    for name in ["http.tcp.web~", "_https._udp.web~", "_no._tcp.web~", "_._tcp.web~", "x._http._tcp.web~", "a.b.c.web~"]
+    {
         passes(maps, name, &TYPES);
     }
     let sql = ["@ 30 SRV 0 25 5432 db-0.db~", "@ 30 SRV 0 25 5432 db-1.db~", "@ 30 SRV 0 25 5432 fd00-2--0.db~"];
-    let hosts = ["db-0.db~ 30 A 10.1.1.0", "db-1.db~ 30 A 10.1.1.1", "db-0.db~ 30 AAAA fd00:1::", "fd00-2--0.db~ 30 AAAA fd00:2::"];
+    let hosts = [
+        "db-0.db~ 30 A 10.1.1.0",
+        "db-1.db~ 30 A 10.1.1.1",
+        "db-0.db~ 30 AAAA fd00:1::",
+        "fd00-2--0.db~ 30 AAAA fd00:2::",
+    ];
     answers(maps, "_sql._tcp.db~", SRV, &sql, &hosts);
     answers(maps, "db~", SRV, &sql, &hosts);
 }
@@ -235,13 +242,17 @@ fn structure() {
     answers(maps, ZONE, SOA, &[&soa()], &[]);
     passes(maps, "svc.cluster.local", &[SOA]);
     answers(maps, "dns-version.cluster.local", TXT, &["@ 28800 TXT 1.1.0"], &[]);
-    for name in ["dns-version", "x.dns-version", "gone.svc", "lost.gone.svc", "gone.pod", "x", "y.x", "missing.default.svc"] {
+    for name in
+        ["dns-version", "x.dns-version", "gone.svc", "lost.gone.svc", "gone.pod", "x", "y.x", "missing.default.svc"]
+    {
         let qtypes = [A, AAAA, SRV, CNAME, MX, PTR, HTTPS];
         nxdomain(maps, &format!("{name}.{ZONE}"), &qtypes);
         passes(maps, &format!("{name}.{ZONE}"), &[SOA, NS]);
     }
     nxdomain(maps, "www.example.com.default.svc.cluster.local", &MOST);
-    for name in ["dns", "ns.dns", "x.y.dns", "10-1-2-3.default.pod", "x.default.pod", "10-1-2-3.gone.pod", "a.b.default.pod"] {
+    for name in
+        ["dns", "ns.dns", "x.y.dns", "10-1-2-3.default.pod", "x.default.pod", "10-1-2-3.gone.pod", "a.b.default.pod"]
+    {
         passes(maps, &format!("{name}.{ZONE}"), &TYPES);
     }
     for name in ["local", "example.com", "acluster.local"] {
