@@ -4,12 +4,13 @@
 //! are the question's are compressed to a pointer to it, 0xC00C, and no other pointer is used. [`exact`] encodes for one
 //! question only, so that any part of the message may be pointed to.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::ProtoError;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA, SRV, TXT};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
-use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
+use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::serialize::binary::{BinDecodable, BinEncodable, BinEncoder, NameEncoding};
 
 use super::name;
 use super::node::{Answer, Kind, Rotation, Verdict};
@@ -119,7 +120,7 @@ pub fn exact(
     answers: &[(&name::Name, Data<'_>, u32)],
     additionals: &[(&name::Name, Data<'_>, u32)],
 ) -> Verdict {
-    if answers.len() + additionals.len() > RECORDS_MAX {
+    if answers.is_empty() || answers.len() + additionals.len() > RECORDS_MAX {
         return Verdict::Pass;
     }
     let records = |all: &[(&name::Name, Data<'_>, u32)]| all.iter().map(|(o, d, ttl)| record(o, d, *ttl)).collect();
@@ -127,7 +128,7 @@ pub fn exact(
     else {
         return Verdict::Pass;
     };
-    encode(owner, Kind::Answer, [answers, Vec::new(), additionals], None)
+    encode(&owner, Kind::Answer, &[answers, Vec::new(), additionals], None)
 }
 
 /// NXDOMAIN or NODATA with the SOA of the zone, for any question below it: no name in it is compressed.
@@ -150,9 +151,7 @@ pub fn apex_soa(soa: &Soa<'_>) -> Verdict {
 }
 
 fn convert(name: &name::Name) -> Option<Name> {
-    let mut name = Name::from_labels(name.labels()).ok()?;
-    name.set_fqdn(true);
-    Some(name)
+    Name::from_bytes(name.wire()).ok()
 }
 
 fn record(owner: &name::Name, data: &Data<'_>, ttl: u32) -> Option<Record> {
@@ -169,22 +168,34 @@ fn record(owner: &name::Name, data: &Data<'_>, ttl: u32) -> Option<Record> {
 }
 
 fn render(kind: Kind, answers: Vec<Record>, authorities: Vec<Record>, rotation: Option<Rotation>) -> Verdict {
-    encode(question(), kind, [answers, authorities, Vec::new()], rotation)
+    encode(&question(), kind, &[answers, authorities, Vec::new()], rotation)
+}
+
+thread_local! {
+    /// Where answers are encoded. Rendering a zone is as much allocation as it is anything else.
+    static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Encodes the sections behind a question for `owner`.
-fn encode(owner: Name, kind: Kind, sections: [Vec<Record>; 3], rotation: Option<Rotation>) -> Verdict {
-    let mut message = Message::new(0, MessageType::Response, OpCode::Query);
-    // Header, name (of which `len` leaves out the root), type and class.
-    let question = 12 + owner.len() + 1 + 4;
-    message.add_query(Query::query(owner, RecordType::A));
+fn encode(owner: &Name, kind: Kind, sections: &[Vec<Record>; 3], rotation: Option<Rotation>) -> Verdict {
+    let bytes = MESSAGE.with_borrow_mut(|message| {
+        message.clear();
+        behind_question(message, owner, sections)
+    });
     let counts = sections.each_ref().map(|s| s.len() as u16);
-    [message.answers, message.authorities, message.additionals] = sections;
-    match message.to_vec() {
-        Ok(wire) => Verdict::Answer(Answer { kind, counts, rotation, bytes: wire[question..].into() }),
-        // What hickory-proto can't encode is for the DNS server.
-        Err(_) => Verdict::Pass,
-    }
+    // What hickory-proto can't encode is for the DNS server.
+    bytes.map_or(Verdict::Pass, |bytes| Verdict::Answer(Answer { kind, counts, rotation, bytes }))
+}
+
+fn behind_question(message: &mut Vec<u8>, owner: &Name, sections: &[Vec<Record>; 3]) -> Result<Box<[u8]>, ProtoError> {
+    let mut encoder = BinEncoder::new(message);
+    // Header, name, type and class.
+    encoder.emit_vec(&[0; 12])?;
+    owner.emit(&mut encoder)?;
+    encoder.emit_vec(&[0; 4])?;
+    let start = encoder.offset();
+    sections.iter().flatten().try_for_each(|record| record.emit(&mut encoder))?;
+    Ok(encoder.slice_of(start, encoder.offset()).into())
 }
 
 #[cfg(test)]
@@ -224,6 +235,29 @@ mod tests {
         assert_eq!(a.bytes[14..30], *b"\x06nobody\x07invalid\0");
         // MINIMUM, the last field, is the TTL of the negative answer (RFC 2308 §4).
         assert_eq!(a.bytes[a.bytes.len() - 4..], 30_u32.to_be_bytes());
+    }
+
+    #[test]
+    fn answers_for_one_name_point_into_it() {
+        let (base, owner) = (name::Name::parse("web.ns").unwrap(), name::Name::parse("_http._tcp.web.ns").unwrap());
+        let service = [(&owner, Data::Service { target: &base, port: 80, weight: 100 }, 30)];
+        let a = answer(exact(&owner, &service, &[(&base, Data::Address([10, 0, 0, 1].into()), 30)]));
+        assert_eq!(a.counts, [1, 0, 1]);
+        assert_eq!(a.bytes[..4], [0xc0, 0x0c, 0, 33]);
+        // A target is spelled out (RFC 2782); the owner of its address is the end of the question's name.
+        assert_eq!(a.bytes[18..26], *b"\x03web\x02ns\0");
+        assert_eq!(a.bytes[26..30], [0xc0, 12 + 11, 0, 1]);
+        assert_eq!(exact(&owner, &[], &[]), Verdict::Pass);
+    }
+
+    #[test]
+    fn negative_answers_spell_every_name() {
+        let zone = name::Name::parse("z.example").unwrap();
+        let a = answer(negative(Kind::Nxdomain, &Soa { zone: &zone, serial: 1, ttl: 30 }));
+        let fixed = 10 + 20;
+        let spelled = b"\x01z\x07example\0".len() * 3 + b"\x02ns\x03dns\x0ahostmaster".len();
+        assert_eq!((a.bytes.len(), a.counts, a.kind), (fixed + spelled, [0, 1, 0], Kind::Nxdomain));
+        assert!(a.bytes.starts_with(b"\x01z\x07example\0\0\x06\0\x01\0\0\0\x1e"));
     }
 
     #[test]

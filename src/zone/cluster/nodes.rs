@@ -73,7 +73,10 @@ impl Renderer {
     pub(super) fn change(&self, name: Name, node: Option<Node>) -> Option<Change> {
         let pass = &self.settings.pass;
         if pass.is_empty() {
-            return Some(node.map_or_else(|| Change::Remove(name.clone()), |node| Change::Put(name.clone(), node)));
+            return Some(match node {
+                Some(node) => Change::Put(name, node),
+                None => Change::Remove(name),
+            });
         }
         if name.parent().is_some_and(|p| pass.covers_below(&p)) {
             return None;
