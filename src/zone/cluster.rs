@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use self::model::{Entry, Service, Slice, labels_in};
 use self::nodes::{Renderer, below};
-use self::plan::{Holds, Plan, Relative, plan};
+use self::plan::{Holds, Plan, Relative, endpoints_between, plan};
 use self::reverse::Reverse;
 use self::spec::{Key, ServiceSpec, SliceSpec};
 use super::change::{Change, order};
@@ -239,7 +239,8 @@ impl Cluster {
             self.reverse.update(key, old, new, &mut addresses);
             let now = self.objects.namespaces.contains(&key.namespace);
             let before = namespaces.get(&key.namespace).copied().unwrap_or(now);
-            let plan = |entry, there| if there { plan(entry) } else { Plan::new() };
+            let labels = if now == before { endpoints_between(old, new) } else { None };
+            let plan = |entry, there| if there { plan(entry, labels.as_ref()) } else { Plan::new() };
             if self.changes_of(key, &plan(old, before), &plan(new, now), &mut out) {
                 causes.push(Key::clone(key));
             }
@@ -315,7 +316,7 @@ impl Cluster {
             }
             [ref relative @ .., service, namespace, "svc"] if self.objects.namespaces.contains(namespace) => {
                 let key = Key::new(namespace, service);
-                let plan = plan(self.objects.services.get(&key)?);
+                let plan = plan(self.objects.services.get(&key)?, None);
                 let base = self.renderer.service_name(&key)?;
                 plan.get(&*relative.join(".")).map(|holds| self.held(&key, &base, name, holds))
             }
@@ -350,7 +351,7 @@ impl Cluster {
         }
         for (key, entry) in &self.objects.services {
             if self.objects.namespaces.contains(&key.namespace) {
-                self.changes_of(key, &Plan::new(), &plan(entry), &mut out);
+                self.changes_of(key, &Plan::new(), &plan(entry, None), &mut out);
             }
         }
         let extras = self.renderer.extras().map(|name| (name.clone(), Node::pass(ZoneId::Cluster)));

@@ -193,6 +193,11 @@ impl Entry {
         self.slices.iter().flat_map(|s| s.endpoints.iter().map(|e| (&**s, e)))
     }
 
+    /// Slices that are not, as they are, in another state of the same.
+    pub(super) fn slices_not_in<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Slice> {
+        self.slices.iter().filter(|s| !other.slices.iter().any(|o| Arc::ptr_eq(s, o))).map(|s| &**s)
+    }
+
     pub(super) fn is_opaque(&self) -> bool {
         self.slices.iter().any(|s| s.opaque)
     }

@@ -72,8 +72,18 @@ impl Services {
     }
 }
 
-/// The names that exist while the namespace does.
-pub(super) fn plan(entry: &Entry) -> Plan {
+/// The endpoints by which two states of a Service may differ, by label; None: all. A change of one slice need not look at
+/// the names of all others.
+pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<str>>> {
+    if old.service != new.service || old.is_opaque() != new.is_opaque() {
+        return None;
+    }
+    let (gone, come) = (old.slices_not_in(new), new.slices_not_in(old));
+    Some(gone.chain(come).flat_map(|s| s.endpoints.iter().map(Endpoint::label)).collect())
+}
+
+/// The names that exist while the namespace does; of endpoints only those that are among `labels`, if there are any.
+pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     let mut plan = Plan::new();
     let root: Relative = "".into();
     match entry.service.as_deref() {
@@ -94,7 +104,7 @@ pub(super) fn plan(entry: &Entry) -> Plan {
         Some(Service::Headless) => add_headless(&mut plan, &root, entry),
     }
     if !entry.is_opaque() {
-        add_endpoints(&mut plan, entry);
+        add_endpoints(&mut plan, entry, labels);
     }
     plan
 }
@@ -157,10 +167,13 @@ fn add_headless(plan: &mut Plan, root: &Relative, entry: &Entry) {
     }
 }
 
-fn add_endpoints(plan: &mut Plan, entry: &Entry) {
+fn add_endpoints(plan: &mut Plan, entry: &Entry, labels: Option<&HashSet<Box<str>>>) {
     let mut by_label: HashMap<Box<str>, Vec<(&Slice, &Endpoint)>> = HashMap::new();
     for (slice, endpoint) in entry.endpoints() {
-        by_label.entry(endpoint.label()).or_default().push((slice, endpoint));
+        let label = endpoint.label();
+        if labels.is_none_or(|labels| labels.contains(&label)) {
+            by_label.entry(label).or_default().push((slice, endpoint));
+        }
     }
     for (label, endpoints) in by_label {
         let label: Relative = label.into();

@@ -51,13 +51,11 @@ impl Reverse {
         for address in new_own.iter().filter(|a| !old_own.contains(a)) {
             self.change(*address, changed, |h| insert(&mut h.services, Arc::clone(key)));
         }
-        let (old, new): (HashSet<&Endpoint>, HashSet<&Endpoint>) =
-            (old.endpoints().map(|(_, e)| e).collect(), new.endpoints().map(|(_, e)| e).collect());
-        for endpoint in old.difference(&new) {
+        for endpoint in gone(old, new) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
             self.change(endpoint.address, changed, |h| take(&mut h.endpoints, &holder));
         }
-        for endpoint in new.difference(&old) {
+        for endpoint in gone(new, old) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
             self.change(endpoint.address, changed, |h| insert(&mut h.endpoints, holder));
         }
@@ -78,6 +76,15 @@ fn own_addresses(entry: &Entry) -> &[IpAddr] {
         Some(Service::ClusterIp { addresses, .. }) => addresses,
         _ => &[],
     }
+}
+
+/// Endpoints that one state of a Service has and another has not.
+fn gone<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
+    let mut gone: HashSet<&Endpoint> = from.slices_not_in(to).flat_map(|s| &s.endpoints).collect();
+    if !gone.is_empty() {
+        to.endpoints().for_each(|(_, e)| drop(gone.take(e)));
+    }
+    gone
 }
 
 fn insert<T: Ord>(sorted: &mut Vec<T>, item: T) {
