@@ -5,8 +5,11 @@
 //! ExternalNames and [`reverse`] addresses; [`nodes`] renders. [`Cluster`] is the index over it: changes go in, and
 //! [`Cluster::commit`] says what that changed, in the order in which maps may follow.
 //!
-//! What is missing here passes to the server, or does not exist: a name that is neither spoken for by a node above it
-//! (`child`, `deep`) passes. So everything that is in doubt gets a node that says nothing.
+//! A name without a node gets what the closest node above says of such names: that they don't exist, or nothing, and then
+//! they pass. So whatever is in doubt is under a node that says nothing.
+//!
+//! A commit of many changes takes a while, some ten microseconds a name, and needs nothing but the index: it can be made in
+//! any thread.
 
 mod alias;
 mod model;

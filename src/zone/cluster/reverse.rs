@@ -82,7 +82,9 @@ fn own_addresses(entry: &Entry) -> &[IpAddr] {
 fn gone<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
     let mut gone: HashSet<&Endpoint> = from.slices_not_in(to).flat_map(|s| &s.endpoints).collect();
     if !gone.is_empty() {
-        to.endpoints().for_each(|(_, e)| drop(gone.take(e)));
+        for (_, endpoint) in to.endpoints() {
+            gone.remove(endpoint);
+        }
     }
     gone
 }

@@ -121,3 +121,15 @@ fn an_address_of_many_services_is_no_burden() {
     // More than a message holds.
     assert_eq!(cluster.node(&name).unwrap().types, [(12, crate::zone::node::Verdict::Pass)]);
 }
+
+#[test]
+fn it_can_be_built_in_another_thread() {
+    let build = || {
+        let mut cluster = Cluster::new(settings());
+        cluster.apply_namespace("default");
+        cluster.commit();
+        cluster
+    };
+    let cluster = std::thread::spawn(build).join().unwrap();
+    assert!(cluster.node(&Name::parse("default.svc.cluster.local").unwrap()).is_some());
+}
