@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 
-use hickory_proto::ProtoError;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record};
 use hickory_proto::serialize::binary::{BinDecodable, BinEncodable, BinEncoder, NameEncoding};
@@ -37,17 +36,19 @@ fn question() -> Name {
 /// More than a message holds pass to the DNS server: over TCP it has room for them.
 #[must_use]
 pub fn addresses(addresses: &[IpAddr], ttl: u32) -> Verdict {
+    let question = question();
     let record = |addr: &IpAddr| {
         let data = match *addr {
             IpAddr::V4(a) => RData::A(A(a)),
             IpAddr::V6(a) => RData::AAAA(AAAA(a)),
         };
-        Record::from_rdata(question(), ttl, data)
+        Some(Record::from_rdata(question.clone(), ttl, data))
     };
     let Some(first) = addresses.first().filter(|_| addresses.len() <= RECORDS_MAX) else { return Verdict::Pass };
     let stride = RECORD_HEAD + if first.is_ipv4() { 4 } else { 16 };
     let rotation = Rotation { stride, count: addresses.len() as u16 };
-    render(Kind::Answer, addresses.iter().map(record).collect(), Vec::new(), Some(rotation))
+    let counts = [addresses.len() as u16, 0, 0];
+    encode(&question, Kind::Answer, counts, Some(rotation), addresses.iter().map(record))
 }
 
 /// NOERROR without records; the SOA that resolvers keep it by (RFC 2308 §3) is owned by the name itself.
@@ -56,7 +57,7 @@ pub fn nodata(ttl: u32) -> Verdict {
     let rname = Name::from_ascii("nobody.invalid.").expect("a constant name");
     let soa = SOA::new(question(), rname, 1, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl);
     let soa = Record::from_rdata(question(), ttl, RData::SOA(soa));
-    render(Kind::Nodata, Vec::new(), vec![soa], None)
+    encode(&question(), Kind::Nodata, [0, 1, 0], None, std::iter::once(Some(soa)))
 }
 
 /// What a record says.
@@ -123,12 +124,10 @@ pub fn exact(
     if answers.is_empty() || answers.len() + additionals.len() > RECORDS_MAX {
         return Verdict::Pass;
     }
-    let records = |all: &[(&name::Name, Data<'_>, u32)]| all.iter().map(|(o, d, ttl)| record(o, d, *ttl)).collect();
-    let (Some(owner), Some(answers), Some(additionals)) = (convert(owner), records(answers), records(additionals))
-    else {
-        return Verdict::Pass;
-    };
-    encode(&owner, Kind::Answer, &[answers, Vec::new(), additionals], None)
+    let Some(question) = convert(owner) else { return Verdict::Pass };
+    let counts = [answers.len() as u16, 0, additionals.len() as u16];
+    let records = answers.iter().chain(additionals).map(|(owner, data, ttl)| record(owner, data, *ttl));
+    encode(&question, Kind::Answer, counts, None, records)
 }
 
 /// NXDOMAIN or NODATA with the SOA of the zone, for any question below it: no name in it is compressed.
@@ -167,35 +166,40 @@ fn record(owner: &name::Name, data: &Data<'_>, ttl: u32) -> Option<Record> {
     Some(Record::from_rdata(convert(owner)?, ttl, data))
 }
 
-fn render(kind: Kind, answers: Vec<Record>, authorities: Vec<Record>, rotation: Option<Rotation>) -> Verdict {
-    encode(&question(), kind, &[answers, authorities, Vec::new()], rotation)
-}
-
 thread_local! {
     /// Where answers are encoded. Rendering a zone is as much allocation as it is anything else.
     static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Encodes the sections behind a question for `owner`.
-fn encode(owner: &Name, kind: Kind, sections: &[Vec<Record>; 3], rotation: Option<Rotation>) -> Verdict {
+/// Encodes records behind a question for `owner`; a record that is None can't be expressed, and passes like all that
+/// hickory-proto can't encode.
+fn encode(
+    owner: &Name,
+    kind: Kind,
+    counts: [u16; 3],
+    rotation: Option<Rotation>,
+    records: impl Iterator<Item = Option<Record>>,
+) -> Verdict {
     let bytes = MESSAGE.with_borrow_mut(|message| {
         message.clear();
-        behind_question(message, owner, sections)
+        behind_question(message, owner, records)
     });
-    let counts = sections.each_ref().map(|s| s.len() as u16);
-    // What hickory-proto can't encode is for the DNS server.
     bytes.map_or(Verdict::Pass, |bytes| Verdict::Answer(Answer { kind, counts, rotation, bytes }))
 }
 
-fn behind_question(message: &mut Vec<u8>, owner: &Name, sections: &[Vec<Record>; 3]) -> Result<Box<[u8]>, ProtoError> {
+fn behind_question(
+    message: &mut Vec<u8>,
+    owner: &Name,
+    mut records: impl Iterator<Item = Option<Record>>,
+) -> Option<Box<[u8]>> {
     let mut encoder = BinEncoder::new(message);
     // Header, name, type and class.
-    encoder.emit_vec(&[0; 12])?;
-    owner.emit(&mut encoder)?;
-    encoder.emit_vec(&[0; 4])?;
-    let start = encoder.offset();
-    sections.iter().flatten().try_for_each(|record| record.emit(&mut encoder))?;
-    Ok(encoder.slice_of(start, encoder.offset()).into())
+    encoder.emit_vec(&[0; 12]).ok()?;
+    owner.emit(&mut encoder).ok()?;
+    encoder.emit_vec(&[0; 4]).ok()?;
+    let start = encoder.len();
+    records.try_for_each(|record| record?.emit(&mut encoder).ok())?;
+    Some(message[start..].into())
 }
 
 #[cfg(test)]
