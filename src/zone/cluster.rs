@@ -70,6 +70,10 @@ struct Pending {
 }
 
 /// The index.
+///
+/// Whoever keeps maps by it applies what a commit returns one by one, in that order, after [`super::layers::Layers::merge`]
+/// where there are static names too. Until every kind of object was listed once its commits are no truth yet: the zone's
+/// gates hold answers back for so long.
 pub struct Cluster {
     renderer: Renderer,
     objects: Objects,

@@ -13,7 +13,7 @@ use super::name::Name;
 use super::node::{Node, ZoneId};
 use super::pass::PassNames;
 
-/// The static set, and how it is laid over the cluster's.
+/// The static set, and how it is laid over the cluster's. Without a cluster there is nothing to be laid over.
 pub struct Layers {
     /// The cluster's zone, and where its addresses' names are.
     zones: [Name; 2],
@@ -41,7 +41,8 @@ impl Layers {
     }
 
     /// Makes `nodes` the static set; `pass` is what they were made with, and the cluster too. Returns what has to change in
-    /// the maps, in order; nodes that were there before are among it. `cluster` has no changes to commit.
+    /// the maps, in order; nodes that were there before are among it. `cluster` has no changes to commit, and was
+    /// reconfigured before if PassNames are new.
     pub fn set_statics(&mut self, nodes: Vec<(Name, Node)>, pass: &PassNames, cluster: &Cluster) -> Vec<Change> {
         let zone = self.zones[0].clone();
         let mut all: HashMap<Name, Node> = nodes.into_iter().collect();
