@@ -38,7 +38,8 @@ pub struct Rotation {
 }
 
 /// Wire bytes that follow the question, in any message to whose name the node belongs. Names in them may point to
-/// the question's name (0xC00C) or, where the node is kept under one owner name only, into it; never elsewhere.
+/// the question's name (0xC00C). Where the node is kept under one owner name only they may point anywhere before them:
+/// everything is where it was rendered, unless the records change places.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// How it is counted, and its rcode.

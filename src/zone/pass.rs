@@ -24,6 +24,12 @@ impl PassNames {
         Ok(())
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.suffixes.is_empty()
+    }
+
     /// Whether a name passes.
     #[must_use]
     pub fn covers(&self, name: &Name) -> bool {

@@ -1,20 +1,25 @@
 //! Records to the octets behind a question, as hickory-proto encodes them.
 //!
-//! Answers are encoded behind a stand-in question and cut off there. Names that end in the question's are compressed to a
-//! pointer to it, 0xC00C, which is right behind every question: the octets fit any name, a wildcard's too.
+//! Answers are encoded behind a question and cut off there. What fits any question is encoded behind a stand-in: names that
+//! are the question's are compressed to a pointer to it, 0xC00C, and no other pointer is used. [`exact`] encodes for one
+//! question only, so that any part of the message may be pointed to.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query};
-use hickory_proto::rr::rdata::{A, AAAA, SOA};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::serialize::binary::{BinDecodable, BinEncodable, BinEncoder, NameEncoding};
 
+use super::name;
 use super::node::{Answer, Kind, Rotation, Verdict};
 
 /// Octets of a record without its data, where the owner is a pointer: that, type, class, TTL and length (RFC 1035 §4.1.3).
 const RECORD_HEAD: u16 = 12;
-/// More than the kernel sends in a message, which the datapath sees to, and less than hickory-proto cuts off.
-const RECORDS_MAX: usize = 128;
+/// No message that the kernel sends holds as many records.
+pub const RECORDS_MAX: usize = 128;
+/// Longest time that CoreDNS lets a SOA be kept, whatever its TTL setting.
+const SOA_TTL_MAX: u32 = 300;
 
 /// Seconds that the zone's own numbers of a made-up SOA state; no secondary ever reads them. As CoreDNS has them.
 const SOA_REFRESH: i32 = 7200;
@@ -31,17 +36,19 @@ fn question() -> Name {
 /// More than a message holds pass to the DNS server: over TCP it has room for them.
 #[must_use]
 pub fn addresses(addresses: &[IpAddr], ttl: u32) -> Verdict {
+    let question = question();
     let record = |addr: &IpAddr| {
         let data = match *addr {
             IpAddr::V4(a) => RData::A(A(a)),
             IpAddr::V6(a) => RData::AAAA(AAAA(a)),
         };
-        Record::from_rdata(question(), ttl, data)
+        Some(Record::from_rdata(question.clone(), ttl, data))
     };
     let Some(first) = addresses.first().filter(|_| addresses.len() <= RECORDS_MAX) else { return Verdict::Pass };
     let stride = RECORD_HEAD + if first.is_ipv4() { 4 } else { 16 };
     let rotation = Rotation { stride, count: addresses.len() as u16 };
-    render(Kind::Answer, addresses.iter().map(record).collect(), Vec::new(), Some(rotation))
+    let counts = [addresses.len() as u16, 0, 0];
+    encode(&question, Kind::Answer, counts, Some(rotation), addresses.iter().map(record))
 }
 
 /// NOERROR without records; the SOA that resolvers keep it by (RFC 2308 §3) is owned by the name itself.
@@ -50,21 +57,149 @@ pub fn nodata(ttl: u32) -> Verdict {
     let rname = Name::from_ascii("nobody.invalid.").expect("a constant name");
     let soa = SOA::new(question(), rname, 1, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl);
     let soa = Record::from_rdata(question(), ttl, RData::SOA(soa));
-    render(Kind::Nodata, Vec::new(), vec![soa], None)
+    encode(&question(), Kind::Nodata, [0, 1, 0], None, std::iter::once(Some(soa)))
 }
 
-fn render(kind: Kind, answers: Vec<Record>, authorities: Vec<Record>, rotation: Option<Rotation>) -> Verdict {
-    let mut message = Message::new(0, MessageType::Response, OpCode::Query);
-    message.add_query(Query::query(question(), RecordType::A));
-    let counts = [answers.len() as u16, authorities.len() as u16, 0];
-    let bare = message.to_vec();
-    message.answers = answers;
-    message.authorities = authorities;
-    match (bare, message.to_vec()) {
-        (Ok(bare), Ok(wire)) => Verdict::Answer(Answer { kind, counts, rotation, bytes: wire[bare.len()..].into() }),
-        // What hickory-proto can't encode is for the DNS server.
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data<'a> {
+    /// A or AAAA.
+    Address(IpAddr),
+    /// CNAME.
+    Alias(&'a name::Name),
+    /// PTR.
+    Pointer(&'a name::Name),
+    /// SRV, of priority 0 (RFC 2782).
+    Service {
+        /// Where the service is.
+        target: &'a name::Name,
+        /// And on which port.
+        port: u16,
+        /// Its share among targets.
+        weight: u16,
+    },
+    /// TXT, of one string.
+    Text(&'a str),
+    /// SOA of a zone; see [`Soa`].
+    Zone(&'a Soa<'a>),
+}
+
+/// The SOA of a zone as CoreDNS makes it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Soa<'a> {
+    /// The zone.
+    pub zone: &'a name::Name,
+    /// Of its content; nobody compares it, since there is no transfer.
+    pub serial: u32,
+    /// Seconds that a negative answer may be kept.
+    pub ttl: u32,
+}
+
+impl Soa<'_> {
+    /// Seconds that the record itself may be kept.
+    fn record_ttl(&self) -> u32 {
+        self.ttl.min(SOA_TTL_MAX)
+    }
+
+    fn data(&self) -> Option<RData> {
+        let below = |label: &[&str]| {
+            let name = label.iter().rev().try_fold(self.zone.clone(), |name, label| name.child(label));
+            convert(&name.ok()?)
+        };
+        let (mname, rname) = (below(&["ns", "dns"])?, below(&["hostmaster"])?);
+        let soa = SOA::new(mname, rname, self.serial, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, self.ttl);
+        Some(RData::SOA(soa))
+    }
+}
+
+/// The answer to questions for `owner` and for no other name. Records are owner, data and TTL.
+///
+/// More than a message holds pass to the DNS server.
+#[must_use]
+pub fn exact(
+    owner: &name::Name,
+    answers: &[(&name::Name, Data<'_>, u32)],
+    additionals: &[(&name::Name, Data<'_>, u32)],
+) -> Verdict {
+    if answers.is_empty() || answers.len() + additionals.len() > RECORDS_MAX {
+        return Verdict::Pass;
+    }
+    let Some(question) = convert(owner) else { return Verdict::Pass };
+    let counts = [answers.len() as u16, 0, additionals.len() as u16];
+    let records = answers.iter().chain(additionals).map(|(owner, data, ttl)| record(owner, data, *ttl));
+    encode(&question, Kind::Answer, counts, None, records)
+}
+
+/// NXDOMAIN or NODATA with the SOA of the zone, for any question below it: no name in it is compressed.
+#[must_use]
+pub fn negative(kind: Kind, soa: &Soa<'_>) -> Verdict {
+    let mut bytes = Vec::new();
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.set_name_encoding(NameEncoding::Uncompressed);
+    let record = record(soa.zone, &Data::Zone(soa), soa.record_ttl());
+    match record.map(|r| r.emit(&mut encoder)) {
+        Some(Ok(())) => Verdict::Answer(Answer { kind, counts: [0, 1, 0], rotation: None, bytes: bytes.into() }),
         _ => Verdict::Pass,
     }
+}
+
+/// The zone's SOA as answer, for its apex.
+#[must_use]
+pub fn apex_soa(soa: &Soa<'_>) -> Verdict {
+    exact(soa.zone, &[(soa.zone, Data::Zone(soa), soa.record_ttl())], &[])
+}
+
+fn convert(name: &name::Name) -> Option<Name> {
+    Name::from_bytes(name.wire()).ok()
+}
+
+fn record(owner: &name::Name, data: &Data<'_>, ttl: u32) -> Option<Record> {
+    let data = match *data {
+        Data::Address(IpAddr::V4(a)) => RData::A(A(a)),
+        Data::Address(IpAddr::V6(a)) => RData::AAAA(AAAA(a)),
+        Data::Alias(target) => RData::CNAME(CNAME(convert(target)?)),
+        Data::Pointer(target) => RData::PTR(PTR(convert(target)?)),
+        Data::Service { target, port, weight } => RData::SRV(SRV::new(0, weight, port, convert(target)?)),
+        Data::Text(text) => RData::TXT(TXT::new(vec![text.into()])),
+        Data::Zone(soa) => soa.data()?,
+    };
+    Some(Record::from_rdata(convert(owner)?, ttl, data))
+}
+
+thread_local! {
+    /// Where answers are encoded. Rendering a zone is as much allocation as it is anything else.
+    static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Encodes records behind a question for `owner`; a record that is None can't be expressed, and passes like all that
+/// hickory-proto can't encode.
+fn encode(
+    owner: &Name,
+    kind: Kind,
+    counts: [u16; 3],
+    rotation: Option<Rotation>,
+    records: impl Iterator<Item = Option<Record>>,
+) -> Verdict {
+    let bytes = MESSAGE.with_borrow_mut(|message| {
+        message.clear();
+        behind_question(message, owner, records)
+    });
+    bytes.map_or(Verdict::Pass, |bytes| Verdict::Answer(Answer { kind, counts, rotation, bytes }))
+}
+
+fn behind_question(
+    message: &mut Vec<u8>,
+    owner: &Name,
+    mut records: impl Iterator<Item = Option<Record>>,
+) -> Option<Box<[u8]>> {
+    let mut encoder = BinEncoder::new(message);
+    // Header, name, type and class.
+    encoder.emit_vec(&[0; 12]).ok()?;
+    owner.emit(&mut encoder).ok()?;
+    encoder.emit_vec(&[0; 4]).ok()?;
+    let start = encoder.len();
+    records.try_for_each(|record| record?.emit(&mut encoder).ok())?;
+    Some(message[start..].into())
 }
 
 #[cfg(test)]
@@ -104,6 +239,29 @@ mod tests {
         assert_eq!(a.bytes[14..30], *b"\x06nobody\x07invalid\0");
         // MINIMUM, the last field, is the TTL of the negative answer (RFC 2308 §4).
         assert_eq!(a.bytes[a.bytes.len() - 4..], 30_u32.to_be_bytes());
+    }
+
+    #[test]
+    fn answers_for_one_name_point_into_it() {
+        let (base, owner) = (name::Name::parse("web.ns").unwrap(), name::Name::parse("_http._tcp.web.ns").unwrap());
+        let service = [(&owner, Data::Service { target: &base, port: 80, weight: 100 }, 30)];
+        let a = answer(exact(&owner, &service, &[(&base, Data::Address([10, 0, 0, 1].into()), 30)]));
+        assert_eq!(a.counts, [1, 0, 1]);
+        assert_eq!(a.bytes[..4], [0xc0, 0x0c, 0, 33]);
+        // A target is spelled out (RFC 2782); the owner of its address is the end of the question's name.
+        assert_eq!(a.bytes[18..26], *b"\x03web\x02ns\0");
+        assert_eq!(a.bytes[26..30], [0xc0, 12 + 11, 0, 1]);
+        assert_eq!(exact(&owner, &[], &[]), Verdict::Pass);
+    }
+
+    #[test]
+    fn negative_answers_spell_every_name() {
+        let zone = name::Name::parse("z.example").unwrap();
+        let a = answer(negative(Kind::Nxdomain, &Soa { zone: &zone, serial: 1, ttl: 30 }));
+        let fixed = 10 + 20;
+        let spelled = b"\x01z\x07example\0".len() * 3 + b"\x02ns\x03dns\x0ahostmaster".len();
+        assert_eq!((a.bytes.len(), a.counts, a.kind), (fixed + spelled, [0, 1, 0], Kind::Nxdomain));
+        assert!(a.bytes.starts_with(b"\x01z\x07example\0\0\x06\0\x01\0\0\0\x1e"));
     }
 
     #[test]

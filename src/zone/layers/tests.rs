@@ -1,0 +1,242 @@
+use std::net::IpAddr;
+
+use super::*;
+use crate::zone::cluster::Settings;
+use crate::zone::cluster::spec::{Key, PortSpec, ServiceSpec};
+use crate::zone::node::{ANY_TYPE, Kind, Verdict};
+use crate::zone::statics::{self, Entry};
+
+const A: u16 = 1;
+
+/// What a question for A gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Got {
+    /// An address whose last octet this is.
+    Address(u8),
+    Nodata,
+    Nxdomain,
+    Pass,
+}
+use Got::{Address, Nodata, Nxdomain, Pass};
+
+fn name(text: &str) -> Name {
+    let zone = if text.ends_with('.') { "cluster.local" } else { "" };
+    Name::parse(&format!("{text}{zone}")).unwrap()
+}
+
+/// A static entry `name` or `*.name` with an address that ends in `octet`.
+fn entry(text: &str, octet: u8) -> Entry {
+    let (text, wildcard) = text.strip_prefix("*.").map_or((text, false), |n| (n, true));
+    let addresses = vec![IpAddr::from([192, 0, 2, octet])];
+    Entry {
+        name: if text.is_empty() { name("cluster.local") } else { name(text) },
+        wildcard,
+        addresses,
+        ttl: None,
+        authoritative: false,
+    }
+}
+
+fn pass_names(texts: &[&str]) -> PassNames {
+    let mut pass = PassNames::default();
+    texts.iter().for_each(|n| pass.add(&format!("{n}.cluster.local")).unwrap());
+    pass
+}
+
+struct Lab {
+    cluster: Cluster,
+    layers: Layers,
+    maps: HashMap<Name, Node>,
+}
+
+impl Lab {
+    /// Namespace `default` with the Service `web`, which ends in 1.
+    fn new(pass: &[&str]) -> Self {
+        let pass = pass_names(pass);
+        let settings = Settings { zone: name("cluster.local"), ttl: 30, negative_answers: true, serial: 1, pass };
+        let mut lab =
+            Self { cluster: Cluster::new(settings), layers: Layers::new(name("cluster.local")), maps: HashMap::new() };
+        lab.cluster.apply_namespace("default");
+        lab.serve("web", 1);
+        lab.commit();
+        lab
+    }
+
+    fn serve(&mut self, service: &str, octet: u8) {
+        let ports = vec![PortSpec { name: "http".into(), protocol: "TCP".into(), port: Some(80) }];
+        let spec = ServiceSpec { cluster_ips: vec![format!("10.96.0.{octet}")], ports, ..ServiceSpec::default() };
+        self.cluster.apply_service(Key::new("default", service), &spec);
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) {
+        // Names below the one that changes too.
+        let names: Vec<Name> = changes.iter().map(|c| c.name().clone()).collect();
+        let probes: Vec<Name> = names
+            .iter()
+            .flat_map(|n| [Some(n.clone()), n.child("q").ok(), n.child("q").and_then(|n| n.child("q")).ok()])
+            .flatten()
+            .collect();
+        let before: Vec<Got> = probes.iter().map(|n| self.ask_name(n)).collect();
+        let mut end = self.maps.clone();
+        changes.iter().cloned().for_each(|c| apply(&mut end, c));
+        let after: Vec<Got> = probes.iter().map(|n| ask(&end, n)).collect();
+        for change in changes {
+            apply(&mut self.maps, change);
+            for (i, probe) in probes.iter().enumerate() {
+                let now = self.ask_name(probe);
+                assert!(
+                    now == before[i] || now == after[i],
+                    "{probe}: {now:?} is neither {:?} nor {:?}",
+                    before[i],
+                    after[i]
+                );
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        let changes = self.cluster.commit();
+        let changes = self.layers.merge(changes);
+        self.apply(changes);
+    }
+
+    fn statics(&mut self, entries: &[Entry], pass: &[&str]) {
+        let pass = pass_names(pass);
+        let nodes = statics::nodes(entries, &pass, 30);
+        let changes = self.layers.set_statics(nodes, &pass, &self.cluster);
+        self.apply(changes);
+    }
+
+    fn ask_name(&self, name: &Name) -> Got {
+        ask(&self.maps, name)
+    }
+
+    /// `relative` ends in a dot.
+    fn ask(&self, relative: &str) -> Got {
+        self.ask_name(&name(relative))
+    }
+}
+
+fn apply(maps: &mut HashMap<Name, Node>, change: Change) {
+    match change {
+        Change::Put(name, node) => drop(maps.insert(name, node)),
+        Change::Remove(name) => drop(maps.remove(&name)),
+    }
+}
+
+/// By the rules of zone.h.
+fn ask(maps: &HashMap<Name, Node>, name: &Name) -> Got {
+    let Some((depth, node)) = name.ancestors().enumerate().find_map(|(i, a)| maps.get(&a).map(|n| (i, n))) else {
+        return Pass;
+    };
+    let node = match depth {
+        0 => Some(node),
+        1 => node.child.as_deref(),
+        _ => node.deep.as_deref(),
+    };
+    let Some(node) = node else { return Pass };
+    let types = node.types.iter().chain(node.fallback.iter().flat_map(|f| &f.types));
+    match types.into_iter().find(|(t, _)| *t == A || *t == ANY_TYPE) {
+        Some((_, Verdict::Answer(a))) => match a.kind {
+            Kind::Answer => Address(a.bytes[a.bytes.len() - 1]),
+            Kind::Nodata => Nodata,
+            Kind::Nxdomain => Nxdomain,
+        },
+        _ => Pass,
+    }
+}
+
+#[test]
+fn static_names_win_and_give_back() {
+    let mut lab = Lab::new(&[]);
+    lab.statics(&[entry("web.default.svc.", 77), entry("svc.", 78), entry("x.example", 79)], &[]);
+    assert_eq!(lab.ask("web.default.svc."), Address(77));
+    assert_eq!(lab.ask("svc."), Address(78));
+    // What lies below is the cluster's still.
+    assert_eq!(lab.ask("_http._tcp.web.default.svc."), Address(1));
+    assert_eq!(lab.ask("x.web.default.svc."), Nxdomain);
+    assert_eq!(lab.ask("gone.svc."), Nxdomain);
+    // The cluster's changes do not come through, and are not lost.
+    lab.serve("web", 2);
+    lab.commit();
+    assert_eq!(lab.ask("web.default.svc."), Address(77));
+    lab.statics(&[], &[]);
+    assert_eq!(lab.ask("web.default.svc."), Address(2));
+    assert_eq!(lab.ask("svc."), Nodata);
+    assert_eq!(lab.maps.len(), lab.cluster_len());
+}
+
+impl Lab {
+    /// How many names the cluster alone has.
+    fn cluster_len(&self) -> usize {
+        self.maps.keys().filter(|n| self.cluster.node(n).is_some()).count()
+    }
+}
+
+#[test]
+fn static_names_of_no_service() {
+    let mut lab = Lab::new(&[]);
+    lab.statics(&[entry("foo.bar.", 7), entry("new.default.svc.", 8), entry("x.late.default.svc.", 9)], &[]);
+    assert_eq!(lab.ask("foo.bar."), Address(7));
+    // It exists, by the name below it.
+    assert_eq!(lab.ask("bar."), Pass);
+    assert_eq!(lab.ask("late.default.svc."), Pass);
+    assert_eq!(lab.ask("baz."), Nxdomain);
+    assert_eq!(lab.ask("old.default.svc."), Nxdomain);
+    assert_eq!(lab.ask("new.default.svc."), Address(8));
+    assert_eq!(lab.ask("x.late.default.svc."), Address(9));
+    lab.serve("late", 5);
+    lab.serve("new", 6);
+    lab.commit();
+    assert_eq!(lab.ask("late.default.svc."), Address(5));
+    assert_eq!(lab.ask("new.default.svc."), Address(8));
+    assert_eq!(lab.ask("_http._tcp.new.default.svc."), Address(6));
+    assert_eq!(lab.ask("y.late.default.svc."), Nxdomain);
+    lab.cluster.delete_service(&Key::new("default", "late"));
+    lab.cluster.delete_service(&Key::new("default", "new"));
+    lab.commit();
+    assert_eq!(lab.ask("late.default.svc."), Pass);
+    assert_eq!(lab.ask("x.late.default.svc."), Address(9));
+    assert_eq!(lab.ask("new.default.svc."), Address(8));
+    lab.statics(&[], &[]);
+    assert_eq!(lab.ask("late.default.svc."), Nxdomain);
+    assert_eq!(lab.ask("bar."), Nxdomain);
+}
+
+#[test]
+fn static_wildcards_end_at_names_of_the_cluster() {
+    let mut lab = Lab::new(&[]);
+    lab.statics(&[entry("*.", 50), entry("*.default.svc.", 51), entry("*.apps.", 52)], &[]);
+    assert_eq!(lab.ask("foo."), Address(50));
+    assert_eq!(lab.ask("bar.foo."), Address(50));
+    assert_eq!(lab.ask("x.apps."), Address(52));
+    assert_eq!(lab.ask("apps."), Pass);
+    assert_eq!(lab.ask("svc."), Nodata);
+    assert_eq!(lab.ask("gone.svc."), Nxdomain);
+    assert_eq!(lab.ask("dns."), Pass);
+    assert_eq!(lab.ask("ns.dns."), Pass);
+    assert_eq!(lab.ask("default.svc."), Nodata);
+    assert_eq!(lab.ask("web.default.svc."), Address(1));
+    assert_eq!(lab.ask("other.default.svc."), Address(51));
+    assert_eq!(lab.ask("x.web.default.svc."), Nxdomain);
+    lab.cluster.delete_service(&Key::new("default", "web"));
+    lab.commit();
+    assert_eq!(lab.ask("web.default.svc."), Address(51));
+    // A wildcard above the zone ends at it.
+    lab.statics(&[Entry { name: Name::parse("local").unwrap(), ..entry("*.", 53) }], &[]);
+    assert_eq!(lab.ask("foo."), Nxdomain);
+    assert_eq!(ask(&lab.maps, &Name::parse("foo.local").unwrap()), Address(53));
+}
+
+#[test]
+fn pass_names_win_over_both() {
+    let pass = ["web.default.svc", "nobody", "*.default.pod", "*.corp"];
+    let mut lab = Lab::new(&pass);
+    lab.statics(&[entry("web.default.svc.", 77), entry("a.corp.", 78), entry("*.", 79)], &pass);
+    for passes in ["web.default.svc.", "nobody.", "a.corp.", "b.a.corp."] {
+        assert_eq!(lab.ask(passes), Pass, "{passes}");
+    }
+    assert_eq!(lab.ask("_http._tcp.web.default.svc."), Address(1));
+    assert_eq!(lab.ask("some."), Address(79));
+    assert_eq!(lab.ask("default.pod."), Nodata);
+}
