@@ -12,6 +12,7 @@ use serde_yaml::{Location, Spanned};
 use crate::datapath::RECORDS_MAX;
 use crate::datapath::attach::Direction;
 use crate::datapath::ifpattern::IfPattern;
+use crate::source::kubernetes::Access;
 use crate::yaml::{self, Error, Texts};
 use crate::zone::name::Name;
 use crate::zone::pass::PassNames;
@@ -179,10 +180,20 @@ impl Config {
         })
     }
 
+    /// Who we are to the API server.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        if self.is_in_k8s { Access::InCluster } else { Access::KubeConfig(self.kube_config.clone()) }
+    }
+
     /// Settings that are set here otherwise than in `running` and that a running daemon can't change.
     #[must_use]
     pub fn changes_needing_restart(&self, running: &Self) -> Vec<&'static str> {
         let changed = [
+            ("EnableK8S", self.enable_k8s != running.enable_k8s),
+            ("IsInK8S", self.enable_k8s && self.is_in_k8s != running.is_in_k8s),
+            ("KubeConfig", self.enable_k8s && self.kube_config != running.kube_config),
+            ("ClusterDomain", self.cluster_domain != running.cluster_domain),
             ("ExtBTF", self.ext_btf != running.ext_btf),
             ("NetworkDirection", self.direction != running.direction),
             ("MaxRecords", self.max_records != running.max_records),

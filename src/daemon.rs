@@ -6,6 +6,7 @@
 mod commands;
 mod core;
 mod load;
+mod world;
 
 use std::cell::RefCell;
 use std::io;
@@ -16,27 +17,32 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::{spawn_blocking, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use self::core::{Core, Refused};
-use self::load::{Loaded, Nodes};
+use self::core::Core;
+use self::load::Loaded;
+use self::world::World;
 use crate::config::{Config, ServerSpec};
 use crate::control;
 use crate::control::server::Server;
 use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, program_for};
 use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
-use crate::datapath::{Datapath, Gate, LoadError, Options};
+use crate::datapath::{Datapath, LoadError, Options};
 use crate::source::file::FileWatcher;
+use crate::source::kubernetes::{self, AccessError, Event, Kubernetes};
 use crate::yaml;
+use crate::zone::change::Change;
 use crate::zone::name::Name;
-use crate::zone::node::{Node, ZoneId};
+use crate::zone::node::Node;
 
 /// Between heartbeats; programs bear up to 2.5 s without.
 const BEAT: Duration = Duration::from_millis(500);
 /// Names written before others get a turn: some milliseconds.
 const APPLY_SLICE: usize = 4096;
+/// Events of the cluster that are applied together.
+const EVENTS_MAX: usize = 10_000;
 /// An interface that could not be attached is tried again after this.
 const ATTACH_RETRY: Duration = Duration::from_secs(5);
 
@@ -46,6 +52,9 @@ pub enum DaemonError {
     /// A mistake in config or records: exit status 2.
     #[error(transparent)]
     Config(#[from] yaml::Error),
+    /// How the API server is to be reached.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The BPF program could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -67,7 +76,7 @@ impl DaemonError {
     /// Whether the user's input is to blame (exit status 2).
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_))
+        matches!(self, Self::Config(_) | Self::Access(_))
     }
 }
 
@@ -98,6 +107,11 @@ struct Daemon {
     /// Whether there was a domain file when it was read last.
     has_names: bool,
     core: Rc<RefCell<Core>>,
+    /// None while it is worked on elsewhere.
+    world: Option<World>,
+    kubernetes: Option<Kubernetes>,
+    /// Whether the cluster's names are in the maps.
+    synced: bool,
     attachments: Attachments,
     interfaces: Interfaces,
     watcher: FileWatcher,
@@ -141,6 +155,8 @@ impl Daemon {
         let Loaded { config, nodes, has_names } = load::load(path).await?;
         watcher.set(&load::watched(&config)).map_err(watch_error)?;
         let (interfaces, links) = Interfaces::open(config.ifname.clone()).await?;
+        let kubernetes = if config.enable_k8s { Some(kubernetes::spawn(config.access()).await?) } else { None };
+        let world = World::new(&config);
         warn_of_missing_parts(&config);
 
         let (datapath, table) = Datapath::load(&Options {
@@ -160,13 +176,16 @@ impl Daemon {
             config,
             has_names,
             core,
+            world: Some(world),
+            kubernetes,
+            synced: false,
             interfaces,
             watcher,
             hangup,
             retry: None,
         };
-        daemon.core.borrow_mut().apply_servers(&daemon.config.dns_servers);
-        daemon.apply(nodes).await;
+        daemon.set_gates();
+        daemon.set_statics(nodes).await?;
         let errors = daemon.attach(links);
         // One that is named has to be there; others come and go.
         let named = |p: &IfPattern| matches!(p, IfPattern::Name(_) | IfPattern::DefaultRoute);
@@ -192,9 +211,18 @@ impl Daemon {
     }
 
     async fn serve(mut self, mut signals: EndSignals) -> Result<(), DaemonError> {
-        log::info!("ready");
-        notify(&[NotifyState::Ready]);
+        let mut is_ready = false;
+        let mut gates = interval(BEAT);
+        gates.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if self.kubernetes.is_some() {
+            log::info!("Kubernetes: waiting for the first list of everything; static names are answered meanwhile");
+        }
         loop {
+            if !is_ready && (self.synced || self.kubernetes.is_none()) {
+                is_ready = true;
+                log::info!("ready");
+                notify(&[NotifyState::Ready]);
+            }
             let retry_at = self.retry.as_ref().map(|(at, _)| *at);
             let why = tokio::select! {
                 () = signals.wait() => break,
@@ -207,6 +235,17 @@ impl Daemon {
                         // Of one request; interfaces() asks again.
                         Err(e) => log::warn!("{e}; asked again"),
                     }
+                    continue;
+                }
+                event = next_event(&mut self.kubernetes) => {
+                    tokio::select! {
+                        () = signals.wait() => break,
+                        done = self.cluster_changed(event) => done?,
+                    }
+                    continue;
+                }
+                _ = gates.tick(), if self.kubernetes.is_some() => {
+                    self.set_gates();
                     continue;
                 }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
@@ -258,8 +297,7 @@ impl Daemon {
         warn_of_missing_parts(&config);
         self.config = config;
         self.has_names = has_names;
-        self.core.borrow_mut().apply_servers(&self.config.dns_servers);
-        let changed = self.apply(nodes).await;
+        let changed = self.set_statics(nodes).await?;
         // Last: a new interface gets the new answers only.
         match links {
             Some(links) => self.attach_or_retry(links),
@@ -268,54 +306,70 @@ impl Daemon {
         Ok(changed)
     }
 
-    /// Makes the maps hold `nodes`, as one difference: a name that stays is there at every moment, and below a wildcard no
-    /// answer shows that never was true. For that, names are added before those above them, and removed after them.
-    /// Returns how many names changed.
-    async fn apply(&self, nodes: Nodes) -> usize {
+    /// Makes `nodes` all static names; returns how many changed.
+    async fn set_statics(&mut self, nodes: Vec<(Name, Node)>) -> Result<usize, DaemonError> {
+        let config = self.config.clone();
+        let changes = self.work(move |world| world.set_statics(nodes, &config)).await?;
+        Ok(self.apply(changes).await)
+    }
+
+    /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it.
+    async fn cluster_changed(&mut self, event: Event) -> Result<(), DaemonError> {
+        let arrived = event.arrived;
+        let mut events = vec![event.change];
+        if let Some(kubernetes) = &mut self.kubernetes {
+            events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX).map(|e| e.change));
+        }
+        let note = move |world: &mut World| {
+            events.into_iter().for_each(|e| world.note(e));
+            (world.commit(), world.is_complete())
+        };
+        let (changes, is_complete) = self.work(note).await?;
+        let changed = self.apply(changes).await;
+        if is_complete && !self.synced {
+            self.synced = true;
+            self.set_gates();
+            log::info!("Kubernetes: all is read: {} names", self.core.borrow().table.len());
+        }
+        log::debug!("Kubernetes: {changed} names changed, {:?} after the first event came", arrived.elapsed());
+        Ok(())
+    }
+
+    /// Works on the world in another thread, and then makes servers follow.
+    async fn work<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut World) -> T + Send + 'static,
+    ) -> Result<T, DaemonError> {
+        let Some(world) = self.world.take() else { unreachable!("it is given back below") };
+        let (world, result) = world.work(work).await?;
+        self.core.borrow_mut().apply_servers(&self.config.dns_servers, &world);
+        self.world = Some(world);
+        Ok(result)
+    }
+
+    /// Makes changes of the maps, in their order; returns how many there were. A name that stays is there at every moment.
+    async fn apply(&self, changes: Vec<Change>) -> usize {
         let mut changed = 0;
-        let mut refused = self.put_all(nodes.as_slice().iter().collect(), &mut changed).await;
-        changed += self.remove_others(&nodes).await;
-        if !refused.is_empty() {
-            // There may be room now.
-            refused = self.put_all(refused.into_iter().map(|(node, _)| node).collect(), &mut changed).await;
+        for slice in changes.chunks(APPLY_SLICE) {
+            changed += self.core.borrow_mut().change(slice);
+            yield_now().await;
         }
-        match refused.first() {
-            None => self.core.borrow().datapath.settings().set_negative_gate(ZoneId::Static, Gate::Open),
-            Some((_, e)) => log::error!("{} of {} names pass: {e}", refused.len(), nodes.as_slice().len()),
+        let core = &mut *self.core.borrow_mut();
+        core.complete();
+        if core.refused() > 0 {
+            log::error!("{} names pass to the DNS server for lack of room", core.refused());
         }
-        nodes.discard();
+        drop(spawn_blocking(move || drop(changes)));
+        core.set_gates(self.synced, self.is_current());
         changed
     }
 
-    /// Returns what did not fit.
-    async fn put_all<'a>(&self, nodes: Vec<&'a (Name, Node)>, changed: &mut usize) -> Vec<Refused<'a>> {
-        let mut refused = Vec::new();
-        for slice in nodes.chunks(APPLY_SLICE) {
-            let (new, mut failed) = self.core.borrow_mut().put_all(slice);
-            *changed += new;
-            refused.append(&mut failed);
-            yield_now().await;
-        }
-        refused
+    fn is_current(&self) -> bool {
+        self.kubernetes.as_ref().is_some_and(|k| k.health().is_current())
     }
 
-    /// Removes what is none of `nodes`, those above before those below: else these would be a wildcard's for a moment.
-    async fn remove_others(&self, nodes: &Nodes) -> usize {
-        let mut gone: Vec<Name> = Vec::new();
-        for slot in (0..).step_by(APPLY_SLICE) {
-            let others =
-                |names: &mut dyn Iterator<Item = Name>| names.filter(|n| !nodes.contains(n)).collect::<Vec<_>>();
-            let slice = self.core.borrow().table.names(slot, APPLY_SLICE).map(|mut names| others(&mut names));
-            let Some(mut slice) = slice else { break };
-            gone.append(&mut slice);
-            yield_now().await;
-        }
-        gone.sort_by_cached_key(Name::label_count);
-        for slice in gone.chunks(APPLY_SLICE) {
-            self.core.borrow_mut().remove_all(slice);
-            yield_now().await;
-        }
-        gone.len()
+    fn set_gates(&self) {
+        self.core.borrow().set_gates(self.synced, self.is_current());
     }
 
     /// Attaches to `links` and to nothing else.
@@ -335,6 +389,14 @@ impl Daemon {
         for e in self.attach(links) {
             log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
         }
+    }
+}
+
+/// The next event; never, where no cluster is watched.
+async fn next_event(kubernetes: &mut Option<Kubernetes>) -> Event {
+    match kubernetes {
+        Some(kubernetes) => kubernetes.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -374,20 +436,11 @@ fn watch_error(e: io::Error) -> DaemonError {
 
 fn warn_of_missing_parts(config: &Config) {
     let named = config.dns_servers.iter().any(|s| matches!(s, ServerSpec::Auto | ServerSpec::Service { .. }));
-    for (warn, text) in [
-        (config.enable_k8s, "EnableK8S: this version reads no Kubernetes API yet: static names only"),
-        (
-            config.metrics_addr.is_some(),
-            "MetricsAddr: this version serves no metrics yet: `edns stats` has the counters",
-        ),
-        (
-            named,
-            "DnsServers: auto and namespace/name stand for no server, since this version reads no Kubernetes API yet",
-        ),
-    ] {
-        if warn {
-            log::warn!("{text}");
-        }
+    if named && !config.enable_k8s {
+        log::warn!("DnsServers: auto and namespace/name stand for no server without EnableK8S");
+    }
+    if config.metrics_addr.is_some() {
+        log::warn!("MetricsAddr: this version serves no metrics yet: `edns stats` has the counters");
     }
 }
 

@@ -1,15 +1,18 @@
 //! What the daemon's parts share: the program, its maps, and what they hold.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
 use tokio::time::Instant;
 
+use super::world::World;
+
 use crate::config::ServerSpec;
 use crate::control::{LookupReply, OutcomeCount, RecordReply, StatsReply};
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
-use crate::datapath::{Datapath, Gate, Put, Table, TableError, probe};
+use crate::datapath::{Datapath, Gate, Put, Table, probe};
+use crate::zone::change::{self, Change};
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 
@@ -17,37 +20,55 @@ use crate::zone::node::{Node, ZoneId};
 pub(super) struct Core {
     pub datapath: Datapath,
     pub table: Table,
-    /// Addresses that the program answers for.
-    pub servers: HashSet<IpAddr>,
+    /// Addresses that the program answers for, with the sets of names.
+    servers: HashMap<IpAddr, u8>,
     /// Interfaces that it is attached to.
     pub attached: Vec<String>,
     pub started: Instant,
+    /// Nodes that did not fit.
+    refused: HashMap<Name, Node>,
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
 
-/// A node that did not fit, and why.
-pub(super) type Refused<'a> = (&'a (Name, Node), TableError);
+/// The bits of the two sets of names.
+const STATIC: u8 = 1 << ZoneId::Static as u8;
+const CLUSTER: u8 = 1 << ZoneId::Cluster as u8;
 
 impl Core {
     pub(super) fn new(datapath: Datapath, table: Table, started: Instant) -> Self {
-        Self { datapath, table, servers: HashSet::new(), attached: Vec::new(), started, pause: (false, 0) }
+        Self {
+            datapath,
+            table,
+            servers: HashMap::new(),
+            attached: Vec::new(),
+            started,
+            refused: HashMap::new(),
+            pause: (false, 0),
+        }
     }
 
-    /// Whose queries are answered: without DnsServers, static names are for everybody's.
-    pub(super) fn apply_servers(&mut self, specs: &HashSet<ServerSpec>) {
-        const STATIC: u8 = 1 << ZoneId::Static as u8;
-        let any = specs.is_empty() || specs.contains(&ServerSpec::Any);
-        let wanted: HashSet<_> =
-            specs.iter().filter_map(|s| if let ServerSpec::Addr(addr) = s { Some(*addr) } else { None }).collect();
-        let gone = self.servers.difference(&wanted).map(|s| (s, 0));
-        for (server, zones) in wanted.iter().map(|s| (s, STATIC)).chain(gone) {
-            if let Err(e) = self.datapath.set_server(*server, zones) {
+    /// Whose queries are answered: without DnsServers, static names are for everybody's, and the cluster's for those of its
+    /// own servers.
+    pub(super) fn apply_servers(&mut self, specs: &HashSet<ServerSpec>, world: &World) {
+        let any = specs.contains(&ServerSpec::Any);
+        let (any, zones) = match specs.is_empty() {
+            true => (STATIC, CLUSTER),
+            false => (if any { STATIC | CLUSTER } else { 0 }, STATIC | CLUSTER),
+        };
+        let auto = HashSet::from([ServerSpec::Auto]);
+        let specs = if specs.is_empty() { &auto } else { specs };
+        let wanted: HashMap<IpAddr, u8> =
+            specs.iter().flat_map(|spec| world.servers(spec)).map(|server| (server, zones)).collect();
+        let gone = self.servers.keys().filter(|s| !wanted.contains_key(s)).map(|s| (s, &0));
+        let new = wanted.iter().filter(|(server, zones)| self.servers.get(server) != Some(zones));
+        for (server, zones) in new.chain(gone) {
+            if let Err(e) = self.datapath.set_server(*server, *zones) {
                 log::error!("DnsServers: {server}: {e}");
             }
         }
         self.servers = wanted;
-        self.datapath.settings().set_any_server(if any { STATIC } else { 0 });
+        self.datapath.settings().set_any_server(any);
     }
 
     /// Lets everything pass, or ends that. Returns how often that was said so far.
@@ -57,33 +78,79 @@ impl Core {
         self.pause.1
     }
 
-    /// Writes nodes; returns how many were others before, and those that do not fit: their names pass.
-    pub(super) fn put_all<'a>(&mut self, nodes: &[&'a (Name, Node)]) -> (usize, Vec<Refused<'a>>) {
-        let mut changed = 0;
-        let mut refused = Vec::new();
-        for node in nodes {
-            match self.table.put(&node.0, &node.1) {
-                Ok(Put::Same) => {}
-                Ok(Put::Added | Put::Changed) => changed += 1,
-                Err(e) => {
-                    // A name that is not there may be one that a wildcard must not match.
-                    self.datapath.settings().set_negative_gate(ZoneId::Static, Gate::Incomplete);
-                    if refused.is_empty() {
-                        self.table.settle();
-                    }
-                    // What was there may be what shall be no more: it must not go on.
-                    self.table.remove(&node.0);
-                    refused.push((*node, e));
-                }
-            }
-        }
-        (changed, refused)
+    /// Makes changes; returns how many there were. What does not fit passes.
+    pub(super) fn change(&mut self, changes: &[Change]) -> usize {
+        changes.iter().filter(|change| self.change_one(change)).count()
     }
 
-    pub(super) fn remove_all(&mut self, names: &[Name]) {
-        for name in names {
-            self.table.remove(name);
+    fn change_one(&mut self, change: &Change) -> bool {
+        match change {
+            Change::Put(name, node) => self.put(name, node),
+            Change::Remove(name) => {
+                self.refused.remove(name);
+                self.table.remove(name)
+            }
         }
+    }
+
+    fn put(&mut self, name: &Name, node: &Node) -> bool {
+        match self.table.put(name, node) {
+            Ok(put) => {
+                self.refused.remove(name);
+                put != Put::Same
+            }
+            Err(e) => {
+                if self.refused.is_empty() {
+                    log::error!("names pass for lack of room: {e}");
+                    // A name that is not there may be one that is said not to exist, or a wildcard's.
+                    for zone in [ZoneId::Static, ZoneId::Cluster] {
+                        self.datapath.settings().set_negative_gate(zone, Gate::Incomplete);
+                    }
+                    self.table.settle();
+                }
+                self.refused.insert(name.clone(), node.clone());
+                // What was there may be what shall be no more: it must not go on.
+                self.table.remove(name)
+            }
+        }
+    }
+
+    /// Tries again what did not fit. Negative answers come back when all of it is there.
+    pub(super) fn complete(&mut self) {
+        if self.refused.is_empty() || self.table.len() == self.table.max_len() {
+            return;
+        }
+        let mut changes: Vec<Change> = self.refused.drain().map(|(name, node)| Change::Put(name, node)).collect();
+        change::order(&mut changes);
+        let mut left = changes.into_iter();
+        for change in left.by_ref() {
+            self.change_one(&change);
+            if !self.refused.is_empty() {
+                break;
+            }
+        }
+        self.refused.extend(left.filter_map(|c| if let Change::Put(n, node) = c { Some((n, node)) } else { None }));
+    }
+
+    /// How many names did not fit.
+    pub(super) fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Holds back what can't be told for certain: `current` is of the cluster, where there is one.
+    pub(super) fn set_gates(&self, synced: bool, current: bool) {
+        let settings = self.datapath.settings();
+        let complete = if self.refused.is_empty() { Gate::Open } else { Gate::Incomplete };
+        settings.set_negative_gate(ZoneId::Static, complete);
+        let negative = if !synced {
+            Gate::NotSynced
+        } else if complete == Gate::Open && !current {
+            Gate::Stale
+        } else {
+            complete
+        };
+        settings.set_negative_gate(ZoneId::Cluster, negative);
+        settings.set_positive_gate(ZoneId::Cluster, if synced { Gate::Open } else { Gate::NotSynced });
     }
 
     pub(super) fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {

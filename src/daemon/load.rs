@@ -1,6 +1,5 @@
 //! What the files say, read in a thread of its own: a million names take seconds, and a disk may hang.
 
-use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -22,36 +21,9 @@ const TRIES: usize = 100;
 /// Config and static names.
 pub(super) struct Loaded {
     pub config: Config,
-    pub nodes: Nodes,
+    pub nodes: Vec<(Name, Node)>,
     /// Whether there is a domain file.
     pub has_names: bool,
-}
-
-/// The nodes of all static names, the deepest first.
-pub(super) struct Nodes(Vec<(Name, Node)>);
-
-impl Nodes {
-    fn new(mut nodes: Vec<(Name, Node)>) -> Self {
-        nodes.sort_unstable_by(|(a, _), (b, _)| order(a, b));
-        Self(nodes)
-    }
-
-    pub(super) fn as_slice(&self) -> &[(Name, Node)] {
-        &self.0
-    }
-
-    pub(super) fn contains(&self, name: &Name) -> bool {
-        self.0.binary_search_by(|(n, _)| order(n, name)).is_ok()
-    }
-
-    /// Frees them elsewhere: that takes as long as making them.
-    pub(super) fn discard(self) {
-        spawn_blocking(move || drop(self));
-    }
-}
-
-fn order(a: &Name, b: &Name) -> Ordering {
-    b.label_count().cmp(&a.label_count()).then_with(|| a.cmp(b))
 }
 
 /// Reads both files, as they are at one moment.
@@ -76,7 +48,7 @@ pub(super) async fn load(path: &Path) -> Result<Loaded, DaemonError> {
 fn with_names(config: Config) -> Result<Loaded, yaml::Error> {
     let entries = file::load(&config.domain_file, config.domain_file_optional)?;
     let has_names = entries.is_some();
-    let nodes = Nodes::new(statics::nodes(&entries.unwrap_or_default(), &config.pass_names, config.ttl));
+    let nodes = statics::nodes(&entries.unwrap_or_default(), &config.pass_names, config.ttl);
     Ok(Loaded { config, nodes, has_names })
 }
 

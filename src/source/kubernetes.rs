@@ -26,7 +26,7 @@ pub use convert::{ServiceObject, SliceObject};
 pub use health::{Health, Kind};
 pub use watch::Delta;
 
-use crate::zone::cluster::Key;
+use crate::zone::cluster::spec::Key;
 use watch::Watch;
 
 /// Events that wait to be applied, at most; then the API server waits.

@@ -21,6 +21,7 @@ pub mod spec;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use self::model::{Entry, Service, Slice, labels_in};
@@ -370,20 +371,19 @@ impl Cluster {
         extras.chain(puts).collect()
     }
 
-    /// Other settings, from now on: what has to change, with what a commit would have said before.
+    /// Other settings, from now on: what has to change, with what a commit would have said before. Nothing before the first
+    /// commit.
     pub fn reconfigure(&mut self, settings: Settings) -> Vec<Change> {
+        if !self.begun {
+            self.set(settings);
+            return Vec::new();
+        }
         let mut out = self.commit();
         if settings == self.renderer.settings {
             return out;
         }
         let before = self.nodes();
-        self.renderer = Renderer::new(settings);
-        self.dependents.clear();
-        for (key, entry) in &self.objects.services {
-            if let Some(on) = entry.depends_on(&self.renderer.settings.zone) {
-                self.dependents.entry(on).or_default().insert(Arc::clone(key));
-            }
-        }
+        self.set(settings);
         let mut after = self.nodes();
         let gone = before.keys().filter(|name| !after.contains_key(*name)).cloned().map(Change::Remove);
         let mut changes: Vec<Change> = gone.collect();
@@ -392,6 +392,27 @@ impl Cluster {
         order(&mut changes);
         out.append(&mut changes);
         out
+    }
+
+    fn set(&mut self, settings: Settings) {
+        self.renderer = Renderer::new(settings);
+        self.dependents.clear();
+        for (key, entry) in &self.objects.services {
+            if let Some(on) = entry.depends_on(&self.renderer.settings.zone) {
+                self.dependents.entry(on).or_default().insert(Arc::clone(key));
+            }
+        }
+    }
+
+    /// The addresses of a Service and of its ready endpoints, at present.
+    #[must_use]
+    pub fn addresses(&self, key: &Key) -> Vec<IpAddr> {
+        let Some(entry) = self.objects.services.get(key) else { return Vec::new() };
+        let own = match entry.service.as_deref() {
+            Some(Service::ClusterIp { addresses, .. }) => &addresses[..],
+            _ => &[],
+        };
+        own.iter().copied().chain(entry.endpoints().map(|(_, e)| e.address)).collect()
     }
 }
 

@@ -44,7 +44,13 @@ mod tests {
     #[test]
     fn grows_to_its_limit_and_starts_again() {
         let largest = |backoff: &mut Backoff, failures: u32| {
-            (0..200).map(|_| { backoff.failures = failures; backoff.next() }).max().unwrap()
+            (0..200)
+                .map(|_| {
+                    backoff.failures = failures;
+                    backoff.next()
+                })
+                .max()
+                .unwrap()
         };
         let mut backoff = Backoff::default();
         for (failures, ms) in [(0, 500), (1, 1000), (4, 8000), (5, 8000), (1000, 8000)] {

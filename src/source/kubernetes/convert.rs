@@ -5,7 +5,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::core::PartialObjectMeta;
 
-use crate::zone::cluster::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
+use crate::zone::cluster::spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
 
 /// Names the Service of a slice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";

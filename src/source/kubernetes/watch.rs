@@ -86,7 +86,8 @@ impl<O, T, K> Watch<O, T, K> {
         // What a list has brought so far; None between lists.
         let mut listed: Option<Vec<T>> = Some(Vec::new());
         loop {
-            let next = if listed.is_some() { timeout(PAGE_TIMEOUT, stream.next()).await } else { Ok(stream.next().await) };
+            let next =
+                if listed.is_some() { timeout(PAGE_TIMEOUT, stream.next()).await } else { Ok(stream.next().await) };
             let event = match next {
                 Err(_) => return Some(Failure::Page),
                 Ok(None) => return Some(Failure::Ended),

@@ -1,0 +1,138 @@
+//! All that exists: static names over the cluster's. What changes in it becomes changes for the maps.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::task::spawn_blocking;
+
+use super::DaemonError;
+use crate::config::{Config, ServerSpec};
+use crate::source::kubernetes::{self, Delta};
+use crate::zone::change::Change;
+use crate::zone::cluster::spec::Key;
+use crate::zone::cluster::{Cluster, Settings};
+use crate::zone::layers::Layers;
+use crate::zone::name::Name;
+use crate::zone::node::Node;
+
+/// Where NodeLocal DNSCache listens, unless told otherwise.
+const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
+
+/// What exists.
+pub(super) struct World {
+    layers: Layers,
+    cluster: Cluster,
+    serial: u32,
+    /// Services that `DnsServers: auto` stands for.
+    dns_services: HashSet<Key>,
+    /// Whether all objects of a kind are known: Services, EndpointSlices, Namespaces.
+    listed: [bool; 3],
+}
+
+impl World {
+    /// Nothing exists.
+    pub(super) fn new(config: &Config) -> Self {
+        // Later than that of any daemon before, as a SOA's serial should be.
+        let serial = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_secs() as u32);
+        Self {
+            layers: Layers::new(config.cluster_domain.clone()),
+            cluster: Cluster::new(settings(config, serial)),
+            serial,
+            dns_services: HashSet::new(),
+            listed: [false; 3],
+        }
+    }
+
+    /// Works on it elsewhere: much may take seconds.
+    pub(super) async fn work<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&mut Self) -> T + Send + 'static,
+    ) -> Result<(Self, T), DaemonError> {
+        let run = move || {
+            let mut world = self;
+            let result = work(&mut world);
+            (world, result)
+        };
+        spawn_blocking(run).await.map_err(|e| DaemonError::System("working on the zone", e.into()))
+    }
+
+    /// Makes `nodes` all static names, under a config that may be new.
+    pub(super) fn set_statics(&mut self, nodes: Vec<(Name, Node)>, config: &Config) -> Vec<Change> {
+        let mut changes = self.layers.merge(self.cluster.reconfigure(settings(config, self.serial)));
+        changes.append(&mut self.layers.set_statics(nodes, &config.pass_names, &self.cluster));
+        changes
+    }
+
+    /// Takes note of what happened in the cluster.
+    pub(super) fn note(&mut self, change: kubernetes::Change) {
+        match change {
+            kubernetes::Change::Services(Delta::All(services)) => {
+                self.listed[0] = true;
+                self.dns_services = services.iter().filter(|s| s.is_dns).map(|s| s.key.clone()).collect();
+                self.cluster.replace_services(services.into_iter().map(|s| (s.key, s.spec)));
+            }
+            kubernetes::Change::Services(Delta::Apply(service)) => {
+                if service.is_dns {
+                    self.dns_services.insert(service.key.clone());
+                } else {
+                    self.dns_services.remove(&service.key);
+                }
+                self.cluster.apply_service(service.key, &service.spec);
+            }
+            kubernetes::Change::Services(Delta::Delete(key)) => {
+                self.dns_services.remove(&key);
+                self.cluster.delete_service(&key);
+            }
+            kubernetes::Change::Slices(Delta::All(slices)) => {
+                self.listed[1] = true;
+                self.cluster.replace_slices(slices.into_iter().map(|s| (s.key, s.spec)));
+            }
+            kubernetes::Change::Slices(Delta::Apply(slice)) => self.cluster.apply_slice(slice.key, &slice.spec),
+            kubernetes::Change::Slices(Delta::Delete(key)) => self.cluster.delete_slice(&key),
+            kubernetes::Change::Namespaces(Delta::All(names)) => {
+                self.listed[2] = true;
+                self.cluster.replace_namespaces(names);
+            }
+            kubernetes::Change::Namespaces(Delta::Apply(name)) => self.cluster.apply_namespace(&name),
+            kubernetes::Change::Namespaces(Delta::Delete(name)) => self.cluster.delete_namespace(&name),
+        }
+    }
+
+    /// Whether all of the cluster was listed once.
+    pub(super) fn is_complete(&self) -> bool {
+        self.listed == [true; 3]
+    }
+
+    /// What changes in the maps by what was noted.
+    pub(super) fn commit(&mut self) -> Vec<Change> {
+        if !self.is_complete() {
+            return Vec::new();
+        }
+        self.layers.merge(self.cluster.commit())
+    }
+
+    /// The addresses that a setting stands for at present.
+    pub(super) fn servers(&self, spec: &ServerSpec) -> Vec<IpAddr> {
+        match spec {
+            ServerSpec::Any => Vec::new(),
+            ServerSpec::Addr(addr) => vec![*addr],
+            ServerSpec::Service { namespace, name } => self.cluster.addresses(&Key::new(namespace, name)),
+            ServerSpec::Auto if self.is_complete() => {
+                let services = self.dns_services.iter().flat_map(|key| self.cluster.addresses(key));
+                services.chain([NODE_LOCAL_DNS]).collect()
+            }
+            ServerSpec::Auto => Vec::new(),
+        }
+    }
+}
+
+fn settings(config: &Config, serial: u32) -> Settings {
+    Settings {
+        zone: config.cluster_domain.clone(),
+        ttl: config.ttl,
+        negative_answers: config.negative_answers,
+        serial,
+        pass: config.pass_names.clone(),
+    }
+}
