@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test fuzz storm bench install clean setup help
+.PHONY: all build run check test test-k8s fuzz storm bench install clean setup help
 
 all: build ## build ./edns
 
@@ -24,13 +24,18 @@ run: ## install what building needs, build, and run with configs/config.yaml (ro
 check: ## formats, lints and the tests that need no privilege
 	$(CARGO) fmt --check
 	$(CLANG_FORMAT) --dry-run --Werror $(bpf)
-	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --all-targets --all-features -- -D warnings
 	$(CARGO) test --release --locked --lib --bins --quiet
 
 test: ## every test that needs nothing from outside, in network namespaces of their own (root)
 	@test "$$(id -u)" = 0 || { echo 'make test: run as root (sudo make test)' >&2; exit 1; }
 	scripts/setup.sh
 	$(CARGO) test --release --locked
+
+test-k8s: ## tests beside a real API server and CoreDNS, built on first use (root, Go)
+	@test "$$(id -u)" = 0 || { echo 'make test-k8s: run as root' >&2; exit 1; }
+	scripts/setup.sh
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 2
 
 fuzz: ## ten million mutated packets (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture
@@ -52,4 +57,4 @@ clean: ## remove what was built
 	rm -f edns
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)

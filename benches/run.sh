@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Measures and writes benches/RESULTS.md. With --quick: few rounds, under three minutes, for CI. Needs root, dnsperf, ip,
+# Measures and writes benches/RESULTS.md. With --quick: few rounds, under three minutes, and nothing written. Needs root, dnsperf, ip,
 # and for the comparison nsd, knot and dnsmasq; all of its traffic stays in network namespaces of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missing=()
-for tool in cargo ip nsenter dnsperf nsd knotd dnsmasq; do
+for tool in ip nsenter dnsperf nsd knotd dnsmasq; do
     command -v "$tool" >/dev/null || missing+=("$tool")
 done
 if ((${#missing[@]})); then
@@ -15,15 +15,18 @@ if ((EUID)); then
     echo "run.sh: needs root: it makes network namespaces and loads BPF programs" >&2
     exit 1
 fi
+command=(scripts/cargo.sh bench --locked --bench datapath -- "$@")
+if [[ ${1:-} == --quick ]]; then
+    exec "${command[@]}"
+fi
 out=benches/RESULTS.md
 tables=$(mktemp)
 trap 'rm -f "$tables"' EXIT
-command=(cargo bench --bench datapath -- "$@")
 "${command[@]}" | tee "$tables"
 {
     echo "# Results"
     echo
-    echo "Written by \`benches/run.sh${*:+ $*}\`; medians of rounds in which all contenders took turns. What is measured and"
+    echo "Written by \`make bench\`; medians of rounds in which all contenders took turns. What is measured and"
     echo "against what: \`benches/datapath/main.rs\`, \`benches/baseline.bpf.c\`."
     echo
     echo "- date: $(date -u +%F)"

@@ -1,0 +1,36 @@
+//! A pod's resolver, with the search list that the kubelet writes.
+
+use crate::cluster::{Cluster, DNS};
+use crate::lab::compile;
+
+#[test]
+fn short_names_never_leave_the_kernel_and_outside_names_ask_twice() {
+    let cluster = Cluster::new();
+    let lab = &cluster.lab;
+    let _daemon = lab.daemon();
+    lab.write(
+        "resolv.conf",
+        &format!("nameserver {DNS}\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:1 attempts:1\n"),
+    );
+    let passed = || {
+        let reasons = ["pass_not_found", "pass_name", "pass_qtype", "pass_malformed", "pass_edns", "pass_stale", "pass_server"];
+        reasons.iter().map(|r| lab.count(r)).sum::<u64>()
+    };
+    for compiler in ["gcc", "musl-gcc"] {
+        let program = lab.path(compiler);
+        compile(compiler, "getaddrinfo.c", &program);
+        let resolve = |name: &str| {
+            let script = format!(
+                "unshare -m sh -ec 'mount --bind resolv.conf /etc/resolv.conf; {} {name} || true'",
+                program.display()
+            );
+            lab.sh("pod", &script).trim().to_owned()
+        };
+        let before = passed();
+        assert_eq!(resolve("web"), "10.96.0.50", "{compiler}");
+        assert_eq!(resolve("api.team"), "10.96.0.60", "{compiler}");
+        assert_eq!(passed() - before, 0, "{compiler}: short names");
+        resolve("www.example.org");
+        assert_eq!(passed() - before, 2, "{compiler}: A and AAAA of the name itself");
+    }
+}
