@@ -17,7 +17,7 @@ WIRE = ["struct ethhdr", "struct iphdr", "struct ipv6hdr", "struct udphdr", "str
 ENUMS = ["enum bpf_func_id", "enum bpf_map_type", "BPF_F_INGRESS", "BPF_F_PSEUDO_HDR", "BPF_F_MMAPABLE", "BPF_ANY",
          "IPPROTO_UDP", "false"]
 # Inner structs of the kernel, whose layout differs: only these fields, found at load time by their names (CO-RE).
-INNER = {"net_device": ["mtu", "ifindex"], "sk_buff": ["dev"]}
+INNER = {"net_device": ["mtu", "ifindex"], "sk_buff": ["dev", "ip_summed"]}
 
 text = open(sys.argv[1]).read()
 blocks = {}
@@ -59,7 +59,7 @@ for struct, fields in INNER.items():
     body = blocks[f"struct {struct}"]
     lines = []
     for field in fields:
-        lines.append(re.search(rf"^\s+([^\n;]*\b\**{field});", body, re.M).group(1))
+        lines.append(re.search(rf"^\s+([^\n;]*\b\**{field}(?:: \d+)?);", body, re.M).group(1))
     print(f"struct {struct} {{\n\t" + ";\n\t".join(lines) + ";\n};\n")
 print("#pragma clang attribute pop\n\n#endif")
 PY

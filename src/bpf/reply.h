@@ -118,19 +118,17 @@ static __always_inline long write_answer(struct __sk_buff *skb, __u32 off, struc
     return write_octets(skb, off, answer, split, len - split);
 }
 
+#define CHECKSUM_PARTIAL 3
+
 /*
  * Whether the UDP header's field holds not the sum of all but that of the pseudo-header (CHECKSUM_PARTIAL: a query from a
- * local socket, whose sum some interface will finish). Only a helper knows, and shows it by what it does with a change of
- * the pseudo-header: the sum of all is stored inverted, so the field goes the other way. Changes the field.
- * Invalidates packet pointers.
+ * local socket, whose sum some interface will finish).
  */
-static __always_inline bool csum_partial(struct __sk_buff *skb, const __u32 udp_off, __u16 check)
+static __always_inline bool csum_partial(struct __sk_buff *ctx)
 {
-    struct udphdr *udp;
+    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
 
-    bpf_l4_csum_replace(skb, udp_off + offsetof(struct udphdr, check), 0, 1, BPF_F_PSEUDO_HDR | sizeof(udp->check));
-    udp = octets_at(skb, udp_off, sizeof(*udp));
-    return udp && csum_fold16((__u64)udp->check + (__u16)~check) == 1;
+    return BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) == CHECKSUM_PARTIAL;
 }
 
 /*
@@ -269,7 +267,7 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
 
     if (check) { /* else the client sent none (RFC 768) */
         /* The sum changes as its octets do. One of the pseudo-header alone is just the one that these headers give. */
-        bool partial = csum_fold16(pseudo + (__u16)~check) == 0xffff && csum_partial(skb, udp_off, check);
+        bool partial = csum_fold16(pseudo + (__u16)~check) == 0xffff && csum_partial(skb);
 
         udp = octets_at(skb, udp_off, sizeof(*udp));
         if (!udp)

@@ -18,8 +18,7 @@ static __always_inline __u64 hash_mix(__u64 hash, __u64 word)
 {
     /* Upper bits into lower ones first: a multiplication alone carries them nowhere. */
     hash ^= word;
-    hash = (hash ^ hash >> 32) * cfg_hash_multiplier;
-    return hash ^ hash >> 32;
+    return (hash ^ hash >> 32) * cfg_hash_multiplier;
 }
 
 /* The low octet is not used: qname_scan returns the name's length there. */

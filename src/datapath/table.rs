@@ -62,8 +62,7 @@ impl HashKey {
             let mut word = [0; 8];
             word[..octets.len()].copy_from_slice(octets);
             let word = hash ^ u64::from_le_bytes(word);
-            let hash = (word ^ word >> 32).wrapping_mul(self.multiplier);
-            hash ^ hash >> 32
+            (word ^ word >> 32).wrapping_mul(self.multiplier)
         })
     }
 }
