@@ -59,12 +59,19 @@ fn services_and_slices_are_live_within_moments() {
 fn names_that_live_are_never_missing_while_others_come_and_go() {
     let cluster = Cluster::new();
     let _daemon = cluster.lab.daemon();
-    cluster.lab.write("queries", "web.default.svc.cluster.local A\nweb.default.svc.cluster.local AAAA\ndb.default.svc.cluster.local A\n");
+    cluster.lab.write(
+        "queries",
+        "web.default.svc.cluster.local A\nweb.default.svc.cluster.local AAAA\ndb.default.svc.cluster.local A\n",
+    );
     let report = std::thread::scope(|scope| {
-        let client = scope.spawn(|| cluster.lab.sh("pod", &format!("dnsperf -s {DNS} -d queries -l 6 -c 2 -Q 20000 -t 1")));
+        let client =
+            scope.spawn(|| cluster.lab.sh("pod", &format!("dnsperf -s {DNS} -d queries -l 6 -c 2 -Q 20000 -t 1")));
         for round in 0..10 {
             let service = |i: u32| {
-                format!("apiVersion: v1\nkind: Service\nmetadata: {{name: churn-{i}}}\nspec: {{ports: [{{port: {}}}]}}\n---\n", 80 + round)
+                format!(
+                    "apiVersion: v1\nkind: Service\nmetadata: {{name: churn-{i}}}\nspec: {{ports: [{{port: {}}}]}}\n---\n",
+                    80 + round
+                )
             };
             cluster.apply(&(0..10).map(service).collect::<String>());
             if round % 3 == 2 {

@@ -30,7 +30,8 @@ impl Cluster {
             "Corefile",
             &format!(
                 ".:53 {{\n bind {DNS}\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig kubeconfig edns\n \
-                 pods insecure\n ttl 30\n fallthrough in-addr.arpa ip6.arpa\n }}\n}}\n"
+                 pods insecure\n ttl 30\n fallthrough in-addr.arpa ip6.arpa\n }}\n \
+                 hosts {{\n 192.0.2.80 www.example.org\n fallthrough\n }}\n}}\n"
             ),
         );
         cluster.start("coredns", &["-conf", "Corefile"]);
@@ -171,7 +172,7 @@ spec: {clusterIP: 10.96.0.50, ports: [{name: http, port: 80}, {name: https, port
 apiVersion: v1
 kind: Service
 metadata: {name: dual}
-spec: {ipFamilyPolicy: RequireDualStack, clusterIPs: [10.96.0.51, 'fd00:10:96::51'], ports: [{port: 8080}]}
+spec: {ipFamilyPolicy: RequireDualStack, clusterIP: 10.96.0.51, clusterIPs: [10.96.0.51, 'fd00:10:96::51'], ports: [{port: 8080}]}
 ---
 apiVersion: v1
 kind: Service

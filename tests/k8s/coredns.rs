@@ -16,8 +16,23 @@ fn names() -> BTreeSet<String> {
     for service in services {
         let s = format!("{service}.default.svc.cluster.local");
         for below in [
-            "", "_http._tcp.", "http.tcp.", "_pg._tcp.", "_._tcp.", "_tcp.", "_dns._udp.", "x.", "a.b.", "a.b.c.",
-            "db-0.", "db-1.", "10-244-0-7.", "10-244-0-8.", "10-244-1-5.", "fd00-244--5.", "fd00-244--0.",
+            "",
+            "_http._tcp.",
+            "http.tcp.",
+            "_pg._tcp.",
+            "_._tcp.",
+            "_tcp.",
+            "_dns._udp.",
+            "x.",
+            "a.b.",
+            "a.b.c.",
+            "db-0.",
+            "db-1.",
+            "10-244-0-7.",
+            "10-244-0-8.",
+            "10-244-1-5.",
+            "fd00-244--5.",
+            "fd00-244--0.",
             "_pg._tcp.db-0.",
         ] {
             names.insert(format!("{below}{s}"));
@@ -25,18 +40,39 @@ fn names() -> BTreeSet<String> {
     }
     names.extend(
         [
-            "cluster.local", "svc.cluster.local", "pod.cluster.local", "default.svc.cluster.local",
-            "default.pod.cluster.local", "team.svc.cluster.local", "nowhere.svc.cluster.local",
-            "nowhere.pod.cluster.local", "api.team.svc.cluster.local", "api.default.svc.cluster.local",
-            "_grpc._tcp.api.team.svc.cluster.local", "kube-dns.kube-system.svc.cluster.local", "x.cluster.local",
-            "x.y.z.cluster.local", "web.default.cluster.local", "10-244-0-5.default.pod.cluster.local",
-            "1-2-3-4.nowhere.pod.cluster.local", "nonsense.default.pod.cluster.local", "dns-version.cluster.local",
-            "50.0.96.10.in-addr.arpa", "5.0.244.10.in-addr.arpa", "7.0.244.10.in-addr.arpa", "5.1.244.10.in-addr.arpa",
+            "cluster.local",
+            "svc.cluster.local",
+            "pod.cluster.local",
+            "default.svc.cluster.local",
+            "default.pod.cluster.local",
+            "team.svc.cluster.local",
+            "nowhere.svc.cluster.local",
+            "nowhere.pod.cluster.local",
+            "api.team.svc.cluster.local",
+            "api.default.svc.cluster.local",
+            "_grpc._tcp.api.team.svc.cluster.local",
+            "kube-dns.kube-system.svc.cluster.local",
+            "x.cluster.local",
+            "x.y.z.cluster.local",
+            "web.default.cluster.local",
+            "10-244-0-5.default.pod.cluster.local",
+            "1-2-3-4.nowhere.pod.cluster.local",
+            "nonsense.default.pod.cluster.local",
+            "dns-version.cluster.local",
+            "50.0.96.10.in-addr.arpa",
+            "5.0.244.10.in-addr.arpa",
+            "7.0.244.10.in-addr.arpa",
+            "5.1.244.10.in-addr.arpa",
             "1.5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.1.0.0.0.0.d.f.ip6.arpa",
             // As search lists make them.
-            "web.default.svc.cluster.local.default.svc.cluster.local", "web.svc.cluster.local", "www.example.org.cluster.local",
-            "www.example.org.svc.cluster.local", "www.example.org.default.svc.cluster.local",
-            "WeB.DeFaUlT.SvC.cLuStEr.LoCaL", "DB-0.db.default.svc.CLUSTER.local", "Missing.Default.svc.cluster.local",
+            "web.default.svc.cluster.local.default.svc.cluster.local",
+            "web.svc.cluster.local",
+            "www.example.org.cluster.local",
+            "www.example.org.svc.cluster.local",
+            "www.example.org.default.svc.cluster.local",
+            "WeB.DeFaUlT.SvC.cLuStEr.LoCaL",
+            "DB-0.db.default.svc.CLUSTER.local",
+            "Missing.Default.svc.cluster.local",
         ]
         .map(str::to_owned),
     );
@@ -63,8 +99,8 @@ fn no_answer_differs_from_coredns() {
     let answered = ["answered", "nodata", "nxdomain"].iter().map(|o| lab.count(o)).sum::<u64>();
     println!("{asked} questions, {answered} answered in the kernel");
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
-    // What passes by design aside (see below), nearly all is answered in the kernel.
-    assert!(answered * 10 > asked * 7, "{answered} of {asked}");
+    // Else CoreDNS was compared with itself. What passes by design is told below.
+    assert!(answered * 2 > asked, "{answered} of {asked}");
 }
 
 #[test]
@@ -73,11 +109,13 @@ fn what_clients_ask_is_answered_in_the_kernel() {
     let lab = &cluster.lab;
     let _daemon = lab.daemon();
     let client = Client::new(lab, "pod", DNS);
-    // Spellings without underscore, pods' names and aliases to the outside pass; DNS' own names, too.
+    // What is two or more labels below a Service passes where the Service has no such port; pods' names, aliases to the
+    // outside and DNS' own names pass, too.
+    let held = ["_http._tcp.web.", "_pg._tcp.db.", "_._tcp.dual.", "_grpc._tcp.api.", "db-0.db."];
     let passes = |name: &str| {
-        [".pod.", "http.tcp.", "outside.", "dns.cluster", "fd00-244--0.", "_pg._tcp.db-0."].iter().any(|p| name.contains(p))
-            || name.starts_with("a.b.")
-            || name.starts_with("_tcp.")
+        let below_service = name.strip_suffix(".svc.cluster.local").is_some_and(|n| n.split('.').count() > 3);
+        below_service && !held.iter().any(|h| name.starts_with(h))
+            || [".pod.", "outside.", "dns."].iter().any(|p| name.contains(p))
             || name.ends_with(".arpa")
     };
     let mut passed = Vec::new();

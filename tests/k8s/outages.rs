@@ -77,5 +77,9 @@ fn only_queries_to_the_clusters_own_servers_get_its_names() {
     let before = cluster.lab.count("pass_server");
     cluster.lab.dig("@10.77.0.1 web.default.svc.cluster.local");
     assert_eq!(cluster.lab.count("pass_server"), before + 1);
-    assert_eq!(cluster.lab.dig("@10.77.0.1 +short apis.example.org"), "172.16.171.52", "static names are for everybody");
+    assert_eq!(
+        cluster.lab.dig("@10.77.0.1 +short apis.example.org"),
+        "172.16.171.52",
+        "static names are for everybody"
+    );
 }
