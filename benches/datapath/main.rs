@@ -28,7 +28,7 @@ struct Effort {
 
 fn main() {
     let quick = std::env::args().any(|a| a == "--quick");
-    let effort = Effort { rounds: if quick { 3 } else { 7 }, time: Duration::from_secs(if quick { 1 } else { 3 }) };
+    let effort = Effort { rounds: if quick { 3 } else { 5 }, time: Duration::from_secs(if quick { 1 } else { 3 }) };
     let lab = Lab::new();
     let scratch = std::env::temp_dir().join(format!("edns-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).expect("a scratch folder");
