@@ -1,7 +1,7 @@
 //! Puts the parts together: what happens at start, what then makes it act, and how it ends.
 //!
-//! Everything but the reading of files runs in one thread: whoever holds it up also holds up the heartbeat, and with that the
-//! kernel's programs stop answering. Long work gives way to it in between (see [`Daemon::apply`]).
+//! Everything but the reading of files and the work on the zone runs in one thread: whoever holds it up also holds up the
+//! heartbeat, and with that the kernel's programs stop answering. Long work gives way to it in between (see [`Daemon::apply`]).
 
 mod commands;
 mod core;
