@@ -58,5 +58,6 @@ fn with_all_offloads_off_no_sum_is_bad() {
     until("tcpdump shows all", || if sums(&text()) >= all { Ok(()) } else { Err(text()) });
     kill(Pid::from_raw(tcpdump.id() as i32), Signal::SIGTERM).unwrap();
     tcpdump.wait().unwrap();
-    assert!(!text().contains("bad"), "{}", text());
+    // In brackets: a random cookie may well spell "bad".
+    assert!(!text().contains("[bad "), "{}", text());
 }
