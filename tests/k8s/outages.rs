@@ -55,7 +55,10 @@ fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only
         status(&cluster, "nope.default.svc.cluster.local");
         if cluster.lab.count("nxdomain") > before { Ok(()) } else { Err(daemon.log()) }
     });
-    metric(&cluster, "edns_sync_current 1");
+    until("nothing is broken any more", || match stats(&cluster) {
+        text if text.contains("cluster: read whole and current; last word of services ") => Ok(()),
+        text => Err(text),
+    });
     metric(&cluster, "edns_sync_broken{kind=\"services\"} 0");
     println!("current again {:?} after the API server was", back.elapsed());
     cluster.delete(&["service", "web"]);
