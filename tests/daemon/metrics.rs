@@ -139,24 +139,21 @@ fn alerts_fire_when_they_should() {
 fn ready_means_attached_and_read_whole() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: localhost:9153\n"));
     let daemon = lab.daemon();
-    until("ready", || match get(&lab, "localhost:9153/readyz")? {
-        (status, body) if status == "200" => Ok(assert_eq!(body, "ready\n")),
-        other => Err(format!("{other:?}")),
-    });
+    let readyz = |what: &str, wanted: (&str, &str)| {
+        until(what, || match get(&lab, "localhost:9153/readyz")? {
+            (status, body) if (status.as_str(), body.as_str()) == wanted => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    readyz("ready", ("200", "ready\n"));
     assert_eq!(get(&lab, "localhost:9153/healthz").unwrap(), ("200".into(), "alive\n".into()));
     // The interface goes, and comes back.
     lab.ip("host", "link del veth0");
-    until("not ready", || match get(&lab, "localhost:9153/readyz")? {
-        (status, body) if status == "503" => Ok(assert_eq!(body, "no interface of Ifname is there\n")),
-        other => Err(format!("{other:?}")),
-    });
+    readyz("not ready", ("503", "no interface of Ifname is there\n"));
     assert!(metrics(&lab, "localhost:9153").contains("\nedns_ready 0\n"));
     assert_eq!(get(&lab, "localhost:9153/healthz").unwrap().0, "200");
     lab.veth(("host", "veth0"), ("pod", "eth0"));
-    until("ready again", || match get(&lab, "localhost:9153/readyz")? {
-        (status, _) if status == "200" => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    readyz("ready again", ("200", "ready\n"));
     // A daemon that does not run says nothing, which is no word of health.
     daemon.signal(Signal::SIGSTOP);
     assert!(get(&lab, "localhost:9153/healthz").is_err());
