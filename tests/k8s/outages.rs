@@ -12,7 +12,7 @@ fn status(cluster: &Cluster, name: &str) -> String {
 
 #[test]
 fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only() {
-    let mut cluster = Cluster::new();
+    let cluster = Cluster::new();
     let daemon = cluster.lab.daemon();
     assert_eq!(status(&cluster, "nope.default.svc.cluster.local"), "NXDOMAIN");
     cluster.kill_api();
@@ -47,7 +47,7 @@ fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only
 
 #[test]
 fn static_names_are_answered_before_the_api_server_is_there() {
-    let mut cluster = Cluster::new();
+    let cluster = Cluster::new();
     cluster.lab.write("domain.yaml", &format!("{DOMAINS}  - Name: web.default.svc.cluster.local\n    IP: 10.1.1.1\n"));
     cluster.kill_api();
     let daemon = cluster.lab.spawn("host", "config.yaml");
