@@ -222,7 +222,7 @@ fn cluster_domain(text: &str) -> Result<Name, String> {
 fn host_port(text: &str) -> Result<String, String> {
     let is_host = |host: &str| match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && !host.contains(':'),
+        None => !host.is_empty() && !host.contains([':', '[']),
     };
     match text.rsplit_once(':') {
         Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => Ok(text.into()),

@@ -12,7 +12,7 @@ fn status(cluster: &Cluster, name: &str) -> String {
 
 #[test]
 fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only() {
-    let mut cluster = Cluster::new();
+    let cluster = Cluster::new();
     let config = "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n";
     cluster.lab.write("config.yaml", &format!("{config}MetricsAddr: 127.0.0.1:9153\n"));
     let daemon = cluster.lab.daemon();
@@ -73,7 +73,7 @@ fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only
 
 #[test]
 fn static_names_are_answered_before_the_api_server_is_there() {
-    let mut cluster = Cluster::new();
+    let cluster = Cluster::new();
     cluster.lab.write("domain.yaml", &format!("{DOMAINS}  - Name: web.default.svc.cluster.local\n    IP: 10.1.1.1\n"));
     cluster.kill_api();
     let daemon = cluster.lab.spawn("host", "config.yaml");
