@@ -1,0 +1,12 @@
+#!/bin/sh
+# Boots a kernel with an initramfs in QEMU, by emulation: the same everywhere, also where there is no KVM or one that hangs.
+# The console is on standard output. Ends with QEMU's exit status when the guest powers off; 124 where it does not in time
+# (TIMEOUT, seconds); a guest that panics is 0 too, so it has to say that all went well. MEMORY: of the guest.
+set -eu
+
+kernel=${1:?the kernel: what kernel.sh printed}
+initramfs=${2:?an initramfs}
+shift 2
+exec timeout --foreground "${TIMEOUT:-300}" qemu-system-x86_64 -nodefaults -no-user-config -machine q35 \
+    -accel tcg,thread=multi -cpu max -smp 2 -m "${MEMORY:-1G}" -display none -serial stdio -no-reboot \
+    -kernel "$kernel/vmlinuz" -initrd "$initramfs" -append "console=ttyS0 quiet panic=-1 $*" </dev/null
