@@ -43,7 +43,7 @@ pub(super) fn questions(records: &[RecordReply], sample: Option<usize>) -> Vec<Q
     questions.into_iter().collect()
 }
 
-fn choose<'a>(names: HashSet<&'a str>, sample: Option<usize>) -> HashSet<&'a str> {
+fn choose(names: HashSet<&str>, sample: Option<usize>) -> HashSet<&str> {
     let Some(sample) = sample.filter(|n| *n < names.len()) else { return names };
     let random = RandomState::new();
     let mut names: Vec<&str> = names.into_iter().collect();
