@@ -8,6 +8,7 @@ mod core;
 mod http;
 mod load;
 mod status;
+mod trace;
 mod world;
 
 use std::cell::RefCell;
@@ -207,7 +208,7 @@ impl Daemon {
         log::info!(
             "{} names on {} in {} ms",
             core.table.len(),
-            if core.attached.is_empty() { "no interface yet".into() } else { core.attached.join(", ") },
+            if core.attached.is_empty() { "no interface yet".into() } else { daemon.attachments.names().join(", ") },
             started.elapsed().as_millis()
         );
         drop(core);
@@ -398,7 +399,7 @@ impl Daemon {
         for done in &outcome.done {
             log::info!("{done}");
         }
-        core.attached = self.attachments.names();
+        core.attached = self.attachments.links().map(|l| (l.ifindex, l.name.clone())).collect();
         core.status.named = self.config.ifname.iter().all(|p| p.is_named());
         core.status.attach_errors += outcome.errors.len() as u64;
         core.status.unattached = outcome.errors.iter().map(ToString::to_string).collect();

@@ -13,4 +13,5 @@ mod lifecycle;
 mod metrics;
 mod passing;
 mod reload;
+mod trace;
 mod verify;
