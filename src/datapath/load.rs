@@ -182,7 +182,7 @@ impl Datapath {
     /// Keeps a program that was just loaded, and lets it find the one that it hands over to.
     fn keep(&self, program: Program, skel: &EdnsSkel<'_>) -> Result<(), LoadError> {
         let reply = program.reply();
-        let key = (reply.0 as u32).to_ne_bytes();
+        let key = reply.0.to_ne_bytes();
         let fd = replies_fd(skel, reply).as_raw_fd().to_ne_bytes();
         self.skel.maps.edns_replies.update(&key, &fd, MapFlags::ANY).map_err(|e| other(&e))?;
         // Named twice, it is the same one.
