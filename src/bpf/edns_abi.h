@@ -36,6 +36,7 @@ enum edns_limits {
     EDNS_SERVERS_MAX = 4096,
     EDNS_EVENT_OCTETS = 272,      /* of a message that an event holds: header, longest name, type and class */
     EDNS_EVENTS_OCTETS = 1 << 18, /* of the ring that holds events */
+    EDNS_SERVERS_FIRST = 4,       /* IPv4 addresses that are looked at before the map of all */
 };
 
 /* Which names a node belongs to; see DnsServers. */
@@ -144,11 +145,13 @@ struct edns_server {
     __be32 addr[4];
 };
 
-/* Written by the daemon while programs run; each field stands for itself. */
+/* Written by the daemon while programs run; each field stands for itself. What each packet needs is in one cache line. */
 struct edns_settings {
     __u64 beat;      /* jiffies of the daemon's last heartbeat */
     __u64 beat_max;  /* jiffies after which it counts as gone */
     __u64 index;     /* first line of the index in use | its lines, a power of 2, << 32 */
+    __u64 hash_seed; /* as hash_multiplier set before anything is attached */
+    __u64 hash_multiplier;
     __u8 below_min;  /* labels of the shortest name with child or deep; 255: there is none */
     __u8 below_max;  /* labels of the longest name */
     __u8 any_server; /* bit mask of zones answered whatever the server */
@@ -156,6 +159,9 @@ struct edns_settings {
     __u8 trace;                          /* whether queries are told of in edns_events */
     __u8 positive_gate[EDNS_ZONE_COUNT]; /* 0, or the outcome that every answer of the zone becomes */
     __u8 negative_gate[EDNS_ZONE_COUNT]; /* the same for answers that rest on the absence of a name or type */
+    __u8 egress;                         /* whether programs are on egress; set before anything is attached */
+    __u8 _pad[14];
+    __u64 servers[EDNS_SERVERS_FIRST]; /* an address as in the packet << 32 | bit mask of enum edns_zone; 0: none */
 };
 
 #endif
