@@ -31,7 +31,7 @@ use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
 use crate::source::file::FileWatcher;
-use crate::source::kubernetes::{self, AccessError, Event, Kubernetes};
+use crate::source::kubernetes::{self, AccessError, Event, Kubernetes, Mend};
 use crate::yaml;
 use crate::zone::change::Change;
 use crate::zone::name::Name;
@@ -315,23 +315,30 @@ impl Daemon {
 
     /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it.
     async fn cluster_changed(&mut self, event: Event) -> Result<(), DaemonError> {
-        let arrived = event.arrived;
-        let mut events = vec![event.change];
+        let first = event.arrived;
+        let mut events = vec![event];
         if let Some(kubernetes) = &mut self.kubernetes {
-            events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX).map(|e| e.change));
+            events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX));
         }
+        let last = events.last().map_or(first, |e| e.arrived);
+        let mends: Vec<Mend> = events.iter().filter_map(|e| e.mend).collect();
         let note = move |world: &mut World| {
-            events.into_iter().for_each(|e| world.note(e));
+            events.into_iter().filter_map(|e| e.change).for_each(|c| world.note(c));
             (world.commit(), world.is_complete())
         };
         let (changes, is_complete) = self.work(note).await?;
         let changed = self.apply(changes).await;
-        if is_complete && !self.synced {
-            self.synced = true;
-            self.set_gates();
-            log::info!("Kubernetes: all is read: {} names", self.core.borrow().table.len());
+        if let Some(kubernetes) = &self.kubernetes {
+            mends.iter().for_each(|mend| kubernetes.health().mended(mend));
         }
-        log::debug!("Kubernetes: {changed} names changed, {:?} after the first event came", arrived.elapsed());
+        let is_first = is_complete && !self.synced;
+        self.synced = is_complete;
+        self.set_gates();
+        if is_first {
+            let names = self.core.borrow().table.len();
+            log::info!("Kubernetes: all is read: {names} names, {:?} after the last list came", last.elapsed());
+        }
+        log::debug!("Kubernetes: {changed} names changed, {:?} after the first event came", first.elapsed());
         Ok(())
     }
 
@@ -369,7 +376,7 @@ impl Daemon {
     }
 
     fn set_gates(&self) {
-        self.core.borrow().set_gates(self.synced, self.is_current());
+        self.core.borrow_mut().set_gates(self.synced, self.is_current());
     }
 
     /// Attaches to `links` and to nothing else.

@@ -182,10 +182,16 @@ impl Lab {
 
     /// How many queries had this outcome.
     pub fn count(&self, outcome: &str) -> u64 {
+        self.counts(&[outcome])
+    }
+
+    /// How many queries had one of these outcomes.
+    pub fn counts(&self, outcomes: &[&str]) -> u64 {
         let output = self.edns(&["stats", "--json"]);
         let stats: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let queries = stats["queries"].as_array().unwrap();
-        queries.iter().filter(|q| q["outcome"] == outcome).map(|q| q["count"].as_u64().unwrap()).sum()
+        let counted = |q: &&serde_json::Value| outcomes.contains(&q["outcome"].as_str().unwrap());
+        queries.iter().filter(counted).map(|q| q["count"].as_u64().unwrap()).sum()
     }
 }
 
