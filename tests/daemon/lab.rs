@@ -260,12 +260,17 @@ impl Drop for Daemon {
 }
 
 /// Tries until it is so, ten seconds at most.
-pub fn until<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+pub fn until<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    within(10, what, check)
+}
+
+/// Tries until it is so, so many seconds at most.
+pub fn within<T>(seconds: u64, what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
         match check() {
             Ok(value) => return value,
-            Err(e) if Instant::now() > deadline => panic!("not within ten seconds: {what}; {e}"),
+            Err(e) if Instant::now() > deadline => panic!("not within {seconds} seconds: {what}; {e}"),
             Err(_) => sleep(Duration::from_millis(10)),
         }
     }

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use hickory_proto::rr::RecordType::A;
 
 use crate::cluster::{API, Cluster};
-use crate::lab::EDNS;
+use crate::lab::{EDNS, within};
 use crate::node::Node;
-use crate::until::within;
 
 /// What the README says to apply, for a service account of this name.
 fn rbac(name: &str) -> String {

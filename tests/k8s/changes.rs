@@ -6,8 +6,8 @@ use hickory_proto::rr::RecordType::{A, AAAA};
 
 use crate::client::Client;
 use crate::cluster::DNS;
+use crate::lab::within;
 use crate::node::Node;
-use crate::until::within;
 
 /// Asks for both families of names, pair by pair, while something is done; then none of them was said not to exist, or got
 /// no reply.

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{Lab, run};
-use crate::until::within;
+use crate::lab::{Lab, run, within};
 
 /// Of the Service kubernetes.
 pub const API: &str = "10.96.0.1";
@@ -41,6 +40,13 @@ impl Cluster {
     }
 
     pub fn new() -> Self {
+        let cluster = Self::without_dns();
+        cluster.start_dns();
+        cluster
+    }
+
+    /// Without a server on the address of the DNS service.
+    pub fn without_dns() -> Self {
         let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make test-k8s");
         let lab = Lab::new();
         for address in [API, DNS] {
@@ -51,7 +57,11 @@ impl Cluster {
         cluster.start("etcd", &["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level=error"]);
         cluster.start_api();
         cluster.apply(BASE);
-        cluster.lab.write(
+        cluster
+    }
+
+    fn start_dns(&self) {
+        self.lab.write(
             "Corefile",
             &format!(
                 ".:53 {{\n bind {DNS}\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig kubeconfig edns\n \
@@ -59,12 +69,11 @@ impl Cluster {
                  hosts {{\n 192.0.2.80 www.example.org\n fallthrough\n }}\n}}\n"
             ),
         );
-        cluster.start("coredns", &["-conf", "Corefile"]);
+        self.start("coredns", &["-conf", "Corefile"]);
         within(60, "CoreDNS answers", || {
-            let text = cluster.lab.dig_in("host", &format!("@{DNS} kubernetes.default.svc.cluster.local"));
+            let text = self.lab.dig_in("host", &format!("@{DNS} kubernetes.default.svc.cluster.local"));
             if text.contains("status: NOERROR") { Ok(()) } else { Err(text) }
         });
-        cluster
     }
 
     /// The number of one more node.

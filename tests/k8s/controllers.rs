@@ -9,9 +9,9 @@ use hickory_proto::rr::RecordType::{A, AAAA, PTR, SRV};
 use crate::changes::never_missing;
 use crate::cluster::Cluster;
 use crate::coredns::compare;
+use crate::lab::within;
 use crate::names::implied;
 use crate::node::Node;
-use crate::until::within;
 
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,endpointslice-controller,\
      namespace-controller,garbage-collector-controller";

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use hickory_proto::rr::RecordType::{self, A, AAAA, CNAME, MX, NS, PTR, SOA, SRV, TXT};
 
+use crate::lab::within;
 use crate::names::{around, implied, random_case, searched};
 use crate::node::Node;
-use crate::until::within;
 
 const SHAPES: &str = include_str!("shapes.yaml");
 const TYPES: [RecordType; 9] = [A, AAAA, SRV, CNAME, TXT, MX, PTR, SOA, NS];

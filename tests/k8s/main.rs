@@ -19,4 +19,3 @@ mod restart;
 mod servers;
 mod settings;
 mod share;
-mod until;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hickory_proto::rr::RecordType::{self, A};
 
 use crate::client::{Client, Reply};
 use crate::cluster::{Cluster, DNS};
-use crate::lab::{Daemon, Lab};
-use crate::until::within;
+use crate::lab::{Daemon, Lab, within};
 
 pub struct Node {
     /// Its `host` is the node, its `pod` a pod there.
@@ -113,13 +113,17 @@ impl Node {
     }
 
     /// Waits until the kernel says of a name that it does not exist, or until it says nothing of it any more.
-    pub fn until_absence_is(&self, client: &Client, seconds: u64, answered: bool) -> std::time::Duration {
+    pub fn until_absence_is(&self, client: &Client, seconds: u64, answered: bool) -> Duration {
+        let start = Instant::now();
         within(seconds, &format!("absence is answered: {answered}"), || {
-            match self.ask(client, "nobody.default.svc.cluster.local", A).1 {
-                is if is == answered => Ok(()),
-                is => Err(format!("{is}")),
+            let (reply, in_kernel) = self.ask(client, "nobody.default.svc.cluster.local", A);
+            if reply.rcode == "NXDomain" && in_kernel == answered {
+                Ok(())
+            } else {
+                Err(format!("{in_kernel}, {reply:?}"))
             }
-        })
+        });
+        start.elapsed()
     }
 
     /// Makes the way to the API server refuse what is sent on it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::RecordType::{A, AAAA};
 
 use crate::changes::never_missing;
-use crate::lab::DOMAINS;
+use crate::lab::{DOMAINS, within};
 use crate::node::Node;
 
 /// As a test needs it that runs beside others; the promise is ten.
@@ -22,6 +22,7 @@ fn service(name: &str, namespace: &str) -> String {
 fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     let node = Node::shared();
     let cluster = &node.cluster;
+    node.configure("MetricsAddr: 127.0.0.1:9153\n");
     let daemon = node.daemon();
     let client = node.pod();
     let [old, born, known] = ["old", "born", "web"].map(|n| format!("{n}.{namespace}.svc.cluster.local"));
@@ -30,20 +31,35 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     [&old, &known].iter().for_each(|name| node.until_rcode(&client, 20, name, "NoError"));
     assert!(node.until_absence_is(&client, 1, true) < Duration::from_secs(1));
 
+    for line in ["edns_sync_synced 1", "edns_sync_current 1", "edns_sync_lists_total{kind=\"services\"} 1"] {
+        has_metric(&node, line);
+    }
+    assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
+
     let lost = Instant::now();
     lose(&node);
     cluster.delete(&["service", "old", "-n", namespace]);
     cluster.apply(&service("born", namespace));
     node.says(&daemon, 40, "tried again until it works");
+    within(10, "broken watches are told", || match stats(&node) {
+        text if text.contains("current; no contact: ") => Ok(()),
+        text => Err(text),
+    });
+    within(10, "the Services' is among them", || {
+        let page = metrics(&node);
+        if page.contains("edns_sync_broken{kind=\"services\"} 1") { Ok(()) } else { Err(page) }
+    });
     // Until half a minute after the first failure the view counts as current; then CoreDNS is asked.
     node.until_absence_is(&client, 60, false);
     node.says(&daemon, 1, "out of touch");
+    has_metric(&node, "edns_sync_current 0");
+    assert!(stats(&node).contains("not current: known names are answered as they were"));
     assert_eq!(client.rcode(&born, A), "NoError");
     assert!(node.lab.count("pass_stale") > 0);
-    assert_eq!(node.ask(&client, &known, A).1, true, "what is known is still answered in the kernel");
-    assert_eq!(node.ask(&client, &old, A).1, true, "also what is no more: nobody told");
+    assert!(node.ask(&client, &known, A).1, "what is known is still answered in the kernel");
+    assert!(node.ask(&client, &old, A).1, "also what is no more: nobody told");
     // NODATA says that something is absent, too.
-    assert_eq!(node.ask(&client, &known, AAAA).1, false);
+    assert!(!node.ask(&client, &known, AAAA).1);
 
     // From here on it is never said not to exist.
     never_missing(&node.pod(), std::slice::from_ref(&born), || {
@@ -55,7 +71,25 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
         node.until_rcode(&client, CURRENT_WITHIN, &old, "NXDomain");
     });
     node.says(&daemon, 5, "the view is current");
+    assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
+    has_metric(&node, "edns_sync_broken{kind=\"services\"} 0");
+    let page = metrics(&node);
+    let count = page.lines().find_map(|l| l.strip_prefix("edns_sync_programming_duration_seconds_count ")).unwrap();
+    assert!(count.parse::<f64>().unwrap() >= 3.0, "the lists and changes: {page}");
     cluster.delete(&["namespace", namespace]);
+}
+
+fn stats(node: &Node) -> String {
+    String::from_utf8(node.lab.edns(&["stats"]).stdout).unwrap()
+}
+
+fn metrics(node: &Node) -> String {
+    node.lab.sh("host", "curl -s http://127.0.0.1:9153/metrics")
+}
+
+fn has_metric(node: &Node, line: &str) {
+    let page = metrics(node);
+    assert!(page.lines().any(|l| l.starts_with(line)), "{line}: {page}");
 }
 
 #[test]

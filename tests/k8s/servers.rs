@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::cluster::{Cluster, DNS};
+use crate::lab::within;
 use crate::node::Node;
-use crate::until::within;
 
 const WEB: &str = "web.default.svc.cluster.local";
 

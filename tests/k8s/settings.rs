@@ -58,7 +58,7 @@ fn names_to_pass_pass_whatever_there_is() {
     }
     // Both can change while it runs.
     node.configure("PassNames: [db.default.svc.cluster.local]\nNegativeAnswers: false\n");
-    crate::until::within(20, "the change", || match node.ask(&client, "db.default.svc.cluster.local", A).1 {
+    crate::lab::within(20, "the change", || match node.ask(&client, "db.default.svc.cluster.local", A).1 {
         false => Ok(()),
         true => Err("db is answered".into()),
     });
