@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use super::status::Status;
-use super::world::World;
+use super::world::{NODE_LOCAL_DNS, World};
 use crate::config::ServerSpec;
 use crate::control::{LookupReply, OutcomeCount, RecordReply, StatsReply};
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
@@ -71,6 +71,13 @@ impl Core {
         }
         self.servers = wanted;
         self.datapath.settings().set_any_server(any);
+    }
+
+    /// Addresses that the program answers for; that of a cache on the node, which may not be there, last.
+    pub(super) fn servers(&self) -> Vec<IpAddr> {
+        let mut servers: Vec<IpAddr> = self.servers.keys().copied().collect();
+        servers.sort_by_key(|server| (*server == NODE_LOCAL_DNS, *server));
+        servers
     }
 
     /// Lets everything pass, or ends that. Returns how often that was said so far.

@@ -17,7 +17,7 @@ use crate::zone::name::Name;
 use crate::zone::node::Node;
 
 /// Where NodeLocal DNSCache listens, unless told otherwise.
-const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
+pub(super) const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
 
 /// What exists.
 pub(super) struct World {

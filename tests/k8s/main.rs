@@ -19,3 +19,4 @@ mod restart;
 mod servers;
 mod settings;
 mod share;
+mod verify;
