@@ -134,12 +134,29 @@ impl<O, T, K> Watch<O, T, K> {
     }
 
     /// Says so once for each time that it breaks.
-    fn failed(&self, health: &Health, error: &dyn std::error::Error) {
+    fn failed(&self, health: &Health, error: &(dyn std::error::Error + 'static)) {
         let level = if health.is_broken(self.kind) { log::Level::Debug } else { log::Level::Warn };
-        let causes = successors(Some(error), |e| e.source()).map(ToString::to_string);
+        let causes = successors(Some(error), |e| e.source()).map(text);
         log::log!(level, "Kubernetes: {}: {}; tried again until it works", self.kind.plural(), told_once(causes));
         health.fail(self.kind);
     }
+}
+
+/// An error, without the Rust of what the API server said.
+fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    let status = match error.downcast_ref() {
+        Some(
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            | watcher::Error::WatchFailed(kube::Error::Api(status))
+            | watcher::Error::WatchError(status),
+        ) => Some(status),
+        _ => match error.downcast_ref() {
+            Some(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        },
+    };
+    status.map_or_else(|| error.to_string(), |s| format!("the API server says {} {}: {}", s.code, s.reason, s.message))
 }
 
 /// Causes, each behind what it caused, without those that were told with it.
