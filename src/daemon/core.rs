@@ -60,8 +60,8 @@ impl Core {
         };
         let auto = HashSet::from([ServerSpec::Auto]);
         let specs = if specs.is_empty() { &auto } else { specs };
-        let wanted: HashMap<IpAddr, u8> =
-            specs.iter().flat_map(|spec| world.servers(spec)).map(|server| (server, zones)).collect();
+        let servers: Vec<IpAddr> = specs.iter().flat_map(|spec| world.servers(spec)).collect();
+        let wanted: HashMap<IpAddr, u8> = servers.iter().map(|server| (*server, zones)).collect();
         let gone = self.servers.keys().filter(|s| !wanted.contains_key(s)).map(|s| (s, &0));
         let new = wanted.iter().filter(|(server, zones)| self.servers.get(server) != Some(zones));
         for (server, zones) in new.chain(gone) {
@@ -70,7 +70,9 @@ impl Core {
             }
         }
         self.servers = wanted;
-        self.datapath.settings().set_any_server(any);
+        let settings = self.datapath.settings();
+        settings.set_first_servers(servers.iter().map(|server| (server, &zones)));
+        settings.set_any_server(any);
     }
 
     /// Addresses that the program answers for; that of a cache on the node, which may not be there, last.
