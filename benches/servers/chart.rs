@@ -9,8 +9,8 @@ const STYLE: &str = "<style>\
     .theirs{fill:#8c959f;stroke:#8c959f}.ours{fill:#0969da;stroke:#0969da}.grid{stroke:#8c959f;stroke-opacity:.35}\
     @media(prefers-color-scheme:dark){text{fill:#f0f6fc}.dim{fill:#9198a1}\
     .theirs{fill:#7d8590;stroke:#7d8590}.ours{fill:#4493f8;stroke:#4493f8}}</style>\n";
-const WIDTH: usize = 880;
-const NAMES: usize = 145;
+const WIDTH: usize = 900;
+const NAMES: usize = 165;
 const ROW: usize = 26;
 const HEAD: usize = 34;
 /// For the figure behind a bar.
@@ -31,7 +31,7 @@ pub fn bars(names: &[&str], panels: &[Bars]) -> String {
         writeln!(out, "<text class=\"dim\" x=\"{x}\" y=\"18\">{title}</text>").expect("memory");
         let most = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         for (row, value) in values.iter().enumerate() {
-            let (y, length) = (top(row), value / most * (width - FIGURE - 10) as f64);
+            let (y, length) = (top(row), value.max(0.0) / most * (width - FIGURE - 10) as f64);
             let end = x as f64 + length + 6.0;
             writeln!(
                 out,
