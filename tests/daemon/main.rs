@@ -13,3 +13,4 @@ mod lifecycle;
 mod metrics;
 mod passing;
 mod reload;
+mod verify;
