@@ -47,7 +47,7 @@ impl Cluster {
 
     /// Without a server on the address of the DNS service.
     pub fn without_dns() -> Self {
-        let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make test-k8s");
+        let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make");
         let lab = Lab::new();
         for address in [API, DNS] {
             lab.ip("host", &format!("addr add {address}/32 dev lo"));
