@@ -35,7 +35,7 @@ test: ## every test that needs nothing from outside, in network namespaces of th
 test-k8s: ## tests beside a real API server and CoreDNS, built on first use (root, Go)
 	@test "$$(id -u)" = 0 || { echo 'make test-k8s: run as root' >&2; exit 1; }
 	scripts/setup.sh
-	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 2
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 6
 
 fuzz: ## ten million mutated packets (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture
@@ -49,7 +49,7 @@ soak: ## answers checked while the cluster changes and its API server dies; MINU
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_SOAK_SECONDS=$$(($(or $(MINUTES),5) * 60)) \
 		$(CARGO) test --release --locked --features k8s-tests --test soak -- --nocapture
 
-bench: ## measure, and write benches/RESULTS.md (root); QUICK=1: a few rounds, nothing written
+bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1: two minutes, nothing written
 	scripts/setup.sh
 	benches/run.sh $(if $(QUICK),--quick)
 

@@ -182,10 +182,16 @@ impl Lab {
 
     /// How many queries had this outcome.
     pub fn count(&self, outcome: &str) -> u64 {
+        self.counts(&[outcome])
+    }
+
+    /// How many queries had one of these outcomes.
+    pub fn counts(&self, outcomes: &[&str]) -> u64 {
         let output = self.edns(&["stats", "--json"]);
         let stats: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let queries = stats["queries"].as_array().unwrap();
-        queries.iter().filter(|q| q["outcome"] == outcome).map(|q| q["count"].as_u64().unwrap()).sum()
+        let counted = |q: &&serde_json::Value| outcomes.contains(&q["outcome"].as_str().unwrap());
+        queries.iter().filter(counted).map(|q| q["count"].as_u64().unwrap()).sum()
     }
 }
 
@@ -254,12 +260,17 @@ impl Drop for Daemon {
 }
 
 /// Tries until it is so, ten seconds at most.
-pub fn until<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+pub fn until<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    within(10, what, check)
+}
+
+/// Tries until it is so, so many seconds at most.
+pub fn within<T>(seconds: u64, what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
         match check() {
             Ok(value) => return value,
-            Err(e) if Instant::now() > deadline => panic!("not within ten seconds: {what}; {e}"),
+            Err(e) if Instant::now() > deadline => panic!("not within {seconds} seconds: {what}; {e}"),
             Err(_) => sleep(Duration::from_millis(10)),
         }
     }
