@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local, yield_now};
@@ -30,6 +29,7 @@ use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, program
 use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
+use crate::privileges;
 use crate::source::file::FileWatcher;
 use crate::source::kubernetes::{self, AccessError, Event, Kubernetes};
 use crate::yaml;
@@ -65,7 +65,10 @@ pub enum DaemonError {
     #[error(transparent)]
     Attach(#[from] AttachError),
     /// The socket for commands.
-    #[error("the socket for commands in {dir}: {0}", dir = crate::control::RUN_DIR)]
+    #[error(
+        "the socket for commands in {dir}: {0}; run as root, or give {dir} to the user that runs the daemon",
+        dir = crate::control::RUN_DIR
+    )]
     Control(#[source] io::Error),
     /// The rest.
     #[error("{0}: {1}")]
@@ -85,6 +88,7 @@ impl DaemonError {
 /// # Errors
 /// Before it is ready: whatever keeps it from starting. Later only what makes going on pointless.
 pub fn run(config: &Path) -> Result<(), DaemonError> {
+    privileges::drop_unneeded();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -149,7 +153,6 @@ impl Daemon {
     async fn start(path: &Path) -> Result<Self, DaemonError> {
         let started = Instant::now();
         let hangup = on_signal(SignalKind::hangup())?;
-        raise_file_limit();
         // Before the files are read: an edit in between would be lost.
         let mut watcher = FileWatcher::new(&[path.to_owned()]).map_err(watch_error)?;
         let Loaded { config, nodes, has_names } = load::load(path).await?;
@@ -418,15 +421,6 @@ async fn beat(core: Rc<RefCell<Core>>) {
             // Programs pass everything then, and the watchdog ends us.
             Err(e) => log::error!("the heartbeat: {e}"),
         }
-    }
-}
-
-/// A tcx link is a file; so is a command's connection.
-fn raise_file_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(e) = raised {
-        log::debug!("the limit of open files stays: {e}");
     }
 }
 

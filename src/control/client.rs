@@ -40,7 +40,10 @@ pub enum ClientError {
 /// [`ClientError`].
 pub fn ask<T: DeserializeOwned>(config: &Path, request: &Request, mut each: impl FnMut(T)) -> Result<(), ClientError> {
     let socket = socket_path(config).map_err(|e| ClientError::Config(config.into(), e))?;
-    let stream = UnixStream::connect(&socket).map_err(|e| ClientError::NotRunning(config.into(), socket.clone(), e))?;
+    let stream = UnixStream::connect(&socket).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::Permission(config.into()),
+        _ => ClientError::NotRunning(config.into(), socket.clone(), e),
+    })?;
     let no_reply = |e: io::Error| ClientError::NoReply(config.into(), e);
     exchange(&stream, request, &mut each).map_err(no_reply)?.map_or(Ok(()), |e| Err(ClientError::Refused(e)))
 }

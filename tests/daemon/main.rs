@@ -11,4 +11,5 @@ mod interfaces;
 mod lab;
 mod lifecycle;
 mod passing;
+mod privileges;
 mod reload;
