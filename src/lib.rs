@@ -6,7 +6,8 @@
 //! - [`daemon`]: puts them together, from the start to the signal that ends it.
 //! - [`privileges`]: what it gives up before that.
 //! - [`config`] and [`cli`]: what the user says; [`yaml`] reads it and knows the lines.
-//! - [`control`] and [`commands`]: how `edns lookup`, `records` and `stats` ask the running daemon.
+//! - [`control`] and [`commands`]: how `edns lookup`, `records` and `stats` ask the running daemon; [`metrics`]: how
+//!   Prometheus does.
 //!
 //! ARCHITECTURE.md walks a packet and a record through it.
 
@@ -16,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod datapath;
+pub mod metrics;
 pub mod privileges;
 pub mod source;
 pub mod yaml;

@@ -10,6 +10,7 @@ mod errors;
 mod interfaces;
 mod lab;
 mod lifecycle;
+mod metrics;
 mod passing;
 mod privileges;
 mod reload;
