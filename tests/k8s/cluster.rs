@@ -9,7 +9,7 @@ use crate::lab::{Lab, run, until};
 
 /// Of the Service kube-dns.
 pub const DNS: &str = "10.96.0.10";
-const PORT: u16 = 26443;
+pub const PORT: u16 = 26443;
 
 pub struct Cluster {
     pub lab: Lab,

@@ -8,5 +8,6 @@ mod changes;
 mod client;
 mod cluster;
 mod coredns;
+mod manifests;
 mod outages;
 mod pods;

@@ -29,13 +29,15 @@ chroot "$root" dpkg -i /edns.deb
 echo '# edited' >>"$root/etc/edns/config.yaml"
 chroot "$root" dpkg -i /edns.deb
 grep -qx '# edited' "$root/etc/edns/config.yaml"
-rm "$root/edns.deb" "$root"/var/cache/apt/*.bin
+rm "$root/edns.deb"
 
 kernel=$(scripts/kernels/kernel.sh 6.1)
 scripts/kernels/modules.sh "$kernel" "$root" veth sch_ingress cls_bpf
 install -m 755 tests/packages/guest.sh "$root/guest.sh"
 install -m 644 tests/packages/guest.service "$root/etc/systemd/system"
 ln -s ../guest.service "$root/etc/systemd/system/multi-user.target.wants/guest.service"
+# Without udev nobody says that the console is there.
+ln -s /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
 ln -s sbin/init "$root/init"
 scripts/kernels/initramfs.sh "$root" "$work/initramfs"
 MEMORY=2G scripts/kernels/qemu.sh "$kernel" "$work/initramfs" | tee "$work/console"
