@@ -14,3 +14,4 @@ mod metrics;
 mod passing;
 mod privileges;
 mod reload;
+mod verify;
