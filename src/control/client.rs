@@ -50,7 +50,10 @@ pub fn ask<T: DeserializeOwned>(config: &Path, request: &Request, mut each: impl
 
 fn connect(config: &Path) -> Result<UnixStream, ClientError> {
     let socket = socket_path(config).map_err(|e| ClientError::Config(config.into(), e))?;
-    UnixStream::connect(&socket).map_err(|e| ClientError::NotRunning(config.into(), socket, e))
+    UnixStream::connect(&socket).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::Permission(config.into()),
+        _ => ClientError::NotRunning(config.into(), socket, e),
+    })
 }
 
 /// Like [`ask`], for requests with one reply.

@@ -12,6 +12,7 @@ mod lab;
 mod lifecycle;
 mod metrics;
 mod passing;
+mod privileges;
 mod reload;
 mod trace;
 mod verify;
