@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s fuzz storm bench install clean setup help
+.PHONY: all build run check test test-k8s fuzz storm soak bench install clean setup help
 
 all: build ## build ./edns
 
@@ -42,6 +42,12 @@ fuzz: ## ten million mutated packets (root)
 
 storm: ## ten million answers checked while records change (root)
 	EDNS_STORM_ANSWERS=10000000 $(CARGO) test --release --locked --test storm -- --nocapture
+
+soak: ## answers checked while the cluster changes and its API server dies; MINUTES=n (root, Go)
+	@test "$$(id -u)" = 0 || { echo 'make soak: run as root' >&2; exit 1; }
+	scripts/setup.sh
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_SOAK_SECONDS=$$(($(or $(MINUTES),5) * 60)) \
+		$(CARGO) test --release --locked --features k8s-tests --test soak -- --nocapture
 
 bench: ## measure, and write benches/RESULTS.md (root); QUICK=1: a few rounds, nothing written
 	scripts/setup.sh

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -220,9 +220,14 @@ fn cluster_domain(text: &str) -> Result<Name, String> {
 }
 
 fn host_port(text: &str) -> Result<String, String> {
-    let port =
-        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
-    port.map(|_| text.into()).ok_or_else(|| format!("{text:?} is no host:port, such as 127.0.0.1:9153"))
+    let is_host = |host: &str| match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains([':', '[']),
+    };
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => Ok(text.into()),
+        _ => Err(format!("{text:?} is no host:port, such as 127.0.0.1:9153 or [::]:9153")),
+    }
 }
 
 /// Turns what is wrong with a setting into an error with its place.
@@ -325,6 +330,8 @@ mod tests {
             ("ClusterDomain: .\n", "dir/config.yaml:1:16: ClusterDomain: the root"),
             ("Ifname: this-name-is-too-long\n", "dir/config.yaml:1:9: Ifname:"),
             ("MetricsAddr: 9153\n", "dir/config.yaml:1:14: MetricsAddr:"),
+            ("MetricsAddr: fd00::1:9153\n", "dir/config.yaml:1:14: MetricsAddr:"),
+            ("MetricsAddr: '[fd00:9153'\n", "dir/config.yaml:1:14: MetricsAddr:"),
             ("Ifname: a\nIfname: b\n", "dir/config.yaml:2:"),
             ("Ifname: [\n", "dir/config.yaml:"),
         ] {

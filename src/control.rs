@@ -57,8 +57,8 @@ pub struct RecordReply {
     pub counts: [u16; 3],
 }
 
-/// The counters, and what the daemon holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The counters, what the daemon holds, and how it stands with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatsReply {
     /// Queries by outcome and family since the daemon began.
     pub queries: Vec<OutcomeCount>,
@@ -66,18 +66,62 @@ pub struct StatsReply {
     pub records: u64,
     /// Names that fit.
     pub max_records: u64,
+    /// Names that did not fit, and pass.
+    pub refused_records: u64,
     /// Octets of kernel memory that records take.
     pub map_bytes: u64,
     /// Interfaces with our program.
     pub attached_interfaces: Vec<String>,
+    /// Why interfaces that should have it have it not.
+    pub unattached: Vec<String>,
+    /// How often attaching failed.
+    pub attach_errors: u64,
+    /// How often config and names were read anew since the start, and took effect.
+    pub reloads: u64,
+    /// How often they could not be.
+    pub reload_errors: u64,
+    /// Why, where that is so of the last time.
+    pub reload_error: Option<String>,
+    /// How it stands with the cluster, where there is one.
+    pub sync: Option<SyncReply>,
+    /// Why the daemon is not ready, where it is not.
+    pub not_ready: Option<String>,
     /// Of the daemon.
     pub version: String,
     /// Of the daemon.
     pub pid: u32,
+    /// When it started, in seconds since the Unix epoch.
+    pub start_time_seconds: u64,
     /// Since it is up.
     pub uptime_seconds: u64,
     /// Whether everything passes since it was told so.
     pub paused: bool,
+}
+
+/// The view of the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncReply {
+    /// Whether the cluster's zone was read whole, and is answered.
+    pub synced: bool,
+    /// Whether the view is current, so that what is absent from it does not exist.
+    pub current: bool,
+    /// By kind of object.
+    pub kinds: Vec<KindReply>,
+}
+
+/// The view of one kind of object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KindReply {
+    /// As in the API's paths.
+    pub kind: String,
+    /// Since the API server was heard of.
+    pub silent_seconds: f64,
+    /// Since a list or watch failed, where none has succeeded since.
+    pub broken_seconds: Option<f64>,
+    /// Lists and watches that failed.
+    pub errors: u64,
+    /// Lists that were read whole.
+    pub lists: u64,
 }
 
 /// A counter.

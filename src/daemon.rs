@@ -5,13 +5,16 @@
 
 mod commands;
 mod core;
+mod http;
 mod load;
+mod status;
 mod world;
 
 use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -21,13 +24,14 @@ use tokio::task::{spawn_blocking, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::core::Core;
+use self::http::Http;
 use self::load::Loaded;
+use self::status::Status;
 use self::world::World;
 use crate::config::{Config, ServerSpec};
 use crate::control;
 use crate::control::server::Server;
 use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, program_for};
-use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
 use crate::source::file::FileWatcher;
@@ -39,6 +43,7 @@ use crate::zone::node::Node;
 
 /// Between heartbeats; programs bear up to 2.5 s without.
 const BEAT: Duration = Duration::from_millis(500);
+const BEAT_MAX: Duration = Duration::from_millis(2500);
 /// Names written before others get a turn: some milliseconds.
 const APPLY_SLICE: usize = 4096;
 /// Events of the cluster that are applied together.
@@ -110,8 +115,7 @@ struct Daemon {
     /// None while it is worked on elsewhere.
     world: Option<World>,
     kubernetes: Option<Kubernetes>,
-    /// Whether the cluster's names are in the maps.
-    synced: bool,
+    http: Option<Http>,
     attachments: Attachments,
     interfaces: Interfaces,
     watcher: FileWatcher,
@@ -167,7 +171,8 @@ impl Daemon {
         })?;
         let handle = control::config_hash(path).map_err(DaemonError::Control)? as u32;
         let hook = Hook::detect(&datapath, config.tc_priority, handle);
-        let core = Rc::new(RefCell::new(Core::new(datapath, table, started)));
+        let status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
+        let core = Rc::new(RefCell::new(Core::new(datapath, table, status)));
         spawn_local(beat(Rc::clone(&core)));
         let mut daemon = Self {
             path: path.to_owned(),
@@ -178,18 +183,16 @@ impl Daemon {
             core,
             world: Some(world),
             kubernetes,
-            synced: false,
+            http: None,
             interfaces,
             watcher,
             hangup,
             retry: None,
         };
-        daemon.set_gates();
+        daemon.core.borrow().set_gates();
         daemon.set_statics(nodes).await?;
         let errors = daemon.attach(links);
-        // One that is named has to be there; others come and go.
-        let named = |p: &IfPattern| matches!(p, IfPattern::Name(_) | IfPattern::DefaultRoute);
-        let is_named = daemon.config.ifname.iter().all(named);
+        let is_named = daemon.core.borrow().status.named;
         for e in errors {
             if is_named {
                 return Err(e.into());
@@ -199,6 +202,7 @@ impl Daemon {
         // Only now: who can't start leaves the commands to the one that runs.
         let server = Server::bind(path).map_err(DaemonError::Control)?;
         spawn_local(commands::serve(server, Rc::clone(&daemon.core)));
+        daemon.serve_http();
         let core = daemon.core.borrow();
         log::info!(
             "{} names on {} in {} ms",
@@ -218,7 +222,7 @@ impl Daemon {
             log::info!("Kubernetes: waiting for the first list of everything; static names are answered meanwhile");
         }
         loop {
-            if !is_ready && (self.synced || self.kubernetes.is_none()) {
+            if !is_ready && self.core.borrow().status.has_synced() {
                 is_ready = true;
                 log::info!("ready");
                 notify(&[NotifyState::Ready]);
@@ -245,7 +249,7 @@ impl Daemon {
                     continue;
                 }
                 _ = gates.tick(), if self.kubernetes.is_some() => {
-                    self.set_gates();
+                    self.core.borrow().set_gates();
                     continue;
                 }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
@@ -272,12 +276,19 @@ impl Daemon {
         if let Err(e) = self.watcher.set(&files) {
             log::error!("watching the config: {e}; SIGHUP reloads it");
         }
-        match self.change_to(read).await {
+        let changed = self.change_to(read).await;
+        let core = &mut *self.core.borrow_mut();
+        match &changed {
             Ok(changed) => {
-                log::info!("reloaded after {why}: {} names, {changed} changed", self.core.borrow().table.len());
+                core.status.reloads += 1;
+                log::info!("reloaded after {why}: {} names, {changed} changed", core.table.len());
             }
-            Err(e) => log::error!("reloading after {why}: {e}; what was there before goes on"),
+            Err(e) => {
+                core.status.reload_errors += 1;
+                log::error!("reloading after {why}: {e}; what was there before goes on");
+            }
         }
+        core.status.reload_error = changed.err().map(|e| e.to_string());
     }
 
     async fn change_to(&mut self, read: Result<Loaded, DaemonError>) -> Result<usize, DaemonError> {
@@ -295,8 +306,12 @@ impl Daemon {
             log::warn!("{}: what is set now takes effect with a restart", restart.join(", "));
         }
         warn_of_missing_parts(&config);
+        let has_moved = config.metrics_addr != self.config.metrics_addr;
         self.config = config;
         self.has_names = has_names;
+        if has_moved {
+            self.serve_http();
+        }
         let changed = self.set_statics(nodes).await?;
         // Last: a new interface gets the new answers only.
         match links {
@@ -315,23 +330,30 @@ impl Daemon {
 
     /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it.
     async fn cluster_changed(&mut self, event: Event) -> Result<(), DaemonError> {
-        let arrived = event.arrived;
-        let mut events = vec![event.change];
+        let mut events = vec![event];
         if let Some(kubernetes) = &mut self.kubernetes {
-            events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX).map(|e| e.change));
+            events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX));
         }
+        let (events, arrivals): (Vec<_>, Vec<_>) = events.into_iter().map(|e| (e.change, e.arrived)).unzip();
         let note = move |world: &mut World| {
             events.into_iter().for_each(|e| world.note(e));
             (world.commit(), world.is_complete())
         };
         let (changes, is_complete) = self.work(note).await?;
         let changed = self.apply(changes).await;
-        if is_complete && !self.synced {
-            self.synced = true;
-            self.set_gates();
-            log::info!("Kubernetes: all is read: {} names", self.core.borrow().table.len());
+        if !is_complete {
+            return Ok(());
         }
-        log::debug!("Kubernetes: {changed} names changed, {:?} after the first event came", arrived.elapsed());
+        let core = &mut *self.core.borrow_mut();
+        for arrived in &arrivals {
+            core.status.programming.observe(arrived.elapsed().as_secs_f64());
+        }
+        if !core.status.synced {
+            core.status.synced = true;
+            core.set_gates();
+            log::info!("Kubernetes: all is read: {} names", core.table.len());
+        }
+        log::debug!("Kubernetes: {changed} names changed by {} events", arrivals.len());
         Ok(())
     }
 
@@ -360,16 +382,13 @@ impl Daemon {
             log::error!("{} names pass to the DNS server for lack of room", core.refused());
         }
         drop(spawn_blocking(move || drop(changes)));
-        core.set_gates(self.synced, self.is_current());
+        core.set_gates();
         changed
     }
 
-    fn is_current(&self) -> bool {
-        self.kubernetes.as_ref().is_some_and(|k| k.health().is_current())
-    }
-
-    fn set_gates(&self) {
-        self.core.borrow().set_gates(self.synced, self.is_current());
+    /// Serves metrics where the config says so now, and nowhere else.
+    fn serve_http(&mut self) {
+        self.http = self.config.metrics_addr.as_ref().map(|addr| Http::serve(addr, &self.core));
     }
 
     /// Attaches to `links` and to nothing else.
@@ -380,6 +399,9 @@ impl Daemon {
             log::info!("{done}");
         }
         core.attached = self.attachments.names();
+        core.status.named = self.config.ifname.iter().all(|p| p.is_named());
+        core.status.attach_errors += outcome.errors.len() as u64;
+        core.status.unattached = outcome.errors.iter().map(ToString::to_string).collect();
         warn_of_open_responder(&self.config, &links);
         self.retry = (!outcome.errors.is_empty()).then(|| (Instant::now() + ATTACH_RETRY, links));
         outcome.errors
@@ -413,8 +435,12 @@ async fn beat(core: Rc<RefCell<Core>>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match core.borrow().datapath.beat() {
-            Ok(()) => notify(&[NotifyState::Watchdog]),
+        let core = &mut *core.borrow_mut();
+        match core.datapath.beat() {
+            Ok(()) => {
+                core.status.beat = Instant::now();
+                notify(&[NotifyState::Watchdog]);
+            }
             // Programs pass everything then, and the watchdog ends us.
             Err(e) => log::error!("the heartbeat: {e}"),
         }
@@ -438,9 +464,6 @@ fn warn_of_missing_parts(config: &Config) {
     let named = config.dns_servers.iter().any(|s| matches!(s, ServerSpec::Auto | ServerSpec::Service { .. }));
     if named && !config.enable_k8s {
         log::warn!("DnsServers: auto and namespace/name stand for no server without EnableK8S");
-    }
-    if config.metrics_addr.is_some() {
-        log::warn!("MetricsAddr: this version serves no metrics yet: `edns stats` has the counters");
     }
 }
 

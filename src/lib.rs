@@ -5,7 +5,8 @@
 //! - [`datapath`]: the program in the kernel, the maps that it reads, the interfaces that it runs on. Its C is in `src/bpf`.
 //! - [`daemon`]: puts them together, from the start to the signal that ends it.
 //! - [`config`] and [`cli`]: what the user says; [`yaml`] reads it and knows the lines.
-//! - [`control`] and [`commands`]: how `edns lookup`, `records` and `stats` ask the running daemon.
+//! - [`control`] and [`commands`]: how `edns lookup`, `records` and `stats` ask the running daemon; [`metrics`]: how
+//!   Prometheus does.
 //!
 //! ARCHITECTURE.md walks a packet and a record through it.
 
@@ -15,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod datapath;
+pub mod metrics;
 pub mod source;
 pub mod yaml;
 pub mod zone;

@@ -27,7 +27,7 @@ const volatile __u64 cfg_hash_seed = 0;
 const volatile __u64 cfg_hash_multiplier = 0;
 const volatile bool cfg_egress = false;
 
-volatile struct edns_settings settings = {};
+volatile struct edns_settings settings __attribute__((aligned(64))) = {};
 
 /* What the daemon needs of edns_abi.h and no map or variable names: kept in the object's BTF by these. */
 const volatile struct {
@@ -35,6 +35,7 @@ const volatile struct {
     enum edns_family family;
     enum edns_zone zone;
     enum edns_outcome outcome;
+    enum edns_reply reply;
     struct edns_node node;
     struct edns_type type;
     struct edns_answer answer;
@@ -79,6 +80,14 @@ struct {
     __type(value, struct edns_stats);
 } edns_stats SEC(".maps");
 
+/* Programs that write the reply; see answer_plan. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, EDNS_REPLY_COUNT);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} edns_replies SEC(".maps");
+
 #include "octets.h"
 #include "parse.h"
 #include "zone.h"
@@ -110,17 +119,22 @@ static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct q
 }
 
 /*
- * Turns the packet into its reply: returns EDNS_ANSWERED, EDNS_NODATA or EDNS_NXDOMAIN. Else the packet is as it was:
- * returns why it passes, or EDNS_NOT_DNS. A probe is the daemon asking what the maps hold, whoever may ask whom.
+ * What becomes of the packet: EDNS_ANSWERED, EDNS_NODATA or EDNS_NXDOMAIN where `plan` tells reply_write how. Else why it
+ * passes, or EDNS_NOT_DNS. A probe is the daemon asking what the maps hold, whoever may ask whom.
+ *
+ * Nothing is written to the packet here, and no program that begins with this may do so: the kernel copies each packet that
+ * is shared, as all of TCP's are, in front of a program that writes to any.
  */
-static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, const bool probe,
-                                        enum edns_family *family)
+static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, const bool probe,
+                                       enum edns_family *family, struct plan *plan)
 {
+    struct edns_node *node = NULL;
     struct edns_answer *answer;
+    struct scan scan;
     struct query q = {};
     bool absence = false;
-    __u32 ref, labels = 0, zone = 0;
-    __u64 hash, beat;
+    __u32 zone = 0, word;
+    __u64 beat;
     __u8 gate;
     int outcome;
 
@@ -137,36 +151,37 @@ static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, c
     if (outcome)
         return outcome;
 
-    hash = qname_scan(skb, q.qname, q.udp + q.udp_len);
-    q.qname_len = hash & 0xff;
-    if (!q.qname_len)
+    qname_scan(skb, q.qname, q.udp + q.udp_len, &scan);
+    if (!scan.len)
         return EDNS_PASS_MALFORMED;
-    ref = node_find_first(skb, q.qname, q.qname_len, hash);
-    if (!ref) {
-        __u32 extent = qname_extent(skb, q.qname), len = extent & 0xff;
-
-        if (!len)
-            return EDNS_PASS_MALFORMED;
-        labels = extent >> 8;
-        /* A label may hold a zero. */
-        if (len != q.qname_len)
-            ref = node_find(skb, q.qname, len, qname_hash(skb, q.qname, len));
-        q.qname_len = len;
+    q.qname_len = scan.len;
+    word = word_first(scan.hash);
+    plan->place.ref = word & EDNS_REF_MAX;
+    if (word >> EDNS_REF_BITS == hash_tag(scan.hash))
+        node = node_at(plan->place.ref);
+    if (node) {
+        /* A node's answer mostly lies in its second line: it is fetched while the name in the first is compared. */
+        touch((void *)node + EDNS_UNIT);
+        if (!node_is(node, skb, q.qname, q.qname_len))
+            node = NULL;
+    }
+    if (!node) {
+        outcome = node_search(skb, &q, &scan, word, &plan->place.ref, &absence);
+        if (outcome)
+            return outcome;
+        node = node_at(plan->place.ref);
     }
     outcome = parse_tail(skb, &q);
     if (outcome)
         return outcome;
-    if (!ref && labels > settings.below_min) {
-        ref = node_below(skb, q.qname, q.qname_len, labels);
-        absence = true;
-    }
-    if (!ref)
+    if (!node)
         return EDNS_PASS_NOT_FOUND;
-    answer = answer_find(ref, q.qtype, &zone, &outcome);
+    answer = answer_find(node, q.qtype, &plan->place, &zone, &outcome);
     if (!answer)
         return outcome;
-    if (zone >= EDNS_ZONE_COUNT)
-        return EDNS_PASS_ERROR;
+    /* Not compared: Linux 5.10 forgets that of a number that lies on the stack. */
+    barrier_var(zone);
+    zone &= EDNS_ZONE_COUNT - 1;
     outcome = answer->outcome;
     if (!probe && !server_is_ours(skb, &q, zone))
         return EDNS_PASS_SERVER;
@@ -175,50 +190,55 @@ static __always_inline int answer_query(struct __sk_buff *skb, const __u32 l2, c
         gate = settings.negative_gate[zone];
     if (gate)
         return gate;
+    return reply_plan(skb, l2, &q, &scan, answer, plan) ?: outcome;
+}
+/*
+ * Plans the reply and has the other program write it. Here again where the packet passes, as it was: why, or EDNS_NOT_DNS.
+ */
+static __always_inline int handle(struct __sk_buff *skb, const __u32 l2, const __u32 flags, enum edns_family *family)
+{
+    const __u32 len = skb->len;
+    struct plan plan = {.flags = flags};
+    int outcome = answer_plan(skb, l2, flags & PLAN_PROBE, family, &plan);
 
-    if (q.v6)
-        return reply_write(skb, l2, true, &q, answer) ?: outcome;
-    return reply_write(skb, l2, false, &q, answer) ?: outcome;
+    if (outcome > EDNS_NXDOMAIN)
+        return outcome;
+    plan_store(skb, &plan);
+    bpf_tail_call_static(skb, &edns_replies, l2 ? EDNS_REPLY_ETH : EDNS_REPLY_IP);
+    /* The daemon is gone, and with it what it had put into that map; the heartbeat does not tell yet. */
+    bpf_skb_change_tail(skb, len, 0);
+    return EDNS_PASS_DAEMON;
 }
 
-/* The verdict for a packet: the reply goes back to where the query came from, everything else goes on. */
-static __always_inline int handle(struct __sk_buff *skb, const __u32 l2, const bool to_peer)
+static __always_inline int handle_and_count(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
 {
     enum edns_family family;
-    int outcome = answer_query(skb, l2, false, &family);
+    int outcome = handle(skb, l2, flags, &family);
 
-    if (outcome == EDNS_NOT_DNS)
-        return TC_ACT_UNSPEC;
-    count(outcome, family);
-    if (outcome > EDNS_NXDOMAIN)
-        return TC_ACT_UNSPEC;
-    if (cfg_egress)
-        return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
-    /* A bridge port's frames are for another host, and up to 5.10 a redirect leaves that so: the receiver would drop it. */
-    if (skb->pkt_type != PACKET_HOST)
-        bpf_skb_change_type(skb, PACKET_HOST);
-    return to_peer ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, 0);
+    if (outcome != EDNS_NOT_DNS)
+        count(outcome, family);
+    return TC_ACT_UNSPEC;
 }
 
 /* Interfaces with Ethernet header. */
 SEC("tc")
 int edns_eth(struct __sk_buff *skb)
 {
-    return handle(skb, sizeof(struct ethhdr), false);
+    return handle_and_count(skb, sizeof(struct ethhdr), 0);
 }
 
 /* Ingress of a veth or netkit whose peer is in another network namespace: straight into that. */
 SEC("tc")
 int edns_eth_peer(struct __sk_buff *skb)
 {
-    return handle(skb, sizeof(struct ethhdr), true);
+    return handle_and_count(skb, sizeof(struct ethhdr), PLAN_TO_PEER);
 }
 
 /* Interfaces without link-layer header: tun, WireGuard, tunnels. */
 SEC("tc")
 int edns_ip(struct __sk_buff *skb)
 {
-    return handle(skb, 0, false);
+    return handle_and_count(skb, 0, 0);
 }
 
 /* Run by the daemon on packets of its own: what would be answered? Returns the outcome; the packet becomes the reply. */
@@ -227,7 +247,44 @@ int edns_probe(struct __sk_buff *skb)
 {
     enum edns_family family;
 
-    return answer_query(skb, sizeof(struct ethhdr), true, &family);
+    return handle(skb, sizeof(struct ethhdr), PLAN_PROBE, &family);
+}
+
+/* Writes the planned reply, and sends it back to where the query came from. */
+static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
+{
+    struct plan plan = plan_load(skb);
+    struct edns_node *node = node_at(plan.place.ref);
+    struct edns_answer *answer;
+
+    if (!node)
+        return TC_ACT_UNSPEC; /* never: it was read just before */
+    answer = answer_at(node, plan.place.at);
+    if (plan.flags & PLAN_V6)
+        reply_write(skb, l2, true, &plan, answer);
+    else
+        reply_write(skb, l2, false, &plan, answer);
+    if (plan.flags & PLAN_PROBE)
+        return answer->outcome;
+    count(answer->outcome, plan.flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
+    if (cfg_egress)
+        return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+    /* A bridge port's frames are for another host, and up to 5.10 a redirect leaves that so: the receiver would drop it. */
+    if (skb->pkt_type != PACKET_HOST)
+        bpf_skb_change_type(skb, PACKET_HOST);
+    return plan.flags & PLAN_TO_PEER ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, 0);
+}
+
+SEC("tc")
+int edns_reply_eth(struct __sk_buff *skb)
+{
+    return reply(skb, sizeof(struct ethhdr));
+}
+
+SEC("tc")
+int edns_reply_ip(struct __sk_buff *skb)
+{
+    return reply(skb, 0);
 }
 
 /* Run by the daemon twice a second. Returns the MTU of the interface (lo, in a test run), 0 where the BTF is wrong. */

@@ -68,6 +68,13 @@ enum edns_outcome {
     EDNS_NOT_DNS, /* not counted */
 };
 
+/* Programs in edns_replies. */
+enum edns_reply {
+    EDNS_REPLY_ETH, /* for frames with Ethernet header */
+    EDNS_REPLY_IP,
+    EDNS_REPLY_COUNT,
+};
+
 enum edns_family {
     EDNS_IPV4,
     EDNS_IPV6,

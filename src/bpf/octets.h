@@ -46,4 +46,10 @@ static __always_inline __u64 last_octets(__u64 word, __u32 len)
     return len % 8 ? word >> (64 - len % 8 * 8) : 0;
 }
 
+/* Has the processor fetch a cache line that is needed soon. */
+static __always_inline void touch(const void *line)
+{
+    *(const volatile __u64 *)line;
+}
+
 #endif

@@ -67,7 +67,7 @@ __noinline __u32 link_mtu(struct __sk_buff *ctx)
 }
 
 /* Writes `len` of the answer's octets, from `from` on, at `off`. */
-static __always_inline long write_octets(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 from,
+static __always_inline void write_octets(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 from,
                                          __u32 len)
 {
     /* Masks instead of comparisons: one path for the verifier, and one that it knows to be of at least one octet. */
@@ -75,119 +75,205 @@ static __always_inline long write_octets(struct __sk_buff *skb, __u32 off, struc
     barrier_var(len);
     from &= EDNS_ANSWER_MASK;
     barrier_var(from);
-    return bpf_skb_store_bytes(skb, off, (void *)(answer + 1) + from, len + 1, 0);
+    bpf_skb_store_bytes(skb, off, (void *)(answer + 1) + from, len + 1, 0);
 }
 
 /*
  * Writes `size` to twice as many of the answer's octets without a helper, which would cost as much as the look-up: two
- * pieces of `size` octets, the second of which ends with them. False where the packet ends before.
+ * pieces of `size` octets, the second of which ends with them.
  */
-static __always_inline bool write_pieces(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 len,
+static __always_inline void write_pieces(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 len,
                                          const __u32 size)
 {
     __u32 at = (len - size) & (2 * size - 1), i;
     __u64 *from = (void *)(answer + 1), *to = octets_at(skb, off, size);
 
     if (!to)
-        return false;
+        return;
     for (i = 0; i < size / 8; i++)
         to[i] = from[i];
     barrier_var(at);
     from = (void *)(answer + 1) + at;
     to = octets_at(skb, off + at, size);
     if (!to)
-        return false;
+        return;
     for (i = 0; i < size / 8; i++)
         to[i] = from[i];
-    return true;
 }
 
 /* Writes the answer's octets at `off`; records that may be rotated begin with another one at each `turn`. */
-static __always_inline long write_answer(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 turn)
+static __always_inline void write_answer(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 turn)
 {
     __u32 len = answer->len, split = 0;
 
     if (answer->rotate_count > 1)
         split = turn % answer->rotate_count * answer->rotate_stride;
-    if (!split && len >= 16 && len <= 32)
-        return write_pieces(skb, off, answer, len, 16) ? 0 : -1;
-    if (!split && len > 32 && len <= 64)
-        return write_pieces(skb, off, answer, len, 32) ? 0 : -1;
-    if (split && write_octets(skb, off + len - split, answer, 0, split))
-        return -1;
-    return write_octets(skb, off, answer, split, len - split);
+    if (split) {
+        write_octets(skb, off + len - split, answer, 0, split);
+        write_octets(skb, off, answer, split, len - split);
+    } else if (len >= 16 && len <= 32) {
+        write_pieces(skb, off, answer, len, 16);
+    } else if (len > 32 && len <= 64) {
+        write_pieces(skb, off, answer, len, 32);
+    } else if (len > 64 && len <= 128) {
+        write_pieces(skb, off, answer, len, 64);
+    } else {
+        write_octets(skb, off, answer, 0, len);
+    }
+}
+
+/* What the reply needs to know beside the packet. */
+struct plan {
+    struct place place; /* of the answer */
+    __u32 flags;
+    __u32 qname_len;
+    __u32 tail_csum; /* of what follows the question, as if it began at an even offset */
+};
+
+enum plan_flag {
+    PLAN_PROBE = 1 << 0,   /* a packet of the daemon's, which wants the outcome */
+    PLAN_TO_PEER = 1 << 1, /* straight into the other end's network namespace */
+    PLAN_V6 = 1 << 2,
+    PLAN_OPT = 1 << 3,
+    PLAN_DO = 1 << 4,
+    PLAN_PARTIAL = 1 << 5, /* see csum_is_partial */
+};
+
+/* skb->cb belongs to whichever tc program runs. */
+static __always_inline void plan_store(struct __sk_buff *skb, const struct plan *plan)
+{
+    skb->cb[0] = plan->place.ref;
+    skb->cb[1] = plan->place.at;
+    skb->cb[2] = plan->flags;
+    skb->cb[3] = plan->qname_len;
+    skb->cb[4] = plan->tail_csum;
+}
+
+static __always_inline struct plan plan_load(struct __sk_buff *skb)
+{
+    return (struct plan){
+        .place = {.ref = skb->cb[0], .at = skb->cb[1]},
+        .flags = skb->cb[2],
+        .qname_len = skb->cb[3],
+        .tail_csum = skb->cb[4],
+    };
 }
 
 #define CHECKSUM_PARTIAL 3
 
+static __always_inline __u64 sum_of(const void *words, __u32 count)
+{
+    const __u32 *word = words;
+    __u64 sum = 0;
+    __u32 i;
+
+    for (i = 0; i < count; i++)
+        sum += word[i];
+    return sum;
+}
+
 /*
  * Whether the UDP header's field holds not the sum of all but that of the pseudo-header (CHECKSUM_PARTIAL: a query from a
- * local socket, whose sum some interface will finish).
+ * local socket, whose sum some interface will finish). The kernel knows, but only tells by a helper that costs as much as all
+ * of a look-up. So it is asked only where the field could be either.
  */
-static __always_inline bool csum_partial(struct __sk_buff *ctx)
+static __always_inline bool csum_is_partial(struct __sk_buff *ctx, const struct query *q, const struct scan *scan,
+                                            __u32 tail_csum)
 {
     struct sk_buff *skb = (void *)ctx; /* see link_mtu */
+    struct udphdr *udp = octets_at(ctx, q->udp, sizeof(struct udphdr) + sizeof(struct dnshdr));
+    __u8 *question = octets_at(ctx, q->qname + q->qname_len, DNS_QUESTION_TAIL);
+    void *ip = octets_at(ctx, q->l3, sizeof(struct iphdr));
+    __u64 sum;
+    __u32 end;
 
+    if (!udp || !question || !ip || !udp->check)
+        return false;
+    sum = bpf_htons(IPPROTO_UDP) + udp->len;
+    if (q->v6) {
+        ip = octets_at(ctx, q->l3, sizeof(struct ipv6hdr));
+        if (!ip)
+            return false;
+        sum += sum_of(ip + offsetof(struct ipv6hdr, saddr), 2 * sizeof(struct in6_addr) / 4);
+    } else {
+        sum += sum_of(ip + offsetof(struct iphdr, saddr), 2);
+    }
+    if (csum_fold16(sum + (__u16)~udp->check) != 0xffff)
+        return false;
+    sum += sum_of(udp, 5) + scan->sum;
+    end = csum_fold16((__u64) * (__be16 *)question + *(__be16 *)(question + 2) + tail_csum);
+    sum += csum_at(end, q->qname_len);
+    if (scan->len && csum_fold16(sum) != 0xffff)
+        return true;
     return BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) == CHECKSUM_PARTIAL;
 }
 
 /*
- * Writes the reply over the query. Returns EDNS_ANSWERED, or why the packet passes, which then is as it was.
- * Invalidates packet pointers.
+ * Makes room for the reply, the only step of it that can fail. It leaves the packet's octets as they were. Returns
+ * EDNS_ANSWERED, or why the packet passes. Invalidates packet pointers.
  */
-static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, const bool v6, struct query *q,
-                                       struct edns_answer *answer)
+static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, const struct query *q,
+                                      const struct scan *scan, const struct edns_answer *answer, struct plan *plan)
+{
+    const __u32 tail_off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
+    const __u32 tail_len = q->udp + q->udp_len - tail_off;
+    const __u32 end = tail_off + answer->len + (q->has_opt ? sizeof(struct dns_opt) : 0);
+    __u32 len = skb->len;
+
+    if (end - q->udp - sizeof(struct udphdr) > q->limit)
+        return EDNS_PASS_TOO_LARGE;
+    if (end - l2 > MTU_UNCHECKED && end - l2 > link_mtu(skb))
+        return EDNS_PASS_TOO_LARGE;
+    plan->qname_len = q->qname_len;
+    if (tail_len) {
+        plan->tail_csum = csum_octets(skb, tail_off, tail_len);
+        if (plan->tail_csum > 0xffff)
+            return EDNS_PASS_ERROR;
+    }
+    if (q->v6)
+        plan->flags |= PLAN_V6;
+    if (q->has_opt)
+        plan->flags |= PLAN_OPT;
+    if (q->dnssec_ok)
+        plan->flags |= PLAN_DO;
+    if (csum_is_partial(skb, q, scan, plan->tail_csum))
+        plan->flags |= PLAN_PARTIAL;
+    /* Growing also gives up a sum that the interface computed over the old packet (CHECKSUM_COMPLETE): so it always grows. */
+    return bpf_skb_change_tail(skb, end > len ? end : len + 1, 0) ? EDNS_PASS_ERROR : EDNS_ANSWERED;
+}
+
+/*
+ * Writes the reply over the query. Nothing can fail here: the packet is linear, writable and long enough, and where a
+ * condition says otherwise that is for the verifier.
+ */
+static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, const bool v6, const struct plan *plan,
+                                        struct edns_answer *answer)
 {
     const __u32 udp_off = l2 + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
     const __u32 dns_off = udp_off + sizeof(struct udphdr);
-    const __u32 tail_off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
-    const __u32 tail_len = udp_off + q->udp_len - tail_off;
-    const __u32 opt_len = q->has_opt ? sizeof(struct dns_opt) : 0;
-    const __u32 message = tail_off - dns_off + answer->len + opt_len;
-    const __u32 udp_len = message + sizeof(struct udphdr);
-    const __u32 old_len = skb->len;
-    const __u32 new_len = udp_off + udp_len;
-    const __u32 answer_csum = csum_at(answer->csum, tail_off - udp_off);
+    const __u32 tail_off = dns_off + sizeof(struct dnshdr) + (plan->qname_len & 0xff) + DNS_QUESTION_TAIL;
+    const __u32 has_opt = !!(plan->flags & PLAN_OPT);
+    const __u32 end = tail_off + answer->len + (has_opt ? sizeof(struct dns_opt) : 0);
+    const __u32 udp_len = end - udp_off;
     union {
         struct dns_opt opt;
         __u16 words[(sizeof(struct dns_opt) + 1) / 2];
     } opt = {.words = {0}}; /* all of them: the octet behind the record counts in its sum */
-    __u64 diff = 0, pseudo = bpf_htons(IPPROTO_UDP);
+    __u64 diff = (__u16)~csum_at(plan->tail_csum, tail_off - udp_off);
     __u16 check, pseudo_diff;
     struct dnshdr *dns;
     struct udphdr *udp;
-    void *data, *end;
+    void *data, *data_end;
     __u32 turn;
     __be16 port;
 
-    opt.opt.type = bpf_htons(DNS_TYPE_OPT);
-    opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
-    opt.opt.flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0;
-    if (message > q->limit)
-        return EDNS_PASS_TOO_LARGE;
-    if (new_len - l2 > MTU_UNCHECKED && new_len - l2 > link_mtu(skb))
-        return EDNS_PASS_TOO_LARGE;
-
-    if (tail_len) {
-        __u32 sum = csum_octets(skb, tail_off, tail_len);
-
-        if (sum > 0xffff)
-            return EDNS_PASS_ERROR;
-        diff = (__u16)~csum_at(sum, tail_off - udp_off);
-    }
-
-    /*
-     * The only step that can fail, and it leaves the octets that it keeps as they were. Growing also gives up a sum that
-     * the interface computed over the old packet (CHECKSUM_COMPLETE), so a packet that shrinks grows first.
-     */
-    if (new_len <= old_len && bpf_skb_change_tail(skb, old_len + 1, 0))
-        return EDNS_PASS_ERROR;
-    if (bpf_skb_change_tail(skb, new_len, 0))
-        return EDNS_PASS_ERROR;
+    /* A query whose additional records were longer than the reply's. Whatever were left would be behind the IP packet. */
+    if (skb->len > end)
+        bpf_skb_change_tail(skb, end, 0);
     data = skb_data(skb);
-    end = skb_data_end(skb);
-    if (data + dns_off + sizeof(*dns) > end)
-        return EDNS_PASS_ERROR;
+    data_end = skb_data_end(skb);
+    if (data + dns_off + sizeof(*dns) > data_end)
+        return;
 
     if (l2) {
         struct ethhdr *eth = data;
@@ -200,10 +286,7 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     if (v6) {
         struct ipv6hdr *ip6 = data + l2;
         struct in6_addr addr = ip6->saddr;
-        __u32 i;
 
-        for (i = 0; i < 4; i++)
-            pseudo += (__u64)ip6->saddr.in6_u.u6_addr32[i] + ip6->daddr.in6_u.u6_addr32[i];
         ip6->saddr = ip6->daddr;
         ip6->daddr = addr;
         ip6->payload_len = bpf_htons(udp_len);
@@ -214,7 +297,6 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
         __be16 *ttl = (void *)&ip->ttl;
         __u32 sum = (__u16)~ip->check;
 
-        pseudo += (__u64)ip->saddr + ip->daddr;
         ip->saddr = ip->daddr;
         ip->daddr = addr;
         sum += (__u16)~ip->tot_len + (__u16) ~*ttl;
@@ -229,7 +311,6 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     udp->source = udp->dest;
     udp->dest = port;
     check = udp->check;
-    pseudo += udp->len;
     pseudo_diff = csum_fold16((__u64)(__u16)~udp->len + bpf_htons(udp_len));
     udp->len = bpf_htons(udp_len);
 
@@ -240,44 +321,36 @@ static __always_inline int reply_write(struct __sk_buff *skb, const __u32 l2, co
     dns->flags = answer->flags | (dns->flags & bpf_htons(DNS_RD | DNS_CD));
     dns->ancount = answer->count[0];
     dns->nscount = answer->count[1];
-    dns->arcount = bpf_htons(bpf_ntohs(answer->count[2]) + q->has_opt);
+    dns->arcount = bpf_htons(bpf_ntohs(answer->count[2]) + has_opt);
     diff += dns->flags + dns->ancount + dns->nscount + dns->arcount;
     diff += 2 * pseudo_diff; /* the length counts in both headers */
-    diff += answer_csum;
+    diff += csum_at(answer->csum, tail_off - udp_off);
 
-    /* From here on nothing can fail: the packet is linear, writable and long enough. */
-    if (write_answer(skb, tail_off, answer, turn))
-        return EDNS_PASS_ERROR;
-    if (q->has_opt) {
+    write_answer(skb, tail_off, answer, turn);
+    if (has_opt) {
         const __u32 opt_off = tail_off + answer->len;
+        void *to = octets_at(skb, opt_off, sizeof(opt.opt));
         __u32 sum = 0, i;
 
-        void *to = octets_at(skb, opt_off, sizeof(opt.opt));
-
         if (!to)
-            return EDNS_PASS_ERROR;
+            return;
         opt.opt.type = bpf_htons(DNS_TYPE_OPT);
         opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
-        opt.opt.flags = q->dnssec_ok ? bpf_htons(DNS_OPT_DO) : 0;
+        opt.opt.flags = plan->flags & PLAN_DO ? bpf_htons(DNS_OPT_DO) : 0;
         __builtin_memcpy(to, &opt.opt, sizeof(opt.opt));
         for (i = 0; i < ARRAY_SIZE(opt.words); i++)
             sum += opt.words[i];
         diff += csum_at(csum_fold16(sum), opt_off - udp_off);
     }
 
-    if (check) { /* else the client sent none (RFC 768) */
-        /* The sum changes as its octets do. One of the pseudo-header alone is just the one that these headers give. */
-        bool partial = csum_fold16(pseudo + (__u16)~check) == 0xffff && csum_partial(skb);
-
-        udp = octets_at(skb, udp_off, sizeof(*udp));
-        if (!udp)
-            return EDNS_PASS_ERROR;
-        if (partial)
-            udp->check = csum_fold16((__u64)check + pseudo_diff);
-        else
-            udp->check = (__u16)~csum_fold16((__u16)~check + diff) ?: 0xffff; /* 0 would be: none */
-    }
-    return EDNS_ANSWERED;
+    udp = octets_at(skb, udp_off, sizeof(*udp));
+    if (!udp || !check) /* the client sent none (RFC 768) */
+        return;
+    /* The sum changes as its octets do; one of the pseudo-header alone by the length in that. */
+    if (plan->flags & PLAN_PARTIAL)
+        udp->check = csum_fold16((__u64)check + pseudo_diff);
+    else
+        udp->check = (__u16)~csum_fold16((__u16)~check + diff) ?: 0xffff; /* 0 would be: none */
 }
 
 #endif

@@ -68,50 +68,66 @@ static __always_inline __u64 zero_octets(__u64 word)
     return (word - ones) & ~word & ones << 7;
 }
 
-/* qname_scan's result, where the word number `i` holds the first zero. */
-static __always_inline __u64 qname_scanned(__u64 hash, __u64 word, __u64 zeros, __u32 i)
+/* What a walk over a question's name tells, without an eye for labels. */
+struct scan {
+    __u64 hash; /* that of qname_hash */
+    __u64 sum;  /* one's complement, of the octets, unfolded */
+    __u32 len;  /* octets up to the first zero, and that; 0 where there is none */
+};
+
+/* Adds the word that holds the first zero, after `words` without. */
+static __always_inline void scan_last(struct scan *scan, __u64 word, __u64 zeros, __u32 words)
 {
     __u64 first = (zeros & -zeros) >> 7;
 
-    hash = hash_mix(hash, fold_case(word & (first - 1)));
+    word &= first - 1;
+    scan->hash = hash_mix(scan->hash, fold_case(word));
+    scan->sum += (word & 0xffffffff) + (word >> 32);
     /* The product's top octet is how many octets are before the zero. */
-    return (hash & ~0xffULL) | ((first * 0x0001020304050607ULL >> 56) + i * 8 + 1);
+    scan->len = (first * 0x0001020304050607ULL >> 56) + words * 8 + 1;
 }
 
 /*
- * The hash of the octets in the packet from `off` up to the first zero, and in the low octet how many these are; 0 where
- * there is none before the last octets of a question, or too late. Most names end at their first zero, and what equals the
- * name of a node is one: so a name that is found needs no walk along its labels.
- * `end` is where the message ends. This and what follows are global functions: the verifier looks at each once, not
- * wherever it is called, and knows nothing of a result, so not as many as there are loop exits.
+ * Scans the octets in the packet from `off` up to the first zero; `end` is where the message ends. Most names end at their
+ * first zero, and what equals the name of a node is one: so a name that is found needs no walk along its labels.
  */
-__noinline __u64 qname_scan(struct __sk_buff *skb, __u32 off, __u32 end)
+static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 end, struct scan *scan)
 {
     void *data = skb_data(skb), *data_end = skb_data_end(skb);
-    __u64 hash = cfg_hash_seed, last, zeros, *word;
-    __u32 words, i;
+    __u64 zeros, *word, last;
+    __u32 i;
 
+    scan->hash = cfg_hash_seed;
+    scan->sum = 0;
+    scan->len = 0;
     off &= 0xff;
     barrier_var(off);
     data += off;
-    words = (end - off) / 8;
-    barrier_var(words); /* else clang derives the loop's bound from a check that the verifier forgets */
-    for (i = 0; i < DNS_NAME_WORDS && i < words; i++, data += 8) {
+    for (i = 0; i < DNS_NAME_WORDS; i++, data += 8) {
         word = data;
         if ((void *)(word + 1) > data_end)
-            return 0;
+            break;
         zeros = zero_octets(*word);
-        if (zeros)
-            return qname_scanned(hash, *word, zeros, i);
-        hash = hash_mix(hash, fold_case(*word));
+        if (zeros) {
+            scan_last(scan, *word, zeros, i);
+            goto out;
+        }
+        scan->hash = hash_mix(scan->hash, fold_case(*word));
+        scan->sum += (*word & 0xffffffff) + (*word >> 32);
     }
-    /* The message ends within the next word. Zeros that last_octets adds behind it give a length that is too long for it. */
+    /* The packet ends within the next word, which is read as the end of one. Behind it last_octets adds zeros: a length that is too long. */
     word = octets_at(skb, end - 8, 8);
-    if (!word || words >= DNS_NAME_WORDS)
-        return 0;
-    last = last_octets(*word, end - off);
-    zeros = zero_octets(last);
-    return zeros ? qname_scanned(hash, last, zeros, i) : 0;
+    if (word && i < DNS_NAME_WORDS) {
+        last = last_octets(*word, end - off);
+        zeros = zero_octets(last);
+        if (zeros)
+            scan_last(scan, last, zeros, i);
+    }
+out:
+    /* The verifier would go on once for each number of words, if it knew it: it knows nothing of what lies here. */
+    skb->cb[0] = scan->len;
+    barrier_var(skb);
+    scan->len = *(volatile __u32 *)&skb->cb[0];
 }
 
 /* The same hash of the name of `len` octets in the packet at `off`. */
@@ -135,32 +151,41 @@ __noinline __u64 qname_hash(struct __sk_buff *skb, __u32 off, __u32 len)
     return p ? hash_mix(hash, fold_case(last_octets(*p, len))) : 0;
 }
 
-/* Whether `ref` is the node of the name of `len` octets in the packet at `off`. */
-__noinline int node_matches(struct __sk_buff *skb, __u32 off, __u32 len, __u32 ref)
+/* Whether the node is that of the name of `len` octets in the packet at `off`. */
+static __always_inline bool node_is(const struct edns_node *node, struct __sk_buff *skb, __u32 off, __u32 len)
 {
     void *data = skb_data(skb), *data_end = skb_data_end(skb);
-    struct edns_node *node = node_at(ref);
     __u64 differs = 0, *name, *p;
     __u32 i, words = len / 8;
 
-    if (!node || node->name_len != len || len > DNS_NAME_MAX)
-        return 0;
+    if (node->name_len != len)
+        return false;
     name = (void *)(node + 1) + types_octets(node);
     barrier_var(words); /* as above */
     data += off & 0xfff;
-    for (i = 0; i < DNS_NAME_WORDS && i < words; i++, name++, data += 8) {
+    for (i = 0; i < DNS_NAME_WORDS && i < words; i++, data += 8) {
         p = data;
         if ((void *)(p + 1) > data_end)
-            return 0;
-        differs |= *name ^ fold_case(*p);
+            return false;
+        differs |= name[i] ^ fold_case(*p);
     }
     if (len % 8) {
         p = last_octets_at(skb, off, len);
         if (!p)
-            return 0;
-        differs |= *name ^ fold_case(last_octets(*p, len));
+            return false;
+        words &= DNS_NAME_WORDS - 1;
+        barrier_var(words);
+        differs |= name[words] ^ fold_case(last_octets(*p, len));
     }
     return !differs;
+}
+
+/* The same of a ref. */
+__noinline int node_matches(struct __sk_buff *skb, __u32 off, __u32 len, __u32 ref)
+{
+    struct edns_node *node = node_at(ref);
+
+    return node && len <= DNS_NAME_MAX && node_is(node, skb, off, len);
 }
 
 /* The ref of the node of the name with that hash and of `len` octets in the packet at `off`; 0 where there is none. */
@@ -187,31 +212,31 @@ __noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len, __u64 ha
     return 0;
 }
 
-/* The same; most are where they are looked for first, so that is done without a call. */
-static __always_inline __u32 node_find_first(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash)
+/* The index word where most names are found, which is read without a call. */
+static __always_inline __u32 word_first(__u64 hash)
 {
-    __u32 key = hash_line(hash, 0, settings.index), w;
+    __u32 key = hash_line(hash, 0, settings.index);
     struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
 
-    if (!line)
-        return 0;
-    w = *(volatile __u32 *)&line->word[hash_start(hash)];
-    if (!w)
-        return 0;
-    if (w >> EDNS_REF_BITS == hash_tag(hash) && node_matches(skb, off, len, w & EDNS_REF_MAX))
-        return w & EDNS_REF_MAX;
-    return node_find(skb, off, len, hash);
+    return line ? *(volatile __u32 *)&line->word[hash_start(hash)] : 0;
+}
+
+/* The ref of the node of the name of `len` octets in the packet at `off`; 0 where there is none. */
+__noinline __u32 node_lookup(struct __sk_buff *skb, __u32 off, __u32 len)
+{
+    return node_find(skb, off, len, qname_hash(skb, off, len));
 }
 
 /* Takes the first label off a name; false where there is none. */
 static __always_inline bool strip_label(struct __sk_buff *skb, __u32 *off, __u32 *len)
 {
-    __u8 label = 0;
+    __u8 *label = octets_at(skb, *off, 1);
 
-    bpf_skb_load_bytes(skb, *off, &label, sizeof(label));
-    *off += label + 1;
-    *len -= label + 1;
-    return label;
+    if (!label || !*label)
+        return false;
+    *len -= *label + 1;
+    *off += *label + 1;
+    return true;
 }
 
 /*
@@ -231,7 +256,7 @@ __noinline __u32 node_below(struct __sk_buff *skb, __u32 off, __u32 len, __u32 l
         if (!strip_label(skb, &off, &len))
             return 0;
         left--;
-        node = node_at(node_find(skb, off, len, qname_hash(skb, off, len)));
+        node = node_at(node_lookup(skb, off, len));
         if (node)
             return labels - left == 1 ? node->child : node->deep;
     }
@@ -239,36 +264,69 @@ __noinline __u32 node_below(struct __sk_buff *skb, __u32 off, __u32 len, __u32 l
 }
 
 /*
+ * For a name that is not at `word`, where most are: sets `*ref` to its node, or to the one that speaks for names like it,
+ * which then do not exist; 0 where there is none. Returns EDNS_ANSWERED, or why the packet passes.
+ */
+static __always_inline int node_search(struct __sk_buff *skb, struct query *q, struct scan *scan, __u32 word,
+                                       __u32 *ref, bool *absence)
+{
+    __u32 extent, len;
+
+    *ref = word ? node_find(skb, q->qname, q->qname_len, scan->hash) : 0;
+    if (*ref)
+        return EDNS_ANSWERED;
+    extent = qname_extent(skb, q->qname);
+    len = extent & 0xff;
+    if (!len)
+        return EDNS_PASS_MALFORMED;
+    if (len != q->qname_len) {
+        /* A label holds a zero. */
+        scan->len = 0;
+        q->qname_len = len;
+        *ref = node_lookup(skb, q->qname, len);
+    }
+    if (!*ref && extent >> 8 > settings.below_min) {
+        *ref = node_below(skb, q->qname, len, extent >> 8);
+        *absence = true;
+    }
+    return EDNS_ANSWERED;
+}
+
+/* An answer, and where it lies. */
+struct place {
+    __u32 ref;
+    __u32 at; /* octets from the node on */
+};
+
+static __always_inline struct edns_answer *answer_at(struct edns_node *node, __u32 at)
+{
+    return (void *)node + (at & (EDNS_NODE_MAX - 8));
+}
+
+/*
  * The answer of a node, or of its fallback, for a type. Sets `*zone` to the set of names that it belongs to, and `*why`
  * where there is none: a node that lists nothing stands for a name that is left to the DNS server.
  */
-static __always_inline struct edns_answer *answer_find(__u32 ref, __be16 qtype, __u32 *zone, int *why)
+static __always_inline struct edns_answer *answer_find(struct edns_node *node, __be16 qtype, struct place *place,
+                                                       __u32 *zone, int *why)
 {
     __u32 round, i;
 
     *why = EDNS_PASS_NAME;
     for (round = 0; round < 2; round++) {
-        struct edns_node *node = node_at(ref);
-        struct edns_type *type;
+        struct edns_type *type = (void *)(node + 1);
 
-        if (!node)
-            return NULL;
         *zone = node->zone;
-        type = (void *)(node + 1);
         for (i = 0; i < EDNS_TYPES_MAX && i < node->n_types; i++, type++) {
-            __u32 at;
-
             *why = EDNS_PASS_QTYPE;
             if (type->qtype != qtype && type->qtype)
                 continue;
-            at = type->answer * 8;
-            if (!at)
-                return NULL;
-            at &= EDNS_NODE_MAX - 8;
-            return (void *)node + at;
+            place->at = type->answer * 8;
+            return place->at ? answer_at(node, place->at) : NULL;
         }
-        ref = node->fallback;
-        if (!ref)
+        place->ref = node->fallback;
+        node = node_at(place->ref);
+        if (!node)
             return NULL;
     }
     return NULL;

@@ -1,18 +1,20 @@
-//! `edns stats`: what became of queries.
+//! `edns stats`: whether eDNS answers, how much, why it passes what it passes, and how old its view of the cluster is.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Outcome, stdout};
 use crate::control::client::ask_one;
-use crate::control::{Request, StatsReply};
+use crate::control::{Request, StatsReply, SyncReply};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Clears the terminal from its upper left corner on (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[J";
+/// Names of interfaces that are shown; of hundreds the count says more.
+const INTERFACES_MAX: usize = 4;
 
 /// Prints the counters once.
 ///
@@ -22,7 +24,7 @@ pub fn run(config: &Path, json: bool) -> Outcome {
     let stats: StatsReply = ask_one(config, &Request::Stats)?;
     let mut out = stdout();
     if json {
-        serde_json::to_writer_pretty(&mut out, &stats).map_err(std::io::Error::from)?;
+        serde_json::to_writer_pretty(&mut out, &stats).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         print(&mut out, &stats, None)?;
@@ -36,62 +38,212 @@ pub fn run(config: &Path, json: bool) -> Outcome {
 /// # Errors
 /// No daemon, or not any more.
 pub fn watch(config: &Path) -> Outcome {
-    let mut last: StatsReply = ask_one(config, &Request::Stats)?;
+    let ask = || ask_one::<StatsReply>(config, &Request::Stats).map(|stats| (stats, Instant::now()));
+    let (mut last, mut then) = ask()?;
     loop {
         sleep(INTERVAL);
-        let stats: StatsReply = ask_one(config, &Request::Stats)?;
+        let (stats, now) = ask()?;
         let mut out = stdout();
         write!(out, "{CLEAR}")?;
-        print(&mut out, &stats, Some(&last))?;
+        print(&mut out, &stats, Some((&last, now - then)))?;
         out.flush()?;
-        last = stats;
+        (last, then) = (stats, now);
     }
 }
 
 /// Queries by outcome, over both families.
-fn by_outcome(stats: &StatsReply) -> HashMap<&str, u64> {
-    let mut sums = HashMap::new();
-    for q in &stats.queries {
-        *sums.entry(q.outcome.as_str()).or_default() += q.count;
+struct Queries<'a>(HashMap<&'a str, u64>);
+
+impl<'a> Queries<'a> {
+    fn of(stats: &'a StatsReply) -> Self {
+        let mut sums = HashMap::new();
+        for q in &stats.queries {
+            *sums.entry(q.outcome.as_str()).or_default() += q.count;
+        }
+        Self(sums)
     }
-    sums
+
+    fn get(&self, outcome: &str) -> u64 {
+        self.0.get(outcome).copied().unwrap_or_default()
+    }
+
+    fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    fn answered(&self) -> u64 {
+        self.0.iter().filter(|(outcome, _)| !outcome.starts_with("pass_")).map(|(_, n)| n).sum()
+    }
+
+    /// What came after `earlier`; nothing where another daemon counts now.
+    fn since(&self, earlier: &Self) -> Self {
+        Self(self.0.iter().map(|(outcome, n)| (*outcome, n.saturating_sub(earlier.get(outcome)))).collect())
+    }
 }
 
-fn print(out: &mut impl Write, stats: &StatsReply, last: Option<&StatsReply>) -> std::io::Result<()> {
-    let now = by_outcome(stats);
-    let before = last.map(by_outcome);
-    let total: u64 = now.values().sum();
-    let passed: u64 = now.iter().filter(|(o, _)| o.starts_with("pass_")).map(|(_, n)| n).sum();
-    let percent = |n: u64| if total == 0 { 0.0 } else { n as f64 * 100.0 / total as f64 };
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
 
-    let interfaces =
-        if stats.attached_interfaces.is_empty() { "no interface".into() } else { stats.attached_interfaces.join(", ") };
-    writeln!(out, "edns {} (pid {}), up {} s, on {interfaces}", stats.version, stats.pid, stats.uptime_seconds)?;
-    writeln!(
-        out,
-        "{} of {} names, {:.1} MiB of maps; {:.1} % of {total} queries answered",
-        stats.records,
-        stats.max_records,
-        stats.map_bytes as f64 / f64::from(1 << 20),
-        percent(total - passed)
-    )?;
-    if stats.paused {
-        writeln!(out, "paused: everything passes to the DNS server; `edns resume` ends that")?;
+fn print(out: &mut impl Write, stats: &StatsReply, last: Option<(&StatsReply, Duration)>) -> io::Result<()> {
+    print_state(out, stats)?;
+    let all = Queries::of(stats);
+    let new = last.map(|(last, time)| (all.since(&Queries::of(last)), time.as_secs_f64()));
+    writeln!(out, "\n{:.1} % of {} queries answered", percent(all.answered(), all.total()), all.total())?;
+    if let Some((new, seconds)) = &new {
+        let rate = new.total() as f64 / seconds;
+        writeln!(out, "{:.1} % of {rate:.0} per second at present", percent(new.answered(), new.total()))?;
     }
-    writeln!(out, "\n{:<18}{:>16}{:>9}{}", "outcome", "queries", "share", last.map_or("", |_| "    per second"))?;
+    if all.total() == 0 {
+        writeln!(out, "no query over UDP to port 53 came by: do they take these interfaces, in this direction?")?;
+    }
+    let rates = if new.is_some() { format!("{:>12}", "per second") } else { String::new() };
+    writeln!(out, "\n{:<16}{:>13}{:>8}{rates}", "outcome", "queries", "share")?;
     let mut shown: Vec<&str> = Vec::new();
     for outcome in stats.queries.iter().map(|q| q.outcome.as_str()) {
         // The answers always, reasons to pass where there are any.
-        let count = now[outcome];
+        let count = all.get(outcome);
         if shown.contains(&outcome) || (count == 0 && outcome.starts_with("pass_")) {
             continue;
         }
         shown.push(outcome);
-        write!(out, "{outcome:<18}{count:>16}{:>8.1}%", percent(count))?;
-        match &before {
-            Some(before) => writeln!(out, "{:>14}", count.saturating_sub(*before.get(outcome).unwrap_or(&0)))?,
-            None => writeln!(out)?,
+        write!(out, "{outcome:<16}{count:>13}{:>7.1}%", percent(count, all.total()))?;
+        if let Some((new, seconds)) = &new {
+            write!(out, "{:>12.0}", new.get(outcome) as f64 / seconds)?;
         }
+        writeln!(out, "  {}", meaning(outcome))?;
     }
     Ok(())
+}
+
+/// How it stands, and what is to be done about it.
+fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
+    let up = span(stats.uptime_seconds as f64);
+    writeln!(
+        out,
+        "edns {} (pid {}), up {up}, on {}",
+        stats.version,
+        stats.pid,
+        interfaces(&stats.attached_interfaces)
+    )?;
+    let memory = stats.map_bytes as f64 / f64::from(1 << 20);
+    writeln!(out, "{} of {} names, {memory:.1} MiB of maps", stats.records, stats.max_records)?;
+    if let Some(sync) = &stats.sync {
+        writeln!(out, "cluster: {}", view(sync))?;
+    }
+    if stats.paused {
+        writeln!(out, "paused: everything passes to the DNS server; `edns resume` ends that")?;
+    }
+    for error in &stats.unattached {
+        writeln!(out, "not attached: {error}")?;
+    }
+    if stats.refused_records > 0 {
+        let names = stats.refused_records;
+        writeln!(
+            out,
+            "no room for {names} names: they pass, and so do all that don't exist; raise MaxRecords, restart"
+        )?;
+    }
+    if let Some(error) = &stats.reload_error {
+        writeln!(out, "the last change is not in effect: {error}")?;
+    }
+    Ok(())
+}
+
+fn interfaces(names: &[String]) -> String {
+    match names.len() {
+        0 => "no interface".into(),
+        n if n <= INTERFACES_MAX => names.join(", "),
+        n => format!("{n} interfaces: {} and {} more", names[..INTERFACES_MAX].join(", "), n - INTERFACES_MAX),
+    }
+}
+
+/// How old the view of the cluster is, and what follows from that.
+fn view(sync: &SyncReply) -> String {
+    let broken: Vec<_> = sync.kinds.iter().filter_map(|k| k.broken_seconds.map(|s| (k, s))).collect();
+    let contact = if broken.is_empty() {
+        let silent: Vec<_> = sync.kinds.iter().map(|k| format!("{} {}", k.kind, span(k.silent_seconds))).collect();
+        format!("last word of {} ago", silent.join(", "))
+    } else {
+        let broken: Vec<_> =
+            broken.iter().map(|(k, s)| format!("{} for {} ({} failures)", k.kind, span(*s), k.errors)).collect();
+        format!("no contact: {}", broken.join(", "))
+    };
+    let state = match (sync.synced, sync.current) {
+        (false, _) => "not read whole yet, its names pass",
+        (true, false) => "not current: known names are answered as they were, others pass",
+        (true, true) => "read whole and current",
+    };
+    format!("{state}; {contact}")
+}
+
+/// A time in the unit that tells most.
+fn span(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..120 => format!("{whole} s"),
+        120..7200 => format!("{} min", whole / 60),
+        7200..172_800 => format!("{} h", whole / 3600),
+        _ => format!("{} days", whole / 86400),
+    }
+}
+
+/// An outcome in words that fit beside the figures.
+fn meaning(outcome: &str) -> &'static str {
+    match outcome {
+        "answered" => "with records",
+        "nodata" => "no record of this type",
+        "nxdomain" => "no such name",
+        "pass_not_found" => "name is not known here",
+        "pass_name" => "name is left to the server",
+        "pass_qtype" => "type is left to the server",
+        "pass_malformed" => "not one plain question",
+        "pass_fragment" => "IP fragment",
+        "pass_ip_options" => "IPv4 header with options",
+        "pass_address" => "no reply can go to there",
+        "pass_edns" => "more than EDNS version 0",
+        "pass_too_large" => "too large for the client",
+        "pass_server" => "server not in DnsServers",
+        "pass_not_synced" => "cluster not read whole yet",
+        "pass_stale" => "absent; view not current",
+        "pass_incomplete" => "absent; maps are too small",
+        "pass_paused" => "edns pause",
+        "pass_daemon" => "daemon silent for 2.5 s",
+        "pass_error" => "kernel is out of memory",
+        // Of a daemon that is newer.
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::counters::OUTCOMES;
+
+    #[test]
+    fn every_outcome_is_said_in_words_and_a_line_fits_a_terminal() {
+        for outcome in OUTCOMES {
+            let words = meaning(outcome);
+            assert!(!words.is_empty(), "{outcome}");
+            assert!(outcome.len() < 16 && 16 + 13 + 8 + 12 + 2 + words.len() <= 80, "{outcome}: {words}");
+        }
+    }
+
+    #[test]
+    fn many_interfaces_are_counted() {
+        let names: Vec<String> = (0..300).map(|n| format!("veth{n}")).collect();
+        assert_eq!(interfaces(&names), "300 interfaces: veth0, veth1, veth2, veth3 and 296 more");
+        assert_eq!(interfaces(&names[..2]), "veth0, veth1");
+        assert_eq!(interfaces(&[]), "no interface");
+    }
+
+    #[test]
+    fn times_have_a_unit_that_tells_most() {
+        for (seconds, text) in
+            [(0.42, "0.4 s"), (59.9, "59 s"), (600.0, "10 min"), (7200.0, "2 h"), (864_000.0, "10 days")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+    }
 }

@@ -3,11 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
+use std::time::UNIX_EPOCH;
 
-use tokio::time::Instant;
-
+use super::status::Status;
 use super::world::World;
-
 use crate::config::ServerSpec;
 use crate::control::{LookupReply, OutcomeCount, RecordReply, StatsReply};
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
@@ -24,7 +23,7 @@ pub(super) struct Core {
     servers: HashMap<IpAddr, u8>,
     /// Interfaces that it is attached to.
     pub attached: Vec<String>,
-    pub started: Instant,
+    pub status: Status,
     /// Nodes that did not fit.
     refused: HashMap<Name, Node>,
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
@@ -36,13 +35,13 @@ const STATIC: u8 = 1 << ZoneId::Static as u8;
 const CLUSTER: u8 = 1 << ZoneId::Cluster as u8;
 
 impl Core {
-    pub(super) fn new(datapath: Datapath, table: Table, started: Instant) -> Self {
+    pub(super) fn new(datapath: Datapath, table: Table, status: Status) -> Self {
         Self {
             datapath,
             table,
             servers: HashMap::new(),
             attached: Vec::new(),
-            started,
+            status,
             refused: HashMap::new(),
             pause: (false, 0),
         }
@@ -137,8 +136,9 @@ impl Core {
         self.refused.len()
     }
 
-    /// Holds back what can't be told for certain: `current` is of the cluster, where there is one.
-    pub(super) fn set_gates(&self, synced: bool, current: bool) {
+    /// Holds back what can't be told for certain.
+    pub(super) fn set_gates(&self) {
+        let (synced, current) = (self.status.synced, self.status.is_current());
         let settings = self.datapath.settings();
         let complete = if self.refused.is_empty() { Gate::Open } else { Gate::Incomplete };
         settings.set_negative_gate(ZoneId::Static, complete);
@@ -178,6 +178,11 @@ impl Core {
         )
     }
 
+    /// Why the daemon is not ready, where it is not.
+    pub(super) fn not_ready(&self) -> Option<String> {
+        self.status.not_ready(!self.attached.is_empty())
+    }
+
     pub(super) fn stats(&self) -> io::Result<StatsReply> {
         let counts = self.datapath.queries()?;
         let queries = OUTCOMES.iter().zip(counts).flat_map(|(outcome, counts)| {
@@ -191,11 +196,20 @@ impl Core {
             queries: queries.collect(),
             records: self.table.len() as u64,
             max_records: self.table.max_len() as u64,
+            refused_records: self.refused() as u64,
             map_bytes: self.table.memory() as u64,
             attached_interfaces: self.attached.clone(),
+            unattached: self.status.unattached.clone(),
+            attach_errors: self.status.attach_errors,
+            reloads: self.status.reloads,
+            reload_errors: self.status.reload_errors,
+            reload_error: self.status.reload_error.clone(),
+            sync: self.status.sync(),
+            not_ready: self.not_ready(),
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
+            start_time_seconds: self.status.start_time.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+            uptime_seconds: self.status.started.elapsed().as_secs(),
             paused: self.pause.0,
         })
     }

@@ -45,6 +45,12 @@ impl IfPattern {
         }
     }
 
+    /// Whether it names an interface that has to be there; others come and go.
+    #[must_use]
+    pub const fn is_named(&self) -> bool {
+        matches!(self, Self::Name(_) | Self::DefaultRoute)
+    }
+
     pub(super) fn matches(&self, link: &Link, default_route: Option<u32>) -> bool {
         match self {
             Self::Name(name) => *name == link.name,

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use super::arena::{Mapped, page_size};
 use super::counters::{self, Queries};
 use super::index::map_lines;
 use super::settings::Settings;
+use super::skel::types::edns_reply;
 use super::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
 use super::table::{HashKey, Table, TableError};
 use super::test_run::TestRun;
@@ -57,6 +58,14 @@ pub enum Program {
 
 impl Program {
     const ALL: [Self; 4] = [Self::Ethernet, Self::EthernetToPeer, Self::Ip, Self::Probe];
+
+    /// The program that it hands a query over to, by its number in `edns_replies`.
+    const fn reply(self) -> edns_reply {
+        match self {
+            Self::Ethernet | Self::EthernetToPeer | Self::Probe => edns_reply::EDNS_REPLY_ETH,
+            Self::Ip => edns_reply::EDNS_REPLY_IP,
+        }
+    }
 }
 
 /// Why the program is not in the kernel.
@@ -137,9 +146,7 @@ impl Datapath {
         let beat = TestRun::new(skel.progs.edns_beat.as_fd()).map_err(|e| other(&e))?;
         let datapath = Self { skel, options: options.clone(), settings, beat, programs: Default::default() };
         for program in &options.programs {
-            let fd = owned(progs_fd(&datapath.skel, *program))?;
-            // Named twice, it is the same one.
-            let _ = datapath.programs[*program as usize].set(fd);
+            datapath.keep(*program, &datapath.skel)?;
         }
         datapath.check_offsets()?;
         let chunks = owned(datapath.skel.maps.edns_chunks.as_fd())?;
@@ -163,14 +170,26 @@ impl Datapath {
                 maps.edns_chunks.reuse_fd(ours.edns_chunks.as_fd()),
                 maps.edns_servers.reuse_fd(ours.edns_servers.as_fd()),
                 maps.edns_stats.reuse_fd(ours.edns_stats.as_fd()),
+                maps.edns_replies.reuse_fd(ours.edns_replies.as_fd()),
                 maps.rodata.reuse_fd(ours.rodata.as_fd()),
                 maps.bss.reuse_fd(ours.bss.as_fd()),
             ];
             shared.into_iter().collect::<Result<(), _>>().map_err(|e| other(&e))?;
             let skel = open.load().map_err(|e| explain(&e, &self.options))?;
-            let _ = loaded.set(owned(progs_fd(&skel, program))?);
+            self.keep(program, &skel)?;
         }
         loaded.get().map(OwnedFd::as_fd).ok_or_else(|| LoadError::Other("a program is not there".into()))
+    }
+
+    /// Keeps a program that was just loaded, and lets it find the one that it hands over to.
+    fn keep(&self, program: Program, skel: &EdnsSkel<'_>) -> Result<(), LoadError> {
+        let reply = program.reply();
+        let key = (reply.0 as u32).to_ne_bytes();
+        let fd = replies_fd(skel, reply).as_raw_fd().to_ne_bytes();
+        self.skel.maps.edns_replies.update(&key, &fd, MapFlags::ANY).map_err(|e| other(&e))?;
+        // Named twice, it is the same one.
+        let _ = self.programs[program as usize].set(owned(progs_fd(skel, program))?);
+        Ok(())
     }
 
     /// A program that is always loaded, for what any will do.
@@ -277,6 +296,9 @@ fn open<'o>(
         };
         prog.set_autoload(programs.contains(&program));
     }
+    let is_needed = |reply| programs.iter().any(|p| p.reply() == reply);
+    progs.edns_reply_eth.set_autoload(is_needed(edns_reply::EDNS_REPLY_ETH));
+    progs.edns_reply_ip.set_autoload(is_needed(edns_reply::EDNS_REPLY_IP));
     Ok(open)
 }
 
@@ -287,6 +309,13 @@ fn progs_fd<'a>(skel: &'a EdnsSkel<'_>, program: Program) -> BorrowedFd<'a> {
         Program::EthernetToPeer => progs.edns_eth_peer.as_fd(),
         Program::Ip => progs.edns_ip.as_fd(),
         Program::Probe => progs.edns_probe.as_fd(),
+    }
+}
+
+fn replies_fd<'a>(skel: &'a EdnsSkel<'_>, reply: edns_reply) -> BorrowedFd<'a> {
+    match reply {
+        edns_reply::EDNS_REPLY_IP => skel.progs.edns_reply_ip.as_fd(),
+        _ => skel.progs.edns_reply_eth.as_fd(),
     }
 }
 

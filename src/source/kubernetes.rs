@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 pub use client::{Access, AccessError};
 pub use convert::{ServiceObject, SliceObject};
-pub use health::{Health, Kind};
+pub use health::{Health, Kind, State};
 pub use watch::Delta;
 
 use crate::zone::cluster::spec::Key;
@@ -76,7 +76,7 @@ impl Kubernetes {
 
     /// How current all this is.
     #[must_use]
-    pub fn health(&self) -> &Health {
+    pub const fn health(&self) -> &Arc<Health> {
         &self.health
     }
 }

@@ -77,6 +77,27 @@ fn stats_counts_by_outcome_and_family() {
 }
 
 #[test]
+fn stats_says_why_little_is_answered() {
+    let lab = Lab::new();
+    lab.write("config.yaml", "Ifname: 'veth*'\nNetworkDirection: Ingress\nMaxRecords: 3\n");
+    for n in 1..8 {
+        lab.veth(("host", &format!("veth{n}")), ("pod", &format!("eth{n}")));
+    }
+    let _daemon = lab.daemon();
+    let text = out(&lab, &["stats"]).1;
+    assert!(text.contains("on 8 interfaces: veth0, veth1, veth2, veth3 and 4 more\n"), "{text}");
+    assert!(text.contains("no query over UDP to port 53 came by"), "{text}");
+    assert!(
+        text.contains("no room for 3 names: they pass, and so do all that don't exist; raise MaxRecords"),
+        "{text}"
+    );
+    lab.dig(&format!("@{SERVER} nothing.example.org"));
+    let text = out(&lab, &["stats"]).1;
+    assert!(text.contains("pass_not_found              1  100.0%  name is not known here\n"), "{text}");
+    assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+}
+
+#[test]
 fn pause_and_resume_are_the_operators_switch() {
     let lab = Lab::new();
     let _daemon = lab.daemon();

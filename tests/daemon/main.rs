@@ -10,5 +10,6 @@ mod errors;
 mod interfaces;
 mod lab;
 mod lifecycle;
+mod metrics;
 mod passing;
 mod reload;

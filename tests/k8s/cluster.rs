@@ -1,5 +1,6 @@
 //! A control plane on the loopback of the lab's `host`, with CoreDNS on the address of the cluster's DNS service.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,20 +14,35 @@ const PORT: u16 = 26443;
 pub struct Cluster {
     pub lab: Lab,
     bin: PathBuf,
-    children: Vec<(&'static str, Child)>,
+    children: RefCell<Vec<(&'static str, Child)>>,
 }
 
 impl Cluster {
     pub fn new() -> Self {
+        let cluster = Self::without_dns();
+        cluster.start_dns();
+        cluster
+    }
+
+    /// Without a server on the address of the DNS service.
+    pub fn without_dns() -> Self {
         let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make test-k8s");
         let lab = Lab::new();
         lab.ip("host", &format!("addr add {DNS}/32 dev lo"));
-        let mut cluster = Self { lab, bin: bin.into(), children: Vec::new() };
+        let cluster = Self { lab, bin: bin.into(), children: RefCell::default() };
         cluster.certificates();
         cluster.start("etcd", &["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level=error"]);
         cluster.start_api();
         cluster.apply(BASE);
         cluster.lab.write(
+            "config.yaml",
+            "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n",
+        );
+        cluster
+    }
+
+    fn start_dns(&self) {
+        self.lab.write(
             "Corefile",
             &format!(
                 ".:53 {{\n bind {DNS}\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig kubeconfig edns\n \
@@ -34,16 +50,11 @@ impl Cluster {
                  hosts {{\n 192.0.2.80 www.example.org\n fallthrough\n }}\n}}\n"
             ),
         );
-        cluster.start("coredns", &["-conf", "Corefile"]);
-        cluster.lab.write(
-            "config.yaml",
-            "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n",
-        );
+        self.start("coredns", &["-conf", "Corefile"]);
         let answers = |text: String| if text.contains("status: NOERROR") { Ok(()) } else { Err(text) };
         until("CoreDNS answers", || {
-            answers(cluster.lab.dig_in("host", &format!("@{DNS} kubernetes.default.svc.cluster.local")))
+            answers(self.lab.dig_in("host", &format!("@{DNS} kubernetes.default.svc.cluster.local")))
         });
-        cluster
     }
 
     /// A CA, a certificate for the API server and one for us, and a key for service accounts' tokens.
@@ -74,7 +85,7 @@ impl Cluster {
         );
     }
 
-    fn start(&mut self, name: &'static str, args: &[&str]) {
+    fn start(&self, name: &'static str, args: &[&str]) {
         let log = File::create(self.lab.path(&format!("{name}.log"))).unwrap();
         let child = self
             .lab
@@ -86,11 +97,11 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.children.push((name, child));
+        self.children.borrow_mut().push((name, child));
     }
 
     /// Starts the API server, and returns when it is ready.
-    pub fn start_api(&mut self) {
+    pub fn start_api(&self) {
         let port = format!("--secure-port={PORT}");
         self.start(
             "kube-apiserver",
@@ -119,9 +130,10 @@ impl Cluster {
     }
 
     /// Ends it as a crash does.
-    pub fn kill_api(&mut self) {
-        let at = self.children.iter().position(|(name, _)| *name == "kube-apiserver").unwrap();
-        let (_, mut child) = self.children.remove(at);
+    pub fn kill_api(&self) {
+        let mut children = self.children.borrow_mut();
+        let at = children.iter().position(|(name, _)| *name == "kube-apiserver").unwrap();
+        let (_, mut child) = children.remove(at);
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -145,12 +157,12 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for (name, _) in &self.children {
+            for (name, _) in self.children.get_mut() {
                 let log = fs::read_to_string(self.lab.path(&format!("{name}.log"))).unwrap_or_default();
                 eprintln!("--- {name}:\n{}", log.lines().rev().take(5).collect::<Vec<_>>().join("\n"));
             }
         }
-        for (_, child) in &mut self.children {
+        for (_, child) in self.children.get_mut() {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -12,11 +12,27 @@ fn status(cluster: &Cluster, name: &str) -> String {
 
 #[test]
 fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only() {
-    let mut cluster = Cluster::new();
+    let cluster = Cluster::new();
+    let config = "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n";
+    cluster.lab.write("config.yaml", &format!("{config}MetricsAddr: 127.0.0.1:9153\n"));
     let daemon = cluster.lab.daemon();
     assert_eq!(status(&cluster, "nope.default.svc.cluster.local"), "NXDOMAIN");
+    let metric = |cluster: &Cluster, line: &str| {
+        let page = cluster.lab.sh("host", "curl -s http://127.0.0.1:9153/metrics");
+        assert!(page.lines().any(|l| l.starts_with(line)), "{line}: {page}");
+    };
+    let stats = |cluster: &Cluster| String::from_utf8(cluster.lab.edns(&["stats"]).stdout).unwrap();
+    for line in ["edns_sync_synced 1", "edns_sync_current 1", "edns_sync_lists_total{kind=\"services\"} 1"] {
+        metric(&cluster, line);
+    }
+    assert!(stats(&cluster).contains("cluster: read whole and current; last word of services "));
     cluster.kill_api();
     daemon.wait_for("tried again until it works");
+    until("broken watches are told", || match stats(&cluster) {
+        text if text.contains("current; no contact: services for ") => Ok(()),
+        text => Err(text),
+    });
+    metric(&cluster, "edns_sync_broken{kind=\"services\"} 1");
     assert_eq!(status(&cluster, "web.default.svc.cluster.local"), "NOERROR");
     // For half a minute the view counts as current.
     let stale = cluster.lab.count("pass_stale");
@@ -26,6 +42,8 @@ fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only
         status(&cluster, "nope.default.svc.cluster.local");
         std::thread::sleep(Duration::from_millis(500));
     }
+    metric(&cluster, "edns_sync_current 0");
+    assert!(stats(&cluster).contains("not current: known names are answered as they were"));
     let answered = cluster.lab.count("answered");
     assert_eq!(status(&cluster, "web.default.svc.cluster.local"), "NOERROR");
     assert_eq!(cluster.lab.count("answered"), answered + 1, "what is known is still answered in the kernel");
@@ -37,17 +55,25 @@ fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only
         status(&cluster, "nope.default.svc.cluster.local");
         if cluster.lab.count("nxdomain") > before { Ok(()) } else { Err(daemon.log()) }
     });
+    until("nothing is broken any more", || match stats(&cluster) {
+        text if text.contains("cluster: read whole and current; last word of services ") => Ok(()),
+        text => Err(text),
+    });
+    metric(&cluster, "edns_sync_broken{kind=\"services\"} 0");
     println!("current again {:?} after the API server was", back.elapsed());
     cluster.delete(&["service", "web"]);
     until("a change after it", || match status(&cluster, "web.default.svc.cluster.local").as_str() {
         "NXDOMAIN" => Ok(()),
         other => Err(other.to_owned()),
     });
+    let page = cluster.lab.sh("host", "curl -s http://127.0.0.1:9153/metrics");
+    let count = page.lines().find_map(|l| l.strip_prefix("edns_sync_programming_duration_seconds_count ")).unwrap();
+    assert!(count.parse::<f64>().unwrap() >= 2.0, "the list and the change: {page}");
 }
 
 #[test]
 fn static_names_are_answered_before_the_api_server_is_there() {
-    let mut cluster = Cluster::new();
+    let cluster = Cluster::new();
     cluster.lab.write("domain.yaml", &format!("{DOMAINS}  - Name: web.default.svc.cluster.local\n    IP: 10.1.1.1\n"));
     cluster.kill_api();
     let daemon = cluster.lab.spawn("host", "config.yaml");

@@ -43,11 +43,26 @@ pub struct Health {
     kinds: [Times; 3],
 }
 
-/// Milliseconds since the start, from 1 on; 0: never.
+/// Milliseconds since the start, from 1 on; 0: never. And how often.
 #[derive(Debug, Default)]
 struct Times {
     heard: AtomicU64,
     broken: AtomicU64,
+    errors: AtomicU64,
+    lists: AtomicU64,
+}
+
+/// How it stands with a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// Since the API server was heard of last; since the start, where it never was.
+    pub silent: Duration,
+    /// Since a list or watch failed, where none has succeeded since.
+    pub broken: Option<Duration>,
+    /// Lists and watches that failed.
+    pub errors: u64,
+    /// Lists that were read whole.
+    pub lists: u64,
 }
 
 impl Default for Health {
@@ -68,14 +83,34 @@ impl Health {
 
     /// A list or watch failed.
     pub fn fail(&self, kind: Kind) {
-        // The first failure counts.
-        let broken = &self.kinds[kind as usize].broken;
+        let Times { broken, errors, .. } = &self.kinds[kind as usize];
+        errors.fetch_add(1, Ordering::Relaxed);
+        // Broken since the first failure.
         let _ = broken.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// A list was read whole, or a watch goes on.
     pub fn mend(&self, kind: Kind) {
         self.kinds[kind as usize].broken.store(0, Ordering::Relaxed);
+    }
+
+    /// A list was read whole.
+    pub fn count_list(&self, kind: Kind) {
+        self.kinds[kind as usize].lists.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All that is known of a kind.
+    #[must_use]
+    pub fn state(&self, kind: Kind) -> State {
+        let times = &self.kinds[kind as usize];
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let since = |then: u64| Duration::from_millis(self.now().saturating_sub(then));
+        State {
+            silent: since(load(&times.heard)),
+            broken: Some(load(&times.broken)).filter(|b| *b != 0).map(since),
+            errors: load(&times.errors),
+            lists: load(&times.lists),
+        }
     }
 
     /// Whether a list or watch of this kind failed, and none has succeeded since.
@@ -132,6 +167,23 @@ mod tests {
         assert!(!health.is_current());
         health.mend(Kind::Services);
         assert!(health.is_current());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tells_how_it_stands_with_a_kind() {
+        let health = Health::default();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        health.fail(Kind::Services);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        health.fail(Kind::Services);
+        let state = health.state(Kind::Services);
+        assert_eq!((state.silent.as_secs(), state.broken), (7, Some(Duration::from_secs(2))));
+        assert_eq!((state.errors, state.lists), (2, 0));
+        health.hear(Kind::Services);
+        health.count_list(Kind::Services);
+        health.mend(Kind::Services);
+        let state = State { silent: Duration::ZERO, broken: None, errors: 2, lists: 1 };
+        assert_eq!(health.state(Kind::Services), state);
     }
 
     #[test]

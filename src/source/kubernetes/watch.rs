@@ -109,7 +109,10 @@ impl<O, T, K> Watch<O, T, K> {
                     listed.get_or_insert_default().push((self.convert)(object));
                     continue;
                 }
-                Event::InitDone => Delta::All(listed.take().unwrap_or_default()),
+                Event::InitDone => {
+                    health.count_list(self.kind);
+                    Delta::All(listed.take().unwrap_or_default())
+                }
                 Event::Apply(object) => Delta::Apply((self.convert)(object)),
                 Event::Delete(object) => Delta::Delete((self.key)(&object)),
             };

@@ -1,0 +1,142 @@
+//! Serves /metrics, /healthz and /readyz. Whoever asks, and however slowly, holds up nothing: the heartbeat runs in the same
+//! thread, so a connection has little time and room, and there are few of them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use super::core::Core;
+use crate::metrics;
+
+/// At most; for a further one the oldest is given up, so that those which say nothing keep out nobody.
+const CONNECTIONS_MAX: usize = 16;
+/// From a connection's first octet to its last.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Octets of a request.
+const REQUEST_MAX: usize = 8192;
+/// An address that is taken is tried again after this: by the daemon that this one takes over from, for one.
+const RETRY: Duration = Duration::from_secs(1);
+/// After a failure to accept, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(200);
+
+type Reply = Response<Full<Bytes>>;
+
+/// Serves until it is dropped.
+pub(super) struct Http(JoinHandle<()>);
+
+impl Http {
+    /// Serves at `addr`, which is `host:port`.
+    pub(super) fn serve(addr: &str, core: &Rc<RefCell<Core>>) -> Self {
+        Self(spawn_local(run(addr.into(), Rc::clone(core))))
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn run(addr: String, core: Rc<RefCell<Core>>) {
+    let listener = listen(&addr).await;
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() == CONNECTIONS_MAX
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                open.push_back(spawn_local(talk(stream, Rc::clone(&core))).abort_handle());
+            }
+            Err(e) => {
+                log::warn!("MetricsAddr: {e}");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn listen(addr: &str) -> TcpListener {
+    let mut is_first = true;
+    loop {
+        match TcpListener::bind(addr).await {
+            Ok(listener) => {
+                let at = listener.local_addr().map_or_else(|_| addr.into(), |a| a.to_string());
+                log::info!("metrics at http://{at}/metrics");
+                return listener;
+            }
+            Err(e) if is_first => log::warn!("MetricsAddr: {addr}: {e}; tried again until it works"),
+            Err(e) => log::debug!("MetricsAddr: {addr}: {e}"),
+        }
+        is_first = false;
+        sleep(RETRY).await;
+    }
+}
+
+async fn talk(stream: TcpStream, core: Rc<RefCell<Core>>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let reply = reply(request.method(), request.uri().path(), &core.borrow());
+        async { Ok::<_, Infallible>(reply) }
+    });
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).max_buf_size(REQUEST_MAX);
+    match timeout(TIMEOUT, http.serve_connection(TokioIo::new(stream), service)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => log::debug!("MetricsAddr: a client: {e}"),
+        Err(_) => log::debug!("MetricsAddr: a client was too slow"),
+    }
+}
+
+fn reply(method: &Method, path: &str, core: &Core) -> Reply {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into());
+    }
+    let verdict = |why_not: Option<String>, fine: &str| match why_not {
+        Some(why_not) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why_not}\n")),
+        None => text(StatusCode::OK, fine.into()),
+    };
+    match path {
+        "/metrics" => {
+            let page = core
+                .stats()
+                .map_err(|e| e.to_string())
+                .and_then(|stats| metrics::page(&stats, &core.status.programming).map_err(|e| e.to_string()));
+            page.map_or_else(|e| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")), metrics_page)
+        }
+        "/healthz" => {
+            let silent = (!core.status.is_alive()).then(|| "no heartbeat reaches the program".into());
+            verdict(silent, "alive\n")
+        }
+        "/readyz" => verdict(core.not_ready(), "ready\n"),
+        _ => text(StatusCode::NOT_FOUND, "there is /metrics, /healthz and /readyz\n".into()),
+    }
+}
+
+fn metrics_page(page: String) -> Reply {
+    let mut reply = text(StatusCode::OK, page);
+    reply.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(prometheus::TEXT_FORMAT));
+    reply
+}
+
+fn text(status: StatusCode, text: String) -> Reply {
+    let mut reply = Response::new(Full::from(text));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply
+}

@@ -1,0 +1,206 @@
+//! The counters in Prometheus' text format. A page is a function of what `edns stats` shows, so the two never differ.
+
+mod process;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, Result, TextEncoder,
+};
+
+use crate::control::{StatsReply, SyncReply};
+
+/// From what a local change takes to what an operator would not bear.
+const PROGRAMMING_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// Seconds from an event's arrival to the maps.
+///
+/// # Panics
+/// Never: name and buckets are valid.
+#[must_use]
+pub fn programming_duration() -> Histogram {
+    let help = "From the arrival of an event of the Kubernetes API to the moment when its names are in the maps.";
+    let opts = HistogramOpts::new("edns_sync_programming_duration_seconds", help).buckets(PROGRAMMING_BUCKETS.into());
+    Histogram::with_opts(opts).expect("a valid name, and buckets in order")
+}
+
+/// A page of /metrics.
+///
+/// # Errors
+/// Where a metric has no valid name, or is there twice.
+pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
+    let page = Page(Registry::new());
+    let queries = IntCounterVec::new(
+        Opts::new(
+            "edns_queries_total",
+            "DNS queries over UDP by what became of them; pass_...: left to the DNS server.",
+        ),
+        &["outcome", "family"],
+    )?;
+    for q in &stats.queries {
+        queries.with_label_values(&[&q.outcome, &q.family]).inc_by(q.count);
+    }
+    page.add(queries)?;
+    page.gauge("edns_records", "Names in the maps.", stats.records as f64)?;
+    page.gauge("edns_records_capacity", "Names that the maps can hold (MaxRecords).", stats.max_records as f64)?;
+    page.gauge("edns_records_refused", "Names that did not fit, and pass.", stats.refused_records as f64)?;
+    page.gauge("edns_map_memory_bytes", "Kernel memory of the maps.", stats.map_bytes as f64)?;
+    page.gauge("edns_attached_interfaces", "Interfaces with the program.", stats.attached_interfaces.len() as f64)?;
+    page.gauge(
+        "edns_unattached_interfaces",
+        "Interfaces that should have the program and could not be attached.",
+        stats.unattached.len() as f64,
+    )?;
+    page.counter("edns_attach_errors_total", "Failures to attach the program.", stats.attach_errors)?;
+    page.counter("edns_reloads_total", "Changes of config and static names that took effect.", stats.reloads)?;
+    page.counter("edns_reload_errors_total", "Changes that could not, and changed nothing.", stats.reload_errors)?;
+    page.gauge(
+        "edns_last_reload_successful",
+        "Whether what is in the files is in effect.",
+        flag(stats.reload_error.is_none()),
+    )?;
+    page.gauge("edns_paused", "Whether everything passes since `edns pause`.", flag(stats.paused))?;
+    page.gauge("edns_ready", "Whether /readyz says so.", flag(stats.not_ready.is_none()))?;
+    if let Some(sync) = &stats.sync {
+        page.sync(sync, programming)?;
+    }
+    let build = GaugeVec::new(Opts::new("edns_build_info", "Always 1."), &["version"])?;
+    build.with_label_values(&[&stats.version]).set(1.0);
+    page.add(build)?;
+    process::add(&page, stats.start_time_seconds)?;
+    TextEncoder::new().encode_to_string(&page.0.gather())
+}
+
+const fn flag(is: bool) -> f64 {
+    if is { 1.0 } else { 0.0 }
+}
+
+struct Page(Registry);
+
+impl Page {
+    fn add(&self, metric: impl Collector + 'static) -> Result<()> {
+        self.0.register(Box::new(metric))
+    }
+
+    fn gauge(&self, name: &str, help: &str, value: f64) -> Result<()> {
+        let gauge = Gauge::new(name, help)?;
+        gauge.set(value);
+        self.add(gauge)
+    }
+
+    fn counter(&self, name: &str, help: &str, value: u64) -> Result<()> {
+        let counter = IntCounter::new(name, help)?;
+        counter.inc_by(value);
+        self.add(counter)
+    }
+
+    /// The view of the Kubernetes API, by kind of object.
+    fn sync(&self, sync: &SyncReply, programming: &Histogram) -> Result<()> {
+        self.gauge("edns_sync_synced", "Whether the cluster's zone was read whole.", flag(sync.synced))?;
+        self.gauge(
+            "edns_sync_current",
+            "Whether the view of the cluster is current, so that the absence of names is answered.",
+            flag(sync.current),
+        )?;
+        let vec = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["kind"]);
+        let counters = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["kind"]);
+        let silent =
+            vec("edns_sync_silence_seconds", "Since the API server was heard of; it is once a minute at least.")?;
+        let broken = vec("edns_sync_broken", "Whether a list or watch failed and none has succeeded since.")?;
+        let errors = counters("edns_sync_errors_total", "Lists and watches that failed.")?;
+        let lists = counters("edns_sync_lists_total", "Lists that were read whole; the first is the first sync.")?;
+        for kind in &sync.kinds {
+            let label = &[kind.kind.as_str()];
+            silent.with_label_values(label).set(kind.silent_seconds);
+            broken.with_label_values(label).set(flag(kind.broken_seconds.is_some()));
+            errors.with_label_values(label).inc_by(kind.errors);
+            lists.with_label_values(label).inc_by(kind.lists);
+        }
+        self.add(silent)?;
+        self.add(broken)?;
+        self.add(errors)?;
+        self.add(lists)?;
+        self.add(programming.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{KindReply, OutcomeCount};
+
+    fn stats() -> StatsReply {
+        StatsReply {
+            queries: vec![OutcomeCount { outcome: "answered".into(), family: "ipv6".into(), count: 7 }],
+            records: 6,
+            max_records: 9,
+            refused_records: 2,
+            map_bytes: 4096,
+            attached_interfaces: vec!["veth0".into()],
+            unattached: vec!["veth1: no".into()],
+            attach_errors: 3,
+            reloads: 4,
+            reload_errors: 5,
+            reload_error: Some("config.yaml".into()),
+            sync: None,
+            not_ready: None,
+            version: "0.1.0".into(),
+            pid: 1,
+            start_time_seconds: 1_700_000_000,
+            uptime_seconds: 1,
+            paused: true,
+        }
+    }
+
+    #[test]
+    fn a_page_says_what_the_counters_say() {
+        let text = page(&stats(), &programming_duration()).unwrap();
+        for line in [
+            "edns_queries_total{family=\"ipv6\",outcome=\"answered\"} 7",
+            "# TYPE edns_queries_total counter",
+            "edns_records 6",
+            "edns_records_capacity 9",
+            "edns_records_refused 2",
+            "edns_attached_interfaces 1",
+            "edns_unattached_interfaces 1",
+            "edns_attach_errors_total 3",
+            "edns_reloads_total 4",
+            "edns_reload_errors_total 5",
+            "edns_last_reload_successful 0",
+            "edns_paused 1",
+            "edns_ready 1",
+            "edns_build_info{version=\"0.1.0\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+        assert!(!text.contains("edns_sync_"), "no cluster: {text}");
+    }
+
+    #[test]
+    fn a_cluster_shows_by_kind_of_object() {
+        let kind = |kind: &str, broken| KindReply {
+            kind: kind.into(),
+            silent_seconds: 0.5,
+            broken_seconds: broken,
+            errors: 2,
+            lists: 1,
+        };
+        let kinds = vec![kind("services", None), kind("namespaces", Some(3.0))];
+        let sync = Some(SyncReply { synced: true, current: false, kinds });
+        let programming = programming_duration();
+        programming.observe(0.002);
+        let text = page(&StatsReply { sync, ..stats() }, &programming).unwrap();
+        for line in [
+            "edns_sync_synced 1",
+            "edns_sync_current 0",
+            "edns_sync_silence_seconds{kind=\"services\"} 0.5",
+            "edns_sync_broken{kind=\"services\"} 0",
+            "edns_sync_broken{kind=\"namespaces\"} 1",
+            "edns_sync_errors_total{kind=\"services\"} 2",
+            "edns_sync_lists_total{kind=\"services\"} 1",
+            "edns_sync_programming_duration_seconds_bucket{le=\"0.001\"} 0",
+            "edns_sync_programming_duration_seconds_bucket{le=\"0.0025\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+    }
+}

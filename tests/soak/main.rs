@@ -1,0 +1,117 @@
+//! Services, slices, pods and the API server come, change and go for as long as it is told to, under load; and every answer is
+//! one that held at some moment between question and reply: `make soak MINUTES=n`.
+//!
+//! Addresses spell the version of the object that they are of ([`objects`]), and a log tells when each version was written and
+//! acknowledged ([`truth`]). It goes in rounds, with a restart of the API server in each: after a round the churn rests, the
+//! answers have to be what was written last, and memory, file descriptors and names what they were after the first round.
+
+#[allow(dead_code, reason = "the tests of the daemon use the rest")]
+#[path = "../daemon/lab.rs"]
+mod lab;
+
+#[allow(dead_code, reason = "the tests of the cluster use the rest")]
+#[path = "../k8s/cluster.rs"]
+mod cluster;
+
+#[path = "../k8s/client.rs"]
+mod client;
+
+#[allow(dead_code, reason = "the tests of the data plane use the rest")]
+#[path = "../common/rng.rs"]
+mod rng;
+
+mod asker;
+mod behind;
+mod load;
+mod objects;
+mod pods;
+mod resources;
+mod truth;
+mod writer;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use asker::Asker;
+use behind::Behind;
+use cluster::Cluster;
+use resources::Resources;
+use truth::Truth;
+use writer::Writer;
+
+/// Of churn in a round.
+const CHURN: Duration = Duration::from_secs(18);
+/// Threads that check answers.
+const ASKERS: u64 = 2;
+
+#[test]
+fn every_answer_holds_and_nothing_grows() {
+    let seconds: u64 = std::env::var("EDNS_SOAK_SECONDS").map_or(60, |s| s.parse().expect("EDNS_SOAK_SECONDS"));
+    let end = Instant::now() + Duration::from_secs(seconds);
+
+    let mut cluster = Cluster::without_dns();
+    cluster.lab.write("domain.yaml", "Domains: []\n");
+    cluster
+        .lab
+        .write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: '@pods'\nNetworkDirection: Ingress\n");
+    pods::prepare(&mut cluster.lab);
+    let behind = Behind::new(&cluster.lab);
+    let truth = Truth::new(objects::all());
+    let writer = Writer::new(&cluster.lab);
+    writer.rest(&truth);
+    let _daemon = cluster.lab.daemon();
+    at_rest(&cluster, &truth);
+
+    let mut samples: Vec<Resources> = Vec::new();
+    while samples.len() < 3 || Instant::now() + CHURN < end {
+        round(samples.len() as u64, &cluster, &truth, &writer);
+        at_rest(&cluster, &truth);
+        let sample = Resources::take(&cluster.lab);
+        println!("{:>7.1} s: {sample}; {}", truth.seconds(Instant::now()), truth.summary());
+        truth.verdict();
+        samples.push(sample);
+    }
+    drop(behind);
+    // The first round is the warm-up: memory that it did not need, no later one may.
+    samples[samples.len() - 1].compare(&samples[0]);
+}
+
+/// Everything comes, changes and goes for a while.
+fn round(number: u64, cluster: &Cluster, truth: &Truth, writer: &Writer) {
+    let lab = &cluster.lab;
+    let over = AtomicBool::new(false);
+    let load = load::start(lab, CHURN);
+    let askers: Vec<Asker> = (0..ASKERS).map(|i| Asker::new(lab, "pod", number * ASKERS + i)).collect();
+    thread::scope(|scope| {
+        let over = &over;
+        let running: Vec<_> = askers
+            .into_iter()
+            .map(|mut asker| scope.spawn(move || asker.ask_until(truth, over)))
+            .chain([scope.spawn(move || writer.churn(truth, number, over))])
+            .chain([scope.spawn(move || pods::churn(lab, truth, number, over))])
+            .collect();
+        thread::sleep(CHURN / 3);
+        truth.api_goes();
+        cluster.kill_api();
+        cluster.start_api();
+        truth.api_is_back();
+        thread::sleep(CHURN - CHURN / 3);
+        over.store(true, Ordering::Relaxed);
+        for thread in running {
+            thread.join().expect("no panic");
+        }
+    });
+    load.check();
+    writer.rest(truth);
+}
+
+/// Waits until every question has the answer of what was written last.
+fn at_rest(cluster: &Cluster, truth: &Truth) {
+    let mut asker = Asker::new(&cluster.lab, "pod", u64::MAX);
+    let deadline = Instant::now() + truth::AFTER_OUTAGE;
+    while let Err(difference) = asker.ask_all(truth) {
+        assert!(Instant::now() < deadline, "nothing changes any more, and yet {difference}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
