@@ -1,10 +1,16 @@
 //! The daemon as its users have it: the binary, in network namespaces of its own, asked by real clients. Needs root and the
 //! packages of `scripts/setup.sh`.
 
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod beside;
 mod checksums;
 mod clients;
 mod clsact;
 mod commands;
+mod crash;
 mod egress;
 mod errors;
 mod interfaces;
@@ -13,3 +19,5 @@ mod lifecycle;
 mod metrics;
 mod passing;
 mod reload;
+#[allow(dead_code, reason = "tests on other kernels use the rest")]
+mod sockets;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::common::packet::{Query, TYPE_A};
-use crate::hooks::{filter_count, has_tcx};
+use crate::hooks::has_tcx;
 use crate::lab;
 use crate::lab::{SERVER, until};
 use crate::sockets::{Client, Reply, Server};
@@ -34,16 +34,16 @@ fn what_kill_9_leaves_passes_everything_and_is_replaced() {
         daemon.signal(Signal::SIGKILL);
         let killed = Instant::now();
         assert_eq!(daemon.wait(), None);
-        assert_eq!(filter_count(&lab), usize::from(!has_tcx()));
+        assert_eq!(lab.filters("host", "veth0"), usize::from(!has_tcx()));
         std::thread::sleep(BOUND.saturating_sub(killed.elapsed()));
         assert!(!is_answered(&client), "{:?} after its daemon", killed.elapsed());
     }
     let mut next = lab.daemon();
     assert!(is_answered(&client));
-    assert_eq!(filter_count(&lab), usize::from(!has_tcx()));
+    assert_eq!(lab.filters("host", "veth0"), usize::from(!has_tcx()));
     next.signal(Signal::SIGTERM);
     assert_eq!(next.wait(), Some(0));
-    assert_eq!(filter_count(&lab), 0);
+    assert_eq!(lab.filters("host", "veth0"), 0);
     assert!(!is_answered(&client));
 }
 
@@ -85,7 +85,7 @@ fn the_next_daemon_takes_over_without_an_unanswered_query() {
             std::thread::sleep(Duration::from_millis(200));
             stop.store(true, Ordering::Relaxed);
             assert!(asking.join().unwrap() > 10);
-            assert_eq!(filter_count(&lab), usize::from(!has_tcx()));
+            assert_eq!(lab.filters("host", "veth0"), usize::from(!has_tcx()));
             second.signal(Signal::SIGTERM);
             assert_eq!(second.wait(), Some(0));
         });

@@ -1,14 +1,11 @@
 //! Sockets of clients and of a server behind eDNS, who refuses everything: so every query has a reply, and the reply shows
 //! who it is of.
 
-use std::fs::File;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-use nix::sched::{CloneFlags, setns};
 
 use crate::common::decode::{self, Asked};
 use crate::common::packet::{COOKIE, Opt, Query, hex};
@@ -21,13 +18,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A socket that belongs to a namespace.
 fn bind(lab: &Lab, ns: &str, local: &str) -> UdpSocket {
-    let netns = File::open(format!("/run/netns/{}", lab.ns(ns))).unwrap();
-    let bind = || {
-        setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
-        UdpSocket::bind(local).unwrap_or_else(|e| panic!("{local}: {e}"))
-    };
-    // A network namespace is a thread's own.
-    std::thread::scope(|scope| scope.spawn(bind).join().unwrap())
+    lab.run_in(ns, || UdpSocket::bind(local)).unwrap_or_else(|e| panic!("{local}: {e}"))
 }
 
 fn with_port(address: &str, port: u16) -> String {
