@@ -1,40 +1,52 @@
 #!/usr/bin/env bash
-# Measures and writes benches/RESULTS.md. With --quick: few rounds, under three minutes, and nothing written. Needs root, dnsperf, ip,
-# and for the comparison nsd, knot and dnsmasq; all of its traffic stays in network namespaces of its own.
+# Measures, and writes RESULTS.md with its plots, and the figures in the README. With --quick: a round or a few, and nothing
+# written. Needs root and what scripts/setup.sh and scripts/k8s-tools.sh bring; all of its traffic stays in network namespaces
+# of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missing=()
-for tool in ip nsenter dnsperf nsd knotd dnsmasq; do
+for tool in ip nsenter dig dnsperf nsd knotd unbound dnsmasq; do
     command -v "$tool" >/dev/null || missing+=("$tool")
 done
 if ((${#missing[@]})); then
-    echo "run.sh: not here: ${missing[*]}; on Debian: apt-get install iproute2 util-linux dnsperf nsd knot dnsmasq-base" >&2
+    echo "run.sh: not here: ${missing[*]}; scripts/setup.sh installs them" >&2
     exit 1
 fi
 if ((EUID)); then
     echo "run.sh: needs root: it makes network namespaces and loads BPF programs" >&2
     exit 1
 fi
-command=(scripts/cargo.sh bench --locked --bench datapath -- "$@")
+EDNS_K8S_TOOLS=$(scripts/k8s-tools.sh)
+export EDNS_K8S_TOOLS
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+measure() {
+    scripts/cargo.sh bench --locked --features k8s-tests --bench "$@"
+}
 if [[ ${1:-} == --quick ]]; then
-    exec "${command[@]}"
+    measure datapath -- --quick
+    measure servers -- --quick
+    exit
 fi
-out=benches/RESULTS.md
-tables=$(mktemp)
-trap 'rm -f "$tables"' EXIT
-"${command[@]}" | tee "$tables"
+measure datapath | tee "$out/datapath.md"
+measure servers -- --out "$out" | tee "$out/servers.md"
+
+coredns=$("$EDNS_K8S_TOOLS/coredns" -version | sed -n '1s/-/ /p')
 {
     echo "# Results"
     echo
-    echo "Written by \`make bench\`; medians of rounds in which all contenders took turns. What is measured and"
-    echo "against what: \`benches/datapath/main.rs\`, \`benches/baseline.bpf.c\`."
+    echo "Written by \`make bench\`; medians of rounds in which all contenders took turns. What is measured, against what, and how:"
+    echo "[README.md](README.md)."
     echo
     echo "- date: $(date -u +%F)"
     echo "- CPU: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores"
     echo "- kernel: $(uname -sr)"
-    echo "- command: \`${command[*]}\`"
-    echo "- traffic: $(dnsperf -h 2>&1 | sed -n 's/^Version /dnsperf /p'), 8 sockets, 200 queries outstanding, names at random"
-    echo "- servers: NSD $(nsd -v 2>&1 | sed -n 's/^NSD version //p'), $(knotd --version | sed 's/.*(\(.*\)), version/\1/'), $(dnsmasq --version | sed -n '1s/^\(Dnsmasq\) version \([^ ]*\).*/\1 \2/p')"
-    cat "$tables"
-} >"$out"
-echo "run.sh: wrote $out" >&2
+    echo "- traffic: $(dnsperf -h 2>&1 | sed -n 's/^Version /dnsperf /p'), 8 sockets, at most 200 queries outstanding"
+    echo "- servers: $coredns, NSD $(nsd -v 2>&1 | sed -n 's/^NSD version //p'), Knot DNS $(knotd --version | sed 's/.*version //')," \
+        "Unbound $(unbound -V | sed -n '1s/Version //p'), dnsmasq $(dnsmasq --version | sed -n '1s/^Dnsmasq version \([^ ]*\).*/\1/p')"
+    cat "$out/servers.md" "$out/datapath.md"
+} >benches/RESULTS.md
+cp "$out"/*.svg benches/
+# Between the marks in the README.
+sed -i -e "/<!-- figures: /r $out/headline.txt" -e '/<!-- figures: /,/<!-- end -->/{/<!-- /!d}' README.md
+echo "run.sh: wrote benches/RESULTS.md, its plots, and the figures in README.md" >&2

@@ -1,11 +1,14 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+/// Of the server that `verify` asks, where no other is said.
+pub const DNS_PORT: u16 = 53;
 /// Looked for in this order where --config is not given.
 const CONFIGS: [&str; 2] = ["configs/config.yaml", "/etc/edns/config.yaml"];
 
@@ -60,6 +63,18 @@ pub enum Command {
         #[arg(long, short, conflicts_with = "json")]
         watch: bool,
     },
+    /// Ask the real DNS server what the maps answer, and print every difference; exit status 1 where there is one
+    ///
+    /// It is asked over TCP, which eDNS never answers, for all names in the maps and for made-up ones beside and below them.
+    /// rcode, AA and records are compared, whatever their order and TTL.
+    Verify {
+        /// The server's address, with or without a port [default: one that the daemon answers for, by DnsServers]
+        #[arg(long, value_name = "IP", value_parser = server)]
+        server: Option<SocketAddr>,
+        /// Only so many names, chosen at random
+        #[arg(long, value_name = "N")]
+        sample: Option<usize>,
+    },
     /// Make the running daemon pass everything to the DNS server
     Pause {
         /// For so long, such as 90s, 10m or 2h; else until `edns resume`
@@ -96,6 +111,12 @@ impl Cli {
     }
 }
 
+/// An address, on the port of DNS where none is said.
+fn server(text: &str) -> Result<SocketAddr, String> {
+    let addr = text.parse().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, DNS_PORT)));
+    addr.map_err(|_| "an IP address, such as 10.96.0.10 or [fd00::10]:5353".into())
+}
+
 /// A number of seconds, minutes or hours.
 fn duration(text: &str) -> Result<Duration, String> {
     let unit = text.chars().last().and_then(|c| [('s', 1), ('m', 60), ('h', 3600)].into_iter().find(|(u, _)| *u == c));
@@ -127,6 +148,19 @@ mod tests {
         for text in ["", "10", "m", "0s", "-1s", "1.5h", "10 m"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_server_may_have_a_port() {
+        for (text, addr) in [
+            ("10.96.0.10", "10.96.0.10:53"),
+            ("10.96.0.10:5353", "10.96.0.10:5353"),
+            ("fd00::10", "[fd00::10]:53"),
+            ("[fd00::10]:5353", "[fd00::10]:5353"),
+        ] {
+            assert_eq!(server(text), Ok(addr.parse().unwrap()), "{text}");
+        }
+        assert!(server("dns.example").is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod lookup;
 pub mod pause;
 pub mod records;
 pub mod stats;
+pub mod verify;
 
 use std::io::{self, Write};
 
@@ -18,6 +19,9 @@ pub enum CommandError {
     /// Nobody reads the output.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
+    /// Something else on the way.
+    #[error("{0}")]
+    Failed(String),
     /// What was asked makes no sense.
     #[error("{0}")]
     Usage(String),

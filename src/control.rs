@@ -26,6 +26,8 @@ pub enum Request {
     Records,
     /// Replied to with one [`StatsReply`].
     Stats,
+    /// Addresses that queries are answered in place of. Replied to with a list of them, the likeliest to be there first.
+    Servers,
     /// Everything passes from now on. Replied to with null.
     Pause {
         /// For so long; None: until [`Request::Resume`].

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use edns::cli::{self, Cli, Command};
-use edns::commands::{CommandError, Outcome, lookup, pause, records, stats};
+use edns::commands::{CommandError, Outcome, lookup, pause, records, stats, verify};
 use edns::source::file;
 use edns::{config, daemon};
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Records { json } => finish(records::run(&config, json)),
         Command::Stats { watch: true, .. } => finish(stats::watch(&config)),
         Command::Stats { json, .. } => finish(stats::run(&config, json)),
+        Command::Verify { server, sample } => finish(verify::run(&config, server, sample)),
         Command::Pause { time } => finish(pause::pause(&config, time)),
         Command::Resume => finish(pause::resume(&config)),
         Command::Completions { .. } => unreachable!("dealt with above, since it needs no config"),

@@ -1,11 +1,10 @@
-//! What an answer costs in the kernel, what other packets pay for it, and how it compares with DNS servers: over a veth
-//! pair between two network namespaces, contenders in turn, medians of the rounds. Ratios count: machines are noisy.
+//! What an answer costs in the kernel, and what other packets pay for it: over a veth pair between two network namespaces,
+//! contenders in turn, medians of the rounds. Ratios count: machines are noisy.
 //!
 //! `cargo bench --bench datapath -- [--quick]`; root. Tables in Markdown on stdout; run.sh makes RESULTS.md of them.
 
 mod lab;
 mod programs;
-mod servers;
 mod traffic;
 
 use std::fmt::Write as _;
@@ -74,7 +73,6 @@ fn main() {
     for (names, filled, memory) in sizes {
         println!("| {names} | {:.1} ms | {:.0} |", filled.as_secs_f64() * 1e3, memory as f64 / names as f64);
     }
-    servers::compare(&effort, &lab, &baseline, &scratch);
     let _ = std::fs::remove_dir_all(scratch);
 }
 

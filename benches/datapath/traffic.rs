@@ -1,8 +1,7 @@
 //! Traffic from the pod: dnsperf with names drawn at random, and packets that are no DNS.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -40,31 +39,6 @@ pub fn dnsperf(lab: &Lab, queries: &Path, time: Duration) -> f64 {
     let field = |key| text.lines().find_map(|l| l.trim().strip_prefix(key)).map(str::trim);
     let rate = field("Queries per second:").and_then(|n| n.parse().ok());
     rate.filter(|rate| *rate > 0.0).unwrap_or_else(|| panic!("dnsperf got no answers: {text}"))
-}
-
-/// At a steady rate: mean and 99th percentile of the time to an answer, in microseconds.
-pub fn latency(lab: &Lab, queries: &Path, rate: u32, time: Duration, scratch: &Path) -> (f64, f64) {
-    let log = scratch.join("latency.txt");
-    let status = lab
-        .pod_command("dnsperf")
-        .args(["-s", SERVER, "-c8", "-q200", "-v", "-Q", &rate.to_string()])
-        .args(["-l", &time.as_secs().max(1).to_string(), "-d"])
-        .arg(queries)
-        .stdout(File::create(&log).expect("a scratch file"))
-        .stderr(Stdio::null())
-        .status()
-        .expect("dnsperf");
-    assert!(status.success(), "dnsperf failed");
-    // "> NOERROR name A 0.000123" for each query.
-    let mut micros: Vec<f64> = BufReader::new(File::open(&log).expect("the file"))
-        .lines()
-        .map_while(Result::ok)
-        .filter_map(|l| l.strip_prefix("> NOERROR ").and_then(|l| l.rsplit(' ').next()?.parse::<f64>().ok()))
-        .map(|seconds| seconds * 1e6)
-        .collect();
-    assert!(!micros.is_empty(), "dnsperf got no answers");
-    micros.sort_by(f64::total_cmp);
-    (micros.iter().sum::<f64>() / micros.len() as f64, micros[micros.len() * 99 / 100])
 }
 
 /// Segments of 64 octets on one connection: segments a second.

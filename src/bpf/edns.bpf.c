@@ -22,11 +22,6 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Set before loading; constants to the verifier. */
-const volatile __u64 cfg_hash_seed = 0;
-const volatile __u64 cfg_hash_multiplier = 0;
-const volatile bool cfg_egress = false;
-
 volatile struct edns_settings settings __attribute__((aligned(64))) = {};
 
 /* What the daemon needs of edns_abi.h and no map or variable names: kept in the object's BTF by these. */
@@ -107,13 +102,30 @@ static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct q
 {
     struct edns_server server = {.addr = {0, 0, bpf_htonl(0xffff), 0}};
     __u8 *zones;
+    __u32 i;
 
     if (settings.any_server >> zone & 1)
         return true;
-    if (q->v6)
-        bpf_skb_load_bytes(skb, q->l3 + offsetof(struct ipv6hdr, daddr), &server.addr, sizeof(server.addr));
-    else
-        bpf_skb_load_bytes(skb, q->l3 + offsetof(struct iphdr, daddr), &server.addr[3], sizeof(server.addr[3]));
+    if (q->v6) {
+        struct ipv6hdr *ip6 = octets_at(skb, q->l3, sizeof(*ip6));
+
+        if (!ip6)
+            return false;
+        __builtin_memcpy(server.addr, &ip6->daddr, sizeof(server.addr));
+    } else {
+        struct iphdr *ip = octets_at(skb, q->l3, sizeof(*ip));
+
+        if (!ip)
+            return false;
+        server.addr[3] = ip->daddr;
+        /* Most ask the cluster's DNS service: that is known without a call. */
+        for (i = 0; i < EDNS_SERVERS_FIRST; i++) {
+            __u64 first = settings.servers[i];
+
+            if (first >> 32 == ip->daddr)
+                return first >> zone & 1;
+        }
+    }
     zones = bpf_map_lookup_elem(&edns_servers, &server);
     return zones && *zones >> zone & 1;
 }
@@ -128,7 +140,7 @@ static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct q
 static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, const bool probe,
                                        enum edns_family *family, struct plan *plan)
 {
-    struct edns_node *node = NULL;
+    struct edns_node *node;
     struct edns_answer *answer;
     struct scan scan;
     struct query q = {};
@@ -157,14 +169,7 @@ static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, co
     q.qname_len = scan.len;
     word = word_first(scan.hash);
     plan->place.ref = word & EDNS_REF_MAX;
-    if (word >> EDNS_REF_BITS == hash_tag(scan.hash))
-        node = node_at(plan->place.ref);
-    if (node) {
-        /* A node's answer mostly lies in its second line: it is fetched while the name in the first is compared. */
-        touch((void *)node + EDNS_UNIT);
-        if (!node_is(node, skb, q.qname, q.qname_len))
-            node = NULL;
-    }
+    node = node_first(skb, q.qname, q.qname_len, scan.hash, word);
     if (!node) {
         outcome = node_search(skb, &q, &scan, word, &plan->place.ref, &absence);
         if (outcome)
@@ -267,7 +272,7 @@ static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
     if (plan.flags & PLAN_PROBE)
         return answer->outcome;
     count(answer->outcome, plan.flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
-    if (cfg_egress)
+    if (settings.egress)
         return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
     /* A bridge port's frames are for another host, and up to 5.10 a redirect leaves that so: the receiver would drop it. */
     if (skb->pkt_type != PACKET_HOST)

@@ -34,6 +34,7 @@ enum edns_limits {
     /* The verifier wants all that a node's last unit could reach within the map's value. */
     EDNS_CHUNK_SLACK = EDNS_NODE_MAX + 8192,
     EDNS_SERVERS_MAX = 4096,
+    EDNS_SERVERS_FIRST = 4, /* IPv4 addresses that are looked at before the map of all */
 };
 
 /* Which names a node belongs to; see DnsServers. */
@@ -126,17 +127,22 @@ struct edns_server {
     __be32 addr[4];
 };
 
-/* Written by the daemon while programs run; each field stands for itself. */
+/* Written by the daemon while programs run; each field stands for itself. What each packet needs is in one cache line. */
 struct edns_settings {
     __u64 beat;      /* jiffies of the daemon's last heartbeat */
     __u64 beat_max;  /* jiffies after which it counts as gone */
     __u64 index;     /* first line of the index in use | its lines, a power of 2, << 32 */
+    __u64 hash_seed; /* as hash_multiplier set before anything is attached */
+    __u64 hash_multiplier;
     __u8 below_min;  /* labels of the shortest name with child or deep; 255: there is none */
     __u8 below_max;  /* labels of the longest name */
     __u8 any_server; /* bit mask of zones answered whatever the server */
     __u8 paused;
     __u8 positive_gate[EDNS_ZONE_COUNT]; /* 0, or the outcome that every answer of the zone becomes */
     __u8 negative_gate[EDNS_ZONE_COUNT]; /* the same for answers that rest on the absence of a name or type */
+    __u8 egress;                         /* whether programs are on egress; set before anything is attached */
+    __u8 _pad[15];
+    __u64 servers[EDNS_SERVERS_FIRST]; /* an address as in the packet << 32 | bit mask of enum edns_zone; 0: none */
 };
 
 #endif

@@ -18,7 +18,7 @@ static __always_inline __u64 hash_mix(__u64 hash, __u64 word)
 {
     /* Upper bits into lower ones first: a multiplication alone carries them nowhere. */
     hash ^= word;
-    return (hash ^ hash >> 32) * cfg_hash_multiplier;
+    return (hash ^ hash >> 32) * settings.hash_multiplier;
 }
 
 /* The low octet is not used: qname_scan returns the name's length there. */
@@ -97,7 +97,7 @@ static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 e
     __u64 zeros, *word, last;
     __u32 i;
 
-    scan->hash = cfg_hash_seed;
+    scan->hash = settings.hash_seed;
     scan->sum = 0;
     scan->len = 0;
     off &= 0xff;
@@ -131,9 +131,9 @@ out:
 }
 
 /* The same hash of the name of `len` octets in the packet at `off`. */
-__noinline __u64 qname_hash(struct __sk_buff *skb, __u32 off, __u32 len)
+static __always_inline __u64 qname_hash(struct __sk_buff *skb, __u32 off, __u32 len)
 {
-    __u64 hash = cfg_hash_seed, *p;
+    __u64 hash = settings.hash_seed, *p;
     __u32 i, words = len / 8;
 
     if (off < 8 || len > DNS_NAME_MAX)
@@ -221,10 +221,32 @@ static __always_inline __u32 word_first(__u64 hash)
     return line ? *(volatile __u32 *)&line->word[hash_start(hash)] : 0;
 }
 
+/* The node that `word` leads to, where it is that of the name with that hash and of `len` octets in the packet at `off`. */
+static __always_inline struct edns_node *node_first(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash, __u32 word)
+{
+    struct edns_node *node;
+
+    if (word >> EDNS_REF_BITS != hash_tag(hash))
+        return NULL;
+    node = node_at(word & EDNS_REF_MAX);
+    if (!node)
+        return NULL;
+    /* A node's answer mostly lies in its second line: it is fetched while the name in the first is compared. */
+    touch((void *)node + EDNS_UNIT);
+    return node_is(node, skb, off, len) ? node : NULL;
+}
+
 /* The ref of the node of the name of `len` octets in the packet at `off`; 0 where there is none. */
 __noinline __u32 node_lookup(struct __sk_buff *skb, __u32 off, __u32 len)
 {
-    return node_find(skb, off, len, qname_hash(skb, off, len));
+    __u64 hash = qname_hash(skb, off, len);
+    __u32 word = word_first(hash);
+
+    if (len > DNS_NAME_MAX || !word)
+        return 0;
+    if (node_first(skb, off, len, hash, word))
+        return word & EDNS_REF_MAX;
+    return node_find(skb, off, len, hash);
 }
 
 /* Takes the first label off a name; false where there is none. */

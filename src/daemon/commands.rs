@@ -68,6 +68,10 @@ async fn answer(mut connection: Connection, core: &Rc<RefCell<Core>>) -> io::Res
             let stats = core.borrow().stats()?;
             connection.reply([stats]).await
         }
+        Request::Servers => {
+            let servers = core.borrow().servers();
+            connection.reply([servers]).await
+        }
         Request::Pause { seconds } => {
             let said = core.borrow_mut().set_paused(true);
             log::warn!("paused by command: everything passes to the DNS server");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use super::status::Status;
-use super::world::World;
+use super::world::{NODE_LOCAL_DNS, World};
 use crate::config::ServerSpec;
 use crate::control::{LookupReply, OutcomeCount, RecordReply, StatsReply};
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
@@ -57,8 +57,8 @@ impl Core {
         };
         let auto = HashSet::from([ServerSpec::Auto]);
         let specs = if specs.is_empty() { &auto } else { specs };
-        let wanted: HashMap<IpAddr, u8> =
-            specs.iter().flat_map(|spec| world.servers(spec)).map(|server| (server, zones)).collect();
+        let servers: Vec<IpAddr> = specs.iter().flat_map(|spec| world.servers(spec)).collect();
+        let wanted: HashMap<IpAddr, u8> = servers.iter().map(|server| (*server, zones)).collect();
         let gone = self.servers.keys().filter(|s| !wanted.contains_key(s)).map(|s| (s, &0));
         let new = wanted.iter().filter(|(server, zones)| self.servers.get(server) != Some(zones));
         for (server, zones) in new.chain(gone) {
@@ -67,7 +67,16 @@ impl Core {
             }
         }
         self.servers = wanted;
-        self.datapath.settings().set_any_server(any);
+        let settings = self.datapath.settings();
+        settings.set_first_servers(servers.iter().map(|server| (server, &zones)));
+        settings.set_any_server(any);
+    }
+
+    /// Addresses that the program answers for; that of a cache on the node, which may not be there, last.
+    pub(super) fn servers(&self) -> Vec<IpAddr> {
+        let mut servers: Vec<IpAddr> = self.servers.keys().copied().collect();
+        servers.sort_by_key(|server| (*server == NODE_LOCAL_DNS, *server));
+        servers
     }
 
     /// Lets everything pass, or ends that. Returns how often that was said so far.

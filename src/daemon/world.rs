@@ -17,7 +17,7 @@ use crate::zone::name::Name;
 use crate::zone::node::Node;
 
 /// Where NodeLocal DNSCache listens, unless told otherwise.
-const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
+pub(super) const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
 
 /// What exists.
 pub(super) struct World {
@@ -112,15 +112,19 @@ impl World {
         self.layers.merge(self.cluster.commit())
     }
 
-    /// The addresses that a setting stands for at present.
+    /// The addresses that a setting stands for at present, first those that most are asked at.
     pub(super) fn servers(&self, spec: &ServerSpec) -> Vec<IpAddr> {
         match spec {
             ServerSpec::Any => Vec::new(),
             ServerSpec::Addr(addr) => vec![*addr],
-            ServerSpec::Service { namespace, name } => self.cluster.addresses(&Key::new(namespace, name)),
+            ServerSpec::Service { namespace, name } => {
+                let key = Key::new(namespace, name);
+                self.cluster.own_addresses(&key).iter().copied().chain(self.cluster.endpoints(&key)).collect()
+            }
             ServerSpec::Auto if self.is_complete() => {
-                let services = self.dns_services.iter().flat_map(|key| self.cluster.addresses(key));
-                services.chain([NODE_LOCAL_DNS]).collect()
+                let own = self.dns_services.iter().flat_map(|key| self.cluster.own_addresses(key));
+                let endpoints = self.dns_services.iter().flat_map(|key| self.cluster.endpoints(key));
+                own.copied().chain([NODE_LOCAL_DNS]).chain(endpoints).collect()
             }
             ServerSpec::Auto => Vec::new(),
         }

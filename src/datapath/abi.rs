@@ -31,6 +31,8 @@ pub(super) const TYPES_MAX: usize = limit(types::edns_limits::EDNS_TYPES_MAX);
 pub(super) const NODE_MAX: usize = limit(types::edns_limits::EDNS_NODE_MAX);
 /// Octets of the largest DNS message that is sent.
 pub const ANSWER_MAX: usize = limit(types::edns_limits::EDNS_ANSWER_MAX);
+/// IPv4 addresses of servers in the settings.
+pub(super) const SERVERS_FIRST: usize = limit(types::edns_limits::EDNS_SERVERS_FIRST);
 /// Server addresses at most.
 pub const SERVERS_MAX: usize = limit(types::edns_limits::EDNS_SERVERS_MAX);
 

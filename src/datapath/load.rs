@@ -132,14 +132,12 @@ impl Datapath {
         open.progs.edns_beat.set_autoload(true);
         let lines = map_lines(options.max_records as usize);
         let key = HashKey::random();
-        let rodata = open.maps.rodata_data.as_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
-        rodata.cfg_hash_seed = key.seed;
-        rodata.cfg_hash_multiplier = key.multiplier;
-        rodata.cfg_egress = options.egress;
         open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
 
         let skel = open.load().map_err(|e| explain(&e, options))?;
         let settings = settings(&skel)?;
+        settings.set_hash(key);
+        settings.set_egress(options.egress);
         settings.set_beat_max(BEAT_MAX, tick());
         settings.set_below_min(None);
 
@@ -184,7 +182,7 @@ impl Datapath {
     /// Keeps a program that was just loaded, and lets it find the one that it hands over to.
     fn keep(&self, program: Program, skel: &EdnsSkel<'_>) -> Result<(), LoadError> {
         let reply = program.reply();
-        let key = (reply.0 as u32).to_ne_bytes();
+        let key = reply.0.to_ne_bytes();
         let fd = replies_fd(skel, reply).as_raw_fd().to_ne_bytes();
         self.skel.maps.edns_replies.update(&key, &fd, MapFlags::ANY).map_err(|e| other(&e))?;
         // Named twice, it is the same one.

@@ -1,12 +1,14 @@
 //! `struct edns_settings`: what the daemon tells running programs, a field at a time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::abi::edns_settings;
+use super::abi::{SERVERS_FIRST, edns_settings};
 use super::arena::Mapped;
 use super::skel::types::edns_outcome;
+use super::table::HashKey;
 use crate::zone::node::ZoneId;
 
 /// Why answers of a zone are held back.
@@ -58,17 +60,36 @@ impl Settings {
         unsafe { AtomicU8::from_ptr(field(self.raw())) }.store(value, Ordering::Release);
     }
 
+    fn word(&self, field: impl FnOnce(*mut edns_settings) -> *mut u64, value: u64) {
+        // SAFETY: the field is within the struct, which is mapped, and aligned to 8.
+        unsafe { AtomicU64::from_ptr(field(self.raw())) }.store(value, Ordering::Release);
+    }
+
+    /// What hashes names; before anything is attached.
+    pub(super) fn set_hash(&self, key: HashKey) {
+        // SAFETY: as in `word`.
+        self.word(|s| unsafe { &raw mut (*s).hash_seed }, key.seed);
+        // SAFETY: as in `word`.
+        self.word(|s| unsafe { &raw mut (*s).hash_multiplier }, key.multiplier);
+    }
+
+    /// Whether programs are on egress; before anything is attached.
+    pub(super) fn set_egress(&self, egress: bool) {
+        // SAFETY: as in `octet`.
+        self.octet(|s| unsafe { &raw mut (*s).egress }, egress.into());
+    }
+
     /// How long programs go on without a heartbeat. `tick` is the length of a jiffy.
     pub(super) fn set_beat_max(&self, max: Duration, tick: Duration) {
         let jiffies = (max.as_nanos() / tick.as_nanos().max(1)) as u64;
-        // SAFETY: as in `octet`; the field is aligned to 8.
-        unsafe { AtomicU64::from_ptr(&raw mut (*self.raw()).beat_max) }.store(jiffies, Ordering::Release);
+        // SAFETY: as in `word`.
+        self.word(|s| unsafe { &raw mut (*s).beat_max }, jiffies);
     }
 
     /// Which index programs read.
     pub(super) fn set_index(&self, area: u64) {
-        // SAFETY: as in `octet`; the field is aligned to 8.
-        unsafe { AtomicU64::from_ptr(&raw mut (*self.raw()).index) }.store(area, Ordering::Release);
+        // SAFETY: as in `word`.
+        self.word(|s| unsafe { &raw mut (*s).index }, area);
     }
 
     pub(super) fn set_below_min(&self, labels: Option<usize>) {
@@ -85,6 +106,19 @@ impl Settings {
     pub fn set_any_server(&self, zones: u8) {
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).any_server }, zones);
+    }
+
+    /// Servers whose zones (bit 1 << [`ZoneId`]) are found without a look into the map of all, those of IPv4 that come first:
+    /// a matter of speed only.
+    pub fn set_first_servers<'a>(&self, servers: impl IntoIterator<Item = (&'a IpAddr, &'a u8)>) {
+        let words = servers.into_iter().filter_map(|(server, zones)| match server {
+            IpAddr::V4(a) => Some(u64::from(u32::from_ne_bytes(a.octets())) << 32 | u64::from(*zones)),
+            IpAddr::V6(_) => None,
+        });
+        for (i, word) in words.chain(std::iter::repeat(0)).take(SERVERS_FIRST).enumerate() {
+            // SAFETY: as in `word`; the array has this element.
+            self.word(|s| unsafe { (&raw mut (*s).servers).cast::<u64>().add(i) }, word);
+        }
     }
 
     /// Everything passes, until it is told otherwise.

@@ -404,15 +404,18 @@ impl Cluster {
         }
     }
 
-    /// The addresses of a Service and of its ready endpoints, at present.
+    /// The addresses of a Service, at present.
     #[must_use]
-    pub fn addresses(&self, key: &Key) -> Vec<IpAddr> {
-        let Some(entry) = self.objects.services.get(key) else { return Vec::new() };
-        let own = match entry.service.as_deref() {
-            Some(Service::ClusterIp { addresses, .. }) => &addresses[..],
+    pub fn own_addresses(&self, key: &Key) -> &[IpAddr] {
+        match self.objects.services.get(key).and_then(|e| e.service.as_deref()) {
+            Some(Service::ClusterIp { addresses, .. }) => addresses,
             _ => &[],
-        };
-        own.iter().copied().chain(entry.endpoints().map(|(_, e)| e.address)).collect()
+        }
+    }
+
+    /// The addresses of a Service's ready endpoints, at present.
+    pub fn endpoints(&self, key: &Key) -> impl Iterator<Item = IpAddr> {
+        self.objects.services.get(key).into_iter().flat_map(|e| e.endpoints().map(|(_, endpoint)| endpoint.address))
     }
 }
 

@@ -21,3 +21,4 @@ mod passing;
 mod reload;
 #[allow(dead_code, reason = "tests on other kernels use the rest")]
 mod sockets;
+mod verify;

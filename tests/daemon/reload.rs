@@ -163,6 +163,27 @@ fn pass_names_and_servers_change_live() {
 }
 
 #[test]
+fn of_many_servers_each_is_answered_for() {
+    let lab = Lab::new();
+    let servers: Vec<String> = (1..=7).map(|i| format!("192.0.2.{i}")).collect();
+    let config = |servers: &[String]| {
+        let servers = servers.join(", ");
+        format!("Ifname: veth0\nNetworkDirection: Ingress\nDnsServers: [{servers}, 'fd00::53']\n")
+    };
+    let is_answered = |server: &str| lab.dig(&format!("@{server} +short apis.example.org")) == "172.16.171.52";
+    lab.write("config.yaml", &config(&servers));
+    let daemon = lab.daemon();
+    for server in servers.iter().map(String::as_str).chain(["fd00::53"]) {
+        assert!(is_answered(server), "{server}");
+    }
+    lab.write("config.yaml", &config(&servers[1..5]));
+    daemon.wait_for("reloaded");
+    for (i, server) in servers.iter().enumerate() {
+        assert_eq!(is_answered(server), (1..5).contains(&i), "{server}");
+    }
+}
+
+#[test]
 fn names_that_stay_are_never_missing() {
     let lab = Lab::new();
     let daemon = lab.daemon();

@@ -26,7 +26,7 @@ impl Cluster {
 
     /// Without a server on the address of the DNS service.
     pub fn without_dns() -> Self {
-        let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make test-k8s");
+        let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make");
         let lab = Lab::new();
         lab.ip("host", &format!("addr add {DNS}/32 dev lo"));
         let cluster = Self { lab, bin: bin.into(), children: RefCell::default() };

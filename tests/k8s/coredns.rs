@@ -6,6 +6,7 @@ use hickory_proto::rr::RecordType::{self, A, AAAA, CNAME, MX, NS, PTR, SOA, SRV,
 
 use crate::client::Client;
 use crate::cluster::{Cluster, DNS};
+use crate::lab::EDNS;
 
 const TYPES: [RecordType; 8] = [A, AAAA, SRV, CNAME, TXT, MX, PTR, SOA];
 
@@ -101,6 +102,24 @@ fn no_answer_differs_from_coredns() {
     assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
     // Else CoreDNS was compared with itself. What passes by design is told below.
     assert!(answered * 2 > asked, "{answered} of {asked}");
+}
+
+#[test]
+fn verify_finds_the_server_and_no_difference_in_its_zone() {
+    let cluster = Cluster::new();
+    let lab = &cluster.lab;
+    let _daemon = lab.daemon();
+    let config = lab.path("config.yaml");
+    let output = lab.command("host", EDNS).args(["verify", "--config"]).arg(config).output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    println!("{text}");
+    assert!(text.starts_with(&format!("asking {DNS}:53 over TCP")), "{text}");
+    // Static names are not CoreDNS'.
+    assert!(text.contains("\napis.example.org. A\n  rcode: NoError in the kernel, "), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+    for line in text.lines().filter(|l| !l.starts_with(' ')) {
+        assert!(!line.contains("cluster.local.") && !line.contains(".arpa."), "{line}: {text}");
+    }
 }
 
 #[test]

@@ -1,0 +1,174 @@
+//! Who is compared: each at an address of its own, all of them running all the time, with the same names.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cluster::{Cluster, DNS};
+use crate::lab::{Lab, until};
+use crate::mix;
+use crate::world::World;
+
+/// Where the client of the servers is, and that of eDNS: the same, but for the program on the host's end of its veth.
+const POD: &str = "pod";
+const EDNS_POD: &str = "edns-pod";
+
+pub struct Contender {
+    pub name: &'static str,
+    pub address: &'static str,
+    /// The namespace of its client.
+    pub client: &'static str,
+}
+
+const fn server(name: &'static str, address: &'static str) -> Contender {
+    Contender { name, address, client: POD }
+}
+
+/// The first is ours, and answers what is sent to the second. The third's is the address that NodeLocal DNSCache has.
+pub const ALL: [Contender; 7] = [
+    Contender { name: "eDNS", address: DNS, client: EDNS_POD },
+    server("CoreDNS", DNS),
+    server("NodeLocal DNSCache", "169.254.20.10"),
+    server("NSD", "10.77.1.1"),
+    server("Knot DNS", "10.77.1.2"),
+    server("Unbound", "10.77.1.3"),
+    server("dnsmasq", "10.77.1.4"),
+];
+
+/// Ends when dropped.
+pub struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // NSD's own children end only with a parent that was asked to.
+        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// The addresses, and a second pod.
+pub fn prepare(lab: &mut Lab) {
+    for contender in &ALL[2..] {
+        lab.ip("host", &format!("addr add {}/32 dev lo", contender.address));
+    }
+    lab.add(EDNS_POD);
+    lab.veth(("host", "veth1"), (EDNS_POD, "eth0"));
+    lab.ip("host", "addr add 10.77.2.1/24 dev veth1");
+    lab.ip(EDNS_POD, "addr add 10.77.2.2/24 dev eth0");
+    lab.ip(EDNS_POD, "route add default via 10.77.2.1");
+    lab.write("domain.yaml", "Domains: []\n");
+    lab.write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth1\nNetworkDirection: Ingress\n");
+}
+
+/// CoreDNS as kubeadm sets it up, and as NodeLocal DNSCache does.
+pub fn start_coredns(cluster: &Cluster) -> Vec<Server> {
+    let [_, _, cache, ..] = &ALL;
+    cluster.lab.write(
+        "Corefile",
+        &format!(
+            ".:53 {{\n bind {DNS}\n errors\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig kubeconfig edns\n \
+             pods insecure\n fallthrough in-addr.arpa ip6.arpa\n ttl 30\n }}\n transfer {{\n to *\n }}\n prometheus :9153\n \
+             cache 30 {{\n disable success cluster.local\n disable denial cluster.local\n }}\n loadbalance\n}}\n"
+        ),
+    );
+    cluster.lab.write(
+        "Corefile.cache",
+        &format!(
+            "cluster.local:53 {{\n bind {}\n errors\n cache {{\n success 9984 30\n denial 9984 5\n }}\n \
+             forward . {DNS} {{\n force_tcp\n }}\n prometheus :9253\n}}\n",
+            cache.address
+        ),
+    );
+    let coredns = std::env::var("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by benches/run.sh") + "/coredns";
+    [["-conf", "Corefile"], ["-conf", "Corefile.cache"]].map(|args| start(&cluster.lab, &coredns, &args)).into()
+}
+
+/// The servers of a zone file.
+pub fn start_static(lab: &Lab, world: &World, zone: &str) -> Vec<Server> {
+    lab.write("zone", zone);
+    let dir = lab.dir.display();
+    let [_, _, _, nsd, knot, unbound, dnsmasq] = ALL.map(|c| c.address);
+    lab.write(
+        "nsd.conf",
+        &format!(
+            "server:\n  ip-address: {nsd}\n  server-count: 2\n  username: \"\"\n  chroot: \"\"\n  rrl-ratelimit: 0\n  \
+             zonesdir: \"{dir}\"\n  pidfile: \"{dir}/nsd.pid\"\n  xfrdfile: \"{dir}/xfrd\"\n  xfrdir: \"{dir}\"\n  \
+             zonelistfile: \"{dir}/zones\"\n  database: \"\"\nremote-control:\n  control-enable: no\n\
+             zone:\n  name: cluster.local\n  zonefile: zone\n"
+        ),
+    );
+    lab.write(
+        "knot.conf",
+        &format!(
+            "server:\n  rundir: {dir}\n  listen: {knot}@53\n  udp-workers: 2\ndatabase:\n  storage: {dir}\n\
+             zone:\n  - domain: cluster.local\n    file: {dir}/zone\n    zonefile-sync: -1\n    journal-content: none\n"
+        ),
+    );
+    lab.write(
+        "unbound.conf",
+        &format!(
+            "server:\n  interface: {unbound}\n  num-threads: 2\n  access-control: 0.0.0.0/0 allow\n  username: \"\"\n  \
+             chroot: \"\"\n  directory: \"{dir}\"\n  pidfile: \"\"\n  use-syslog: no\n  module-config: \"iterator\"\n\
+             remote-control:\n  control-enable: no\n\
+             auth-zone:\n  name: cluster.local\n  zonefile: zone\n  for-downstream: yes\n  for-upstream: no\n"
+        ),
+    );
+    dnsmasq_files(lab, world, zone);
+    vec![
+        start(lab, "nsd", &["-d", "-c", "nsd.conf"]),
+        start(lab, "knotd", &["-c", "knot.conf"]),
+        start(lab, "unbound", &["-d", "-c", "unbound.conf"]),
+        start(
+            lab,
+            "dnsmasq",
+            &["--keep-in-foreground", "--conf-file=dnsmasq.conf", &format!("--listen-address={dnsmasq}")],
+        ),
+    ]
+}
+
+const DNSMASQ: &str = "no-resolv\nno-hosts\nlocal=/cluster.local/\nbind-interfaces\nuser=root\npid-file\nlocal-ttl=30\n\
+                       cache-size=10000\n";
+
+/// Hosts, and the SRV records that are asked for: dnsmasq looks through all of them for every name that it does not know.
+fn dnsmasq_files(lab: &Lab, world: &World, zone: &str) {
+    let asked: Vec<String> = mix::srv_names(world).map(|name| name + ".").collect();
+    let (mut hosts, mut config) = (String::new(), String::from(DNSMASQ));
+    writeln!(config, "addn-hosts={}", lab.path("hosts").display()).expect("memory");
+    for line in zone.lines() {
+        let [name, _, _, rtype, data @ ..] = &line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
+        match (*rtype, data) {
+            ("A" | "AAAA", [address]) => writeln!(hosts, "{address} {}", name.trim_end_matches('.')),
+            ("SRV", [priority, weight, port, target]) if asked.iter().any(|a| a == name) => {
+                writeln!(config, "srv-host={name},{target},{port},{priority},{weight}")
+            }
+            _ => Ok(()),
+        }
+        .expect("memory");
+    }
+    lab.write("hosts", &hosts);
+    lab.write("dnsmasq.conf", &config);
+}
+
+fn start(lab: &Lab, program: &str, args: &[&str]) -> Server {
+    let log = File::create(lab.path(&format!("{}.log", program.rsplit('/').next().expect("a name")))).expect("a file");
+    let child = lab
+        .command("host", program)
+        .args(args)
+        .current_dir(&lab.dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file"))
+        .stderr(log)
+        .spawn();
+    Server(child.unwrap_or_else(|e| panic!("{program}: {e}; scripts/setup.sh installs it")))
+}
+
+/// Waits until it finds a name.
+pub fn wait_for(lab: &Lab, contender: &Contender, name: &str) {
+    until(&format!("{} answers", contender.name), || {
+        let reply = lab.dig_in(contender.client, &format!("@{} {name}", contender.address));
+        if reply.contains("status: NOERROR") && reply.contains("ANSWER SECTION") { Ok(()) } else { Err(reply) }
+    });
+}

@@ -1,0 +1,104 @@
+//! eDNS and DNS servers, asked the same questions in the same run: queries a second, latency at fixed rates, and what a query
+//! costs the machine. README.md tells how and why.
+//!
+//! `cargo bench --features k8s-tests --bench servers -- [--quick] [--out DIR]`; root, and EDNS_K8S_TOOLS. A table in Markdown
+//! on stdout; plots and the headline go to DIR.
+
+#[allow(dead_code, reason = "tests use the rest")]
+#[path = "../../tests/daemon/lab.rs"]
+mod lab;
+
+#[allow(dead_code, reason = "tests use the rest")]
+#[path = "../../tests/k8s/cluster.rs"]
+mod cluster;
+
+#[path = "../../tests/k8s/client.rs"]
+mod client;
+
+#[allow(dead_code, reason = "tests use the rest")]
+#[path = "../../tests/common/rng.rs"]
+mod rng;
+
+mod chart;
+mod contenders;
+mod mix;
+mod report;
+mod same;
+mod traffic;
+mod world;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cluster::Cluster;
+use lab::Lab;
+use report::Figures;
+use traffic::{busy, latency, run};
+use world::World;
+
+/// Fixed rates, queries a second: what a busy node asks, and four times that. The second is also where the cost of a query is
+/// measured.
+pub const RATES: [u32; 2] = [5_000, 20_000];
+
+/// How much to measure.
+struct Effort {
+    rounds: usize,
+    /// Of one figure in one round.
+    seconds: u64,
+    services: usize,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let (mut quick, mut out) = (false, None);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => quick = true,
+            "--out" => out = arguments.next().map(PathBuf::from),
+            // Cargo's own.
+            _ => {}
+        }
+    }
+    let effort = if quick {
+        Effort { rounds: 1, seconds: 1, services: 1000 }
+    } else {
+        Effort { rounds: 5, seconds: 3, services: 10_000 }
+    };
+
+    let world = World { services: effort.services };
+    let mut cluster = Cluster::without_dns();
+    contenders::prepare(&mut cluster.lab);
+    world.create(&cluster);
+    let last = format!("svc-{0}.ns{1}.svc.cluster.local", world.services - 1, world.namespace(world.services - 1));
+    let _coredns = contenders::start_coredns(&cluster);
+    contenders::ALL[1..3].iter().for_each(|c| contenders::wait_for(&cluster.lab, c, &last));
+    let _static = contenders::start_static(&cluster.lab, &world, &World::zone(&cluster));
+    contenders::ALL[3..].iter().for_each(|c| contenders::wait_for(&cluster.lab, c, &last));
+    let daemon = cluster.lab.daemon();
+
+    let questions = mix::questions(&world);
+    cluster.lab.write("questions", &(questions.join("\n") + "\n"));
+    let outcomes = same::check(&cluster.lab, &questions, if quick { 1000 } else { 5000 });
+    let figures = measure(&effort, &cluster.lab);
+    drop(daemon);
+    report::print(&world, &outcomes, &questions, &figures);
+    if let Some(dir) = out {
+        report::write(&dir, &figures);
+    }
+}
+
+/// In rounds, in which all take turns: medians of the rounds.
+fn measure(effort: &Effort, lab: &Lab) -> Vec<Figures> {
+    let mut rounds = vec![Vec::new(); contenders::ALL.len()];
+    for _ in 0..effort.rounds {
+        for (contender, figures) in contenders::ALL.iter().zip(&mut rounds) {
+            let most = run(lab, contender, effort.seconds, None);
+            let steady = RATES.map(|rate| latency(lab, contender, effort.seconds, rate));
+            // What the machine does without us, the servers' timers and the API server among it.
+            let (idle, ()) = busy(|| std::thread::sleep(Duration::from_secs(effort.seconds.div_ceil(2))));
+            let (busy, ran) = busy(|| run(lab, contender, effort.seconds, Some(RATES[1])));
+            figures.push(Figures::of_round(&most, &steady, idle, busy, &ran));
+        }
+    }
+    rounds.iter().map(|rounds| Figures::median(rounds)).collect()
+}

@@ -1,0 +1,124 @@
+//! Figures, and how they are told.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::RATES;
+use crate::chart::{self, Bars};
+use crate::contenders::ALL;
+use crate::traffic::{Busy, Percentiles, Run};
+use crate::world::World;
+
+/// More than the servers' timers take, and the API server: something else runs on this machine.
+const IDLE_MAX: f64 = 0.2;
+
+/// Of a contender.
+#[derive(Clone, Copy)]
+pub struct Figures {
+    /// Answered queries, as many as can be.
+    pub per_second: f64,
+    /// At each rate: microseconds.
+    pub latency: [Percentiles; RATES.len()],
+    /// What was answered of each rate, and the share that was lost.
+    pub kept: [[f64; 2]; RATES.len()],
+    /// Microseconds of processors a query, of the whole machine above idle; and of that, the client's own code.
+    pub cpu: [f64; 2],
+    /// Processors that were busy without queries.
+    pub idle: f64,
+}
+
+impl Figures {
+    pub fn of_round(most: &Run, steady: &[(Run, Percentiles); RATES.len()], idle: Busy, busy: Busy, ran: &Run) -> Self {
+        let cost = |cores: f64| cores / ran.per_second * 1e6;
+        Self {
+            per_second: most.per_second,
+            latency: steady.map(|(_, percentiles)| percentiles),
+            kept: steady.map(|(run, _)| [run.per_second, run.lost]),
+            cpu: [cost(busy.cores - idle.cores), cost(busy.client)],
+            idle: idle.cores,
+        }
+    }
+
+    pub fn median(rounds: &[Self]) -> Self {
+        let of = |figure: &dyn Fn(&Self) -> f64| {
+            let mut values: Vec<f64> = rounds.iter().map(figure).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        Self {
+            per_second: of(&|f| f.per_second),
+            latency: std::array::from_fn(|rate| std::array::from_fn(|p| of(&|f| f.latency[rate][p]))),
+            kept: std::array::from_fn(|rate| std::array::from_fn(|k| of(&|f| f.kept[rate][k]))),
+            cpu: std::array::from_fn(|i| of(&|f| f.cpu[i])),
+            idle: of(&|f| f.idle),
+        }
+    }
+}
+
+/// The tables.
+pub fn print(world: &World, outcomes: &BTreeMap<String, usize>, questions: &[String], figures: &[Figures]) {
+    let ours = &figures[0];
+    let outcomes: Vec<String> = outcomes.iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
+    println!("\n## Against DNS servers\n");
+    let idle = Figures::median(figures).idle;
+    println!(
+        "{} Services, {} questions of pods; {} of them were put to everybody first, with the same answers. Without queries, \
+         {idle:.2} processors were busy.\n",
+        world.services,
+        questions.len(),
+        outcomes.join(", ")
+    );
+    if idle > IDLE_MAX {
+        eprintln!("servers: {idle:.1} processors were busy with something else: these figures say little");
+    }
+    println!("![p99 latency, CPU a query and queries a second](servers.svg)\n");
+    println!("| | queries/s | by eDNS' | CPU a query | by eDNS' | of it the client's code |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for (contender, figures) in ALL.iter().zip(figures) {
+        let Figures { per_second, cpu: [cpu, client], .. } = figures;
+        let (rate, cost) = (per_second / ours.per_second, cpu / ours.cpu[0]);
+        println!("| {} | {per_second:.0} | {rate:.2} | {cpu:.1} µs | {cost:.2} | {client:.1} µs |", contender.name);
+    }
+    println!("\n![latency](latency.svg)");
+    for (i, rate) in RATES.iter().enumerate() {
+        println!("\n| at {rate} queries/s | p50 | p99 | p99.9 | by eDNS' p99 | answered |");
+        println!("| --- | --- | --- | --- | --- | --- |");
+        for (contender, figures) in ALL.iter().zip(figures) {
+            let ([p50, p99, p999], [kept, lost]) = (figures.latency[i], figures.kept[i]);
+            let by = p99 / ours.latency[i][1];
+            let lost = if lost > 0.0 { format!(", {:.2} % lost", lost * 100.0) } else { String::new() };
+            println!("| {} | {p50:.0} µs | {p99:.0} µs | {p999:.0} µs | {by:.1} | {kept:.0}/s{lost} |", contender.name);
+        }
+    }
+}
+
+/// Plots, and what the README says.
+pub fn write(dir: &Path, figures: &[Figures]) {
+    let names = ALL.map(|c| c.name);
+    let [_, steady] = RATES;
+    let panel =
+        |title: String, value: &dyn Fn(&Figures) -> f64| Bars { title, values: figures.iter().map(value).collect() };
+    let bars = [
+        panel(format!("p99 latency at {steady}/s, µs"), &|f| f.latency[1][1]),
+        panel("CPU a query, µs".into(), &|f| f.cpu[0]),
+        panel("queries a second".into(), &|f| f.per_second),
+    ];
+    let latencies: Vec<Percentiles> = figures.iter().map(|f| f.latency[1]).collect();
+    let title = format!("latency at {steady} queries/s, µs: p50, p99, p99.9");
+    let [edns, coredns, cache, ..] = figures else { unreachable!("as many as contenders") };
+    let headline = format!(
+        "At {steady} queries a second on one node, 99 of 100 are answered within {:.0} µs; by NodeLocal DNSCache within {:.0} µs, \
+         by CoreDNS within {:.0} µs.\nA query costs the machine {:.1} µs of CPU, client included; with NodeLocal DNSCache {:.1} µs, \
+         with CoreDNS {:.1} µs.\n",
+        edns.latency[1][1], cache.latency[1][1], coredns.latency[1][1], edns.cpu[0], cache.cpu[0], coredns.cpu[0]
+    );
+    for (file, text) in [
+        ("servers.svg", chart::bars(&names, &bars)),
+        ("latency.svg", chart::dots(&title, &names, &latencies)),
+        ("headline.txt", headline),
+    ] {
+        let path = dir.join(file);
+        fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}

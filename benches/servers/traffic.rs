@@ -1,0 +1,106 @@
+//! dnsperf in a pod, and what the machine does meanwhile.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+use crate::contenders::Contender;
+use crate::lab::Lab;
+
+/// Answered queries.
+#[derive(Clone, Copy)]
+pub struct Run {
+    pub per_second: f64,
+    /// Of those sent.
+    pub lost: f64,
+}
+
+/// Of the time to an answer, in microseconds: the median, and those that 1 of 100 and of 1000 exceed.
+pub type Percentiles = [f64; 3];
+
+fn dnsperf(lab: &Lab, to: &Contender, seconds: u64) -> Command {
+    let mut command = lab.command(to.client, "dnsperf");
+    command.args(["-s", to.address, "-d", "questions", "-c8", "-q200", "-l", &seconds.to_string()]);
+    command.current_dir(&lab.dir).stderr(Stdio::null());
+    command
+}
+
+/// As many queries as are answered, or no more than a rate.
+pub fn run(lab: &Lab, to: &Contender, seconds: u64, rate: Option<u32>) -> Run {
+    let mut command = dnsperf(lab, to, seconds);
+    if let Some(rate) = rate {
+        command.args(["-Q", &rate.to_string()]);
+    }
+    let output = command.output().expect("dnsperf");
+    report(to, &String::from_utf8_lossy(&output.stdout))
+}
+
+fn report(to: &Contender, text: &str) -> Run {
+    let field = |key: &str| text.lines().find_map(|l| l.trim().strip_prefix(key)).map(str::trim);
+    let number = |key| field(key).and_then(|f| f.split(' ').next()?.parse::<f64>().ok());
+    let numbers = [number("Queries per second:"), number("Queries completed:"), number("Queries lost:")];
+    let [Some(per_second), Some(answers), Some(lost)] = numbers else { panic!("{}: dnsperf: {text}", to.name) };
+    let codes = field("Response codes:").unwrap_or_default();
+    let right = codes.split(", ").all(|code| code.starts_with("NOERROR ") || code.starts_with("NXDOMAIN "));
+    assert!(right && answers > 0.0, "{}: {text}", to.name);
+    Run { per_second, lost: lost / (answers + lost) }
+}
+
+/// At a steady rate, each answer's time looked at.
+pub fn latency(lab: &Lab, to: &Contender, seconds: u64, rate: u32) -> (Run, Percentiles) {
+    let log = lab.path("latency");
+    let status = dnsperf(lab, to, seconds)
+        .args(["-v", "-Q", &rate.to_string()])
+        .stdout(File::create(&log).expect("a file"))
+        .status()
+        .expect("dnsperf");
+    assert!(status.success(), "{}: dnsperf failed", to.name);
+    // "> NOERROR name A 0.000123" for each query, and the report behind them.
+    let (mut times, mut rest) = (Vec::new(), String::new());
+    for line in BufReader::new(File::open(&log).expect("the file")).lines().map_while(Result::ok) {
+        match line.strip_prefix("> ") {
+            Some(reply) => times.extend(reply.rsplit(' ').next().and_then(|t| t.parse::<f64>().ok())),
+            None => rest += &(line + "\n"),
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |of_1000: usize| times[(times.len() * of_1000 / 1000).min(times.len() - 1)] * 1e6;
+    (report(to, &rest), [at(500), at(990), at(999)])
+}
+
+/// What the processors spent their time on.
+#[derive(Clone, Copy)]
+pub struct Busy {
+    /// Processors busy, on average.
+    pub cores: f64,
+    /// Processors busy with the client's own code, system calls not among it.
+    pub client: f64,
+}
+
+/// Of the whole machine while `work` runs. What it was not idle, and no other machine's: ticks would miss what is shorter.
+pub fn busy<T>(work: impl FnOnce() -> T) -> (Busy, T) {
+    let (start, idle, client) = (Instant::now(), idle(), children());
+    let result = work();
+    let elapsed = start.elapsed().as_secs_f64();
+    let cores = std::thread::available_parallelism().expect("processors").get() as f64;
+    let cores = cores - (self::idle() - idle) / elapsed;
+    (Busy { cores, client: (children() - client).as_secs_f64() / elapsed }, result)
+}
+
+/// Seconds of all processors that nobody used.
+fn idle() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").expect("/proc/stat");
+    let fields: Vec<f64> =
+        stat.lines().next().unwrap_or_default().split_whitespace().filter_map(|f| f.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal, in hundredths.
+    (fields[3] + fields[4] + fields[7]) / 100.0
+}
+
+/// User time of what this program started and waited for.
+fn children() -> Duration {
+    let time = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage").user_time();
+    Duration::from_micros(time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64)
+}

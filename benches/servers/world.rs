@@ -1,0 +1,104 @@
+//! A cluster's Services, and its zone as CoreDNS hands it out.
+
+use std::fmt::Write as _;
+use std::fs::File;
+
+use edns::source::kubernetes::Access;
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, PostParams};
+use nix::sched::{CloneFlags, setns};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, DNS};
+
+/// Requests to the API server at a time.
+const AT_A_TIME: usize = 32;
+
+/// So many Services in a hundredth as many namespaces. One in eight has an IPv6 address too, one in twenty is headless with
+/// three endpoints.
+pub struct World {
+    pub services: usize,
+}
+
+impl World {
+    pub const fn namespaces(&self) -> usize {
+        self.services / 100
+    }
+
+    pub const fn namespace(&self, service: usize) -> usize {
+        service % self.namespaces()
+    }
+
+    /// Makes them.
+    pub fn create(&self, cluster: &Cluster) {
+        let host = File::open(format!("/run/netns/{}", cluster.lab.ns("host"))).expect("the namespace");
+        let kubeconfig = cluster.lab.path("kubeconfig");
+        let create = || {
+            setns(&host, CloneFlags::CLONE_NEWNET).expect("root");
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let config = Access::KubeConfig(Some(kubeconfig)).config().await.expect("a config");
+                let client = kube::Client::try_from(config).expect("a client");
+                let namespace = |i| json!({"metadata": {"name": format!("ns{i}")}});
+                post(&Api::<Namespace>::all(client.clone()), (0..self.namespaces()).map(namespace)).await;
+                for i in 0..self.namespaces() {
+                    let mine = || (i..self.services).step_by(self.namespaces());
+                    let ns = format!("ns{i}");
+                    post(&Api::<Service>::namespaced(client.clone(), &ns), mine().map(service)).await;
+                    let slices = mine().filter(|i| is_headless(*i)).map(slice);
+                    post(&Api::<EndpointSlice>::namespaced(client.clone(), &ns), slices).await;
+                }
+            });
+        };
+        std::thread::scope(|scope| scope.spawn(create).join().expect("no panic"));
+    }
+
+    /// The zone in master file format, one record a line, by a zone transfer from CoreDNS.
+    pub fn zone(cluster: &Cluster) -> String {
+        let zone = cluster.lab.sh("host", &format!("dig @{DNS} AXFR cluster.local +noall +answer +noidnout"));
+        let mut lines: Vec<&str> = zone.lines().filter(|l| !l.is_empty()).collect();
+        assert!(lines.len() > 2, "no zone transfer: {zone}");
+        // The SOA ends it, too; records of several Services may be alike.
+        lines.pop();
+        let mut zone = format!("{}\n", lines.remove(0));
+        lines.sort_unstable();
+        lines.dedup();
+        writeln!(zone, "cluster.local. 30 IN NS ns.dns.cluster.local.\nns.dns.cluster.local. 30 IN A {DNS}")
+            .expect("memory");
+        lines.iter().for_each(|line| writeln!(zone, "{line}").expect("memory"));
+        zone
+    }
+}
+
+pub const fn is_headless(service: usize) -> bool {
+    service % 20 == 7
+}
+
+fn service(i: usize) -> Value {
+    // None that is asked for by SRV: a zone transfer gives other weights than an answer where there are two addresses.
+    let policy = if i % 8 == 3 { "RequireDualStack" } else { "SingleStack" };
+    let address = is_headless(i).then_some("None");
+    json!({"metadata": {"name": format!("svc-{i}")}, "spec": {"ipFamilyPolicy": policy, "clusterIP": address,
+        "ports": [{"name": "http", "port": 80}]}})
+}
+
+fn slice(i: usize) -> Value {
+    let endpoint = |n: usize| json!({"addresses": [format!("10.244.{}.{}", i / 64 % 256, i % 64 * 4 + n)]});
+    json!({"metadata": {"name": format!("svc-{i}-a"), "labels": {"kubernetes.io/service-name": format!("svc-{i}")}},
+        "addressType": "IPv4", "endpoints": [endpoint(0), endpoint(1), endpoint(2)], "ports": [{"name": "http", "port": 80}]})
+}
+
+async fn post<T>(api: &Api<T>, objects: impl Iterator<Item = Value>)
+where
+    T: Clone + serde::Serialize + DeserializeOwned + std::fmt::Debug,
+{
+    let create = |object| async move {
+        let object: T = serde_json::from_value(object).expect("an object");
+        api.create(&PostParams::default(), &object).await.expect("the API server");
+    };
+    stream::iter(objects.map(create)).buffer_unordered(AT_A_TIME).collect::<Vec<()>>().await;
+}

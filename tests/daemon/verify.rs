@@ -1,0 +1,106 @@
+//! `edns verify` against NSD, with right and wrong data, on a path where the program answers over UDP.
+
+use crate::lab::{EDNS, Lab, until};
+
+const DNS: &str = "10.77.0.2";
+const RIGHT: &str = "apis A 172.16.171.52\ndb A 10.0.0.5\ndb A 10.0.0.6\ndb AAAA fd00::5\n*.apps A 10.0.0.9\n\
+                     x.y.apps A 10.0.0.10\nall A 10.0.0.11\n";
+
+/// NSD in `pod`, which the daemon's host reaches by the interface on whose egress the program is.
+fn lab(zone: &str) -> Lab {
+    let lab = Lab::new();
+    lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Egress\n");
+    lab.write(
+        "example.org.zone",
+        &format!(
+            "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 7 3600 600 86400 300\n@ NS ns\nns A {DNS}\n{zone}"
+        ),
+    );
+    let dir = lab.dir.display();
+    lab.write(
+        "nsd.conf",
+        &format!(
+            "server:\n  ip-address: {DNS}\n  username: root\n  zonesdir: {dir}\n  database: \"\"\n  \
+             pidfile: {dir}/nsd.pid\n  xfrdfile: {dir}/xfrd\n  zonelistfile: {dir}/zones\n  xfrdir: {dir}\n  \
+             logfile: {dir}/nsd.log\nremote-control:\n  control-enable: no\n\
+             zone:\n  name: example.org\n  zonefile: example.org.zone\n"
+        ),
+    );
+    lab.sh("pod", "nsd -c nsd.conf");
+    until("NSD answers", || match lab.dig_in("host", &format!("@{DNS} +tcp +short ns.example.org")) {
+        a if a == DNS => Ok(()),
+        other => Err(other),
+    });
+    lab
+}
+
+fn verify(lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
+    let config = lab.path("config.yaml");
+    let output = lab.command("host", EDNS).arg("verify").args(args).arg("--config").arg(config).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn a_server_that_says_the_same_is_no_difference() {
+    let lab = lab(RIGHT);
+    lab.write("config.yaml", &format!("Ifname: veth0\nNetworkDirection: Egress\nDnsServers: {DNS}\n"));
+    let _daemon = lab.daemon();
+    // The daemon knows the server.
+    let (status, text) = verify(&lab, &[]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.starts_with(&format!("asking {DNS}:53 over TCP")), "{text}");
+    let asked = |text: &str| -> usize {
+        let line = text.lines().find_map(|l| l.strip_prefix("no difference in ")).unwrap_or_else(|| panic!("{text}"));
+        line.split(' ').next().unwrap().parse().unwrap()
+    };
+    let all = asked(&text);
+    // A and AAAA of four names, one more of a type of its own, and the wildcard.
+    assert!(all >= 9, "{text}");
+    let (status, text) = verify(&lab, &["--server", DNS, "--sample", "1"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(asked(&text) < all, "{text}");
+    // Asking is no query, and what is over TCP is none that counts.
+    assert_eq!(lab.count("answered"), 0);
+}
+
+#[test]
+fn every_difference_is_printed() {
+    let wrong = RIGHT
+        .replace("172.16.171.52", "172.16.171.53")
+        .replace("db A 10.0.0.6\n", "")
+        .replace("all A 10.0.0.11\n", "")
+        .replace("*.apps A 10.0.0.9", "*.apps A 10.0.0.99");
+    let lab = lab(&wrong);
+    let _daemon = lab.daemon();
+    // The program does answer what would go to that server.
+    assert_eq!(lab.dig_in("host", &format!("@{DNS} +short apis.example.org")), "172.16.171.52");
+    let (status, text) = verify(&lab, &["--server", DNS]);
+    assert_eq!(status, Some(1), "{text}");
+    for lines in [
+        "\napis.example.org. A\n  answer: only in the kernel: apis.example.org. a 172.16.171.52\n  \
+         answer: only at the server: apis.example.org. a 172.16.171.53\n\n",
+        "\ndb.example.org. A\n  answer: only in the kernel: db.example.org. a 10.0.0.6\n\n",
+        "\nall.example.org. A\n  rcode: NoError in the kernel, NXDomain at the server\n  answer: only in the kernel: ",
+        ".apps.example.org. a 10.0.0.99\n",
+    ] {
+        assert!(text.contains(lines), "{lines}: {text}");
+    }
+    assert!(text.contains("\ndifferences at "), "{text}");
+    assert!(!text.contains("db.example.org. AAAA"), "{text}");
+}
+
+#[test]
+fn without_a_server_it_says_what_to_do() {
+    let lab = lab(RIGHT);
+    let (status, text) = verify(&lab, &["--server", DNS]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("no daemon runs"), "{text}");
+    let _daemon = lab.daemon();
+    let (status, text) = verify(&lab, &[]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("no DNS server is known") && text.contains("--server"), "{text}");
+    let (status, text) = verify(&lab, &["--server", "10.77.0.2:5"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("refused"), "{text}");
+    assert_eq!(verify(&lab, &["--server", "dns.example"]).0, Some(2));
+}
