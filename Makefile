@@ -35,7 +35,7 @@ test: ## every test that needs nothing from outside, in network namespaces of th
 test-k8s: ## tests beside a real API server and CoreDNS, built on first use (root, Go)
 	@test "$$(id -u)" = 0 || { echo 'make test-k8s: run as root' >&2; exit 1; }
 	scripts/setup.sh
-	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 2
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 6
 
 test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built once (root, Debian on x86-64)
 	@test "$$(id -u)" = 0 || { echo 'make test-kernels: run as root' >&2; exit 1; }

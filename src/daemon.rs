@@ -35,7 +35,7 @@ use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, program
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
 use crate::source::file::FileWatcher;
-use crate::source::kubernetes::{self, AccessError, Event, Kubernetes};
+use crate::source::kubernetes::{self, AccessError, Event, Kubernetes, Mend};
 use crate::yaml;
 use crate::zone::change::Change;
 use crate::zone::name::Name;
@@ -189,7 +189,7 @@ impl Daemon {
             hangup,
             retry: None,
         };
-        daemon.core.borrow().set_gates();
+        daemon.core.borrow_mut().set_gates();
         daemon.set_statics(nodes).await?;
         let errors = daemon.attach(links);
         let is_named = daemon.core.borrow().status.named;
@@ -249,7 +249,7 @@ impl Daemon {
                     continue;
                 }
                 _ = gates.tick(), if self.kubernetes.is_some() => {
-                    self.core.borrow().set_gates();
+                    self.core.borrow_mut().set_gates();
                     continue;
                 }
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
@@ -334,13 +334,18 @@ impl Daemon {
         if let Some(kubernetes) = &mut self.kubernetes {
             events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX));
         }
-        let (events, arrivals): (Vec<_>, Vec<_>) = events.into_iter().map(|e| (e.change, e.arrived)).unzip();
+        let mends: Vec<Mend> = events.iter().filter_map(|e| e.mend).collect();
+        let (events, arrivals): (Vec<_>, Vec<_>) =
+            events.into_iter().filter_map(|e| Some((e.change?, e.arrived))).unzip();
         let note = move |world: &mut World| {
             events.into_iter().for_each(|e| world.note(e));
             (world.commit(), world.is_complete())
         };
         let (changes, is_complete) = self.work(note).await?;
         let changed = self.apply(changes).await;
+        if let Some(kubernetes) = &self.kubernetes {
+            mends.iter().for_each(|mend| kubernetes.health().mended(mend));
+        }
         if !is_complete {
             return Ok(());
         }
@@ -348,12 +353,14 @@ impl Daemon {
         for arrived in &arrivals {
             core.status.programming.observe(arrived.elapsed().as_secs_f64());
         }
-        if !core.status.synced {
-            core.status.synced = true;
-            core.set_gates();
-            log::info!("Kubernetes: all is read: {} names", core.table.len());
+        let is_first = !core.status.synced;
+        core.status.synced = true;
+        core.set_gates();
+        let [first, last] = [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, Instant::elapsed));
+        if is_first {
+            log::info!("Kubernetes: all is read: {} names, {last:?} after the last list came", core.table.len());
         }
-        log::debug!("Kubernetes: {changed} names changed by {} events", arrivals.len());
+        log::debug!("Kubernetes: {changed} names changed by {} events, the first {first:?} ago", arrivals.len());
         Ok(())
     }
 

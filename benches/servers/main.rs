@@ -12,6 +12,7 @@ mod lab;
 #[path = "../../tests/k8s/cluster.rs"]
 mod cluster;
 
+#[allow(dead_code, reason = "the tests of the cluster use the rest")]
 #[path = "../../tests/k8s/client.rs"]
 mod client;
 

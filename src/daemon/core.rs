@@ -26,6 +26,8 @@ pub(super) struct Core {
     pub status: Status,
     /// Nodes that did not fit.
     refused: HashMap<Name, Node>,
+    /// Whether the view of the cluster is not current any more.
+    stale: bool,
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
@@ -43,6 +45,7 @@ impl Core {
             attached: Vec::new(),
             status,
             refused: HashMap::new(),
+            stale: false,
             pause: (false, 0),
         }
     }
@@ -146,8 +149,16 @@ impl Core {
     }
 
     /// Holds back what can't be told for certain.
-    pub(super) fn set_gates(&self) {
+    pub(super) fn set_gates(&mut self) {
         let (synced, current) = (self.status.synced, self.status.is_current());
+        let stale = synced && !current;
+        if stale != std::mem::replace(&mut self.stale, stale) {
+            if stale {
+                log::warn!("Kubernetes: out of touch: what is known is answered, names that are not known pass");
+            } else {
+                log::info!("Kubernetes: the view is current: names that don't exist are answered again");
+            }
+        }
         let settings = self.datapath.settings();
         let complete = if self.refused.is_empty() { Gate::Open } else { Gate::Incomplete };
         settings.set_negative_gate(ZoneId::Static, complete);

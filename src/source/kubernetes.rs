@@ -23,11 +23,11 @@ use tokio::time::Instant;
 
 pub use client::{Access, AccessError};
 pub use convert::{ServiceObject, SliceObject};
-pub use health::{Health, Kind, State};
+pub use health::{Health, Kind, Mend, State};
 pub use watch::Delta;
 
 use crate::zone::cluster::spec::Key;
-use watch::Watch;
+use watch::{News, Watch};
 
 /// Events that wait to be applied, at most; then the API server waits.
 const QUEUE: usize = 4096;
@@ -46,10 +46,18 @@ pub enum Change {
 /// A change, and when it came from the API server.
 #[derive(Debug)]
 pub struct Event {
-    /// What happened.
-    pub change: Change,
+    /// What happened; None where nothing did, but the view is right again.
+    pub change: Option<Change>,
     /// When it came here.
     pub arrived: Instant,
+    /// What [`Health::mended`] is to be told when it is applied.
+    pub mend: Option<Mend>,
+}
+
+impl Event {
+    fn new<T, K>(news: News<T, K>, change: fn(Delta<T, K>) -> Change) -> Self {
+        Self { change: news.delta.map(change), arrived: news.arrived, mend: news.mend }
+    }
 }
 
 /// The running source. Dropping it ends it.
@@ -111,8 +119,8 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
         key: |object| object.metadata.name.as_deref().unwrap_or_default().into(),
     };
     let to = |sender: &Sender<Event>| (access.clone(), Arc::clone(&health), sender.clone());
-    tasks.spawn(services.follow(to(&sender), |delta, arrived| Event { change: Change::Services(delta), arrived }));
-    tasks.spawn(slices.follow(to(&sender), |delta, arrived| Event { change: Change::Slices(delta), arrived }));
-    tasks.spawn(namespaces.follow(to(&sender), |delta, arrived| Event { change: Change::Namespaces(delta), arrived }));
+    tasks.spawn(services.follow(to(&sender), |news| Event::new(news, Change::Services)));
+    tasks.spawn(slices.follow(to(&sender), |news| Event::new(news, Change::Slices)));
+    tasks.spawn(namespaces.follow(to(&sender), |news| Event::new(news, Change::Namespaces)));
     Ok(Kubernetes { events, health, _tasks: tasks })
 }

@@ -208,10 +208,16 @@ impl Lab {
 
     /// How many queries had this outcome.
     pub fn count(&self, outcome: &str) -> u64 {
+        self.counts(&[outcome])
+    }
+
+    /// How many queries had one of these outcomes.
+    pub fn counts(&self, outcomes: &[&str]) -> u64 {
         let output = self.edns(&["stats", "--json"]);
         let stats: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let queries = stats["queries"].as_array().unwrap();
-        queries.iter().filter(|q| q["outcome"] == outcome).map(|q| q["count"].as_u64().unwrap()).sum()
+        let counted = |q: &&serde_json::Value| outcomes.contains(&q["outcome"].as_str().unwrap());
+        queries.iter().filter(counted).map(|q| q["count"].as_u64().unwrap()).sum()
     }
 }
 
@@ -262,7 +268,7 @@ impl Daemon {
 
     /// Waits for its end; returns the exit status, None where a signal ended it.
     pub fn wait(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + patience();
+        let deadline = Instant::now() + Duration::from_secs(patience());
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -283,18 +289,23 @@ impl Drop for Daemon {
     }
 }
 
-/// What nothing takes that works. An emulated machine may need more.
-fn patience() -> Duration {
-    Duration::from_secs(std::env::var("EDNS_TEST_PATIENCE").map_or(10, |s| s.parse().unwrap()))
+/// Seconds that nothing takes which works. An emulated machine may need more.
+fn patience() -> u64 {
+    std::env::var("EDNS_TEST_PATIENCE").map_or(10, |s| s.parse().unwrap())
 }
 
-/// Tries until it is so.
-pub fn until<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + patience();
+/// Tries until it is so, ten seconds at most.
+pub fn until<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    within(patience(), what, check)
+}
+
+/// Tries until it is so, so many seconds at most.
+pub fn within<T>(seconds: u64, what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
         match check() {
             Ok(value) => return value,
-            Err(e) if Instant::now() > deadline => panic!("not within {:?}: {what}; {e}", patience()),
+            Err(e) if Instant::now() > deadline => panic!("not within {seconds} seconds: {what}; {e}"),
             Err(_) => sleep(Duration::from_millis(10)),
         }
     }

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::IoSliceMut;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
 use crate::lab::Lab;
 
@@ -21,7 +25,12 @@ pub struct Reply {
     pub additional: BTreeSet<String>,
 }
 
-pub struct Client(UdpSocket);
+pub struct Client {
+    socket: UdpSocket,
+    id: AtomicU16,
+    /// Whether it takes replies that are larger than 512 octets.
+    pub edns: bool,
+}
 
 impl Client {
     /// In this namespace of the lab's.
@@ -35,29 +44,75 @@ impl Client {
             scope.spawn(open).join().unwrap()
         });
         socket.connect((server, 53)).unwrap();
+        setsockopt(&socket, sockopt::Ipv4RecvTtl, &true).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        Self(socket)
+        Self { socket, id: AtomicU16::new(1), edns: false }
+    }
+
+    /// The rcode, or `none` where there is no reply in time.
+    pub fn rcode(&self, name: &str, rtype: RecordType) -> String {
+        self.ask(name, rtype).map_or_else(|| "none".into(), |reply| reply.rcode)
+    }
+
+    /// The data of the records that answer, sorted.
+    pub fn data(&self, name: &str, rtype: RecordType) -> Vec<String> {
+        let records = self.ask(name, rtype).map(|reply| reply.answer).unwrap_or_default();
+        let mut data: Vec<String> = records.iter().filter_map(|r| r.splitn(3, ' ').last().map(str::to_owned)).collect();
+        data.sort();
+        data
     }
 
     /// None where there is no reply in time.
     pub fn ask(&self, name: &str, rtype: RecordType) -> Option<Reply> {
-        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        self.ask_whom(name, rtype).map(|(reply, _)| reply)
+    }
+
+    /// The reply, and whether nobody forwarded it: from a pod, that it was made in the kernel.
+    pub fn ask_whom(&self, name: &str, rtype: RecordType) -> Option<(Reply, bool)> {
+        let id = self.id.fetch_add(1, Ordering::Relaxed);
+        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
         let mut qname = Name::from_ascii(name).unwrap();
         qname.set_fqdn(true);
-        message.add_query(Query::query(qname, rtype));
-        self.0.send(&message.to_vec().unwrap()).unwrap();
-        let mut buffer = [0; 4096];
-        let len = self.0.recv(&mut buffer).ok()?;
-        let reply = Message::from_vec(&buffer[..len]).unwrap_or_else(|e| panic!("{name} {rtype}: {e}"));
+        message.add_query(Query::query(qname.clone(), rtype));
+        if self.edns {
+            let mut edns = Edns::new();
+            edns.set_max_payload(1232);
+            message.set_edns(edns);
+        }
+        self.socket.send(&message.to_vec().unwrap()).unwrap();
+        let (reply, ttl) = loop {
+            let (octets, ttl) = self.receive()?;
+            let reply = Message::from_vec(&octets).unwrap_or_else(|e| panic!("{name} {rtype}: {e}"));
+            // Others came too late.
+            if reply.metadata.id == id {
+                break (reply, ttl);
+            }
+        };
+        // Letter by letter: resolvers look at the case.
+        assert_eq!(reply.queries[0].name().to_string(), qname.to_string());
         let set = |records: &[Record]| records.iter().map(text).collect();
-        Some(Reply {
+        let reply = Reply {
             rcode: format!("{:?}", reply.metadata.response_code),
             aa: reply.metadata.authoritative,
             answer: set(&reply.answers),
             authority: set(&reply.authorities),
             additional: set(&reply.additionals),
-        })
+        };
+        Some((reply, ttl == 64))
+    }
+
+    /// What comes next, and its TTL.
+    fn receive(&self) -> Option<(Vec<u8>, i32)> {
+        let mut octets = vec![0; 4096];
+        let mut space = nix::cmsg_space!(i32);
+        let mut parts = [IoSliceMut::new(&mut octets)];
+        let got = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).ok()?;
+        let ttl =
+            got.cmsgs().ok()?.find_map(|c| if let ControlMessageOwned::Ipv4Ttl(ttl) = c { Some(ttl) } else { None })?;
+        let len = got.bytes;
+        octets.truncate(len);
+        Some((octets, ttl))
     }
 }
 

@@ -1,23 +1,44 @@
-//! A control plane on the loopback of the lab's `host`, with CoreDNS on the address of the cluster's DNS service.
+//! A control plane and CoreDNS in a network namespace of their own, with the addresses that they have in a cluster.
 
-use std::cell::RefCell;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::lab::{Lab, run, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
+use crate::lab::{Lab, run, within};
+
+/// Of the Service kubernetes.
+pub const API: &str = "10.96.0.1";
 /// Of the Service kube-dns.
 pub const DNS: &str = "10.96.0.10";
-const PORT: u16 = 26443;
+
+/// The objects that are there at first.
+const BASE: &str = include_str!("base.yaml");
 
 pub struct Cluster {
+    /// Its `host` is where the control plane runs.
     pub lab: Lab,
     bin: PathBuf,
-    children: RefCell<Vec<(&'static str, Child)>>,
+    children: Mutex<Vec<(&'static str, Child)>>,
+    nodes: AtomicU8,
 }
 
 impl Cluster {
+    /// The one for tests that leave it alone: they use namespaces of their own in it.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Self::new());
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        })
+    }
+
     pub fn new() -> Self {
         let cluster = Self::without_dns();
         cluster.start_dns();
@@ -28,16 +49,14 @@ impl Cluster {
     pub fn without_dns() -> Self {
         let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make");
         let lab = Lab::new();
-        lab.ip("host", &format!("addr add {DNS}/32 dev lo"));
-        let cluster = Self { lab, bin: bin.into(), children: RefCell::default() };
+        for address in [API, DNS] {
+            lab.ip("host", &format!("addr add {address}/32 dev lo"));
+        }
+        let cluster = Self { lab, bin: bin.into(), children: Mutex::default(), nodes: AtomicU8::new(0) };
         cluster.certificates();
         cluster.start("etcd", &["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level=error"]);
         cluster.start_api();
         cluster.apply(BASE);
-        cluster.lab.write(
-            "config.yaml",
-            "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n",
-        );
         cluster
     }
 
@@ -51,14 +70,19 @@ impl Cluster {
             ),
         );
         self.start("coredns", &["-conf", "Corefile"]);
-        let answers = |text: String| if text.contains("status: NOERROR") { Ok(()) } else { Err(text) };
-        until("CoreDNS answers", || {
-            answers(self.lab.dig_in("host", &format!("@{DNS} kubernetes.default.svc.cluster.local")))
+        within(60, "CoreDNS answers", || {
+            let text = self.lab.dig_in("host", &format!("@{DNS} kubernetes.default.svc.cluster.local"));
+            if text.contains("status: NOERROR") { Ok(()) } else { Err(text) }
         });
     }
 
-    /// A CA, a certificate for the API server and one for us, and a key for service accounts' tokens.
-    fn certificates(&self) {
+    /// The number of one more node.
+    pub fn next_node(&self) -> u8 {
+        self.nodes.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A CA, a certificate for the API server and one for us, and a key for service accounts' tokens. Called again: others.
+    pub fn certificates(&self) {
         self.lab.sh(
             "host",
             "ca='-CA ca.crt -CAkey ca.key -CAcreateserial -days 30'
@@ -70,23 +94,28 @@ impl Cluster {
              }
              one api /CN=kube-apiserver 'subjectAltName=DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1'
              one admin /O=system:masters/CN=admin extendedKeyUsage=clientAuth
-             openssl genrsa -out sa.key 2048 2>/dev/null
+             test -e sa.key || openssl genrsa -out sa.key 2048 2>/dev/null
              openssl rsa -in sa.key -pubout -out sa.pub 2>/dev/null",
         );
         let dir = self.lab.dir.display();
-        self.lab.write(
-            "kubeconfig",
-            &format!(
-                "apiVersion: v1\nkind: Config\ncurrent-context: edns\n\
-                 clusters: [{{name: edns, cluster: {{server: 'https://127.0.0.1:{PORT}', certificate-authority: {dir}/ca.crt}}}}]\n\
-                 users: [{{name: admin, user: {{client-certificate: {dir}/admin.crt, client-key: {dir}/admin.key}}}}]\n\
-                 contexts: [{{name: edns, context: {{cluster: edns, user: admin}}}}]\n"
-            ),
-        );
+        let user = format!("client-certificate: {dir}/admin.crt, client-key: {dir}/admin.key");
+        self.lab.write("kubeconfig", &self.kubeconfig(&user));
     }
 
-    fn start(&self, name: &'static str, args: &[&str]) {
-        let log = File::create(self.lab.path(&format!("{name}.log"))).unwrap();
+    /// A kubeconfig for such a user.
+    pub fn kubeconfig(&self, user: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: edns\n\
+             clusters: [{{name: edns, cluster: {{server: 'https://{API}', certificate-authority: {}/ca.crt}}}}]\n\
+             users: [{{name: user, user: {{{user}}}}}]\n\
+             contexts: [{{name: edns, context: {{cluster: edns, user: user}}}}]\n",
+            self.lab.dir.display()
+        )
+    }
+
+    /// Starts one of the tools.
+    pub fn start(&self, name: &'static str, args: &[&str]) {
+        let log = File::options().append(true).create(true).open(self.lab.path(&format!("{name}.log"))).unwrap();
         let child = self
             .lab
             .command("host", self.bin.join(name).to_str().unwrap())
@@ -97,19 +126,17 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.children.borrow_mut().push((name, child));
+        self.children.lock().unwrap().push((name, child));
     }
 
     /// Starts the API server, and returns when it is ready.
     pub fn start_api(&self) {
-        let port = format!("--secure-port={PORT}");
         self.start(
             "kube-apiserver",
             &[
                 "--etcd-servers=http://127.0.0.1:2379",
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                &port,
+                "--secure-port=443",
+                "--advertise-address=10.96.0.1",
                 "--tls-cert-file=api.crt",
                 "--tls-private-key-file=api.key",
                 "--client-ca-file=ca.crt",
@@ -123,19 +150,37 @@ impl Cluster {
                 "--cert-dir=certs",
             ],
         );
-        until("the API server is ready", || {
+        within(60, "the API server is ready", || {
             let output = self.kubectl(&["get", "--raw", "/readyz"]).output().unwrap();
             if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
         });
     }
 
-    /// Ends it as a crash does.
+    /// Ends the API server as a crash does.
     pub fn kill_api(&self) {
-        let mut children = self.children.borrow_mut();
-        let at = children.iter().position(|(name, _)| *name == "kube-apiserver").unwrap();
+        self.stop("kube-apiserver");
+    }
+
+    /// Ends one of the tools as a crash does.
+    pub fn stop(&self, name: &str) {
+        let mut children = self.children.lock().unwrap();
+        let at = children.iter().position(|(n, _)| *n == name).unwrap();
         let (_, mut child) = children.remove(at);
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Sends a signal to one of the tools.
+    pub fn signal(&self, name: &str, signal: Signal) {
+        let children = self.children.lock().unwrap();
+        let (_, child) = children.iter().find(|(n, _)| *n == name).unwrap();
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+    }
+
+    /// Whether one of the tools still runs.
+    pub fn runs(&self, name: &str) -> bool {
+        let mut children = self.children.lock().unwrap();
+        children.iter_mut().any(|(n, child)| *n == name && child.try_wait().unwrap().is_none())
     }
 
     pub fn kubectl(&self, args: &[&str]) -> Command {
@@ -144,109 +189,40 @@ impl Cluster {
         command
     }
 
+    /// What kubectl says.
+    pub fn ask(&self, args: &[&str]) -> String {
+        String::from_utf8_lossy(&run(&mut self.kubectl(args)).stdout).into_owned()
+    }
+
     pub fn apply(&self, objects: &str) {
-        self.lab.write("objects.yaml", objects);
-        run(&mut self.kubectl(&["apply", "-f", "objects.yaml"]));
+        static FILES: AtomicU8 = AtomicU8::new(0);
+        let file = format!("objects-{}.yaml", FILES.fetch_add(1, Ordering::Relaxed));
+        self.lab.write(&file, objects);
+        run(&mut self.kubectl(&["apply", "-f", &file]));
     }
 
     pub fn delete(&self, what: &[&str]) {
         run(self.kubectl(&["delete", "--wait=false"]).args(what));
     }
+
+    /// A namespace of the API for a test of its own.
+    pub fn namespace(&self, name: &str) {
+        self.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
+    }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        let children = self.children.get_mut().unwrap_or_else(PoisonError::into_inner);
         if std::thread::panicking() {
-            for (name, _) in self.children.get_mut() {
+            for (name, _) in &*children {
                 let log = fs::read_to_string(self.lab.path(&format!("{name}.log"))).unwrap_or_default();
                 eprintln!("--- {name}:\n{}", log.lines().rev().take(5).collect::<Vec<_>>().join("\n"));
             }
         }
-        for (_, child) in self.children.get_mut() {
+        for (_, child) in children {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
-
-/// A Service or slice of each shape.
-const BASE: &str = r#"
-apiVersion: v1
-kind: Service
-metadata: {name: kube-dns, namespace: kube-system, labels: {k8s-app: kube-dns}}
-spec: {clusterIP: 10.96.0.10, ports: [{name: dns, port: 53, protocol: UDP}, {name: dns-tcp, port: 53}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {clusterIP: 10.96.0.50, ports: [{name: http, port: 80}, {name: https, port: 443}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: dual}
-spec: {ipFamilyPolicy: RequireDualStack, clusterIP: 10.96.0.51, clusterIPs: [10.96.0.51, 'fd00:10:96::51'], ports: [{port: 8080}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: db}
-spec: {clusterIP: None, ports: [{name: pg, port: 5432}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: db-a, labels: {kubernetes.io/service-name: db}}
-addressType: IPv4
-endpoints:
-  - {addresses: [10.244.0.5], hostname: db-0}
-  - {addresses: [10.244.0.6], hostname: db-1}
-  - {addresses: [10.244.0.7]}
-  - {addresses: [10.244.0.8], conditions: {ready: false}}
-ports: [{name: pg, port: 5432}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: db-b, labels: {kubernetes.io/service-name: db}}
-addressType: IPv6
-endpoints: [{addresses: ['fd00:244::5'], hostname: db-0}, {addresses: ['fd00:244::']}]
-ports: [{name: pg, port: 5432}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-a, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-endpoints: [{addresses: [10.244.1.5]}, {addresses: [10.244.1.6]}]
-ports: [{name: http, port: 8000}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: none}
-spec: {clusterIP: None, ports: [{name: x, port: 1}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: alias}
-spec: {type: ExternalName, externalName: web.default.svc.cluster.local}
----
-apiVersion: v1
-kind: Service
-metadata: {name: alias2}
-spec: {type: ExternalName, externalName: alias.default.svc.cluster.local}
----
-apiVersion: v1
-kind: Service
-metadata: {name: outside}
-spec: {type: ExternalName, externalName: www.example.org}
----
-apiVersion: v1
-kind: Service
-metadata: {name: dangling}
-spec: {type: ExternalName, externalName: nobody.default.svc.cluster.local}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: team}
----
-apiVersion: v1
-kind: Service
-metadata: {name: api, namespace: team}
-spec: {clusterIP: 10.96.0.60, ports: [{name: grpc, port: 9000}]}
-"#;

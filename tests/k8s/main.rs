@@ -1,12 +1,22 @@
-//! The daemon beside a real API server and a real CoreDNS, in network namespaces of its own: `make test-k8s`.
+//! The daemon beside a real control plane and a real CoreDNS, in network namespaces of its own: `make test-k8s`.
 
 #[allow(dead_code, reason = "the tests of the daemon use the rest")]
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+mod access;
 mod changes;
 mod client;
 mod cluster;
+mod controllers;
 mod coredns;
+mod full;
+mod names;
+mod node;
 mod outages;
 mod pods;
+mod restart;
+mod servers;
+mod settings;
+mod share;
+mod verify;

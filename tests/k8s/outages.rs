@@ -1,111 +1,155 @@
-//! The API server away, back, and not there yet.
+//! The way to the API server lost, by refusal or in silence, and regained; the API server itself goes on.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, DNS};
-use crate::lab::{DOMAINS, until};
+use hickory_proto::rr::RecordType::{A, AAAA};
 
-fn status(cluster: &Cluster, name: &str) -> String {
-    let reply = cluster.lab.dig(&format!("@{DNS} {name}"));
-    reply.split("status: ").nth(1).and_then(|r| r.split(',').next()).unwrap_or("none").to_owned()
+use crate::changes::never_missing;
+use crate::lab::{DOMAINS, within};
+use crate::node::Node;
+
+/// As a test needs it that runs beside others; the promise is ten.
+const CURRENT_WITHIN: u64 = 20;
+
+fn service(name: &str, namespace: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{ports: [{{port: 80}}]}}\n---\n"
+    )
 }
 
-#[test]
-fn answers_go_on_without_the_api_server_but_absence_is_believed_for_a_while_only() {
-    let cluster = Cluster::new();
-    let config = "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n";
-    cluster.lab.write("config.yaml", &format!("{config}MetricsAddr: 127.0.0.1:9153\n"));
-    let daemon = cluster.lab.daemon();
-    assert_eq!(status(&cluster, "nope.default.svc.cluster.local"), "NXDOMAIN");
-    let metric = |cluster: &Cluster, line: &str| {
-        let page = cluster.lab.sh("host", "curl -s http://127.0.0.1:9153/metrics");
-        assert!(page.lines().any(|l| l.starts_with(line)), "{line}: {page}");
-    };
-    let stats = |cluster: &Cluster| String::from_utf8(cluster.lab.edns(&["stats"]).stdout).unwrap();
+/// Loses the API server by `lose` for more than a minute, and regains it.
+fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
+    let node = Node::shared();
+    let cluster = &node.cluster;
+    node.configure("MetricsAddr: 127.0.0.1:9153\n");
+    let daemon = node.daemon();
+    let client = node.pod();
+    let [old, born, known] = ["old", "born", "web"].map(|n| format!("{n}.{namespace}.svc.cluster.local"));
+    cluster.namespace(namespace);
+    cluster.apply(&(service("old", namespace) + &service("web", namespace)));
+    [&old, &known].iter().for_each(|name| node.until_rcode(&client, 20, name, "NoError"));
+    assert!(node.until_absence_is(&client, 1, true) < Duration::from_secs(1));
+
     for line in ["edns_sync_synced 1", "edns_sync_current 1", "edns_sync_lists_total{kind=\"services\"} 1"] {
-        metric(&cluster, line);
+        has_metric(&node, line);
     }
-    assert!(stats(&cluster).contains("cluster: read whole and current; last word of services "));
-    cluster.kill_api();
-    daemon.wait_for("tried again until it works");
-    until("broken watches are told", || match stats(&cluster) {
-        text if text.contains("current; no contact: services for ") => Ok(()),
-        text => Err(text),
-    });
-    metric(&cluster, "edns_sync_broken{kind=\"services\"} 1");
-    assert_eq!(status(&cluster, "web.default.svc.cluster.local"), "NOERROR");
-    // For half a minute the view counts as current.
-    let stale = cluster.lab.count("pass_stale");
-    let deadline = Instant::now() + Duration::from_secs(45);
-    while cluster.lab.count("pass_stale") == stale {
-        assert!(Instant::now() < deadline, "absence is still answered");
-        status(&cluster, "nope.default.svc.cluster.local");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    metric(&cluster, "edns_sync_current 0");
-    assert!(stats(&cluster).contains("not current: known names are answered as they were"));
-    let answered = cluster.lab.count("answered");
-    assert_eq!(status(&cluster, "web.default.svc.cluster.local"), "NOERROR");
-    assert_eq!(cluster.lab.count("answered"), answered + 1, "what is known is still answered in the kernel");
+    assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
 
-    cluster.start_api();
-    let back = Instant::now();
-    until("absence is answered again", || {
-        let before = cluster.lab.count("nxdomain");
-        status(&cluster, "nope.default.svc.cluster.local");
-        if cluster.lab.count("nxdomain") > before { Ok(()) } else { Err(daemon.log()) }
-    });
-    until("nothing is broken any more", || match stats(&cluster) {
-        text if text.contains("cluster: read whole and current; last word of services ") => Ok(()),
+    let lost = Instant::now();
+    lose(&node);
+    cluster.delete(&["service", "old", "-n", namespace]);
+    cluster.apply(&service("born", namespace));
+    node.says(&daemon, 40, "tried again until it works");
+    within(10, "broken watches are told", || match stats(&node) {
+        text if text.contains("current; no contact: ") => Ok(()),
         text => Err(text),
     });
-    metric(&cluster, "edns_sync_broken{kind=\"services\"} 0");
-    println!("current again {:?} after the API server was", back.elapsed());
-    cluster.delete(&["service", "web"]);
-    until("a change after it", || match status(&cluster, "web.default.svc.cluster.local").as_str() {
-        "NXDOMAIN" => Ok(()),
-        other => Err(other.to_owned()),
+    within(10, "the Services' is among them", || {
+        let page = metrics(&node);
+        if page.contains("edns_sync_broken{kind=\"services\"} 1") { Ok(()) } else { Err(page) }
     });
-    let page = cluster.lab.sh("host", "curl -s http://127.0.0.1:9153/metrics");
+    // Until half a minute after the first failure the view counts as current; then CoreDNS is asked.
+    node.until_absence_is(&client, 60, false);
+    node.says(&daemon, 1, "out of touch");
+    has_metric(&node, "edns_sync_current 0");
+    assert!(stats(&node).contains("not current: known names are answered as they were"));
+    assert_eq!(client.rcode(&born, A), "NoError");
+    assert!(node.lab.count("pass_stale") > 0);
+    assert!(node.ask(&client, &known, A).1, "what is known is still answered in the kernel");
+    assert!(node.ask(&client, &old, A).1, "also what is no more: nobody told");
+    // NODATA says that something is absent, too.
+    assert!(!node.ask(&client, &known, AAAA).1);
+
+    // From here on it is never said not to exist.
+    never_missing(&node.pod(), std::slice::from_ref(&born), || {
+        sleep(Duration::from_secs(65).saturating_sub(lost.elapsed()));
+        node.reach_api();
+        let took = node.until_absence_is(&client, CURRENT_WITHIN, true);
+        println!("{namespace}: current again {took:?} after the way was there");
+        assert!(node.ask(&client, &born, A).1);
+        node.until_rcode(&client, CURRENT_WITHIN, &old, "NXDomain");
+    });
+    node.says(&daemon, 5, "the view is current");
+    assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
+    has_metric(&node, "edns_sync_broken{kind=\"services\"} 0");
+    let page = metrics(&node);
     let count = page.lines().find_map(|l| l.strip_prefix("edns_sync_programming_duration_seconds_count ")).unwrap();
-    assert!(count.parse::<f64>().unwrap() >= 2.0, "the list and the change: {page}");
+    assert!(count.parse::<f64>().unwrap() >= 3.0, "the lists and changes: {page}");
+    cluster.delete(&["namespace", namespace]);
+}
+
+fn stats(node: &Node) -> String {
+    String::from_utf8(node.lab.edns(&["stats"]).stdout).unwrap()
+}
+
+fn metrics(node: &Node) -> String {
+    node.lab.sh("host", "curl -s http://127.0.0.1:9153/metrics")
+}
+
+fn has_metric(node: &Node, line: &str) {
+    let page = metrics(node);
+    assert!(page.lines().any(|l| l.starts_with(line)), "{line}: {page}");
 }
 
 #[test]
-fn static_names_are_answered_before_the_api_server_is_there() {
-    let cluster = Cluster::new();
-    cluster.lab.write("domain.yaml", &format!("{DOMAINS}  - Name: web.default.svc.cluster.local\n    IP: 10.1.1.1\n"));
-    cluster.kill_api();
-    let daemon = cluster.lab.spawn("host", "config.yaml");
-    daemon.wait_for("waiting for the first list");
-    let short = |name: &str| cluster.lab.dig(&format!("@{DNS} +short {name}"));
-    assert_eq!(short("apis.example.org"), "172.16.171.52");
-    assert_eq!(short("web.default.svc.cluster.local"), "10.1.1.1");
-    assert!(!daemon.log().contains("ready"), "{}", daemon.log());
-    let answered = cluster.lab.count("answered") + cluster.lab.count("nxdomain");
-    status(&cluster, "dual.default.svc.cluster.local");
-    status(&cluster, "nope.default.svc.cluster.local");
-    assert_eq!(cluster.lab.count("answered") + cluster.lab.count("nxdomain"), answered);
-    cluster.start_api();
-    daemon.wait_for("ready");
-    assert_eq!(cluster.lab.dig(&format!("@{DNS} +short dual.default.svc.cluster.local")), "10.96.0.51");
-    assert_eq!(status(&cluster, "nope.default.svc.cluster.local"), "NXDOMAIN");
-    assert!(cluster.lab.count("nxdomain") > 0);
-    // A static name wins over the cluster's.
-    assert_eq!(cluster.lab.dig(&format!("@{DNS} +short web.default.svc.cluster.local")), "10.1.1.1");
+fn refused() {
+    lose_and_regain("refused", Node::refuse_api);
 }
 
 #[test]
-fn only_queries_to_the_clusters_own_servers_get_its_names() {
-    let cluster = Cluster::new();
-    let _daemon = cluster.lab.daemon();
-    assert_eq!(status(&cluster, "web.default.svc.cluster.local"), "NOERROR");
-    let before = cluster.lab.count("pass_server");
-    cluster.lab.dig("@10.77.0.1 web.default.svc.cluster.local");
-    assert_eq!(cluster.lab.count("pass_server"), before + 1);
-    assert_eq!(
-        cluster.lab.dig("@10.77.0.1 +short apis.example.org"),
-        "172.16.171.52",
-        "static names are for everybody"
-    );
+fn silent() {
+    lose_and_regain("silent", |node| node.drop_api(0));
+}
+
+#[test]
+fn silent_from_the_middle_of_the_first_list_on() {
+    let node = Node::shared();
+    let cluster = &node.cluster;
+    cluster.namespace("middle");
+    cluster.apply(&(0..30).map(|i| service(&format!("s{i}"), "middle")).collect::<String>());
+    node.lab.write("domain.yaml", DOMAINS);
+    // Three handshakes, and some of the lists.
+    node.drop_api(20_000);
+    let daemon = node.spawn();
+    node.says(&daemon, 60, "tried again until it works");
+    let client = node.pod();
+    assert_eq!(client.data("apis.example.org", A), ["172.16.171.52"], "static names are answered meanwhile");
+    let before = node.answered();
+    for name in ["s0.middle", "s29.middle", "nobody.middle"] {
+        client.rcode(&format!("{name}.svc.cluster.local"), A);
+    }
+    assert_eq!(node.answered(), before, "nothing is answered from half of the lists");
+    assert!(!daemon.log().contains("] ready"), "{}", daemon.log());
+    node.reach_api();
+    node.ready(&daemon);
+    for i in 0..30 {
+        let (reply, in_kernel) = node.ask(&client, &format!("s{i}.middle.svc.cluster.local"), A);
+        assert!(in_kernel && reply.rcode == "NoError", "s{i}");
+    }
+    assert!(node.ask(&client, "nobody.middle.svc.cluster.local", A).1);
+    cluster.delete(&["namespace", "middle"]);
+}
+
+#[test]
+fn not_there_at_start() {
+    let node = Node::shared();
+    node.lab.write("domain.yaml", &format!("{DOMAINS}  - Name: web.default.svc.cluster.local\n    IP: 10.1.1.1\n"));
+    node.refuse_api();
+    let daemon = node.spawn();
+    node.says(&daemon, 20, "waiting for the first list");
+    node.says(&daemon, 20, "tried again until it works");
+    let client = node.pod();
+    assert_eq!(client.data("apis.example.org", A), ["172.16.171.52"]);
+    assert_eq!(client.data("web.default.svc.cluster.local", A), ["10.1.1.1"]);
+    let before = node.answered();
+    client.rcode("dual.default.svc.cluster.local", A);
+    client.rcode("nobody.default.svc.cluster.local", A);
+    assert_eq!(node.answered(), before);
+    assert!(!daemon.log().contains("] ready"), "{}", daemon.log());
+    node.reach_api();
+    node.ready(&daemon);
+    assert!(node.ask(&client, "dual.default.svc.cluster.local", A).1);
+    assert!(node.ask(&client, "nobody.default.svc.cluster.local", A).1);
+    assert_eq!(client.data("web.default.svc.cluster.local", A), ["10.1.1.1"], "a static name wins over the cluster's");
 }

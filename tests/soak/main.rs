@@ -13,6 +13,7 @@ mod lab;
 #[path = "../k8s/cluster.rs"]
 mod cluster;
 
+#[allow(dead_code, reason = "the tests of the cluster use the rest")]
 #[path = "../k8s/client.rs"]
 mod client;
 

@@ -3,8 +3,6 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 const FIRST: Duration = Duration::from_millis(500);
 const MAX: Duration = Duration::from_secs(8);
 
@@ -13,17 +11,11 @@ const MAX: Duration = Duration::from_secs(8);
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
-    last: Option<Instant>,
 }
 
 impl Backoff {
     /// The next wait.
     pub(super) fn next(&mut self) -> Duration {
-        // What worked for so long without a word, a watch for one, works.
-        if self.last.is_some_and(|last| last.elapsed() > 2 * MAX) {
-            self.reset();
-        }
-        self.last = Some(Instant::now());
         let max = FIRST.saturating_mul(1 << self.failures.min(8)).min(MAX);
         self.failures += 1;
         // Good enough to spread, and nothing to depend on.

@@ -7,17 +7,31 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use tower::{BoxError, Layer, Service, ServiceBuilder};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until, timeout};
+use tower::util::BoxCloneService;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
 use super::health::{Health, Kind};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for a second SYN, and less than a wait after failures.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Without the head of a response for so long, nobody is at work there.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Nor without a word for so long: bookmarks come once a minute.
+const SILENCE_MAX: Duration = Duration::from_secs(100);
+/// At least, from the beginning of a watch to that of the next.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A peer that says nothing is asked on TCP's level after this, and again after each interval; so many unanswered end the
 /// connection. A watch is silent for a minute by nature, and a firewall that drops everything looks just the same.
 const KEEPALIVE: Duration = Duration::from_secs(4);
@@ -64,11 +78,8 @@ impl Access {
         }
     }
 
-    /// A client that tells `health` of all that comes from the API server.
-    ///
-    /// # Errors
-    /// As [`Self::config`].
-    pub(super) async fn client(&self, health: &Arc<Health>) -> Result<kube::Client, AccessError> {
+    /// Connects as this says at present.
+    async fn connect(&self) -> Result<Connection, AccessError> {
         let config = self.config().await?;
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
@@ -78,99 +89,108 @@ impl Access {
         connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
         connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         connector.set_tcp_user_timeout(Some(USER_TIMEOUT));
-        let connector = config.rustls_https_connector_with_connector(connector)?;
-        let http = HttpClient::builder(TokioExecutor::new()).build(connector);
-        let listen = Listen { health: Arc::clone(health) };
+        let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
+        connector.set_read_timeout(Some(SILENCE_MAX));
+        connector.set_reset_reader_on_write(true);
         let service = ServiceBuilder::new()
             .layer(config.base_uri_layer())
             .option_layer(config.auth_layer()?)
             .layer(config.extra_headers_layer()?)
-            .layer(listen)
             .map_err(BoxError::from)
-            .service(http);
-        Ok(kube::Client::new(service, config.default_namespace))
+            .service(HttpClient::builder(TokioExecutor::new()).build(connector));
+        Ok(BoxCloneService::new(service))
     }
 }
 
-/// Tells of each piece of a response as it comes: bookmarks and keep-alives never get past kube's watcher.
-#[derive(Clone)]
-struct Listen {
-    health: Arc<Health>,
+type Connection = BoxCloneService<http::Request<Body>, http::Response<Incoming>, BoxError>;
+
+/// A client for the objects of one kind, that tells `health` of all that comes from the API server.
+pub(super) fn client(access: Access, kind: Kind, health: Arc<Health>) -> kube::Client {
+    let requests = Requests { access, kind, health, connection: Arc::default(), watched: Arc::default() };
+    kube::Client::new(requests, "default")
 }
 
-impl<S> Layer<S> for Listen {
-    type Service = Listening<S>;
+/// Makes requests, and after one that failed connects anew: addresses, tokens and certificates may be others by then, and
+/// what watches need not begin anew for that. Tells of each piece of a response as it comes, since bookmarks never get past
+/// kube's watcher.
+#[derive(Clone)]
+struct Requests {
+    access: Access,
+    kind: Kind,
+    health: Arc<Health>,
+    connection: Arc<Mutex<Option<Connection>>>,
+    /// When the last watch began.
+    watched: Arc<Mutex<Option<Instant>>>,
+}
 
-    fn layer(&self, inner: S) -> Listening<S> {
-        Listening { inner, health: Arc::clone(&self.health) }
+type Response = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
+
+impl Requests {
+    async fn send(self, request: http::Request<Body>) -> Result<Response, BoxError> {
+        let is_watch = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"));
+        if is_watch {
+            // One that ends without an error is begun again at once.
+            let last = *self.watched.lock().await;
+            sleep_until(last.map_or_else(Instant::now, |at| at + WATCH_INTERVAL)).await;
+        }
+        let mut connection = self.connection.lock().await;
+        let response = match timeout(RESPONSE_TIMEOUT, self.respond(&mut connection, request)).await {
+            Ok(response) => response,
+            Err(_) => Err(format!("no response within {} s", RESPONSE_TIMEOUT.as_secs()).into()),
+        };
+        if !response.as_ref().is_ok_and(|r| r.status().is_success()) {
+            *connection = None;
+        }
+        let response = response?;
+        // An error is a word of the API server, too, but not about what exists.
+        let is_heard = response.status().is_success();
+        if is_heard {
+            self.health.hear(self.kind);
+            if is_watch {
+                self.health.begin_watch(self.kind);
+                *self.watched.lock().await = Some(Instant::now());
+            }
+        }
+        let (health, kind) = (self.health, self.kind);
+        let heard = move |frame| {
+            if is_heard {
+                health.hear(kind);
+            }
+            frame
+        };
+        Ok(response.map(|body| body.map_frame(heard).map_err(Into::into).boxed_unsync()))
+    }
+
+    async fn respond(
+        &self,
+        connection: &mut Option<Connection>,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<Incoming>, BoxError> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(self.access.connect().await?),
+        };
+        connection.clone().oneshot(request).await
     }
 }
 
-#[derive(Clone)]
-struct Listening<S> {
-    inner: S,
-    health: Arc<Health>,
-}
-
-/// What a request is about; None for none of what is watched.
-fn kind_of(path: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|k| path.rsplit('/').next() == Some(k.plural()))
-}
-
-type Response = http::Response<http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, BoxError>>;
-
-impl<S, B> Service<http::Request<Body>> for Listening<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>>,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl Service<http::Request<Body>> for Requests {
     type Response = Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let kind = kind_of(request.uri().path());
-        let is_watch = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"));
-        let health = Arc::clone(&self.health);
-        let response = self.inner.call(request);
-        Box::pin(async move {
-            let response = response.await?;
-            // An error is a word of the API server, too, but not about what exists.
-            let kind = kind.filter(|_| response.status().is_success());
-            if let Some(kind) = kind {
-                health.hear(kind);
-                if is_watch {
-                    health.mend(kind);
-                }
-            }
-            let heard = move |frame| {
-                if let Some(kind) = kind {
-                    health.hear(kind);
-                }
-                frame
-            };
-            Ok(response.map(|body| body.map_frame(heard).map_err(Into::into).boxed_unsync()))
-        })
+        Box::pin(self.clone().send(request))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn knows_what_a_request_is_about() {
-        assert_eq!(kind_of("/api/v1/services"), Some(Kind::Services));
-        assert_eq!(kind_of("/apis/discovery.k8s.io/v1/endpointslices"), Some(Kind::EndpointSlices));
-        assert_eq!(kind_of("/api/v1/namespaces"), Some(Kind::Namespaces));
-        assert_eq!(kind_of("/version"), None);
-    }
 
     #[tokio::test]
     async fn a_kubeconfig_that_is_not_there_is_named() {

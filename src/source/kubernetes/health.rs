@@ -48,6 +48,7 @@ pub struct Health {
 struct Times {
     heard: AtomicU64,
     broken: AtomicU64,
+    watching: AtomicU64,
     errors: AtomicU64,
     lists: AtomicU64,
 }
@@ -63,6 +64,13 @@ pub struct State {
     pub errors: u64,
     /// Lists that were read whole.
     pub lists: u64,
+}
+
+/// That the view of a kind is right again, unless something failed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mend {
+    kind: Kind,
+    errors: u64,
 }
 
 impl Default for Health {
@@ -83,15 +91,37 @@ impl Health {
 
     /// A list or watch failed.
     pub fn fail(&self, kind: Kind) {
-        let Times { broken, errors, .. } = &self.kinds[kind as usize];
+        let Times { broken, watching, errors, .. } = &self.kinds[kind as usize];
+        watching.store(0, Ordering::Relaxed);
         errors.fetch_add(1, Ordering::Relaxed);
         // Broken since the first failure.
         let _ = broken.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// A list was read whole, or a watch goes on.
-    pub fn mend(&self, kind: Kind) {
-        self.kinds[kind as usize].broken.store(0, Ordering::Relaxed);
+    /// What we make of a list that was read whole, or of a watch that goes on, before anything of it is applied.
+    #[must_use]
+    pub fn mend(&self, kind: Kind) -> Mend {
+        Mend { kind, errors: self.kinds[kind as usize].errors.load(Ordering::Relaxed) }
+    }
+
+    /// All that came up to it is applied: what was broken then is no longer.
+    pub fn mended(&self, mend: &Mend) {
+        let Times { broken, errors, .. } = &self.kinds[mend.kind as usize];
+        if errors.load(Ordering::Relaxed) == mend.errors && broken.swap(0, Ordering::Relaxed) != 0 {
+            log::info!("Kubernetes: {}: in touch again", mend.kind.plural());
+        }
+    }
+
+    /// A watch was begun; whether it lives is seen when it goes on.
+    pub fn begin_watch(&self, kind: Kind) {
+        self.kinds[kind as usize].watching.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// For how long a watch has gone on.
+    #[must_use]
+    pub fn watching(&self, kind: Kind) -> Option<Duration> {
+        let since = self.kinds[kind as usize].watching.load(Ordering::Relaxed);
+        (since != 0).then(|| Duration::from_millis(self.now().saturating_sub(since)))
     }
 
     /// A list was read whole.
@@ -165,8 +195,20 @@ mod tests {
         assert!(health.is_current());
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(!health.is_current());
-        health.mend(Kind::Services);
+        health.mended(&health.mend(Kind::Services));
         assert!(health.is_current());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_since_is_not_mended() {
+        let health = heard();
+        health.fail(Kind::Services);
+        tokio::time::advance(Duration::from_secs(20)).await;
+        let mend = health.mend(Kind::Services);
+        health.fail(Kind::Services);
+        health.mended(&mend);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(!health.is_current());
     }
 
     #[tokio::test(start_paused = true)]
@@ -181,7 +223,7 @@ mod tests {
         assert_eq!((state.errors, state.lists), (2, 0));
         health.hear(Kind::Services);
         health.count_list(Kind::Services);
-        health.mend(Kind::Services);
+        health.mended(&health.mend(Kind::Services));
         let state = State { silent: Duration::ZERO, broken: None, errors: 2, lists: 1 };
         assert_eq!(health.state(Kind::Services), state);
     }

@@ -1,6 +1,6 @@
 //! Follows all objects of a kind: kube's watcher, with time-outs for lists and waits after failures.
 
-use std::fmt;
+use std::iter::successors;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +11,14 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::client::{Access, AccessError};
-use super::health::{Health, Kind};
+use super::client::{Access, client};
+use super::health::{Health, Kind, Mend};
 
 /// Without a further page of a list for so long, it is begun again.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A watch that was begun after a failure and goes on for so long lives: what was missed has come by then, or the word that
+/// it can't (410).
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// What became of a kind's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,62 +40,60 @@ pub(super) struct Watch<O, T, K> {
 }
 
 /// Why a watcher is begun again.
+#[derive(Debug, thiserror::Error)]
 enum Failure {
-    Access(AccessError),
+    #[error("no page of a list within {} s", PAGE_TIMEOUT.as_secs())]
     Page,
-    Unauthorized(watcher::Error),
+    #[error("the watcher ended")]
     Ended,
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Access(e) => e.fmt(f),
-            Self::Page => write!(f, "no answer to a list within {} s", PAGE_TIMEOUT.as_secs()),
-            Self::Unauthorized(e) => write!(f, "the API server does not know us ({e})"),
-            Self::Ended => f.write_str("the watcher ended"),
-        }
-    }
+/// What came, when, and whether with it the view is right again.
+pub(super) struct News<T, K> {
+    pub delta: Option<Delta<T, K>>,
+    pub arrived: Instant,
+    pub mend: Option<Mend>,
 }
 
 impl<O, T, K> Watch<O, T, K> {
-    /// Never ends, but with the receiver. `wrap` makes what the receiver wants of it, with the moment of its arrival.
+    /// Never ends, but with the receiver. `wrap` makes what the receiver wants of it.
     pub(super) async fn follow<E>(
         self,
         (access, health, sender): (Access, Arc<Health>, Sender<E>),
-        wrap: fn(Delta<T, K>, Instant) -> E,
+        wrap: fn(News<T, K>) -> E,
     ) {
+        let client = client(access, self.kind, Arc::clone(&health));
         let mut backoff = Backoff::default();
         loop {
-            let failure = match access.client(&health).await {
-                Ok(client) => self.run((self.stream)(client), &health, &sender, wrap, &mut backoff).await,
-                Err(e) => Some(Failure::Access(e)),
-            };
-            let Some(failure) = failure else { return };
+            let stream = (self.stream)(client.clone());
+            let Some(failure) = self.run(stream, &health, &sender, wrap, &mut backoff).await else { return };
             self.failed(&health, &failure);
             sleep(backoff.next()).await;
         }
     }
 
-    /// Until the receiver is gone (None), or a new connection is needed.
+    /// Until the receiver is gone (None), or it has to begin anew.
     async fn run<E>(
         &self,
         mut stream: BoxStream<'static, watcher::Result<Event<O>>>,
         health: &Health,
         sender: &Sender<E>,
-        wrap: fn(Delta<T, K>, Instant) -> E,
+        wrap: fn(News<T, K>) -> E,
         backoff: &mut Backoff,
     ) -> Option<Failure> {
         // What a list has brought so far; None between lists.
         let mut listed: Option<Vec<T>> = Some(Vec::new());
         loop {
-            let next =
-                if listed.is_some() { timeout(PAGE_TIMEOUT, stream.next()).await } else { Ok(stream.next().await) };
-            let event = match next {
-                Err(_) => return Some(Failure::Page),
+            let patience = match listed {
+                Some(_) => PAGE_TIMEOUT,
+                None if health.is_broken(self.kind) => SETTLE,
+                None => Duration::MAX,
+            };
+            let event = match timeout(patience, stream.next()).await {
+                Err(_) if listed.is_some() => return Some(Failure::Page),
+                Err(_) => None,
                 Ok(None) => return Some(Failure::Ended),
-                Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(e))) if is_unauthorized(&e) => return Some(Failure::Unauthorized(e)),
+                Ok(Some(Ok(event))) => Some(event),
                 Ok(Some(Err(e))) => {
                     self.failed(health, &e);
                     sleep(backoff.next()).await;
@@ -101,47 +102,68 @@ impl<O, T, K> Watch<O, T, K> {
             };
             let arrived = Instant::now();
             let delta = match event {
-                Event::Init => {
+                None => None,
+                Some(Event::Init) => {
                     listed = Some(Vec::new());
                     continue;
                 }
-                Event::InitApply(object) => {
+                Some(Event::InitApply(object)) => {
                     listed.get_or_insert_default().push((self.convert)(object));
                     continue;
                 }
-                Event::InitDone => {
+                Some(Event::InitDone) => {
                     health.count_list(self.kind);
-                    Delta::All(listed.take().unwrap_or_default())
+                    Some(Delta::All(listed.take().unwrap_or_default()))
                 }
-                Event::Apply(object) => Delta::Apply((self.convert)(object)),
-                Event::Delete(object) => Delta::Delete((self.key)(&object)),
+                Some(Event::Apply(object)) => Some(Delta::Apply((self.convert)(object))),
+                Some(Event::Delete(object)) => Some(Delta::Delete((self.key)(&object))),
             };
-            backoff.reset();
-            if health.is_broken(self.kind) {
-                log::info!("Kubernetes: {}: in touch again", self.kind.plural());
+            let is_live = matches!(delta, Some(Delta::All(_)))
+                || health.is_broken(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
+            let mend = is_live.then(|| health.mend(self.kind));
+            if is_live {
+                backoff.reset();
             }
-            health.mend(self.kind);
-            if sender.send(wrap(delta, arrived)).await.is_err() {
+            if delta.is_none() && mend.is_none() {
+                continue;
+            }
+            if sender.send(wrap(News { delta, arrived, mend })).await.is_err() {
                 return None;
             }
         }
     }
 
     /// Says so once for each time that it breaks.
-    fn failed(&self, health: &Health, error: &dyn fmt::Display) {
+    fn failed(&self, health: &Health, error: &(dyn std::error::Error + 'static)) {
         let level = if health.is_broken(self.kind) { log::Level::Debug } else { log::Level::Warn };
-        log::log!(level, "Kubernetes: {}: {error}; tried again until it works", self.kind.plural());
+        let causes = successors(Some(error), |e| e.source()).map(text);
+        log::log!(level, "Kubernetes: {}: {}; tried again until it works", self.kind.plural(), told_once(causes));
         health.fail(self.kind);
     }
 }
 
-fn is_unauthorized(e: &watcher::Error) -> bool {
-    let code = match e {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
-        watcher::Error::WatchError(status) => status.code,
-        _ => return false,
+/// An error, without the Rust of what the API server said.
+fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    let status = match error.downcast_ref() {
+        Some(
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            | watcher::Error::WatchFailed(kube::Error::Api(status))
+            | watcher::Error::WatchError(status),
+        ) => Some(status),
+        _ => match error.downcast_ref() {
+            Some(kube::Error::Api(status)) => Some(status),
+            _ => None,
+        },
     };
-    code == 401
+    status.map_or_else(|| error.to_string(), |s| format!("the API server says {} {}: {}", s.code, s.reason, s.message))
+}
+
+/// Causes, each behind what it caused, without those that were told with it.
+fn told_once(causes: impl Iterator<Item = String>) -> String {
+    causes.fold(String::new(), |told, cause| match told {
+        told if told.is_empty() => cause,
+        told if told.contains(&cause) => told,
+        told => format!("{told}: {cause}"),
+    })
 }

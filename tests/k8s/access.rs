@@ -1,0 +1,166 @@
+//! Who the daemon is to the API server: tokens, certificates and rights that are wrong, taken away, or others by now.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use hickory_proto::rr::RecordType::A;
+
+use crate::cluster::{API, Cluster};
+use crate::lab::{EDNS, within};
+use crate::node::Node;
+
+/// What the README says to apply, for a service account of this name.
+fn rbac(name: &str) -> String {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/kubernetes/rbac.yaml")).unwrap();
+    text.replace("name: edns", &format!("name: {name}"))
+}
+
+fn token(cluster: &Cluster, account: &str) -> String {
+    cluster.ask(&["create", "token", account, "-n", "kube-system"])
+}
+
+/// Breaks the connections, so that watches are begun anew.
+fn force_new_watches(node: &Node) {
+    node.refuse_api();
+    // Whoever waits for something to come sends something after a while.
+    within(20, "no connection is left", || {
+        match node.lab.sh("host", "ss -Htn state established dport = :443").trim() {
+            "" => Ok(()),
+            left => Err(left.to_owned()),
+        }
+    });
+    node.reach_api();
+}
+
+#[test]
+fn a_token_that_is_wrong_or_old_and_rights_that_are_taken_away() {
+    let node = Node::shared();
+    let cluster = &node.cluster;
+    cluster.apply(&rbac("edns-token"));
+    let kubeconfig = |token: &str| {
+        node.lab.write("token", token);
+        let file = node.lab.path("token");
+        node.lab.write("kubeconfig", &cluster.kubeconfig(&format!("tokenFile: {}", file.display())));
+    };
+    kubeconfig("wrong");
+    node.configure_access("KubeConfig: kubeconfig", "");
+    let daemon = node.spawn();
+    node.says(&daemon, 20, "401");
+    let client = node.pod();
+    assert_eq!(client.data("apis.example.org", A), ["172.16.171.52"]);
+    assert!(!daemon.log().contains("] ready"));
+    kubeconfig(&token(cluster, "edns-token"));
+    node.ready(&daemon);
+    assert!(node.ask(&client, "web.default.svc.cluster.local", A).1);
+
+    // A watch that is open goes on without rights; a new one doesn't begin.
+    cluster.delete(&["clusterrolebinding", "edns-token"]);
+    force_new_watches(&node);
+    node.says(&daemon, 30, "is forbidden");
+    node.until_absence_is(&client, 60, false);
+    assert!(node.ask(&client, "web.default.svc.cluster.local", A).1, "what is known is still answered");
+    cluster.apply(&rbac("edns-token"));
+    node.until_absence_is(&client, 20, true);
+
+    // The account made anew: its old tokens are nobody's.
+    cluster.delete(&["serviceaccount", "edns-token", "-n", "kube-system"]);
+    cluster.apply(&rbac("edns-token"));
+    let old = daemon.log().matches("401").count();
+    within(60, "the old token is refused", || {
+        // The API server remembers for some seconds whose it was.
+        force_new_watches(&node);
+        sleep(Duration::from_secs(1));
+        let log = daemon.log();
+        if log.matches("401").count() > old { Ok(()) } else { Err(log) }
+    });
+    kubeconfig(&token(cluster, "edns-token"));
+    cluster.apply("apiVersion: v1\nkind: Service\nmetadata: {name: after-token}\nspec: {ports: [{port: 80}]}\n");
+    within(20, "it goes on with the new token", || {
+        if node.ask(&client, "after-token.default.svc.cluster.local", A).1
+            && client.rcode("after-token.default.svc.cluster.local", A) == "NoError"
+        {
+            Ok(())
+        } else {
+            Err(daemon.log())
+        }
+    });
+    cluster.delete(&["service", "after-token"]);
+}
+
+#[test]
+fn in_a_pod_with_the_least_rights() {
+    let node = Node::shared();
+    let cluster = &node.cluster;
+    cluster.apply(&rbac("edns"));
+    node.lab.sh(
+        "host",
+        &format!("mkdir sa; cp {} sa/ca.crt; printf kube-system >sa/namespace", cluster.lab.path("ca.crt").display()),
+    );
+    node.lab.write("sa/token", &token(cluster, "edns"));
+    node.configure_access("IsInK8S: true", "");
+    let script = format!(
+        "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io/serviceaccount /run/edns
+         mount --bind sa /var/run/secrets/kubernetes.io/serviceaccount
+         exec {EDNS} --config config.yaml 2>pod.log"
+    );
+    let mut daemon = node
+        .lab
+        .command("host", "unshare")
+        .args(["-m", "sh", "-ec", &script])
+        .envs([("KUBERNETES_SERVICE_HOST", API), ("KUBERNETES_SERVICE_PORT", "443")])
+        .current_dir(&node.lab.dir)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = || std::fs::read_to_string(node.lab.path("pod.log")).unwrap_or_default();
+    within(30, "ready", || if log().contains("] ready") { Ok(()) } else { Err(log()) });
+    let client = node.pod();
+    assert_eq!(client.data("web.default.svc.cluster.local", A), ["10.96.0.50"]);
+    assert_eq!(client.rcode("nobody.default.svc.cluster.local", A), "NXDomain");
+    // Its commands are where only it sees them.
+    let stats = Command::new("nsenter")
+        .args(["-m", "-t", &daemon.id().to_string(), EDNS, "stats", "--config"])
+        .arg(node.lab.path("config.yaml"))
+        .output()
+        .unwrap();
+    let stats = String::from_utf8_lossy(&stats.stdout).into_owned();
+    assert!(stats.contains("nxdomain") && stats.contains("answered"), "{stats}");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
+fn certificates_that_are_all_others() {
+    let cluster = Arc::new(Cluster::new());
+    let node = Node::new(&cluster);
+    let copy = || {
+        for file in ["ca.crt", "admin.crt", "admin.key"] {
+            std::fs::copy(cluster.lab.path(file), node.lab.path(file)).unwrap();
+        }
+    };
+    copy();
+    let kubeconfig = std::fs::read_to_string(cluster.lab.path("kubeconfig")).unwrap();
+    let (theirs, own) = (cluster.lab.dir.to_str().unwrap(), node.lab.dir.to_str().unwrap());
+    node.lab.write("kubeconfig", &kubeconfig.replace(theirs, own));
+    node.configure_access("KubeConfig: kubeconfig", "");
+    let daemon = node.daemon();
+    let client = node.pod();
+    cluster.kill_api();
+    cluster.certificates();
+    cluster.start_api();
+    node.says(&daemon, 20, "invalid peer certificate");
+    assert!(node.ask(&client, "web.default.svc.cluster.local", A).1);
+    copy();
+    cluster.apply(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: after}\nspec: {clusterIP: 10.96.0.77, ports: [{port: 80}]}\n",
+    );
+    within(20, "it goes on with the new certificates", || match client.data("after.default.svc.cluster.local", A) {
+        data if data == ["10.96.0.77"] => Ok(()),
+        _ => Err(daemon.log()),
+    });
+    assert!(node.ask(&client, "after.default.svc.cluster.local", A).1);
+}

@@ -1,0 +1,147 @@
+//! A node of a cluster: a pod, the daemon on its interface, and a way to the control plane that can be cut.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hickory_proto::rr::RecordType::{self, A};
+
+use crate::client::{Client, Reply};
+use crate::cluster::{Cluster, DNS};
+use crate::lab::{Daemon, Lab, within};
+
+pub struct Node {
+    /// Its `host` is the node, its `pod` a pod there.
+    pub lab: Lab,
+    pub cluster: Arc<Cluster>,
+}
+
+/// Outcomes that are answers.
+const ANSWERS: [&str; 3] = ["answered", "nodata", "nxdomain"];
+
+impl Node {
+    pub fn new(cluster: &Arc<Cluster>) -> Self {
+        let lab = Lab::new();
+        let n = cluster.next_node();
+        let plane = cluster.lab.ns("host");
+        lab.ip("host", &format!("link add api0 type veth peer name node{n} netns {plane}"));
+        lab.ip("host", "link set api0 up");
+        lab.ip("host", &format!("addr add 10.78.{n}.2/24 dev api0"));
+        cluster.lab.ip("host", &format!("link set node{n} up"));
+        cluster.lab.ip("host", &format!("addr add 10.78.{n}.1/24 dev node{n}"));
+        lab.ip("host", &format!("route add 10.96.0.0/16 via 10.78.{n}.1"));
+        lab.sh(
+            "host",
+            "echo 1 >/proc/sys/net/ipv4/ip_forward
+             nft 'add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oifname api0 masquerade'
+             nft 'add table inet api; add chain inet api in { type filter hook input priority 0; }; add chain inet api out { type filter hook output priority 0; }'",
+        );
+        let node = Self { lab, cluster: Arc::clone(cluster) };
+        node.configure("");
+        node
+    }
+
+    /// A node of the shared cluster.
+    pub fn shared() -> Self {
+        Self::new(&Cluster::shared())
+    }
+
+    /// Writes a config with some more lines.
+    pub fn configure(&self, more: &str) {
+        let kubeconfig = self.cluster.lab.path("kubeconfig");
+        self.configure_access(&format!("KubeConfig: {}", kubeconfig.display()), more);
+    }
+
+    /// The same, with the lines that say how the API is reached.
+    pub fn configure_access(&self, access: &str, more: &str) {
+        self.lab.write(
+            "config.yaml",
+            &format!("EnableK8S: true\n{access}\nIfname: veth0\nNetworkDirection: Ingress\n{more}"),
+        );
+    }
+
+    /// Starts the daemon; returns when it is ready.
+    pub fn daemon(&self) -> Daemon {
+        let daemon = self.spawn();
+        self.ready(&daemon);
+        daemon
+    }
+
+    /// Starts the daemon, with all that it has to say.
+    pub fn spawn(&self) -> Daemon {
+        self.lab.spawn_with("host", "config.yaml", &[("RUST_LOG", PathBuf::from("edns=debug"))])
+    }
+
+    pub fn ready(&self, daemon: &Daemon) {
+        self.says(daemon, 60, "] ready");
+    }
+
+    /// Waits until the log has a line with this text.
+    pub fn says(&self, daemon: &Daemon, seconds: u64, text: &str) {
+        within(seconds, &format!("{text:?} in the log"), || {
+            let log = daemon.log();
+            log.lines().any(|l| l.contains(text)).then_some(()).ok_or(log)
+        });
+    }
+
+    /// A client in the pod.
+    pub fn pod(&self) -> Client {
+        Client::new(&self.lab, "pod", DNS)
+    }
+
+    /// A client that the daemon is not between and CoreDNS.
+    pub fn beside(&self) -> Client {
+        Client::new(&self.lab, "host", DNS)
+    }
+
+    /// How many queries were answered in the kernel.
+    pub fn answered(&self) -> u64 {
+        self.lab.counts(&ANSWERS)
+    }
+
+    /// The reply to the pod's client, and whether it was made in the kernel.
+    pub fn ask(&self, client: &Client, name: &str, rtype: RecordType) -> (Reply, bool) {
+        client.ask_whom(name, rtype).unwrap_or_else(|| panic!("no reply: {name} {rtype}"))
+    }
+
+    /// Waits until a question for A has this rcode.
+    pub fn until_rcode(&self, client: &Client, seconds: u64, name: &str, rcode: &str) {
+        within(seconds, &format!("{name} is {rcode}"), || match client.rcode(name, A) {
+            is if is == rcode => Ok(()),
+            is => Err(is),
+        });
+    }
+
+    /// Waits until the kernel says of a name that it does not exist, or until it says nothing of it any more.
+    pub fn until_absence_is(&self, client: &Client, seconds: u64, answered: bool) -> Duration {
+        let start = Instant::now();
+        within(seconds, &format!("absence is answered: {answered}"), || {
+            let (reply, in_kernel) = self.ask(client, "nobody.default.svc.cluster.local", A);
+            if reply.rcode == "NXDomain" && in_kernel == answered {
+                Ok(())
+            } else {
+                Err(format!("{in_kernel}, {reply:?}"))
+            }
+        });
+        start.elapsed()
+    }
+
+    /// Makes the way to the API server refuse what is sent on it.
+    pub fn refuse_api(&self) {
+        self.nft("add rule inet api in tcp sport 443 tcp flags & rst == 0 drop; add rule inet api out tcp dport 443 reject with tcp reset");
+    }
+
+    /// Makes it swallow everything, after so many octets from the API server.
+    pub fn drop_api(&self, after: u64) {
+        self.nft(&format!("add rule inet api in tcp sport 443 quota over {after} bytes drop"));
+    }
+
+    /// Ends both.
+    pub fn reach_api(&self) {
+        self.nft("flush table inet api");
+    }
+
+    fn nft(&self, command: &str) {
+        self.lab.sh("host", &format!("nft '{command}'"));
+    }
+}
