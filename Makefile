@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-packages deb fuzz storm soak bench install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb crash fuzz storm soak bench install clean setup help
 
 all: build ## build ./edns
 
@@ -36,6 +36,15 @@ test-k8s: ## tests beside a real API server and CoreDNS, built on first use (roo
 	@test "$$(id -u)" = 0 || { echo 'make test-k8s: run as root' >&2; exit 1; }
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 6
+
+test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built once (root, Debian on x86-64)
+	@test "$$(id -u)" = 0 || { echo 'make test-kernels: run as root' >&2; exit 1; }
+	scripts/setup.sh kernels
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/kernels/run.sh \
+		$(CARGO) test --release --locked --features kernel-tests --test kernels
+
+crash: ## two hundred kills at any moment, under load (root)
+	EDNS_CRASHES=200 $(CARGO) test --release --locked --test daemon crash -- --nocapture
 
 fuzz: ## ten million mutated packets (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture

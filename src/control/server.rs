@@ -39,6 +39,7 @@ impl Server {
     fn bind_at(path: PathBuf) -> io::Result<Self> {
         let dir = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+        remove_dead(&path)?;
         // Bound beside and renamed, so that there is always somebody to talk to.
         let new = path.with_extension(std::process::id().to_string());
         let _ = fs::remove_file(&new);
@@ -67,6 +68,20 @@ impl Server {
     pub async fn accept(&self) -> io::Result<Connection> {
         self.listener.accept().await.map(|(stream, _)| Connection(stream))
     }
+}
+
+/// Removes what daemons left that were killed before they could rename their socket: nobody listens there.
+fn remove_dead(path: &Path) -> io::Result<()> {
+    for file in fs::read_dir(path.parent().unwrap_or(Path::new("/")))? {
+        let file = file?.path();
+        let is_dead = || {
+            std::os::unix::net::UnixStream::connect(&file).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if file != path && file.file_stem() == path.file_stem() && is_dead() {
+            let _ = fs::remove_file(file);
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Server {
