@@ -1,7 +1,6 @@
 //! The daemon as its users have it: the binary, in network namespaces of its own, asked by real clients. Needs root and the
 //! packages of `scripts/setup.sh`.
 
-#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../common/mod.rs"]
 mod common;
 

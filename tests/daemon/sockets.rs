@@ -84,7 +84,7 @@ impl Client {
     }
 
     /// Whether nobody replies; the last that this client can be used for.
-    pub fn is_silent(self, query: &Query) -> bool {
+    pub fn gets_nothing(self, query: &Query) -> bool {
         self.0.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         self.ask(query).is_err()
     }

@@ -144,8 +144,8 @@ fn of_a_pod_on_a_netkit() {
     lab.ip("host", add);
     let all = run(lab.command("host", "ip").args(["-o", "link", "show", "type", "netkit"]));
     let all = String::from_utf8_lossy(&all.stdout).into_owned();
-    let names = all.lines().filter_map(|l| l.split(": ").nth(1)?.split('@').next());
-    let peer = names.filter(|n| *n != "netkit0").next().unwrap_or_else(|| panic!("no peer: {all}"));
+    let mut names = all.lines().filter_map(|l| l.split(": ").nth(1)?.split('@').next());
+    let peer = names.find(|n| *n != "netkit0").unwrap_or_else(|| panic!("no peer: {all}"));
     lab.ip("host", &format!("link set {peer} netns {} name eth0", lab.ns("pod")));
     for (ns, interface, last) in [("host", "netkit0", 1), ("pod", "eth0", 2)] {
         lab.ip(ns, &format!("link set {interface} up"));

@@ -2,7 +2,6 @@
 
 #[path = "../daemon/beside.rs"]
 mod beside;
-#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../daemon/crash.rs"]
