@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-kernels crash fuzz storm soak bench install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb crash fuzz storm soak bench install clean setup help
 
 all: build ## build ./edns
 
@@ -62,14 +62,29 @@ bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour)
 	scripts/setup.sh
 	benches/run.sh $(if $(QUICK),--quick)
 
-install: build ## copy program and configs to $(prefix) and /etc/edns; configs that are there stay
+test-packages: deb ## the .deb in a guest with systemd, and the image, with real queries (root)
+	@test "$$(id -u)" = 0 || { echo 'make test-packages: run as root' >&2; exit 1; }
+	scripts/setup.sh packages
+	tests/packages/deb.sh $(target)/debian/edns_*.deb
+	tests/packages/image.sh
+
+deb: build ## make $(target)/debian/edns_*.deb, by cargo-deb
+	mkdir -p $(target)/dist
+	strip -o $(target)/dist/edns $(target)/release/edns
+	for s in bash zsh fish; do ./edns completions $$s >$(target)/dist/edns.$$s; done
+	$(CARGO) run --release --locked --quiet --example man >$(target)/dist/edns.8
+	rm -f $(target)/debian/edns_*.deb
+	scripts/cargo-deb.sh --no-build --locked
+
+install: build ## copy program, unit and configs to $(prefix) and /etc/edns; configs that are there stay
 	install -Dm755 $(target)/release/edns $(DESTDIR)$(prefix)/sbin/edns
 	for f in config.yaml domain.yaml; do \
 		test -e $(DESTDIR)/etc/edns/$$f || install -Dm644 configs/$$f $(DESTDIR)/etc/edns/$$f; done
+	install -Dm644 configs/systemd/edns.service $(DESTDIR)$(prefix)/lib/systemd/system/edns.service
 
 clean: ## remove what was built
 	$(CARGO) clean
 	rm -f edns
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)

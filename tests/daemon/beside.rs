@@ -87,5 +87,5 @@ fn ours_goes_first_and_leaves_to_the_next_what_it_does_not_answer() {
     // Came later; gets what we don't answer, and nothing else.
     let _drops = other(&lab, TC_ACT_SHOT, 4);
     assert!(matches!(client.ask(&hit), Ok(Reply::Edns(..))));
-    assert!(client.gets_nothing(&miss));
+    assert!(client.is_silent(&miss));
 }

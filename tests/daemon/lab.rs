@@ -150,19 +150,9 @@ impl Lab {
 
     /// Starts a daemon that lies elsewhere, as another version may.
     pub fn spawn_program(&self, program: &str, ns: &str, config: &str, vars: &[(&str, PathBuf)]) -> Daemon {
-        static DAEMONS: AtomicU32 = AtomicU32::new(0);
-        let log = self.path(&format!("log-{}", DAEMONS.fetch_add(1, Ordering::Relaxed)));
-        let child = self
-            .command(ns, program)
-            .arg("--config")
-            .arg(self.path(config))
-            .envs(vars.iter().map(|(k, v)| (k, v)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Daemon { child, log }
+        let mut command = self.command(ns, program);
+        command.arg("--config").arg(self.path(config)).envs(vars.iter().map(|(k, v)| (k, v)));
+        Daemon::of(self, command)
     }
 
     /// Runs a command of edns on the daemon with config.yaml.
@@ -246,6 +236,19 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Starts it by a command of any kind.
+    pub fn of(lab: &Lab, mut command: Command) -> Self {
+        static DAEMONS: AtomicU32 = AtomicU32::new(0);
+        let log = lab.path(&format!("log-{}", DAEMONS.fetch_add(1, Ordering::Relaxed)));
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        Self { child, log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
@@ -256,10 +259,6 @@ impl Daemon {
             let log = self.log();
             log.lines().any(|l| l.contains(text)).then_some(()).ok_or(log)
         });
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -17,7 +17,9 @@ mod lab;
 mod lifecycle;
 mod metrics;
 mod passing;
+mod privileges;
 mod reload;
 #[allow(dead_code, reason = "tests on other kernels use the rest")]
 mod sockets;
+mod trace;
 mod verify;

@@ -83,10 +83,12 @@ impl Client {
         Self(socket)
     }
 
-    /// Whether nobody replies; the last that this client can be used for.
-    pub fn gets_nothing(self, query: &Query) -> bool {
+    /// Whether nobody replies within a second.
+    pub fn is_silent(&self, query: &Query) -> bool {
         self.0.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        self.ask(query).is_err()
+        let is_silent = self.ask(query).is_err();
+        self.0.set_read_timeout(Some(SOON)).unwrap();
+        is_silent
     }
 
     /// Asks; one reply has to come.
