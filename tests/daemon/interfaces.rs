@@ -4,18 +4,19 @@ use nix::sys::signal::Signal;
 
 use crate::lab::{Daemon, Lab, until};
 
-fn attached(lab: &Lab) -> Vec<String> {
+/// An error from a daemon that does not answer: while the kernel takes a hundred interfaces away it waits for it.
+fn attached(lab: &Lab) -> Result<Vec<String>, String> {
     let output = lab.edns(&["stats", "--json"]);
-    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("{e}: {output:?}"))?;
     let names = stats["attached_interfaces"].as_array().unwrap();
     let mut names: Vec<String> = names.iter().map(|n| n.as_str().unwrap().to_owned()).collect();
     names.sort();
-    names
+    Ok(names)
 }
 
 fn until_attached(lab: &Lab, wanted: &[&str]) {
     until(&format!("attached to {wanted:?}"), || {
-        let names = attached(lab);
+        let names = attached(lab)?;
         if names == wanted { Ok(()) } else { Err(format!("{names:?}")) }
     });
 }
@@ -85,7 +86,7 @@ fn a_thousand_pods_come_and_go_and_none_is_missed_or_kept() {
     let mut before = None;
     for _ in 0..ROUNDS {
         lab.sh("host", "ip -batch add");
-        until("all are attached", || match attached(&lab).len() {
+        until("all are attached", || match attached(&lab)?.len() {
             n if n == AT_ONCE + 1 => Ok(()),
             n => Err(n.to_string()),
         });
