@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s fuzz storm soak bench install clean setup help
+.PHONY: all build run check test test-k8s fuzz storm soak bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -53,6 +53,10 @@ bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour)
 	scripts/setup.sh
 	benches/run.sh $(if $(QUICK),--quick)
 
+bench-scale: ## measure what a large cluster costs, and write benches/scale.md (root, Go, ten minutes)
+	scripts/setup.sh
+	benches/scale.sh
+
 install: build ## copy program and configs to $(prefix) and /etc/edns; configs that are there stay
 	install -Dm755 $(target)/release/edns $(DESTDIR)$(prefix)/sbin/edns
 	for f in config.yaml domain.yaml; do \
@@ -63,4 +67,4 @@ clean: ## remove what was built
 	rm -f edns
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
