@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s fuzz storm soak bench bench-scale install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb crash fuzz storm soak bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -37,6 +37,15 @@ test-k8s: ## tests beside a real API server and CoreDNS, built on first use (roo
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 6
 
+test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built once (root, Debian on x86-64)
+	@test "$$(id -u)" = 0 || { echo 'make test-kernels: run as root' >&2; exit 1; }
+	scripts/setup.sh kernels
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/kernels/run.sh \
+		$(CARGO) test --release --locked --features kernel-tests --test kernels
+
+crash: ## two hundred kills at any moment, under load (root)
+	EDNS_CRASHES=200 $(CARGO) test --release --locked --test daemon crash -- --nocapture
+
 fuzz: ## ten million mutated packets (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture
 
@@ -57,14 +66,29 @@ bench-scale: ## measure what a large cluster costs, and write benches/scale.md (
 	scripts/setup.sh
 	benches/scale.sh
 
-install: build ## copy program and configs to $(prefix) and /etc/edns; configs that are there stay
+test-packages: deb ## the .deb in a guest with systemd, and the image, with real queries (root)
+	@test "$$(id -u)" = 0 || { echo 'make test-packages: run as root' >&2; exit 1; }
+	scripts/setup.sh packages
+	tests/packages/deb.sh $(target)/debian/edns_*.deb
+	tests/packages/image.sh
+
+deb: build ## make $(target)/debian/edns_*.deb, by cargo-deb
+	mkdir -p $(target)/dist
+	strip -o $(target)/dist/edns $(target)/release/edns
+	for s in bash zsh fish; do ./edns completions $$s >$(target)/dist/edns.$$s; done
+	$(CARGO) run --release --locked --quiet --example man >$(target)/dist/edns.8
+	rm -f $(target)/debian/edns_*.deb
+	scripts/cargo-deb.sh --no-build --locked
+
+install: build ## copy program, unit and configs to $(prefix) and /etc/edns; configs that are there stay
 	install -Dm755 $(target)/release/edns $(DESTDIR)$(prefix)/sbin/edns
 	for f in config.yaml domain.yaml; do \
 		test -e $(DESTDIR)/etc/edns/$$f || install -Dm644 configs/$$f $(DESTDIR)/etc/edns/$$f; done
+	install -Dm644 configs/systemd/edns.service $(DESTDIR)$(prefix)/lib/systemd/system/edns.service
 
 clean: ## remove what was built
 	$(CARGO) clean
 	rm -f edns
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "%-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)

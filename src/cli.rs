@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use glob::Pattern;
 
 /// Of the server that `verify` asks, where no other is said.
 pub const DNS_PORT: u16 = 53;
@@ -62,6 +63,18 @@ pub enum Command {
         /// Again every second, with rates, until interrupted
         #[arg(long, short, conflicts_with = "json")]
         watch: bool,
+        /// With it the names that are asked for most, so many of them
+        #[arg(long, value_name = "N", requires = "watch", num_args = 0..=1, default_missing_value = "10")]
+        top: Option<usize>,
+    },
+    /// Show each query as the kernel sees it, with its outcome, until interrupted
+    Trace {
+        /// Only for names that match this, such as '*.example.org', in any case and without the final dot
+        #[arg(long, value_name = "GLOB")]
+        name: Option<Pattern>,
+        /// Only on this interface
+        #[arg(long, value_name = "I")]
+        ifname: Option<String>,
     },
     /// Ask the real DNS server what the maps answer, and print every difference; exit status 1 where there is one
     ///

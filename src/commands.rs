@@ -4,6 +4,9 @@ pub mod lookup;
 pub mod pause;
 pub mod records;
 pub mod stats;
+mod top;
+pub mod trace;
+mod tracing;
 pub mod verify;
 
 use std::io::{self, Write};

@@ -28,6 +28,11 @@ pub enum Request {
     Stats,
     /// Addresses that queries are answered in place of. Replied to with a list of them, the likeliest to be there first.
     Servers,
+    /// Interfaces with the program. Replied to with a list of their numbers and names.
+    Interfaces,
+    /// Queries are told of one by one, until the connection ends. Replied to with null, and with it the file descriptor of
+    /// the ring of events ([`crate::datapath::Events`]).
+    Trace,
     /// Everything passes from now on. Replied to with null.
     Pause {
         /// For so long; None: until [`Request::Resume`].
@@ -96,6 +101,8 @@ pub struct StatsReply {
     pub start_time_seconds: u64,
     /// Since it is up.
     pub uptime_seconds: u64,
+    /// Events for which the ring had no room while somebody traced.
+    pub events_lost: u64,
     /// Whether everything passes since it was told so.
     pub paused: bool,
 }

@@ -8,6 +8,7 @@ mod core;
 mod http;
 mod load;
 mod status;
+mod trace;
 mod world;
 
 use std::cell::RefCell;
@@ -17,7 +18,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local, yield_now};
@@ -34,6 +34,7 @@ use crate::control::server::Server;
 use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, program_for};
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
+use crate::privileges;
 use crate::source::file::FileWatcher;
 use crate::source::kubernetes::{self, AccessError, Event, Kubernetes, Mend};
 use crate::yaml;
@@ -44,6 +45,8 @@ use crate::zone::node::Node;
 /// Between heartbeats; programs bear up to 2.5 s without.
 const BEAT: Duration = Duration::from_millis(500);
 const BEAT_MAX: Duration = Duration::from_millis(2500);
+/// A start that waits for the API server may go on for so long after each heartbeat.
+const START_EXTENSION: Duration = Duration::from_secs(10);
 /// Names written before others get a turn: some milliseconds.
 const APPLY_SLICE: usize = 4096;
 /// Events of the cluster that are applied together.
@@ -70,7 +73,10 @@ pub enum DaemonError {
     #[error(transparent)]
     Attach(#[from] AttachError),
     /// The socket for commands.
-    #[error("the socket for commands in {dir}: {0}", dir = crate::control::RUN_DIR)]
+    #[error(
+        "the socket for commands in {dir}: {0}; run as root, or give {dir} to the user that runs the daemon",
+        dir = crate::control::RUN_DIR
+    )]
     Control(#[source] io::Error),
     /// The rest.
     #[error("{0}: {1}")]
@@ -90,6 +96,7 @@ impl DaemonError {
 /// # Errors
 /// Before it is ready: whatever keeps it from starting. Later only what makes going on pointless.
 pub fn run(config: &Path) -> Result<(), DaemonError> {
+    privileges::drop_unneeded();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -153,7 +160,6 @@ impl Daemon {
     async fn start(path: &Path) -> Result<Self, DaemonError> {
         let started = Instant::now();
         let hangup = on_signal(SignalKind::hangup())?;
-        raise_file_limit();
         // Before the files are read: an edit in between would be lost.
         let mut watcher = FileWatcher::new(&[path.to_owned()]).map_err(watch_error)?;
         let Loaded { config, nodes, has_names } = load::load(path).await?;
@@ -207,7 +213,7 @@ impl Daemon {
         log::info!(
             "{} names on {} in {} ms",
             core.table.len(),
-            if core.attached.is_empty() { "no interface yet".into() } else { core.attached.join(", ") },
+            if core.attached.is_empty() { "no interface yet".into() } else { daemon.attachments.names().join(", ") },
             started.elapsed().as_millis()
         );
         drop(core);
@@ -405,7 +411,7 @@ impl Daemon {
         for done in &outcome.done {
             log::info!("{done}");
         }
-        core.attached = self.attachments.names();
+        core.attached = self.attachments.links().map(|l| (l.ifindex, l.name.clone())).collect();
         core.status.named = self.config.ifname.iter().all(|p| p.is_named());
         core.status.attach_errors += outcome.errors.len() as u64;
         core.status.unattached = outcome.errors.iter().map(ToString::to_string).collect();
@@ -436,7 +442,7 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells the programs that the daemon is there, and then systemd's watchdog.
+/// Tells the programs that the daemon is there, and then systemd.
 async fn beat(core: Rc<RefCell<Core>>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -447,19 +453,14 @@ async fn beat(core: Rc<RefCell<Core>>) {
             Ok(()) => {
                 core.status.beat = Instant::now();
                 notify(&[NotifyState::Watchdog]);
+                if !core.status.has_synced() {
+                    // The API server may be away for longer than a start may take.
+                    notify(&[NotifyState::ExtendTimeoutUsec(START_EXTENSION.as_micros() as u32)]);
+                }
             }
             // Programs pass everything then, and the watchdog ends us.
             Err(e) => log::error!("the heartbeat: {e}"),
         }
-    }
-}
-
-/// A tcx link is a file; so is a command's connection.
-fn raise_file_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(e) = raised {
-        log::debug!("the limit of open files stays: {e}");
     }
 }
 

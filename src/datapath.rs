@@ -1,13 +1,14 @@
 //! eDNS in the kernel: loading the program, the maps it reads, the counters it writes. The only user of libbpf-rs.
 //!
 //! [`Datapath`] loads; [`Table`] writes the zone; [`Settings`] tells running programs what holds; [`TestRun`] runs one on a
-//! packet of ours; [`counters`] reads what became of queries. [`interfaces`] follows what [`attach`] attaches it to.
+//! packet of ours; [`counters`] reads what became of queries, [`Events`] each of them. [`interfaces`] follows what [`attach`] attaches it to.
 
 mod abi;
 mod arena;
 pub mod attach;
 pub mod counters;
 mod encode;
+mod events;
 pub mod ifpattern;
 mod index;
 pub mod interfaces;
@@ -22,6 +23,7 @@ mod test_run;
 pub use abi::{ANSWER_MAX, RECORDS_MAX, SERVERS_MAX};
 pub use arena::ArenaError;
 pub use encode::EncodeError;
+pub use events::{Event, Events};
 pub use load::{Datapath, LoadError, Options, Program};
 pub use records::Record;
 pub use settings::{Gate, Settings};

@@ -4,6 +4,7 @@
 //! - [`source`]: where names come from.
 //! - [`datapath`]: the program in the kernel, the maps that it reads, the interfaces that it runs on. Its C is in `src/bpf`.
 //! - [`daemon`]: puts them together, from the start to the signal that ends it.
+//! - [`privileges`]: what it gives up before that.
 //! - [`config`] and [`cli`]: what the user says; [`yaml`] reads it and knows the lines.
 //! - [`control`] and [`commands`]: how `edns lookup`, `records` and `stats` ask the running daemon; [`metrics`]: how
 //!   Prometheus does.
@@ -17,6 +18,7 @@ pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod metrics;
+pub mod privileges;
 pub mod source;
 pub mod yaml;
 pub mod zone;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use edns::cli::{self, Cli, Command};
-use edns::commands::{CommandError, Outcome, lookup, pause, records, stats, verify};
+use edns::commands::{CommandError, Outcome, lookup, pause, records, stats, trace, verify};
 use edns::source::file;
 use edns::{config, daemon};
 
@@ -28,8 +28,9 @@ fn main() -> ExitCode {
         Command::Check => check(&config),
         Command::Lookup { name, qtype } => finish(lookup::run(&config, &name, &qtype)),
         Command::Records { json } => finish(records::run(&config, json)),
-        Command::Stats { watch: true, .. } => finish(stats::watch(&config)),
+        Command::Stats { watch: true, top, .. } => finish(stats::watch(&config, top)),
         Command::Stats { json, .. } => finish(stats::run(&config, json)),
+        Command::Trace { name, ifname } => finish(trace::run(&config, name.as_ref(), ifname.as_deref())),
         Command::Verify { server, sample } => finish(verify::run(&config, server, sample)),
         Command::Pause { time } => finish(pause::pause(&config, time)),
         Command::Resume => finish(pause::resume(&config)),

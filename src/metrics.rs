@@ -147,6 +147,7 @@ mod tests {
             pid: 1,
             start_time_seconds: 1_700_000_000,
             uptime_seconds: 1,
+            events_lost: 0,
             paused: true,
         }
     }

@@ -34,7 +34,9 @@ enum edns_limits {
     /* The verifier wants all that a node's last unit could reach within the map's value. */
     EDNS_CHUNK_SLACK = EDNS_NODE_MAX + 8192,
     EDNS_SERVERS_MAX = 4096,
-    EDNS_SERVERS_FIRST = 4, /* IPv4 addresses that are looked at before the map of all */
+    EDNS_EVENT_OCTETS = 272,      /* of a message that an event holds: header, longest name, type and class */
+    EDNS_EVENTS_OCTETS = 1 << 18, /* of the ring that holds events */
+    EDNS_SERVERS_FIRST = 4,       /* IPv4 addresses that are looked at before the map of all */
 };
 
 /* Which names a node belongs to; see DnsServers. */
@@ -84,6 +86,22 @@ enum edns_family {
 
 struct edns_stats {
     __u64 queries[EDNS_OUTCOME_COUNT][EDNS_FAMILY_COUNT];
+    __u64 events_lost; /* for which the ring had no room */
+};
+
+/* What became of a query, while somebody traces. */
+struct edns_event {
+    __u64 time;       /* nanoseconds of CLOCK_MONOTONIC */
+    __u32 ifindex;    /* the interface that the program is on */
+    __u8 outcome;     /* enum edns_outcome */
+    __u8 family;      /* enum edns_family */
+    __u16 len;        /* octets of the message that are here */
+    __be32 client[4]; /* IPv4 as ::ffff:a.b.c.d */
+    __be32 server[4];
+    __be16 client_port;
+    __u8 _pad[6];
+    /* The start of the DNS message, as the client wrote it up to the end of the question but for the header's flags and counts. */
+    __u8 message[EDNS_EVENT_OCTETS];
 };
 
 struct edns_line {
@@ -138,10 +156,11 @@ struct edns_settings {
     __u8 below_max;  /* labels of the longest name */
     __u8 any_server; /* bit mask of zones answered whatever the server */
     __u8 paused;
+    __u8 trace;                          /* whether queries are told of in edns_events */
     __u8 positive_gate[EDNS_ZONE_COUNT]; /* 0, or the outcome that every answer of the zone becomes */
     __u8 negative_gate[EDNS_ZONE_COUNT]; /* the same for answers that rest on the absence of a name or type */
     __u8 egress;                         /* whether programs are on egress; set before anything is attached */
-    __u8 _pad[15];
+    __u8 _pad[14];
     __u64 servers[EDNS_SERVERS_FIRST]; /* an address as in the packet << 32 | bit mask of enum edns_zone; 0: none */
 };
 

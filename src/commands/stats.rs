@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::top::Top;
 use super::{Outcome, stdout};
 use crate::control::client::ask_one;
 use crate::control::{Request, StatsReply, SyncReply};
@@ -33,19 +34,26 @@ pub fn run(config: &Path, json: bool) -> Outcome {
     Ok(true)
 }
 
-/// Prints counters and rates every second.
+/// Prints counters and rates every second, and so many of the names that are asked for most.
 ///
 /// # Errors
 /// No daemon, or not any more.
-pub fn watch(config: &Path) -> Outcome {
+pub fn watch(config: &Path, names: Option<usize>) -> Outcome {
+    let mut top = names.map(|count| Top::start(config, count)).transpose()?;
     let ask = || ask_one::<StatsReply>(config, &Request::Stats).map(|stats| (stats, Instant::now()));
     let (mut last, mut then) = ask()?;
     loop {
-        sleep(INTERVAL);
+        match &mut top {
+            Some(top) => top.listen(INTERVAL)?,
+            None => sleep(INTERVAL),
+        }
         let (stats, now) = ask()?;
         let mut out = stdout();
         write!(out, "{CLEAR}")?;
         print(&mut out, &stats, Some((&last, now - then)))?;
+        if let Some(top) = &top {
+            top.print(&mut out)?;
+        }
         out.flush()?;
         (last, then) = (stats, now);
     }

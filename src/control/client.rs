@@ -1,16 +1,20 @@
 //! The command's end.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::de::DeserializeOwned;
 
 use super::{Request, socket_path};
 
 /// A daemon that runs answers at once; one that is stopped or hangs does not.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Octets of a reply that comes with a file descriptor.
+const REPLY_MAX: usize = 4096;
 
 /// Why the daemon gave no reply.
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +43,17 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`].
 pub fn ask<T: DeserializeOwned>(config: &Path, request: &Request, mut each: impl FnMut(T)) -> Result<(), ClientError> {
-    let socket = socket_path(config).map_err(|e| ClientError::Config(config.into(), e))?;
-    let stream = UnixStream::connect(&socket).map_err(|e| ClientError::NotRunning(config.into(), socket.clone(), e))?;
+    let stream = connect(config)?;
     let no_reply = |e: io::Error| ClientError::NoReply(config.into(), e);
     exchange(&stream, request, &mut each).map_err(no_reply)?.map_or(Ok(()), |e| Err(ClientError::Refused(e)))
+}
+
+fn connect(config: &Path) -> Result<UnixStream, ClientError> {
+    let socket = socket_path(config).map_err(|e| ClientError::Config(config.into(), e))?;
+    UnixStream::connect(&socket).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::Permission(config.into()),
+        _ => ClientError::NotRunning(config.into(), socket, e),
+    })
 }
 
 /// Like [`ask`], for requests with one reply.
@@ -55,16 +66,44 @@ pub fn ask_one<T: DeserializeOwned>(config: &Path, request: &Request) -> Result<
     reply.ok_or_else(|| ClientError::NoReply(config.into(), io::ErrorKind::UnexpectedEof.into()))
 }
 
+/// Asks for a file descriptor. What was asked for holds for as long as the stream.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn ask_fd(config: &Path, request: &Request) -> Result<(UnixStream, OwnedFd), ClientError> {
+    let stream = connect(config)?;
+    let no_reply = |e: io::Error| ClientError::NoReply(config.into(), e);
+    match send(&stream, request).and_then(|()| receive_fd(&stream)).map_err(no_reply)? {
+        Ok(fd) => Ok((stream, fd)),
+        Err(error) => Err(ClientError::Refused(error)),
+    }
+}
+
+fn receive_fd(stream: &UnixStream) -> io::Result<Result<OwnedFd, String>> {
+    let mut line = [0; REPLY_MAX];
+    let mut control = nix::cmsg_space!([RawFd; 1]);
+    let mut text = [IoSliceMut::new(&mut line)];
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut text, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let fd = message.cmsgs()?.find_map(|m| match m {
+        // SAFETY: the kernel has just made it for us, and nobody else knows of it.
+        ControlMessageOwned::ScmRights(fds) => fds.first().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }),
+        _ => None,
+    });
+    let len = message.bytes;
+    match (serde_json::from_slice::<Result<(), String>>(&line[..len])?, fd) {
+        (Ok(()), Some(fd)) => Ok(Ok(fd)),
+        (Ok(()), None) => Err(io::ErrorKind::UnexpectedEof.into()),
+        (Err(error), _) => Ok(Err(error)),
+    }
+}
+
 /// Returns the daemon's error where it sends one.
 fn exchange<T: DeserializeOwned>(
-    mut stream: &UnixStream,
+    stream: &UnixStream,
     request: &Request,
     each: &mut impl FnMut(T),
 ) -> io::Result<Option<String>> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    serde_json::to_writer(stream, request)?;
-    stream.write_all(b"\n")?;
+    send(stream, request)?;
     for line in BufReader::new(stream).lines() {
         match serde_json::from_str(&line?)? {
             Ok(reply) => each(reply),
@@ -72,4 +111,11 @@ fn exchange<T: DeserializeOwned>(
         }
     }
     Ok(None)
+}
+
+fn send(mut stream: &UnixStream, request: &Request) -> io::Result<()> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    serde_json::to_writer(stream, request)?;
+    stream.write_all(b"\n")
 }

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{Request, socket_path};
@@ -36,6 +39,7 @@ impl Server {
     fn bind_at(path: PathBuf) -> io::Result<Self> {
         let dir = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+        remove_dead(&path)?;
         // Bound beside and renamed, so that there is always somebody to talk to.
         let new = path.with_extension(std::process::id().to_string());
         let _ = fs::remove_file(&new);
@@ -64,6 +68,20 @@ impl Server {
     pub async fn accept(&self) -> io::Result<Connection> {
         self.listener.accept().await.map(|(stream, _)| Connection(stream))
     }
+}
+
+/// Removes what daemons left that were killed before they could rename their socket: nobody listens there.
+fn remove_dead(path: &Path) -> io::Result<()> {
+    for file in fs::read_dir(path.parent().unwrap_or(Path::new("/")))? {
+        let file = file?.path();
+        let is_dead = || {
+            std::os::unix::net::UnixStream::connect(&file).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if file != path && file.file_stem() == path.file_stem() && is_dead() {
+            let _ = fs::remove_file(file);
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Server {
@@ -107,6 +125,29 @@ impl Connection {
             text.push(b'\n');
         }
         self.write(&text).await
+    }
+
+    /// Sends a reply that has nothing to say, and a file descriptor with it.
+    ///
+    /// # Errors
+    /// As [`Self::reply`].
+    pub async fn reply_with_fd(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut text = serde_json::to_vec(&Ok::<_, ()>(()))?;
+        text.push(b'\n');
+        let fds = [fd.as_raw_fd()];
+        let send = || {
+            let control = [ControlMessage::ScmRights(&fds)];
+            let (socket, text) = (self.0.as_raw_fd(), [IoSlice::new(&text)]);
+            // So few octets are sent whole, or not at all.
+            sendmsg::<()>(socket, &text, &control, MsgFlags::MSG_NOSIGNAL, None).map_err(io::Error::from)
+        };
+        tokio::time::timeout(TIMEOUT, self.0.async_io(Interest::WRITABLE, send)).await??;
+        Ok(())
+    }
+
+    /// Returns when the command has gone.
+    pub async fn closed(&mut self) {
+        while self.0.read_u8().await.is_ok() {}
     }
 
     /// Refuses.

@@ -9,6 +9,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::core::Core;
+use super::trace;
 use crate::control::Request;
 use crate::control::server::{Connection, Server};
 
@@ -72,6 +73,18 @@ async fn answer(mut connection: Connection, core: &Rc<RefCell<Core>>) -> io::Res
             let servers = core.borrow().servers();
             connection.reply([servers]).await
         }
+        Request::Interfaces => {
+            let attached = core.borrow().attached.clone();
+            connection.reply([attached]).await
+        }
+        Request::Trace => match trace::start(core) {
+            Ok(trace) => {
+                connection.reply_with_fd(trace.events()).await?;
+                connection.closed().await;
+                Ok(())
+            }
+            Err(e) => connection.error(&e).await,
+        },
         Request::Pause { seconds } => {
             let said = core.borrow_mut().set_paused(true);
             log::warn!("paused by command: everything passes to the DNS server");

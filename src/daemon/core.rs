@@ -21,8 +21,10 @@ pub(super) struct Core {
     pub table: Table,
     /// Addresses that the program answers for, with the sets of names.
     servers: HashMap<IpAddr, u8>,
-    /// Interfaces that it is attached to.
-    pub attached: Vec<String>,
+    /// Interfaces that it is attached to, by number and name.
+    pub attached: Vec<(u32, String)>,
+    /// Whether a command gets to know of queries.
+    pub traced: bool,
     pub status: Status,
     /// Nodes that did not fit.
     refused: HashMap<Name, Node>,
@@ -43,6 +45,7 @@ impl Core {
             table,
             servers: HashMap::new(),
             attached: Vec::new(),
+            traced: false,
             status,
             refused: HashMap::new(),
             stale: false,
@@ -218,7 +221,7 @@ impl Core {
             max_records: self.table.max_len() as u64,
             refused_records: self.refused() as u64,
             map_bytes: self.table.memory() as u64,
-            attached_interfaces: self.attached.clone(),
+            attached_interfaces: self.attached.iter().map(|(_, name)| name.clone()).collect(),
             unattached: self.status.unattached.clone(),
             attach_errors: self.status.attach_errors,
             reloads: self.status.reloads,
@@ -230,6 +233,7 @@ impl Core {
             pid: std::process::id(),
             start_time_seconds: self.status.start_time.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
             uptime_seconds: self.status.started.elapsed().as_secs(),
+            events_lost: self.datapath.events_lost()?,
             paused: self.pause.0,
         })
     }

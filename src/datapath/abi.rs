@@ -2,7 +2,7 @@
 
 use super::skel::types;
 
-pub(super) use types::{edns_answer, edns_node, edns_server, edns_settings, edns_stats, edns_type};
+pub(super) use types::{edns_answer, edns_event, edns_node, edns_server, edns_settings, edns_stats, edns_type};
 
 const fn limit(limit: types::edns_limits) -> usize {
     limit.0 as usize
@@ -69,5 +69,8 @@ unsafe impl Abi for edns_answer {}
 unsafe impl Abi for edns_server {}
 // SAFETY: as above.
 unsafe impl Abi for edns_stats {}
+// SAFETY: as above; its padding is a field.
+unsafe impl Abi for edns_event {}
 
 const _: () = assert!(size_of::<edns_node>() == 16 && size_of::<edns_type>() == 4 && size_of::<edns_answer>() == 16);
+const _: () = assert!(size_of::<edns_event>() == 56 + limit(types::edns_limits::EDNS_EVENT_OCTETS));

@@ -57,21 +57,22 @@ pub fn outcome_name(outcome: u32) -> Option<&'static str> {
 /// Queries by outcome and family since the program was loaded.
 pub type Queries = [[u64; FAMILIES.len()]; OUTCOMES.len()];
 
-/// All counters, summed over CPUs.
+/// All counters, summed over CPUs: queries, and events that were lost.
 ///
 /// # Errors
 /// The system call's.
-pub(super) fn read(map: &impl MapCore) -> io::Result<Queries> {
+pub(super) fn read(map: &impl MapCore) -> io::Result<(Queries, u64)> {
     let cpus = map
         .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
         .map_err(io::Error::other)?
         .ok_or(io::ErrorKind::NotFound)?;
-    let mut sum = Queries::default();
+    let (mut sum, mut lost) = (Queries::default(), 0);
     for cpu in cpus {
         let stats: edns_stats = read_at(&cpu, 0);
         for (sum, new) in sum.as_flattened_mut().iter_mut().zip(stats.queries.as_flattened()) {
             *sum += new;
         }
+        lost += stats.events_lost;
     }
-    Ok(sum)
+    Ok((sum, lost))
 }

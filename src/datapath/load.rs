@@ -169,6 +169,7 @@ impl Datapath {
                 maps.edns_servers.reuse_fd(ours.edns_servers.as_fd()),
                 maps.edns_stats.reuse_fd(ours.edns_stats.as_fd()),
                 maps.edns_replies.reuse_fd(ours.edns_replies.as_fd()),
+                maps.edns_events.reuse_fd(ours.edns_events.as_fd()),
                 maps.rodata.reuse_fd(ours.rodata.as_fd()),
                 maps.bss.reuse_fd(ours.bss.as_fd()),
             ];
@@ -222,7 +223,21 @@ impl Datapath {
     /// # Errors
     /// The system call's.
     pub fn queries(&self) -> io::Result<Queries> {
-        counters::read(&self.skel.maps.edns_stats)
+        Ok(counters::read(&self.skel.maps.edns_stats)?.0)
+    }
+
+    /// How many events the ring had no room for.
+    ///
+    /// # Errors
+    /// The system call's.
+    pub fn events_lost(&self) -> io::Result<u64> {
+        Ok(counters::read(&self.skel.maps.edns_stats)?.1)
+    }
+
+    /// The ring of events; see [`super::Events`].
+    #[must_use]
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.skel.maps.edns_events.as_fd()
     }
 
     /// Answers queries to `server` for these zones (bit 1 << zone); none: not any more.

@@ -127,6 +127,12 @@ impl Settings {
         self.octet(|s| unsafe { &raw mut (*s).paused }, paused.into());
     }
 
+    /// Queries are told of in the ring of events, or not any more.
+    pub fn set_trace(&self, trace: bool) {
+        // SAFETY: as in `octet`.
+        self.octet(|s| unsafe { &raw mut (*s).trace }, trace.into());
+    }
+
     /// Holds back every answer of a zone.
     pub fn set_positive_gate(&self, zone: ZoneId, gate: Gate) {
         // SAFETY: as in `octet`; both arrays have an element for each zone.

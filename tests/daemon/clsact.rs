@@ -1,6 +1,5 @@
 //! The way to attach on kernels before tcx, driven by the library: a kernel that has tcx never takes it by itself.
 
-use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
 use edns::datapath::attach::{Attachments, Direction, Hook};
@@ -10,7 +9,6 @@ use edns::zone::name::Name;
 use edns::zone::pass::PassNames;
 use edns::zone::statics::{self, Entry};
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, setns};
 
 use crate::lab::{Lab, SERVER};
 
@@ -18,14 +16,10 @@ const HOOK: Hook = Hook::Clsact { priority: 7, handle: 0xed05 };
 
 /// Runs in the network namespace of the host.
 fn in_host(lab: &Lab, test: impl FnOnce(Link) + Send) {
-    let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
-            let ifindex = if_nametoindex("veth0").unwrap();
-            let name = "veth0".to_owned();
-            test(Link { ifindex, name, header: Header::Ethernet, peer_elsewhere: true, outside: false });
-        });
+    lab.run_in("host", || {
+        let ifindex = if_nametoindex("veth0").unwrap();
+        let name = "veth0".to_owned();
+        test(Link { ifindex, name, header: Header::Ethernet, peer_elsewhere: true, outside: false });
     });
 }
 
@@ -60,7 +54,7 @@ fn ask(lab: &Lab) -> String {
 }
 
 fn filters(lab: &Lab) -> usize {
-    lab.sh("host", "tc filter show dev veth0 ingress").matches(" handle 0x").count()
+    lab.filters("host", "veth0")
 }
 
 #[test]

@@ -1,19 +1,22 @@
 //! Interfaces as they come, go and change.
 
-use crate::lab::{Lab, until};
+use nix::sys::signal::Signal;
 
-fn attached(lab: &Lab) -> Vec<String> {
+use crate::lab::{Daemon, Lab, until};
+
+/// An error from a daemon that does not answer: while the kernel takes a hundred interfaces away it waits for it.
+fn attached(lab: &Lab) -> Result<Vec<String>, String> {
     let output = lab.edns(&["stats", "--json"]);
-    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("{e}: {output:?}"))?;
     let names = stats["attached_interfaces"].as_array().unwrap();
     let mut names: Vec<String> = names.iter().map(|n| n.as_str().unwrap().to_owned()).collect();
     names.sort();
-    names
+    Ok(names)
 }
 
 fn until_attached(lab: &Lab, wanted: &[&str]) {
     until(&format!("attached to {wanted:?}"), || {
-        let names = attached(lab);
+        let names = attached(lab)?;
         if names == wanted { Ok(()) } else { Err(format!("{names:?}")) }
     });
 }
@@ -50,24 +53,73 @@ fn a_named_interface_may_go_and_come_back() {
 }
 
 #[test]
-fn many_pods_at_once_are_all_attached_and_none_is_kept() {
+fn a_renamed_one_keeps_its_program() {
     let lab = Lab::new();
-    lab.write("config.yaml", "Ifname: 'v*'\nNetworkDirection: Ingress\n");
+    lab.configure("Ifname: 'veth*'\nNetworkDirection: Ingress\n");
+    let daemon = lab.daemon();
+    lab.ip("host", "link set veth0 down");
+    lab.ip("host", "link set veth0 name veth7");
+    daemon.wait_for("veth0: is called veth7 now");
+    until_attached(&lab, &["veth7"]);
+    assert!(!daemon.log().contains("detached"), "{}", daemon.log());
+    assert_eq!(lab.tcx_programs("host", "veth7"), 1);
+}
+
+/// Files that the daemon has open, and its memory in KiB.
+fn holds(daemon: &Daemon) -> (usize, usize) {
+    let proc = format!("/proc/{}", daemon.pid());
+    let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
+    let memory = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")).unwrap();
+    (std::fs::read_dir(format!("{proc}/fd")).unwrap().count(), memory.trim().parse().unwrap())
+}
+
+#[test]
+fn a_thousand_pods_come_and_go_and_none_is_missed_or_kept() {
+    const AT_ONCE: usize = 125;
+    const ROUNDS: usize = 8;
+    let lab = Lab::new();
+    lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
     let daemon = lab.daemon();
     let ns = lab.ns("pod");
-    let batch = |f: &dyn Fn(u32) -> String| (0..100).map(f).collect::<String>();
-    lab.write("add", &batch(&|i| format!("link add v{i} type veth peer name e{i} netns {ns}\n")));
-    lab.write("del", &batch(&|i| format!("link del v{i}\n")));
-    for _ in 0..3 {
+    let add = |i| format!("link add v{i} group 7 up type veth peer name e{i} netns {ns}\n");
+    lab.write("add", &(0..AT_ONCE).map(add).collect::<String>());
+    let mut before = None;
+    for _ in 0..ROUNDS {
         lab.sh("host", "ip -batch add");
-        until("all are attached", || match attached(&lab).len() {
-            101 => Ok(()),
+        until("all are attached", || match attached(&lab)?.len() {
+            n if n == AT_ONCE + 1 => Ok(()),
             n => Err(n.to_string()),
         });
-        lab.sh("host", "ip -batch del");
+        for i in [0, AT_ONCE / 2, AT_ONCE - 1] {
+            assert_eq!(lab.tcx_programs("host", &format!("v{i}")), 1);
+        }
+        lab.sh("host", "ip link del group 7");
         until_attached(&lab, &["veth0"]);
+        // From the first round on it has had all the room that it needs.
+        let (files, memory) = holds(&daemon);
+        let (files_before, memory_before) = *before.get_or_insert((files, memory));
+        assert_eq!(files, files_before);
+        assert!(memory < memory_before + 4096, "{memory} KiB, {memory_before} KiB at first");
     }
-    drop(daemon);
+}
+
+#[test]
+fn lost_messages_lose_no_interface() {
+    let lab = Lab::new();
+    lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
+    let daemon = lab.daemon();
+    daemon.signal(Signal::SIGSTOP);
+    // More messages than a socket's buffer takes; the last ones are of what matters.
+    lab.sh("host", "for i in $(seq 500); do echo link set lo mtu $((2000 + i)); done >flood; ip -batch flood");
+    lab.ip("host", "link del veth0");
+    lab.veth(("host", "v1"), ("pod", "eth1"));
+    let drops = lab.sh("host", "awk '$2 == 0 && $9 > 0' /proc/net/netlink");
+    assert!(!drops.is_empty(), "no message was lost");
+    daemon.signal(Signal::SIGCONT);
+    until_attached(&lab, &["v1"]);
+    // And it still hears of what comes then.
+    lab.veth(("host", "v2"), ("pod", "eth2"));
+    until_attached(&lab, &["v1", "v2"]);
 }
 
 #[test]

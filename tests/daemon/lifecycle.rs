@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, SERVER, until};
+use crate::lab::{EDNS, Lab, SERVER, until};
 
 fn is_answered(lab: &Lab) -> bool {
     lab.dig(&format!("@{SERVER} +short apis.example.org")) == "172.16.171.52"
@@ -63,12 +63,16 @@ fn a_stopped_daemons_program_passes_everything_within_three_seconds() {
 #[test]
 fn a_second_daemon_of_the_same_config_takes_over_without_a_gap() {
     let lab = Lab::new();
+    // An upgrade: the same program, as another version that lies elsewhere.
+    let upgrade = lab.path("edns-upgrade");
+    std::fs::copy(EDNS, &upgrade).unwrap();
     let mut first = lab.daemon();
     lab.write("queries", "apis.example.org A\n");
     let client = std::thread::scope(|scope| {
         let client = scope.spawn(|| lab.sh("pod", &format!("dnsperf -s {SERVER} -d queries -l 6 -Q 2000 -t 1")));
         sleep(Duration::from_millis(500));
-        let mut second = lab.daemon();
+        let mut second = lab.spawn_program(upgrade.to_str().unwrap(), "host", "config.yaml", &[]);
+        second.wait_for("ready");
         let pid = |text: &str| text.split("(pid ").nth(1).and_then(|t| t.split(')').next()).map(str::to_owned);
         let stats = String::from_utf8_lossy(&lab.edns(&["stats"]).stdout).into_owned();
         first.signal(Signal::SIGTERM);

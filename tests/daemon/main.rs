@@ -1,10 +1,15 @@
 //! The daemon as its users have it: the binary, in network namespaces of its own, asked by real clients. Needs root and the
 //! packages of `scripts/setup.sh`.
 
+#[path = "../common/mod.rs"]
+mod common;
+
+mod beside;
 mod checksums;
 mod clients;
 mod clsact;
 mod commands;
+mod crash;
 mod egress;
 mod errors;
 mod interfaces;
@@ -12,5 +17,9 @@ mod lab;
 mod lifecycle;
 mod metrics;
 mod passing;
+mod privileges;
 mod reload;
+#[allow(dead_code, reason = "tests on other kernels use the rest")]
+mod sockets;
+mod trace;
 mod verify;

@@ -11,6 +11,7 @@ mod cluster;
 mod controllers;
 mod coredns;
 mod full;
+mod manifests;
 mod names;
 mod node;
 mod outages;

@@ -1,0 +1,43 @@
+//! Has programs tell of queries for as long as a command wants to know.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use super::core::Core;
+
+/// A trace that goes on until this is dropped.
+pub(super) struct Trace {
+    core: Rc<RefCell<Core>>,
+    events: OwnedFd,
+}
+
+/// Starts a trace.
+///
+/// # Errors
+/// A text, where there is one already: a ring has one reader.
+pub(super) fn start(core: &Rc<RefCell<Core>>) -> Result<Trace, String> {
+    let mut inner = core.borrow_mut();
+    if inner.traced {
+        return Err("somebody traces already (`edns trace`, or `edns stats --top`); one at a time is possible".into());
+    }
+    let events = inner.datapath.events().try_clone_to_owned().map_err(|e| e.to_string())?;
+    inner.traced = true;
+    inner.datapath.settings().set_trace(true);
+    Ok(Trace { core: Rc::clone(core), events })
+}
+
+impl Trace {
+    /// The ring.
+    pub(super) fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let core = &mut *self.core.borrow_mut();
+        core.traced = false;
+        core.datapath.settings().set_trace(false);
+    }
+}

@@ -1,0 +1,91 @@
+//! Beside other programs on the interface, which may end the chain as Cilium's does.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use nix::net::if_::if_nametoindex;
+
+use crate::common::packet::{Query, TYPE_A};
+use crate::lab::{Lab, SERVER};
+use crate::sockets::{Client, Reply, Server};
+
+const TC_ACT_OK: i32 = 0;
+const TC_ACT_SHOT: i32 = 2;
+
+/// A program of somebody else's that ends the chain with this verdict, on ingress behind those that are there: by a tcx
+/// link where the kernel has that, else by a filter of the priority, which goes with the interface.
+fn other(lab: &Lab, verdict: i32, priority: u32) -> OwnedFd {
+    let code = |code: u32| code as u8;
+    let mov = code(libbpf_sys::BPF_ALU64 | libbpf_sys::BPF_MOV | libbpf_sys::BPF_K);
+    let exit = code(libbpf_sys::BPF_JMP | libbpf_sys::BPF_EXIT);
+    let insns = [
+        libbpf_sys::bpf_insn { code: mov, imm: verdict, ..Default::default() },
+        libbpf_sys::bpf_insn { code: exit, ..Default::default() },
+    ];
+    lab.run_in("host", || {
+        let ifindex = if_nametoindex("veth0").unwrap() as i32;
+        // SAFETY: name, licence and instructions live through the call.
+        let program = owned(unsafe {
+            libbpf_sys::bpf_prog_load(
+                libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+                c"other".as_ptr(),
+                c"GPL".as_ptr(),
+                insns.as_ptr(),
+                insns.len() as u64,
+                std::ptr::null_mut(),
+            )
+        });
+        // SAFETY: no options are passed.
+        let link = unsafe {
+            libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex, libbpf_sys::BPF_TCX_INGRESS, std::ptr::null())
+        };
+        if link != -libc::EINVAL {
+            return owned(link);
+        }
+        let mut hook = libbpf_sys::bpf_tc_hook {
+            sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
+            ifindex,
+            attach_point: libbpf_sys::BPF_TC_INGRESS,
+            ..Default::default()
+        };
+        let mut opts = libbpf_sys::bpf_tc_opts {
+            sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
+            prog_fd: program.as_raw_fd(),
+            handle: 1,
+            priority,
+            ..Default::default()
+        };
+        // SAFETY: hook and opts live through the calls.
+        let attached = unsafe {
+            libbpf_sys::bpf_tc_hook_create(&raw mut hook);
+            libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts)
+        };
+        assert_eq!(attached, 0, "attaching");
+        program
+    })
+}
+
+fn owned(fd: i32) -> OwnedFd {
+    assert!(fd >= 0, "{}", io::Error::from_raw_os_error(-fd));
+    // SAFETY: of a call that just made it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[test]
+fn ours_goes_first_and_leaves_to_the_next_what_it_does_not_answer() {
+    let lab = Lab::new();
+    lab.configure("Ifname: veth0\nNetworkDirection: Ingress\nTcPriority: 3\n");
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let client = Client::new(&lab, "pod", SERVER);
+    let (hit, miss) = (Query::new("apis.example.org", TYPE_A), Query::new("nothing.example.org", TYPE_A));
+    // There before us, and lets nobody behind it see a packet.
+    let accepts = other(&lab, TC_ACT_OK, 5);
+    let _daemon = lab.daemon();
+    assert!(matches!(client.ask(&hit), Ok(Reply::Edns(..))));
+    assert!(matches!(client.ask(&miss), Ok(Reply::Server)));
+    drop(accepts);
+    // Came later; gets what we don't answer, and nothing else.
+    let _drops = other(&lab, TC_ACT_SHOT, 4);
+    assert!(matches!(client.ask(&hit), Ok(Reply::Edns(..))));
+    assert!(client.is_silent(&miss));
+}

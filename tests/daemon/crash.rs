@@ -1,0 +1,162 @@
+//! `kill -9` at any moment, under load, while records change. EDNS_CRASHES says how often.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::common::env_number;
+use crate::common::packet::{Opt, Query, TYPE_A};
+use crate::common::rng::Rng;
+use crate::lab::{Lab, SERVER, SERVER6, until};
+use crate::sockets::{Client, Reply, Server};
+
+/// What is promised: after it nothing of a dead daemon's is answered.
+const BOUND: Duration = Duration::from_secs(3);
+/// A version that was replaced so long ago is no longer answered, whoever runs: many times what a reload takes.
+const STALE: Duration = Duration::from_secs(20);
+const NAME: &str = "version.example.org";
+
+/// When each version of the record was written, and whether a daemon may answer at all.
+struct Truth {
+    written: Mutex<Vec<Instant>>,
+    /// Since when there is none; only set long after.
+    nobody_since: Mutex<Option<Instant>>,
+    stop: AtomicBool,
+    answered: AtomicU64,
+    passed: AtomicU64,
+}
+
+impl Truth {
+    /// Writes the next version, all of it at once.
+    fn change(&self, lab: &Lab) {
+        let mut written = self.written.lock().unwrap();
+        let ip = Ipv4Addr::from(0x0a00_0000 + written.len() as u32);
+        lab.write("new", &format!("Domains:\n  - Name: {NAME}\n    IP: {ip}\n"));
+        fs::rename(lab.path("new"), lab.path("domain.yaml")).unwrap();
+        written.push(Instant::now());
+    }
+
+    /// Asks until it is told to stop: each query has one reply, of a version that may still be answered or of the server.
+    fn ask(&self, client: &Client) {
+        let queries = [Query::new(NAME, TYPE_A), Query::new(NAME, TYPE_A).edns(&Opt::new(1232))];
+        for query in queries.iter().cycle() {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let asked = Instant::now();
+            match client.ask(query).unwrap_or_else(|e| panic!("lost or damaged: {e}")) {
+                Reply::Server => self.passed.fetch_add(1, Ordering::Relaxed),
+                Reply::Edns(data, _) => {
+                    let version = u32::from_be_bytes(data[0][..].try_into().unwrap()) - 0x0a00_0000;
+                    let next = self.written.lock().unwrap().get(version as usize + 1).copied();
+                    let age = next.map_or(Duration::ZERO, |next| asked.saturating_duration_since(next));
+                    assert!(age < STALE, "version {version} was replaced {age:?} before the question");
+                    let since = *self.nobody_since.lock().unwrap();
+                    assert!(since.is_none_or(|since| asked < since), "answered, though no daemon runs");
+                    self.answered.fetch_add(1, Ordering::Relaxed)
+                }
+            };
+        }
+    }
+}
+
+#[test]
+fn kill_9_at_any_moment_leaves_nothing_stale_lost_or_behind() {
+    let crashes = env_number("EDNS_CRASHES", 20);
+    let lab = Lab::new();
+    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let truth = Truth {
+        written: Mutex::default(),
+        nobody_since: Mutex::default(),
+        stop: AtomicBool::new(false),
+        answered: AtomicU64::new(0),
+        passed: AtomicU64::new(0),
+    };
+    truth.change(&lab);
+    let began = Instant::now();
+    drop(lab.daemon());
+    let start = began.elapsed();
+    let mut rng = Rng::new(crashes);
+    std::thread::scope(|scope| {
+        // Also where this fails.
+        let stop = Stop(&truth.stop);
+        for server in [SERVER, SERVER6, SERVER] {
+            let client = Client::new(&lab, "pod", server);
+            let truth = &truth;
+            scope.spawn(move || truth.ask(&client));
+        }
+        let changes = scope.spawn(|| {
+            while !truth.stop.load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(20));
+                truth.change(&lab);
+            }
+        });
+        for crash in 0..crashes {
+            let mut daemon = lab.spawn("host", "config.yaml");
+            // Before it is ready as well as after.
+            sleep(start.mul_f64(rng.below(300) as f64 / 100.0));
+            assert!(!changes.is_finished());
+            daemon.signal(Signal::SIGKILL);
+            assert_eq!(daemon.wait(), None, "it ended before: {}", daemon.log());
+            if crash.is_multiple_of(8) {
+                let killed = Instant::now();
+                sleep(BOUND);
+                *truth.nobody_since.lock().unwrap() = Some(killed + BOUND);
+                sleep(BOUND / 6);
+                *truth.nobody_since.lock().unwrap() = None;
+            }
+        }
+        drop(stop);
+    });
+    let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+    assert!(count(&truth.answered) > crashes && count(&truth.passed) > crashes, "{crashes} crashes under load");
+
+    // The next start finds its way, and cleans up behind itself and the others.
+    let mut daemon = lab.daemon();
+    let client = Client::new(&lab, "pod", SERVER);
+    until("an answer", || match client.ask(&Query::new(NAME, TYPE_A)) {
+        Ok(Reply::Edns(..)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(lab.tcx_programs("host", "veth0") + lab.filters("host", "veth0"), 1);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait(), Some(0));
+    assert_eq!(lab.tcx_programs("host", "veth0") + lab.filters("host", "veth0"), 0);
+    assert_eq!(sockets(&lab), 0);
+}
+
+/// Tells threads to end, also where the one that started them fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Files of daemons with this config where they listen.
+fn sockets(lab: &Lab) -> usize {
+    let socket = edns::control::socket_path(&lab.path("config.yaml")).unwrap();
+    let stem = socket.file_stem().unwrap();
+    let files = fs::read_dir(socket.parent().unwrap()).unwrap();
+    files.filter(|f| f.as_ref().unwrap().path().file_stem() == Some(stem)).count()
+}
+
+#[test]
+fn a_socket_of_a_start_that_was_killed_is_removed_by_the_next() {
+    let lab = Lab::new();
+    let socket = edns::control::socket_path(&lab.path("config.yaml")).unwrap();
+    fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    // As between bind and rename; a pid that nobody has.
+    drop(std::os::unix::net::UnixListener::bind(socket.with_extension("4194305")).unwrap());
+    let mut daemon = lab.daemon();
+    assert_eq!(sockets(&lab), 1);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait(), Some(0));
+    assert_eq!(sockets(&lab), 0);
+}

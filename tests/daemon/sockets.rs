@@ -1,0 +1,121 @@
+//! Sockets of clients and of a server behind eDNS, who refuses everything: so every query has a reply, and the reply shows
+//! who it is of.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::common::decode::{self, Asked};
+use crate::common::packet::{COOKIE, Opt, Query, hex};
+use crate::lab::Lab;
+
+const FLAG_QR: u8 = 0x80;
+const REFUSED: u8 = 5;
+/// An emulated machine may be slow.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A socket that belongs to a namespace.
+fn bind(lab: &Lab, ns: &str, local: &str) -> UdpSocket {
+    lab.run_in(ns, || UdpSocket::bind(local)).unwrap_or_else(|e| panic!("{local}: {e}"))
+}
+
+fn with_port(address: &str, port: u16) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+/// Refuses what it is asked until it is dropped.
+pub struct Server {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn new(lab: &Lab, ns: &str, addresses: &[&str]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let serve = |address: &&str| {
+            let socket = bind(lab, ns, &with_port(address, 53));
+            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let mut message = vec![0; 65_536];
+                while !stop.load(Ordering::Relaxed) {
+                    let Ok((len, client)) = socket.recv_from(&mut message) else { continue };
+                    if len > 3 {
+                        message[2] |= FLAG_QR;
+                        message[3] |= REFUSED;
+                    }
+                    // The client's end may have gone.
+                    let _ = socket.send_to(&message[..len], client);
+                }
+            })
+        };
+        let threads = addresses.iter().map(serve).collect();
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|t| t.join().unwrap());
+    }
+}
+
+/// Who a reply is of.
+#[derive(Debug)]
+pub enum Reply {
+    /// eDNS: a right message, with the data of the records in its answer section, sorted, and those in authority.
+    Edns(Vec<Vec<u8>>, usize),
+    /// The server, whom the query reached as it was sent.
+    Server,
+}
+
+pub struct Client(UdpSocket);
+
+impl Client {
+    pub fn new(lab: &Lab, ns: &str, server: &str) -> Self {
+        let any = if server.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = bind(lab, ns, any);
+        socket.connect(with_port(server, 53)).unwrap_or_else(|e| panic!("{server}: {e}"));
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        Self(socket)
+    }
+
+    /// Whether nobody replies within a second.
+    pub fn is_silent(&self, query: &Query) -> bool {
+        self.0.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let is_silent = self.ask(query).is_err();
+        self.0.set_read_timeout(Some(SOON)).unwrap();
+        is_silent
+    }
+
+    /// Asks; one reply has to come.
+    pub fn ask(&self, query: &Query) -> Result<Reply, String> {
+        let sent = query.octets();
+        self.0.send(&sent).map_err(|e| e.to_string())?;
+        let mut got = vec![0; 65_536];
+        let len = self.0.recv(&mut got).map_err(|e| format!("no reply: {e}"))?;
+        got.truncate(len);
+        let mut refused = sent.clone();
+        refused[2] |= FLAG_QR;
+        refused[3] |= REFUSED;
+        if got == refused {
+            return Ok(Reply::Server);
+        }
+        let read = Asked::message(&sent).and_then(|asked| decode::message(&asked, &got));
+        let reply = read.map_err(|e| format!("{e}\n{}", hex(&got)))?;
+        let [answers, authority, _] = reply.sections;
+        let mut data: Vec<_> = answers.into_iter().map(|r| r.rdata).collect();
+        data.sort();
+        Ok(Reply::Edns(data, authority.len()))
+    }
+}
+
+/// A question without EDNS, with it, and with all that a resolver may put there.
+pub fn forms(name: &str, qtype: u16) -> [Query; 3] {
+    let plain = Query::new(name, qtype);
+    let opt = Opt { flags: 0x8000, options: COOKIE.into(), ..Opt::new(4096) };
+    [plain.clone(), plain.clone().edns(&Opt::new(1232)), plain.edns(&opt)]
+}

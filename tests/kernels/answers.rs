@@ -1,0 +1,160 @@
+//! What clients get on each kind of interface, with checksums left to it and not.
+
+use crate::common::packet::{TYPE_A, TYPE_AAAA, TYPE_TXT};
+use crate::lab::{Lab, SERVER, SERVER6, run};
+use crate::sockets::{Client, Reply, Server, forms};
+use crate::{is_at_least, lab};
+
+const INGRESS: &str = "Ifname: veth0\nNetworkDirection: Ingress\n";
+
+/// Names of odd and even length, answers of one and of several records, and none.
+fn check(what: &str, client: &Client) {
+    let db6 = "fd00::5".parse::<std::net::Ipv6Addr>().unwrap().octets().to_vec();
+    let answered: [(&str, u16, Vec<Vec<u8>>); 6] = [
+        ("apis.example.org", TYPE_A, vec![vec![172, 16, 171, 52]]),
+        ("ApIs.eXample.ORG", TYPE_AAAA, vec![]),
+        ("db.example.org", TYPE_A, vec![vec![10, 0, 0, 5], vec![10, 0, 0, 6]]),
+        ("db.example.org", TYPE_AAAA, vec![db6]),
+        ("any.apps.example.org", TYPE_A, vec![vec![10, 0, 0, 9]]),
+        ("all.example.org", TYPE_TXT, vec![]),
+    ];
+    for (name, qtype, data) in answered {
+        for (query, form) in forms(name, qtype).iter().zip(["plain", "EDNS", "cookie"]) {
+            match client.ask(query) {
+                Ok(Reply::Edns(got, authority)) if got == data && authority == usize::from(data.is_empty()) => {}
+                other => panic!("{what}: {name} {qtype} {form}: {other:x?}"),
+            }
+        }
+    }
+    for (name, qtype) in [("apis.example.org", TYPE_TXT), ("nothing.example.org", TYPE_A)] {
+        for query in forms(name, qtype) {
+            assert!(matches!(client.ask(&query), Ok(Reply::Server)), "{what}: {name} {qtype} passes");
+        }
+    }
+}
+
+/// Asks both servers with each end's sums left to the interface or not.
+fn check_with_offloads(lab: &Lab, ns: &str, servers: [&str; 2], ends: [(&str, &str); 2]) {
+    for sums in ["on", "off"] {
+        for (ns, interface) in ends {
+            lab.sh(ns, &format!("ethtool -K {interface} tx {sums} rx {sums} 2>&1"));
+        }
+        for server in servers {
+            check(&format!("{server}, sums {sums}"), &Client::new(lab, ns, server));
+        }
+    }
+}
+
+#[test]
+fn of_a_pod_on_a_veth() {
+    let lab = lab(INGRESS);
+    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _daemon = lab.daemon();
+    check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "veth0")]);
+}
+
+/// A server `far`, reached over a bridge that the pod's interface is a port of: frames for another host.
+fn bridged(lab: &mut Lab) {
+    lab.add("far");
+    lab.ip("host", "addr flush dev veth0");
+    lab.ip("host", "link add br0 type bridge");
+    lab.ip("host", "link set br0 up");
+    lab.ip("host", "link set veth0 master br0");
+    lab.veth(("host", "veth1"), ("far", "eth0"));
+    lab.ip("host", "link set veth1 master br0");
+    lab.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
+    lab.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
+}
+
+#[test]
+fn of_a_pod_on_a_bridge_port() {
+    let mut lab = lab(INGRESS);
+    bridged(&mut lab);
+    let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
+    let _daemon = lab.daemon();
+    check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "veth0")]);
+}
+
+/// One whose other end is in the same namespace: the reply goes by the wire.
+#[test]
+fn of_a_peer_in_the_same_namespace() {
+    let mut lab = lab("Ifname: near0\nNetworkDirection: Ingress\n");
+    lab.add("far");
+    lab.veth(("host", "near0"), ("host", "near1"));
+    lab.veth(("host", "near2"), ("far", "eth0"));
+    for port in ["near1", "near2"] {
+        lab.ip("host", &format!("link add br-{port} type bridge"));
+        lab.ip("host", &format!("link set br-{port} up"));
+        lab.ip("host", &format!("link set {port} master br-{port}"));
+    }
+    // Pod, veth0, a bridge, near1, near0, and from there by another bridge to the server.
+    lab.ip("host", "addr flush dev veth0");
+    lab.ip("host", "link set veth0 master br-near1");
+    lab.ip("host", "link set near0 master br-near2");
+    lab.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
+    lab.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
+    let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
+    let _daemon = lab.daemon();
+    check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "near0")]);
+}
+
+#[test]
+fn of_a_process_of_the_host() {
+    let lab = lab("Ifname: veth0\nNetworkDirection: Egress\n");
+    let servers = ["192.0.2.53", "2001:db8::53"];
+    for server in servers {
+        lab.ip("pod", &format!("addr add {server} dev lo"));
+    }
+    lab.ip("host", "route add 192.0.2.53 via 10.77.0.2");
+    lab.ip("host", "route add 2001:db8::53 via fd77::2");
+    let _server = Server::new(&lab, "pod", &servers);
+    let _daemon = lab.daemon();
+    check_with_offloads(&lab, "host", servers, [("host", "veth0"), ("pod", "eth0")]);
+}
+
+/// The daemon on the VLAN's interface, and on the one below, where the kernel holds the tag beside the frame.
+#[test]
+fn of_a_pod_in_a_vlan() {
+    for ifname in ["veth0.7", "veth0"] {
+        let lab = lab(&format!("Ifname: {ifname}\nNetworkDirection: Ingress\n"));
+        for (ns, interface, last) in [("host", "veth0", 1), ("pod", "eth0", 2)] {
+            lab.ip(ns, &format!("link add link {interface} name {interface}.7 type vlan id 7"));
+            lab.ip(ns, &format!("link set {interface}.7 up"));
+            lab.ip(ns, &format!("addr add 10.78.0.{last}/24 dev {interface}.7"));
+            lab.ip(ns, &format!("addr add fd78::{last}/64 dev {interface}.7 nodad"));
+        }
+        let servers = ["10.78.0.1", "fd78::1"];
+        let _server = Server::new(&lab, "host", &servers);
+        let _daemon = lab.daemon();
+        check_with_offloads(&lab, "pod", servers, [("pod", "eth0.7"), ("host", "veth0.7")]);
+    }
+}
+
+#[test]
+fn of_a_pod_on_a_netkit() {
+    let lab = lab("Ifname: '@pods'\nNetworkDirection: Ingress\n");
+    let add = "link add netkit0 type netkit";
+    if !is_at_least((6, 7)) {
+        let output = lab.command("host", "ip").args(add.split(' ')).output().unwrap();
+        assert!(!output.status.success(), "a kernel before 6.7 with netkit");
+        return;
+    }
+    lab.ip("host", "link del veth0");
+    // The pair's other end gets a name of the kernel's choice.
+    lab.ip("host", add);
+    let all = run(lab.command("host", "ip").args(["-o", "link", "show", "type", "netkit"]));
+    let all = String::from_utf8_lossy(&all.stdout).into_owned();
+    let mut names = all.lines().filter_map(|l| l.split(": ").nth(1)?.split('@').next());
+    let peer = names.find(|n| *n != "netkit0").unwrap_or_else(|| panic!("no peer: {all}"));
+    lab.ip("host", &format!("link set {peer} netns {} name eth0", lab.ns("pod")));
+    for (ns, interface, last) in [("host", "netkit0", 1), ("pod", "eth0", 2)] {
+        lab.ip(ns, &format!("link set {interface} up"));
+        lab.ip(ns, &format!("addr add 10.77.0.{last}/24 dev {interface}"));
+        lab.ip(ns, &format!("addr add fd77::{last}/64 dev {interface} nodad"));
+    }
+    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _daemon = lab.daemon();
+    for server in [SERVER, SERVER6] {
+        check(server, &Client::new(&lab, "pod", server));
+    }
+}

@@ -1,0 +1,93 @@
+//! Ways in which a daemon goes, hangs, and hands over to the next.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::common::packet::{Query, TYPE_A};
+use crate::hooks::has_tcx;
+use crate::lab;
+use crate::lab::{SERVER, until};
+use crate::sockets::{Client, Reply, Server};
+
+const INGRESS: &str = "Ifname: veth0\nNetworkDirection: Ingress\n";
+/// What is promised of a daemon that is no more.
+const BOUND: Duration = Duration::from_secs(3);
+
+fn is_answered(client: &Client) -> bool {
+    match client.ask(&Query::new("apis.example.org", TYPE_A)) {
+        Ok(Reply::Edns(data, _)) => data == [[172, 16, 171, 52]],
+        Ok(Reply::Server) => false,
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn what_kill_9_leaves_passes_everything_and_is_replaced() {
+    let lab = lab(INGRESS);
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let client = Client::new(&lab, "pod", SERVER);
+    for _ in 0..2 {
+        let mut daemon = lab.daemon();
+        assert!(is_answered(&client));
+        daemon.signal(Signal::SIGKILL);
+        let killed = Instant::now();
+        assert_eq!(daemon.wait(), None);
+        assert_eq!(lab.filters("host", "veth0"), usize::from(!has_tcx()));
+        std::thread::sleep(BOUND.saturating_sub(killed.elapsed()));
+        assert!(!is_answered(&client), "{:?} after its daemon", killed.elapsed());
+    }
+    let mut next = lab.daemon();
+    assert!(is_answered(&client));
+    assert_eq!(lab.filters("host", "veth0"), usize::from(!has_tcx()));
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.wait(), Some(0));
+    assert_eq!(lab.filters("host", "veth0"), 0);
+    assert!(!is_answered(&client));
+}
+
+#[test]
+fn a_stopped_daemons_program_passes_everything() {
+    let lab = lab(INGRESS);
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let client = Client::new(&lab, "pod", SERVER);
+    let daemon = lab.daemon();
+    assert!(is_answered(&client));
+    daemon.signal(Signal::SIGSTOP);
+    std::thread::sleep(BOUND);
+    assert!(!is_answered(&client));
+    daemon.signal(Signal::SIGCONT);
+    until("it answers again", || if is_answered(&client) { Ok(()) } else { Err(String::new()) });
+}
+
+#[test]
+fn the_next_daemon_takes_over_without_an_unanswered_query() {
+    for direction in ["Ingress", "Egress"] {
+        let lab = lab(&format!("Ifname: veth0\nNetworkDirection: {direction}\n"));
+        let (ns, server) = if direction == "Ingress" { ("pod", SERVER) } else { ("host", "10.77.0.2") };
+        let _server = Server::new(&lab, if ns == "pod" { "host" } else { "pod" }, &[server]);
+        let mut first = lab.daemon();
+        let client = Client::new(&lab, ns, server);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let mut asked = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(is_answered(&client), "{direction}: query {asked} passed");
+                    asked += 1;
+                }
+                asked
+            });
+            let mut second = lab.daemon();
+            first.signal(Signal::SIGTERM);
+            assert_eq!(first.wait(), Some(0));
+            std::thread::sleep(Duration::from_millis(200));
+            stop.store(true, Ordering::Relaxed);
+            assert!(asking.join().unwrap() > 10);
+            assert_eq!(lab.filters("host", "veth0"), usize::from(!has_tcx()));
+            second.signal(Signal::SIGTERM);
+            assert_eq!(second.wait(), Some(0));
+        });
+    }
+}

@@ -1,0 +1,36 @@
+//! The daemon on whatever kernel this runs on, asked by real sockets: `make test-kernels` boots others and runs it there.
+
+#[path = "../daemon/beside.rs"]
+mod beside;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../daemon/crash.rs"]
+mod crash;
+#[allow(dead_code, reason = "the tests of the daemon use the rest")]
+#[path = "../daemon/lab.rs"]
+mod lab;
+#[path = "../daemon/sockets.rs"]
+mod sockets;
+
+mod answers;
+mod btf;
+mod hooks;
+mod lifecycle;
+mod links;
+
+use lab::Lab;
+
+/// Whether the kernel is of this version or a newer one.
+fn is_at_least(version: (u32, u32)) -> bool {
+    let name = nix::sys::utsname::uname().expect("uname");
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
+}
+
+/// A lab with this config.
+fn lab(config: &str) -> Lab {
+    let lab = Lab::new();
+    lab.configure(config);
+    lab
+}

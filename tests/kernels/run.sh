@@ -1,0 +1,61 @@
+#!/bin/sh
+# What cargo runs the test binary with: boots each kernel in QEMU with it and the daemon, and says how many checks passed.
+# KERNELS chooses some of them. A kernel newer than those may fail without failing the run.
+set -eu
+
+test=$1
+shift
+here=$(cd "$(dirname "$0")" && pwd)
+scripts=$here/../../scripts/kernels
+edns=$(dirname "$(dirname "$test")")/edns
+programs="dash ip tc ethtool nsenter"
+modules="veth bridge 8021q sch_ingress cls_bpf netkit"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# A guest's initramfs for a kernel.
+pack() {
+    root=$work/root
+    rm -rf "$root"
+    mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/run" "$root/var" "$root/btf"
+    ln -s /run "$root/var/run"
+    # shellcheck disable=SC2086 # lists
+    "$scripts/binaries.sh" "$root" $programs "$edns" "$test"
+    # Line numbers are most of them.
+    strip "$root$edns" "$root$test"
+    # shellcheck disable=SC2086
+    "$scripts/modules.sh" "$1" "$root" $modules
+    cp "$(command -v busybox)" "$root/bin/busybox"
+    # busybox' shell prefers its own applets to the programs that the tests mean.
+    ln -sf "$(command -v dash)" "$root/bin/sh"
+    if [ -e "$1/vmlinux.btf" ]; then
+        cp "$1/vmlinux.btf" "$root/btf/right"
+        cp /sys/kernel/btf/vmlinux "$root/btf/wrong"
+    fi
+    cp "$here/init.sh" "$root/init"
+    shift
+    echo "$test --test-threads 1 $*" >"$root/args"
+    "$scripts/initramfs.sh" "$root" "$work/initramfs"
+}
+
+failed=
+for series in ${KERNELS:-5.10 5.10-nobtf 6.1 6.12 sid}; do
+    began=$(date +%s)
+    log=$work/$series.log
+    passed=
+    if kernel=$("$scripts/kernel.sh" "$series") && pack "$kernel" "$@" && "$scripts/qemu.sh" "$kernel" "$work/initramfs" >"$log" 2>&1; then
+        passed=$(tr -d '\r' <"$log" | sed -n 's/^PASS \([0-9]*\) \(.*\)/\2: \1 checks passed/p')
+    fi
+    took=$(($(date +%s) - began))
+    if [ -n "$passed" ]; then
+        echo "Linux $passed ($took s)"
+        continue
+    fi
+    [ ! -e "$log" ] || sed "s/^/$series: /" "$log"
+    echo "Linux $series: FAILED ($took s)"
+    [ "$series" = sid ] || failed="$failed $series"
+done
+[ -z "$failed" ] || {
+    echo "failed:$failed" >&2
+    exit 1
+}
