@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-packages test-kernels deb crash fuzz storm soak bench install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb crash fuzz storm soak bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -61,6 +61,10 @@ soak: ## answers checked while the cluster changes and its API server dies; MINU
 bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1: two minutes, nothing written
 	scripts/setup.sh
 	benches/run.sh $(if $(QUICK),--quick)
+
+bench-scale: ## measure what a large cluster costs, and write benches/scale.md (root, Go, ten minutes)
+	scripts/setup.sh
+	benches/scale.sh
 
 test-packages: deb ## the .deb in a guest with systemd, and the image, with real queries (root)
 	@test "$$(id -u)" = 0 || { echo 'make test-packages: run as root' >&2; exit 1; }

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Measures what a large cluster costs, and writes scale.md. Needs root and what scripts/setup.sh and scripts/k8s-tools.sh bring.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+EDNS_K8S_TOOLS=$(scripts/k8s-tools.sh)
+export EDNS_K8S_TOOLS
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+{
+    cat <<'EOF'
+# A large cluster
+
+Written by `make bench-scale`. Services with an address and a port, each with a slice of one endpoint; the daemon in a release
+build, medians of three starts. "Pretended" is a server of the benchmark's own that sends the same pages. Resident is the
+process with the maps that it has mapped; peak is the most of it, while lists were read.
+
+EOF
+    echo "- date: $(date -u +%F)"
+    echo "- CPU: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, shared with the API server"
+    echo "- kernel: $(uname -sr)"
+    echo
+    scripts/cargo.sh bench --locked --features k8s-tests --bench scale
+} >"$out"
+cat "$out" >benches/scale.md
+echo "scale.sh: wrote benches/scale.md" >&2

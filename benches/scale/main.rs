@@ -1,0 +1,102 @@
+//! What a large cluster costs the daemon: from the last page of the last list to the last write, and memory. And what it costs
+//! the API server: octets of lists and events.
+//!
+//! `cargo bench --features k8s-tests --bench scale`; root, and EDNS_K8S_TOOLS. Markdown on stdout.
+
+#[allow(dead_code, reason = "tests use the rest")]
+#[path = "../../tests/daemon/lab.rs"]
+mod lab;
+
+#[allow(dead_code, reason = "tests use the rest")]
+#[path = "../../tests/k8s/cluster.rs"]
+mod cluster;
+
+mod objects;
+mod pretended;
+mod real;
+
+use std::time::Duration;
+
+use lab::{Lab, within};
+use objects::World;
+
+/// Times that each figure is taken; the median is told.
+const ROUNDS: usize = 3;
+
+/// What it was in one round.
+struct Figures {
+    names: usize,
+    /// From the last list to the last write.
+    took: Duration,
+    /// KiB of user space: resident, and at most so far.
+    resident: usize,
+    peak: usize,
+    /// KiB of maps.
+    maps: usize,
+}
+
+impl Figures {
+    /// Of a daemon that is started for it in this lab.
+    fn take(lab: &Lab) -> Self {
+        let daemon = lab.spawn("host", "config.yaml");
+        let all = within(300, "all is read", || {
+            let log = daemon.log();
+            log.lines().find(|l| l.contains("all is read: ")).map(str::to_owned).ok_or(log)
+        });
+        let (names, took) = all.split_once("all is read: ").and_then(|(_, l)| l.split_once(" names, ")).expect("names");
+        let took = took.split_once(' ').expect("a duration").0;
+        let stats: serde_json::Value = serde_json::from_slice(&lab.edns(&["stats", "--json"]).stdout).expect("JSON");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", stats["pid"])).expect("it runs");
+        let kib = |key: &str| {
+            let line = status.lines().find_map(|l| l.strip_prefix(key)).expect("a line");
+            line.trim_matches([':', '\t', ' ', 'k', 'B']).parse::<usize>().expect("KiB")
+        };
+        Self {
+            names: names.parse().expect("a number"),
+            took: seconds(took),
+            resident: kib("VmRSS"),
+            peak: kib("VmHWM"),
+            maps: stats["map_bytes"].as_u64().expect("octets") as usize / 1024,
+        }
+    }
+
+    /// A row of the table: medians.
+    fn row(lab: &Lab, what: &str, services: usize) {
+        let mut rounds: Vec<Self> = (0..ROUNDS).map(|_| Self::take(lab)).collect();
+        let mut median = |key: fn(&Self) -> u128| {
+            rounds.sort_unstable_by_key(key);
+            key(&rounds[ROUNDS / 2])
+        };
+        println!(
+            "| {services} | {what} | {} | {} | {} | {} | {} |",
+            median(|f| f.names as u128),
+            median(|f| f.took.as_millis()),
+            median(|f| f.resident as u128) / 1024,
+            median(|f| f.peak as u128) / 1024,
+            median(|f| f.maps as u128) / 1024,
+        );
+    }
+}
+
+/// As Rust's Debug writes durations.
+fn seconds(text: &str) -> Duration {
+    let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &text[number.len()..] {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        _ => 1e-6,
+    };
+    Duration::from_secs_f64(number.parse::<f64>().expect("a number") * unit)
+}
+
+fn main() {
+    println!("| Services | API server | names | last list to last write, ms | resident, MiB | peak, MiB | maps, MiB |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let real = real::cluster(&World { services: 10_000 });
+    Figures::row(&real.lab, "real", 10_000);
+    for services in [10_000, 100_000] {
+        let lab = pretended::lab(World { services });
+        Figures::row(&lab, "pretended", services);
+    }
+    real::print_sizes(&real);
+}
