@@ -21,7 +21,7 @@ static __always_inline __u64 hash_mix(__u64 hash, __u64 word)
     return (hash ^ hash >> 32) * settings.hash_multiplier;
 }
 
-/* The low octet is not used: qname_scan returns the name's length there. */
+/* The low octet takes no part: nothing that a multiplication carries gets there. */
 static __always_inline __u32 hash_start(__u64 hash)
 {
     return (hash >> 48) % EDNS_LINE_WORDS;

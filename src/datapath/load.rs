@@ -43,7 +43,7 @@ pub struct Options {
     pub programs: Vec<Program>,
 }
 
-/// The programs. Each costs the verifier some 30 ms.
+/// The programs. Each costs the verifier some 100 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
     /// For interfaces with Ethernet header.
