@@ -23,13 +23,12 @@ root=$work/root
 mkdir "$root"
 tar -xf "$base" -C "$root"
 
-# Twice, with an edit in between, which an upgrade has to leave as it is.
 cp "$deb" "$root/edns.deb"
 chroot "$root" dpkg -i /edns.deb
-echo '# edited' >>"$root/etc/edns/config.yaml"
-chroot "$root" dpkg -i /edns.deb
-grep -qx '# edited' "$root/etc/edns/config.yaml"
-rm "$root/edns.deb"
+# As a newer version, for the guest to upgrade to.
+dpkg-deb -R "$deb" "$work/newer"
+sed -i 's/^Version: .*/&.1/' "$work/newer/DEBIAN/control"
+dpkg-deb --root-owner-group -Znone -b "$work/newer" "$root/edns.deb"
 
 kernel=$(scripts/kernels/kernel.sh 6.1)
 scripts/kernels/modules.sh "$kernel" "$root" veth sch_ingress cls_bpf
