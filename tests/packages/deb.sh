@@ -39,6 +39,6 @@ ln -s ../guest.service "$root/etc/systemd/system/multi-user.target.wants/guest.s
 ln -s /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
 ln -s sbin/init "$root/init"
 scripts/kernels/initramfs.sh "$root" "$work/initramfs"
-MEMORY=2G scripts/kernels/qemu.sh "$kernel" "$work/initramfs" | tee "$work/console"
+MEMORY=2G TIMEOUT=900 scripts/kernels/qemu.sh "$kernel" "$work/initramfs" | tee "$work/console"
 # A guest that dies early says nothing.
 grep -q '^PASS: [0-9]* checks' "$work/console"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs in the guest, as root: the service of the package, from its start at boot to its removal.
 set -u
+trap 'systemctl poweroff -ff' EXIT
 
 checks=0
 # check WHAT COMMAND...: tries for some minutes: under emulation the verifier alone takes many seconds.

@@ -27,7 +27,7 @@ buildah() {
 }
 
 # As /usr is merged, the rest are links into it.
-mkdir -p "$work/base/usr/local"
+mkdir -p "$work/base/usr/local" "$work/base/tmp"
 for link in /bin /sbin /lib*; do
     cp -d "$link" "$work/base"
 done
