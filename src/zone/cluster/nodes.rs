@@ -150,10 +150,11 @@ impl Renderer {
     pub(super) fn host(&self, owner: &Name, base: &Name, host: &Host) -> Node {
         let ttl = self.settings.ttl;
         let mut types = Vec::with_capacity(3);
-        for (qtype, addresses) in by_family(&host.addresses) {
-            if !addresses.is_empty() {
-                types.push((qtype, render::addresses(&addresses, ttl)));
-            }
+        if host.aliased {
+            types.extend([TYPE_A, TYPE_AAAA, TYPE_CNAME].map(|qtype| (qtype, Verdict::Pass)));
+        } else {
+            let families = by_family(&host.addresses).into_iter().filter(|(_, addresses)| !addresses.is_empty());
+            types.extend(families.map(|(qtype, addresses)| (qtype, render::addresses(&addresses, ttl))));
         }
         match &host.services {
             None => types.push((TYPE_SRV, Verdict::Pass)),
