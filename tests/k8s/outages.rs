@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::RecordType::{A, AAAA};
 
 use crate::changes::never_missing;
+use crate::client::Client;
 use crate::lab::{DOMAINS, within};
 use crate::node::Node;
 
@@ -143,8 +144,16 @@ fn not_there_at_start() {
     assert_eq!(client.data("apis.example.org", A), ["172.16.171.52"]);
     assert_eq!(client.data("web.default.svc.cluster.local", A), ["10.1.1.1"]);
     let before = node.answered();
-    client.rcode("dual.default.svc.cluster.local", A);
-    client.rcode("nobody.default.svc.cluster.local", A);
+    let counts = || ["pass_not_synced", "pass_not_found", "pass_server"].map(|outcome| node.lab.count(outcome));
+    let [held, unknown, elsewhere] = counts();
+    for name in ["cluster.local", "nobody.cluster.local", "api.team.svc.cluster.local", "x.y.z.team.svc.cluster.local"]
+    {
+        client.rcode(name, A);
+    }
+    // Whom `auto` stands for is not known either; that other names are not, is.
+    assert_eq!(counts(), [held + 4, unknown, elsewhere]);
+    client.rcode("nobody.example.org", A);
+    assert_eq!(counts(), [held + 4, unknown + 1, elsewhere]);
     assert_eq!(node.answered(), before);
     assert!(!daemon.log().contains("] ready"), "{}", daemon.log());
     node.reach_api();
@@ -152,4 +161,10 @@ fn not_there_at_start() {
     assert!(node.ask(&client, "dual.default.svc.cluster.local", A).1);
     assert!(node.ask(&client, "nobody.default.svc.cluster.local", A).1);
     assert_eq!(client.data("web.default.svc.cluster.local", A), ["10.1.1.1"], "a static name wins over the cluster's");
+    // From now on it is.
+    let [held, _, elsewhere] = counts();
+    let other = Client::new(&node.lab, "pod", "10.77.0.1");
+    other.ask("api.team.svc.cluster.local", A);
+    let [held_now, _, elsewhere_now] = counts();
+    assert_eq!((held_now, elsewhere_now > elsewhere), (held, true));
 }

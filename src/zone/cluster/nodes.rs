@@ -96,6 +96,14 @@ impl Renderer {
         Some(Change::Put(name, node))
     }
 
+    /// What stands for the zone and all below it before anything in it is known.
+    pub(super) fn awaited(&self) -> Node {
+        let Settings { zone, serial, ttl, .. } = &self.settings;
+        let answer = render::negative(Kind::Nxdomain, &Soa { zone, serial: *serial, ttl: *ttl });
+        let any = Some(Arc::new(node(vec![(ANY_TYPE, answer)])));
+        Node { fallback: any.clone(), child: any.clone(), deep: any, ..node(Vec::new()) }
+    }
+
     /// The zone's frame.
     pub(super) fn structure(&self) -> Vec<(Name, Node)> {
         let zone = &self.settings.zone;
