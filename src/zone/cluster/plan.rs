@@ -171,19 +171,26 @@ fn add_headless(plan: &mut Plan, root: &Relative, entry: &Entry) {
     }
 }
 
+/// The endpoints of one label.
+#[derive(Default)]
+struct Alike<'a> {
+    endpoints: Vec<(&'a Slice, &'a Endpoint)>,
+    aliased: bool,
+}
+
 fn add_endpoints(plan: &mut Plan, entry: &Entry, labels: Option<&HashSet<Box<str>>>) {
-    let is_asked = |label: &Box<str>| labels.is_none_or(|labels| labels.contains(label));
-    let mut by_label: HashMap<Box<str>, (Vec<(&Slice, &Endpoint)>, bool)> = HashMap::new();
+    let is_asked = |label: &str| labels.is_none_or(|labels| labels.contains(label));
+    let mut by_label: HashMap<Box<str>, Alike<'_>> = HashMap::new();
     for (slice, endpoint) in entry.endpoints() {
         let label = endpoint.label();
         if is_asked(&label) {
-            by_label.entry(label).or_default().0.push((slice, endpoint));
+            by_label.entry(label).or_default().endpoints.push((slice, endpoint));
         }
     }
     for label in entry.slices.iter().flat_map(|s| &s.aliases).filter(|l| is_asked(l)) {
-        by_label.entry(label.clone()).or_default().1 = true;
+        by_label.entry(label.clone()).or_default().aliased = true;
     }
-    for (label, (endpoints, aliased)) in by_label {
+    for (label, Alike { endpoints, aliased }) in by_label {
         let label: Relative = label.into();
         let count = endpoints.iter().map(|(s, _)| s.ports.len()).sum();
         let entries = endpoints.iter().flat_map(|(s, e)| s.ports.iter().map(|p| (label.clone(), e.address, p)));
