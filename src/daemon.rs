@@ -196,6 +196,10 @@ impl Daemon {
             retry: None,
         };
         daemon.core.borrow_mut().set_gates();
+        if daemon.kubernetes.is_some() {
+            let changes = daemon.work(World::announce).await?;
+            daemon.apply(changes).await;
+        }
         daemon.set_statics(nodes).await?;
         let errors = daemon.attach(links);
         let is_named = daemon.core.borrow().status.named;
