@@ -44,7 +44,7 @@ pub struct Options {
 }
 
 /// The programs. Each costs the verifier some 100 ms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Program {
     /// For interfaces with Ethernet header.
     Ethernet,

@@ -122,6 +122,20 @@ fn an_edit_during_a_reload_is_not_lost() {
 }
 
 #[test]
+fn a_folder_that_others_write_to_all_the_time_holds_up_no_edit() {
+    let lab = Lab::new();
+    let _daemon = lab.daemon();
+    // Ends with the namespace.
+    let mut other = lab.command("host", "sh");
+    let mut other = other.args(["-ec", "while :; do echo >other; done"]).current_dir(&lab.dir).spawn().unwrap();
+    until("the other's file", || fs::metadata(lab.path("other")).map(|_| ()).map_err(|e| e.to_string()));
+    lab.write("domain.yaml", &DOMAINS.replace("172.16.171.52", "172.16.171.53"));
+    until_answer(&lab, "apis.example.org", "172.16.171.53");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
 fn a_domain_file_may_come_later_and_go_for_a_moment() {
     let lab = Lab::new();
     fs::remove_file(lab.path("domain.yaml")).unwrap();
