@@ -3,6 +3,7 @@
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -16,8 +17,8 @@ use rtnetlink::{Error, Handle};
 /// What our programs' names begin with.
 const PROGRAM_PREFIX: &str = "edns_";
 
-/// Tells others in this network namespace, where all that sees our filters is, that the daemon with these programs lives:
-/// sockets with names for each, which go with it, however it ends.
+/// Tells others in this network namespace, where all are who see our filters, that the daemon with these programs lives: a
+/// socket named after each, which takes nothing, and goes with the daemon however that ends.
 #[derive(Default)]
 pub(super) struct Alive(BTreeMap<u32, UnixDatagram>);
 
@@ -26,7 +27,9 @@ impl Alive {
     pub(super) fn say(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         if let Entry::Vacant(entry) = self.0.entry(program_id(program)?) {
             let address = address(*entry.key())?;
-            entry.insert(UnixDatagram::bind_addr(&address)?);
+            let socket = UnixDatagram::bind_addr(&address)?;
+            socket.shutdown(Shutdown::Both)?;
+            entry.insert(socket);
         }
         Ok(())
     }
