@@ -30,7 +30,7 @@ const volatile struct {
     enum edns_family family;
     enum edns_zone zone;
     enum edns_outcome outcome;
-    enum edns_reply reply;
+    enum edns_step step;
     struct edns_node node;
     struct edns_type type;
     struct edns_answer answer;
@@ -82,17 +82,19 @@ struct {
     __uint(max_entries, EDNS_EVENTS_OCTETS);
 } edns_events SEC(".maps");
 
-/* Programs that write the reply; see answer_plan. */
+/* The programs that a query goes on to. The kernel empties it when the daemon, which holds it, is gone. */
 struct {
     __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-    __uint(max_entries, EDNS_REPLY_COUNT);
+    __uint(max_entries, EDNS_STEP_COUNT);
     __uint(key_size, sizeof(__u32));
     __uint(value_size, sizeof(__u32));
-} edns_replies SEC(".maps");
+} edns_steps SEC(".maps");
 
 #include "octets.h"
+#include "plan.h"
 #include "parse.h"
 #include "zone.h"
+#include "search.h"
 #include "reply.h"
 #include "trace.h"
 
@@ -108,6 +110,7 @@ static __always_inline void count(int outcome, enum edns_family family)
 /* Counts what became of a query, and tells who traces. */
 static __always_inline void count_and_trace(struct __sk_buff *skb, const __u32 l2, int outcome, enum edns_family family)
 {
+    outcome = forget(skb, outcome);
     count(outcome, family);
     if (settings.trace)
         trace(skb, l2, outcome, family);
@@ -147,128 +150,189 @@ static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct q
 }
 
 /*
- * What becomes of the packet: EDNS_ANSWERED, EDNS_NODATA or EDNS_NXDOMAIN where `plan` tells reply_write how. Else why it
- * passes, or EDNS_NOT_DNS. A probe is the daemon asking what the maps hold, whoever may ask whom.
- *
- * Nothing is written to the packet here, and no program that begins with this may do so: the kernel copies each packet that
- * is shared, as all of TCP's are, in front of a program that writes to any.
+ * What becomes of a query whose name is known, and `node` its own or the one that speaks for its absence: EDNS_ANSWERED,
+ * EDNS_NODATA or EDNS_NXDOMAIN where `plan` tells reply_write how. Else why it passes, or EDNS_SEARCH where only the program that
+ * searches can say.
  */
-static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, const bool probe,
-                                       enum edns_family *family, struct plan *plan)
+static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, const bool search, struct query *q,
+                                       struct edns_node *node, bool absence, struct plan *plan)
 {
-    struct edns_node *node;
+    const bool probe = plan->flags & PLAN_PROBE;
     struct edns_answer *answer;
-    struct scan scan;
-    struct query q = {};
-    bool absence = false;
-    __u32 zone = 0, word;
-    __u64 beat;
+    __u32 zone = 0;
     __u8 gate;
     int outcome;
 
-    outcome = parse_ip(skb, l2, &q, family);
-    if (outcome)
-        return outcome;
-    /* The time is read after the heartbeat: one that comes in between must not lie ahead of it. */
-    beat = settings.beat;
-    if (!probe && bpf_jiffies64() - beat > settings.beat_max)
-        return EDNS_PASS_DAEMON;
-    if (!probe && settings.paused)
-        return EDNS_PASS_PAUSED;
-    outcome = parse_dns(skb, &q);
-    if (outcome)
-        return outcome;
-
-    qname_scan(skb, q.qname, q.udp + q.udp_len, &scan);
-    if (!scan.len)
-        return EDNS_PASS_MALFORMED;
-    q.qname_len = scan.len;
-    word = word_first(scan.hash);
-    plan->place.ref = word & EDNS_REF_MAX;
-    node = node_first(skb, q.qname, q.qname_len, scan.hash, word);
-    if (!node) {
-        outcome = node_search(skb, &q, &scan, word, &plan->place.ref, &absence);
-        if (outcome)
-            return outcome;
-        node = node_at(plan->place.ref);
-    }
-    outcome = parse_tail(skb, &q);
+    outcome = parse_tail(skb, q);
     if (outcome)
         return outcome;
     if (!node)
         return EDNS_PASS_NOT_FOUND;
-    answer = answer_find(node, q.qtype, &plan->place, &zone, &outcome);
+    answer = answer_find(node, q->qtype, &plan->place, &zone, &outcome);
     if (!answer)
         return outcome;
     /* Not compared: Linux 5.10 forgets that of a number that lies on the stack. */
     barrier_var(zone);
     zone &= EDNS_ZONE_COUNT - 1;
     outcome = answer->outcome;
-    if (!probe && !server_is_ours(skb, &q, zone))
+    if (!probe && !server_is_ours(skb, q, zone))
         return EDNS_PASS_SERVER;
     gate = settings.positive_gate[zone];
     if (!gate && (absence || outcome != EDNS_ANSWERED))
         gate = settings.negative_gate[zone];
     if (gate)
         return gate;
-    return reply_plan(skb, l2, &q, &scan, answer, plan) ?: outcome;
+    return tail_sum(skb, q, search, probe, &plan->tail_csum) ?: reply_plan(skb, l2, q, answer, plan) ?: outcome;
 }
+
 /*
- * Plans the reply and has the other program write it. Here again where the packet passes, as it was: why, or EDNS_NOT_DNS.
+ * What becomes of the packet: as answer_plan, or EDNS_NOT_DNS. A probe is the daemon asking what the maps hold, whoever may ask whom.
+ *
+ * Nothing is written to the packet here, and no program that begins with this may do so: the kernel copies each packet that
+ * is shared, as all of TCP's are, in front of a program that writes to any.
  */
-static __always_inline int handle(struct __sk_buff *skb, const __u32 l2, const __u32 flags, enum edns_family *family)
+static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, struct plan *plan)
+{
+    struct edns_node *node;
+    struct query q = {};
+    struct scan scan;
+    __u32 word;
+    __u64 beat;
+    int outcome;
+
+    outcome = parse_ip(skb, l2, &q);
+    if (q.v6)
+        plan->flags |= PLAN_V6;
+    if (outcome)
+        return outcome;
+    if (!(plan->flags & PLAN_PROBE)) {
+        /* The time is read after the heartbeat: one that comes in between must not lie ahead of it. */
+        beat = settings.beat;
+        if (bpf_jiffies64() - beat > settings.beat_max)
+            return EDNS_PASS_DAEMON;
+        if (settings.paused)
+            return EDNS_PASS_PAUSED;
+    }
+    outcome = parse_dns(skb, &q);
+    if (outcome)
+        return outcome;
+    qname_scan(skb, q.qname, q.udp + q.udp_len, &scan);
+    if (!scan.len)
+        return EDNS_PASS_MALFORMED;
+    q.qname_len = scan.len;
+    q.qname_sum = scan.sum;
+    q.has_sum = true;
+    word = word_first(scan.hash);
+    plan->place.ref = word & EDNS_REF_MAX;
+    node = node_first(skb, q.qname, q.qname_len, plan->place.ref);
+    outcome = node ? answer_plan(skb, l2, false, &q, node, false, plan) : EDNS_SEARCH;
+    if (outcome == EDNS_SEARCH) {
+        plan->place.ref = word;
+        plan->qname_len = q.qname_len;
+        plan->tail_csum = csum_fold16(q.qname_sum);
+    }
+    return outcome;
+}
+
+/* The same of a query that packet_plan left undecided. */
+static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, struct plan *plan)
+{
+    struct query q = {
+        .v6 = !!(plan->flags & PLAN_V6),
+        .qname_len = plan->qname_len & 0xff,
+        .qname_sum = plan->tail_csum,
+        .has_sum = true,
+    };
+    bool absence = false;
+    int outcome;
+
+    if (!parse_again(skb, l2, &q))
+        return EDNS_PASS_ERROR; /* never: it was there just before */
+    outcome = node_search(skb, &q, !!(plan->flags & PLAN_PROBE), &plan->place.ref, &absence);
+    if (outcome)
+        return outcome;
+    return answer_plan(skb, l2, true, &q, node_at(plan->place.ref), absence, plan);
+}
+
+/* Has the next program go on with the packet. Here again where it passes, as it was. */
+static __always_inline int go_on(struct __sk_buff *skb, const __u32 l2, const __u32 len, const struct plan *plan,
+                                 int outcome)
+{
+    if (outcome <= EDNS_NXDOMAIN) {
+        plan_store(skb, plan);
+        bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_REPLY_ETH : EDNS_STEP_REPLY_IP);
+        /* The daemon is gone, and with it what it had put into that map; the heartbeat does not tell yet. */
+        bpf_skb_change_tail(skb, len, 0);
+        outcome = EDNS_PASS_DAEMON;
+    } else if (outcome == EDNS_SEARCH) {
+        plan_store(skb, plan);
+        bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_SEARCH_ETH : EDNS_STEP_SEARCH_IP);
+        outcome = EDNS_PASS_DAEMON;
+    }
+    if (plan->flags & PLAN_PROBE)
+        return outcome;
+    if (outcome != EDNS_NOT_DNS)
+        count_and_trace(skb, l2, outcome, plan->flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
+    return TC_ACT_UNSPEC;
+}
+
+static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
 {
     const __u32 len = skb->len;
     struct plan plan = {.flags = flags};
-    int outcome = answer_plan(skb, l2, flags & PLAN_PROBE, family, &plan);
+    int outcome = packet_plan(skb, l2, &plan);
 
-    if (outcome > EDNS_NXDOMAIN)
-        return outcome;
-    plan_store(skb, &plan);
-    bpf_tail_call_static(skb, &edns_replies, l2 ? EDNS_REPLY_ETH : EDNS_REPLY_IP);
-    /* The daemon is gone, and with it what it had put into that map; the heartbeat does not tell yet. */
-    bpf_skb_change_tail(skb, len, 0);
-    return EDNS_PASS_DAEMON;
+    return go_on(skb, l2, len, &plan, outcome);
 }
 
-static __always_inline int handle_and_count(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
+static __always_inline int search(struct __sk_buff *skb, const __u32 l2)
 {
-    enum edns_family family;
-    int outcome = handle(skb, l2, flags, &family);
+    const __u32 len = skb->len;
+    struct plan plan = plan_load(skb);
+    int outcome = search_plan(skb, l2, &plan);
 
-    if (outcome != EDNS_NOT_DNS)
-        count_and_trace(skb, l2, outcome, family);
-    return TC_ACT_UNSPEC;
+    return go_on(skb, l2, len, &plan, outcome);
 }
 
 /* Interfaces with Ethernet header. */
 SEC("tc")
 int edns_eth(struct __sk_buff *skb)
 {
-    return handle_and_count(skb, sizeof(struct ethhdr), 0);
+    return packet(skb, sizeof(struct ethhdr), 0);
 }
 
 /* Ingress of a veth or netkit whose peer is in another network namespace: straight into that. */
 SEC("tc")
 int edns_eth_peer(struct __sk_buff *skb)
 {
-    return handle_and_count(skb, sizeof(struct ethhdr), PLAN_TO_PEER);
+    return packet(skb, sizeof(struct ethhdr), PLAN_TO_PEER);
 }
 
 /* Interfaces without link-layer header: tun, WireGuard, tunnels. */
 SEC("tc")
 int edns_ip(struct __sk_buff *skb)
 {
-    return handle_and_count(skb, 0, 0);
+    return packet(skb, 0, 0);
 }
 
 /* Run by the daemon on packets of its own: what would be answered? Returns the outcome; the packet becomes the reply. */
 SEC("tc")
 int edns_probe(struct __sk_buff *skb)
 {
-    enum edns_family family;
+    return packet(skb, sizeof(struct ethhdr), PLAN_PROBE);
+}
 
-    return handle(skb, sizeof(struct ethhdr), PLAN_PROBE, &family);
+/* Queries that the programs above leave undecided. */
+SEC("tc")
+int edns_search_eth(struct __sk_buff *skb)
+{
+    return search(skb, sizeof(struct ethhdr));
+}
+
+SEC("tc")
+int edns_search_ip(struct __sk_buff *skb)
+{
+    return search(skb, 0);
 }
 
 /* Writes the planned reply, and sends it back to where the query came from. */

@@ -69,13 +69,16 @@ enum edns_outcome {
     EDNS_PASS_ERROR,  /* a helper failed: no memory */
     EDNS_OUTCOME_COUNT,
     EDNS_NOT_DNS, /* not counted */
+    EDNS_SEARCH,  /* none yet: the program that looks further has to say */
 };
 
-/* Programs in edns_replies. */
-enum edns_reply {
-    EDNS_REPLY_ETH, /* for frames with Ethernet header */
-    EDNS_REPLY_IP,
-    EDNS_REPLY_COUNT,
+/* Programs in edns_steps, each for frames with Ethernet header and for packets without. */
+enum edns_step {
+    EDNS_STEP_SEARCH_ETH,
+    EDNS_STEP_SEARCH_IP,
+    EDNS_STEP_REPLY_ETH,
+    EDNS_STEP_REPLY_IP,
+    EDNS_STEP_COUNT,
 };
 
 enum edns_family {

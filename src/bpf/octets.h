@@ -46,6 +46,37 @@ static __always_inline __u64 last_octets(__u64 word, __u32 len)
     return len % 8 ? word >> (64 - len % 8 * 8) : 0;
 }
 
+/*
+ * The same number, of which the verifier knows nothing: it goes on once from here, and not once for each value that a loop or a
+ * branch could have left. skb->cb belongs to whichever tc program runs.
+ */
+static __always_inline __u32 forget(struct __sk_buff *skb, __u32 x)
+{
+    skb->cb[0] = x;
+    barrier_var(skb);
+    return *(volatile __u32 *)&skb->cb[0];
+}
+
+/* One's complement sums here are of 16-bit words in memory order, unfolded. */
+static __always_inline __u16 csum_fold16(__u64 sum)
+{
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (sum & 0xffff) + (sum >> 16);
+}
+
+static __always_inline __u64 sum_of(const void *words, __u32 count)
+{
+    const __u32 *word = words;
+    __u64 sum = 0;
+    __u32 i;
+
+    for (i = 0; i < count; i++)
+        sum += word[i];
+    return sum;
+}
+
 /* Has the processor fetch a cache line that is needed soon. */
 static __always_inline void touch(const void *line)
 {

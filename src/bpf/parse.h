@@ -51,7 +51,10 @@ struct query {
     __u32 udp;       /* offset of the UDP header */
     __u32 qname;     /* offset of the question's name */
     __u32 qname_len; /* with the final zero */
+    __u64 qname_sum; /* one's complement, of its octets as if they began at an even offset, unfolded */
+    bool has_sum;    /* whether that is known */
     __u32 udp_len;   /* as in the UDP header */
+    __u32 tail_len;  /* octets behind the question */
     __u32 limit;     /* octets of a DNS message that the client takes from us */
     __be16 arcount;
     __be16 qtype;
@@ -91,14 +94,13 @@ static __always_inline bool ipv6_unfit(const struct in6_addr *addr)
  * Looks for a UDP packet to port 53. Returns EDNS_NOT_DNS for everything else, after as few instructions as possible;
  * EDNS_ANSWERED where `q` tells its offsets and nothing speaks against an answer; else why it passes.
  */
-static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struct query *q, enum edns_family *family)
+static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struct query *q)
 {
     void *data, *end;
     struct udphdr *udp;
     __be16 proto;
     __u32 ip_len, payload;
 
-    *family = EDNS_IPV4;
     if (!pull(skb, l2 + sizeof(struct iphdr) + sizeof(struct udphdr)))
         return EDNS_NOT_DNS;
     data = skb_data(skb);
@@ -130,7 +132,6 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
             return EDNS_PASS_ADDRESS;
         ip_len = bpf_ntohs(ip->tot_len);
         payload = ip_len - sizeof(*ip);
-        q->v6 = false;
         q->udp = l2 + sizeof(*ip);
     } else if (proto == bpf_htons(ETH_P_IPV6)) {
         struct ipv6hdr *ip6 = data + l2;
@@ -144,7 +145,7 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
             if (data + l2 + sizeof(*ip6) + sizeof(*udp) > end)
                 return EDNS_NOT_DNS;
         }
-        *family = EDNS_IPV6;
+        q->v6 = true;
         udp = (void *)(ip6 + 1);
         /* An extension header, a fragment's included, is not looked behind. */
         if (ip6->nexthdr != IPPROTO_UDP || ip6->version != 6 || udp->dest != bpf_htons(DNS_PORT))
@@ -155,7 +156,6 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
             return EDNS_PASS_MALFORMED;
         payload = bpf_ntohs(ip6->payload_len);
         ip_len = payload + sizeof(*ip6);
-        q->v6 = true;
         q->udp = l2 + sizeof(*ip6);
     } else {
         return EDNS_NOT_DNS;
@@ -172,35 +172,6 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
     if (q->udp_len != payload || l2 + ip_len > skb->len)
         return EDNS_PASS_MALFORMED;
     return EDNS_ANSWERED;
-}
-
-/*
- * The end of the name in the packet at `off`, walked label by label: octets with the final zero in the low byte, labels in
- * the next one; 0 where it is none. A global function: the verifier looks at it once, and at what follows its call once
- * and not for each number of labels.
- */
-__noinline __u32 qname_extent(struct __sk_buff *skb, __u32 off)
-{
-    void *name, *end = skb_data_end(skb);
-    __u32 at = 0, labels;
-
-    if (off > 0xff)
-        return 0;
-    name = skb_data(skb) + off;
-    for (labels = 0; labels < DNS_LABELS_MAX; labels++) {
-        __u8 *label = name + at;
-
-        if ((void *)(label + 1) > end)
-            return 0;
-        if (!*label)
-            return labels << 8 | (at + 1);
-        if (*label > DNS_LABEL_MAX) /* a pointer, or a label type of no meaning (RFC 6891 §5) */
-            return 0;
-        at += *label + 1;
-        if (at >= DNS_NAME_MAX)
-            return 0;
-    }
-    return 0;
 }
 
 /*
@@ -228,6 +199,24 @@ static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
     return EDNS_ANSWERED;
 }
 
+/* What parse_ip and parse_dns found in the packet, once more; q->v6 is known. False where it is too short. */
+static __always_inline bool parse_again(struct __sk_buff *skb, const __u32 l2, struct query *q)
+{
+    struct udphdr *udp;
+    struct dnshdr *dns;
+
+    q->l3 = l2;
+    q->udp = l2 + (q->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+    udp = octets_at(skb, q->udp, sizeof(*udp) + sizeof(*dns));
+    if (!udp)
+        return false;
+    dns = (void *)(udp + 1);
+    q->udp_len = bpf_ntohs(udp->len);
+    q->arcount = dns->arcount;
+    q->qname = q->udp + sizeof(*udp) + sizeof(*dns);
+    return true;
+}
+
 /*
  * What follows the question's name, whose length is known: type and class and, behind them, nothing or one OPT.
  * Returns EDNS_ANSWERED, or why the packet passes.
@@ -236,7 +225,7 @@ static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
 {
     void *end = skb_data_end(skb);
     struct dns_opt *opt;
-    __u32 rest;
+    __u32 rest, limit = DNS_UDP_MIN, has_opt = false, dnssec_ok = false;
     __u8 *tail;
 
     rest = sizeof(struct udphdr) + sizeof(struct dnshdr) + q->qname_len + DNS_QUESTION_TAIL;
@@ -254,23 +243,26 @@ static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
         (bpf_ntohs(q->qtype) >= 128 && bpf_ntohs(q->qtype) <= 255))
         return EDNS_PASS_QTYPE;
 
-    q->limit = DNS_UDP_MIN;
-    q->has_opt = false;
-    q->dnssec_ok = false;
-    if (!q->arcount)
-        return rest ? EDNS_PASS_MALFORMED : EDNS_ANSWERED;
-    opt = (void *)(tail + DNS_QUESTION_TAIL);
-    if (q->arcount != bpf_htons(1) || rest < sizeof(*opt) || (void *)(opt + 1) > end)
-        return EDNS_PASS_EDNS;
-    if (opt->name || opt->type != bpf_htons(DNS_TYPE_OPT) || opt->ext_rcode || opt->version ||
-        bpf_ntohs(opt->rdlen) + sizeof(*opt) != rest)
-        return EDNS_PASS_EDNS;
-    q->has_opt = true;
-    q->dnssec_ok = opt->flags & bpf_htons(DNS_OPT_DO);
-    if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
-        q->limit = bpf_ntohs(opt->udp_size);
-    if (q->limit > EDNS_ANSWER_MAX)
-        q->limit = EDNS_ANSWER_MAX;
+    if (q->arcount) {
+        opt = (void *)(tail + DNS_QUESTION_TAIL);
+        if (q->arcount != bpf_htons(1) || rest < sizeof(*opt) || (void *)(opt + 1) > end)
+            return EDNS_PASS_EDNS;
+        if (opt->name || opt->type != bpf_htons(DNS_TYPE_OPT) || opt->ext_rcode || opt->version ||
+            bpf_ntohs(opt->rdlen) + sizeof(*opt) != rest)
+            return EDNS_PASS_EDNS;
+        has_opt = true;
+        dnssec_ok = !!(opt->flags & bpf_htons(DNS_OPT_DO));
+        if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
+            limit = bpf_ntohs(opt->udp_size);
+        if (limit > EDNS_ANSWER_MAX)
+            limit = EDNS_ANSWER_MAX;
+    } else if (rest) {
+        return EDNS_PASS_MALFORMED;
+    }
+    q->tail_len = rest;
+    q->limit = forget(skb, limit);
+    q->has_opt = forget(skb, has_opt);
+    q->dnssec_ok = forget(skb, dnssec_ok);
     return EDNS_ANSWERED;
 }
 

@@ -7,56 +7,14 @@
 /* IPv4 hosts take 576 octets whatever the link (RFC 791 §3.1); up to that the interface's MTU is not looked at. */
 #define MTU_UNCHECKED 576
 
-/* One's complement sums here are of 16-bit words in memory order, unfolded. */
-static __always_inline __u16 csum_fold16(__u64 sum)
-{
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (sum & 0xffff) + (sum >> 16);
-}
-
 /* The sum of octets that begin at an odd offset: their bytes change places (RFC 1071 §2 (B)). */
 static __always_inline __u16 csum_at(__u16 sum, __u32 offset)
 {
     return offset & 1 ? sum << 8 | sum >> 8 : sum;
 }
 
-/*
- * The sum of the packet's octets from `off` on, `len` of them, as if they began at an even offset.
- * Above 0xffff where the packet ends before. Global functions are verified once.
- */
-__noinline __u32 csum_octets(struct __sk_buff *skb, __u32 off, __u32 len)
-{
-    __u64 sum = 0, word, *p;
-    __u32 i;
-
-    if (off < 8 || len > DNS_TAIL_MAX)
-        return -1;
-    /* In steps of 32 first, to keep the loop short for the verifier. */
-    for (i = 0; i < DNS_TAIL_MAX / 32 && len >= 32; i++, off += 32, len -= 32) {
-        __u32 *w = octets_at(skb, off, 32);
-
-        if (!w)
-            return -1;
-        sum += (__u64)w[0] + w[1] + w[2] + w[3] + w[4] + w[5] + w[6] + w[7];
-    }
-    for (i = 0; i < 3 && len >= 8; i++, off += 8, len -= 8) {
-        p = octets_at(skb, off, 8);
-        if (!p)
-            return -1;
-        sum += (*p & 0xffffffff) + (*p >> 32);
-    }
-    p = last_octets_at(skb, off, len);
-    if (!p)
-        return -1;
-    word = last_octets(*p, len);
-    sum += (word & 0xffffffff) + (word >> 32);
-    return csum_fold16(sum);
-}
-
 /* The MTU of the interface that the packet is on; 0 where the BTF that the program was loaded with is not this kernel's. */
-__noinline __u32 link_mtu(struct __sk_buff *ctx)
+static __always_inline __u32 link_mtu(struct __sk_buff *ctx)
 {
     /* The context of a tc program is the kernel's skb; the verifier only lets us read that with a helper. */
     struct net_device *dev = BPF_CORE_READ((struct sk_buff *)ctx, dev);
@@ -122,63 +80,14 @@ static __always_inline void write_answer(struct __sk_buff *skb, __u32 off, struc
     }
 }
 
-/* What the reply needs to know beside the packet. */
-struct plan {
-    struct place place; /* of the answer */
-    __u32 flags;
-    __u32 qname_len;
-    __u32 tail_csum; /* of what follows the question, as if it began at an even offset */
-};
-
-enum plan_flag {
-    PLAN_PROBE = 1 << 0,   /* a packet of the daemon's, which wants the outcome */
-    PLAN_TO_PEER = 1 << 1, /* straight into the other end's network namespace */
-    PLAN_V6 = 1 << 2,
-    PLAN_OPT = 1 << 3,
-    PLAN_DO = 1 << 4,
-    PLAN_PARTIAL = 1 << 5, /* see csum_is_partial */
-};
-
-/* skb->cb belongs to whichever tc program runs. */
-static __always_inline void plan_store(struct __sk_buff *skb, const struct plan *plan)
-{
-    skb->cb[0] = plan->place.ref;
-    skb->cb[1] = plan->place.at;
-    skb->cb[2] = plan->flags;
-    skb->cb[3] = plan->qname_len;
-    skb->cb[4] = plan->tail_csum;
-}
-
-static __always_inline struct plan plan_load(struct __sk_buff *skb)
-{
-    return (struct plan){
-        .place = {.ref = skb->cb[0], .at = skb->cb[1]},
-        .flags = skb->cb[2],
-        .qname_len = skb->cb[3],
-        .tail_csum = skb->cb[4],
-    };
-}
-
 #define CHECKSUM_PARTIAL 3
-
-static __always_inline __u64 sum_of(const void *words, __u32 count)
-{
-    const __u32 *word = words;
-    __u64 sum = 0;
-    __u32 i;
-
-    for (i = 0; i < count; i++)
-        sum += word[i];
-    return sum;
-}
 
 /*
  * Whether the UDP header's field holds not the sum of all but that of the pseudo-header (CHECKSUM_PARTIAL: a query from a
  * local socket, whose sum some interface will finish). The kernel knows, but only tells by a helper that costs as much as all
  * of a look-up. So it is asked only where the field could be either.
  */
-static __always_inline bool csum_is_partial(struct __sk_buff *ctx, const struct query *q, const struct scan *scan,
-                                            __u32 tail_csum)
+static __always_inline bool csum_is_partial(struct __sk_buff *ctx, const struct query *q, __u32 tail_csum)
 {
     struct sk_buff *skb = (void *)ctx; /* see link_mtu */
     struct udphdr *udp = octets_at(ctx, q->udp, sizeof(struct udphdr) + sizeof(struct dnshdr));
@@ -200,23 +109,50 @@ static __always_inline bool csum_is_partial(struct __sk_buff *ctx, const struct 
     }
     if (csum_fold16(sum + (__u16)~udp->check) != 0xffff)
         return false;
-    sum += sum_of(udp, 5) + scan->sum;
+    sum += sum_of(udp, 5) + q->qname_sum;
     end = csum_fold16((__u64) * (__be16 *)question + *(__be16 *)(question + 2) + tail_csum);
     sum += csum_at(end, q->qname_len);
-    if (scan->len && csum_fold16(sum) != 0xffff)
+    if (q->has_sum && csum_fold16(sum) != 0xffff)
         return true;
     return BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) == CHECKSUM_PARTIAL;
 }
 
 /*
- * Makes room for the reply, the only step of it that can fail. It leaves the packet's octets as they were. Returns
- * EDNS_ANSWERED, or why the packet passes. Invalidates packet pointers.
+ * Sets `*sum` to that of the octets behind the question, as if they began at an even offset; there is nothing, or an OPT, mostly
+ * one without options. Others are summed in a scratch of the searching program. Returns EDNS_ANSWERED, or why not.
+ */
+static __always_inline int tail_sum(struct __sk_buff *skb, const struct query *q, const bool search, __u32 slot,
+                                    __u32 *sum)
+{
+    const __u32 off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
+
+    *sum = 0;
+    if (!q->tail_len)
+        return EDNS_ANSWERED;
+    if (q->tail_len == sizeof(struct dns_opt)) {
+        void *opt = octets_at(skb, off, sizeof(struct dns_opt));
+
+        if (!opt)
+            return EDNS_PASS_ERROR;
+        *sum = csum_fold16(sum_of(opt, 2) + *(__u16 *)(opt + 8) + *(__u8 *)(opt + 10));
+        return EDNS_ANSWERED;
+    }
+    if (!search)
+        return EDNS_SEARCH;
+    if (!scratch_load(skb, slot, off, q->tail_len))
+        return EDNS_PASS_ERROR;
+    *sum = scratch_sum(slot, q->tail_len);
+    return EDNS_ANSWERED;
+}
+
+/*
+ * Makes room for the reply, the last step that can fail. It leaves the packet's octets as they were. Returns EDNS_ANSWERED,
+ * or why the packet passes. Invalidates packet pointers.
  */
 static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, const struct query *q,
-                                      const struct scan *scan, const struct edns_answer *answer, struct plan *plan)
+                                      const struct edns_answer *answer, struct plan *plan)
 {
     const __u32 tail_off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
-    const __u32 tail_len = q->udp + q->udp_len - tail_off;
     const __u32 end = tail_off + answer->len + (q->has_opt ? sizeof(struct dns_opt) : 0);
     __u32 len = skb->len;
 
@@ -225,18 +161,11 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
     if (end - l2 > MTU_UNCHECKED && end - l2 > link_mtu(skb))
         return EDNS_PASS_TOO_LARGE;
     plan->qname_len = q->qname_len;
-    if (tail_len) {
-        plan->tail_csum = csum_octets(skb, tail_off, tail_len);
-        if (plan->tail_csum > 0xffff)
-            return EDNS_PASS_ERROR;
-    }
-    if (q->v6)
-        plan->flags |= PLAN_V6;
     if (q->has_opt)
         plan->flags |= PLAN_OPT;
     if (q->dnssec_ok)
         plan->flags |= PLAN_DO;
-    if (csum_is_partial(skb, q, scan, plan->tail_csum))
+    if (csum_is_partial(skb, q, plan->tail_csum))
         plan->flags |= PLAN_PARTIAL;
     /* Growing also gives up a sum that the interface computed over the old packet (CHECKSUM_COMPLETE): so it always grows. */
     return bpf_skb_change_tail(skb, end > len ? end : len + 1, 0) ? EDNS_PASS_ERROR : EDNS_ANSWERED;

@@ -18,9 +18,9 @@ static __always_inline void trace_addr(struct __sk_buff *skb, __u32 off, bool v6
 
 /*
  * Tells what became of the query in the packet, which is its reply already where it was answered. Where the ring is full
- * the event is lost, and counted: nothing waits for who reads. A global function: verified once.
+ * the event is lost, and counted: nothing waits for who reads.
  */
-__noinline int trace(struct __sk_buff *skb, __u32 l2, __u32 outcome, __u32 family)
+static __always_inline void trace(struct __sk_buff *skb, __u32 l2, __u32 outcome, __u32 family)
 {
     const bool v6 = family == EDNS_IPV6, is_reply = outcome <= EDNS_NXDOMAIN;
     __u32 zero = 0, udp = l2, saddr = l2, daddr = l2, off, len;
@@ -32,7 +32,7 @@ __noinline int trace(struct __sk_buff *skb, __u32 l2, __u32 outcome, __u32 famil
 
         if (stats)
             stats->events_lost++;
-        return 0;
+        return;
     }
     event->time = bpf_ktime_get_ns();
     event->ifindex = skb->ifindex;
@@ -68,7 +68,6 @@ __noinline int trace(struct __sk_buff *skb, __u32 l2, __u32 outcome, __u32 famil
         len = 0;
     event->len = len;
     bpf_ringbuf_submit(event, 0);
-    return 0;
 }
 
 #endif

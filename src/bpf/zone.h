@@ -70,7 +70,7 @@ static __always_inline __u64 zero_octets(__u64 word)
 
 /* What a walk over a question's name tells, without an eye for labels. */
 struct scan {
-    __u64 hash; /* that of qname_hash */
+    __u64 hash; /* see hash_mix */
     __u64 sum;  /* one's complement, of the octets, unfolded */
     __u32 len;  /* octets up to the first zero, and that; 0 where there is none */
 };
@@ -124,31 +124,7 @@ static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 e
             scan_last(scan, last, zeros, i);
     }
 out:
-    /* The verifier would go on once for each number of words, if it knew it: it knows nothing of what lies here. */
-    skb->cb[0] = scan->len;
-    barrier_var(skb);
-    scan->len = *(volatile __u32 *)&skb->cb[0];
-}
-
-/* The same hash of the name of `len` octets in the packet at `off`. */
-static __always_inline __u64 qname_hash(struct __sk_buff *skb, __u32 off, __u32 len)
-{
-    __u64 hash = settings.hash_seed, *p;
-    __u32 i, words = len / 8;
-
-    if (off < 8 || len > DNS_NAME_MAX)
-        return 0;
-    barrier_var(words); /* else clang derives the loop's bound from a check that the verifier forgets */
-    for (i = 0; i < DNS_NAME_WORDS && i < words; i++) {
-        p = octets_at(skb, off + i * 8, 8);
-        if (!p)
-            return 0;
-        hash = hash_mix(hash, fold_case(*p));
-    }
-    if (len % 8 == 0)
-        return hash;
-    p = last_octets_at(skb, off, len);
-    return p ? hash_mix(hash, fold_case(last_octets(*p, len))) : 0;
+    scan->len = forget(skb, scan->len);
 }
 
 /* Whether the node is that of the name of `len` octets in the packet at `off`. */
@@ -161,7 +137,7 @@ static __always_inline bool node_is(const struct edns_node *node, struct __sk_bu
     if (node->name_len != len)
         return false;
     name = (void *)(node + 1) + types_octets(node);
-    barrier_var(words); /* as above */
+    barrier_var(words); /* else clang derives the loop's bound from a check that the verifier forgets */
     data += off & 0xfff;
     for (i = 0; i < DNS_NAME_WORDS && i < words; i++, data += 8) {
         p = data;
@@ -173,152 +149,41 @@ static __always_inline bool node_is(const struct edns_node *node, struct __sk_bu
         p = last_octets_at(skb, off, len);
         if (!p)
             return false;
-        words &= DNS_NAME_WORDS - 1;
-        barrier_var(words);
+        /* Anew: the loop told the verifier much of the number above. */
+        barrier_var(len);
+        words = len / 8 % DNS_NAME_WORDS;
         differs |= name[words] ^ fold_case(last_octets(*p, len));
     }
     return !differs;
 }
 
-/* The same of a ref. */
-__noinline int node_matches(struct __sk_buff *skb, __u32 off, __u32 len, __u32 ref)
-{
-    struct edns_node *node = node_at(ref);
-
-    return node && len <= DNS_NAME_MAX && node_is(node, skb, off, len);
-}
-
-/* The ref of the node of the name with that hash and of `len` octets in the packet at `off`; 0 where there is none. */
-__noinline __u32 node_find(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash)
-{
-    __u64 index = settings.index;
-    __u32 i, l;
-
-    for (l = 0; l < EDNS_PROBE_LINES; l++) {
-        __u32 key = hash_line(hash, l, index);
-        struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
-
-        if (!line)
-            return 0;
-        for (i = 0; i < EDNS_LINE_WORDS; i++) {
-            __u32 w = *(volatile __u32 *)&line->word[(hash_start(hash) + i) % EDNS_LINE_WORDS];
-
-            if (!w)
-                return 0;
-            if (w >> EDNS_REF_BITS == hash_tag(hash) && node_matches(skb, off, len, w & EDNS_REF_MAX))
-                return w & EDNS_REF_MAX;
-        }
-    }
-    return 0;
-}
-
-/* The index word where most names are found, which is read without a call. */
+/* The index word that most likely leads to the name with that hash; 0 where none does, EDNS_WORD_DEAD where its home line is not enough to tell. */
 static __always_inline __u32 word_first(__u64 hash)
 {
-    __u32 key = hash_line(hash, 0, settings.index);
+    __u32 key = hash_line(hash, 0, settings.index), i, w;
     struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
 
-    return line ? *(volatile __u32 *)&line->word[hash_start(hash)] : 0;
+    if (!line)
+        return 0;
+    for (i = 0; i < EDNS_LINE_WORDS; i++) {
+        w = *(volatile __u32 *)&line->word[(hash_start(hash) + i) % EDNS_LINE_WORDS];
+        if (!w || w >> EDNS_REF_BITS == hash_tag(hash))
+            return w;
+    }
+    return EDNS_WORD_DEAD;
 }
 
-/* The node that `word` leads to, where it is that of the name with that hash and of `len` octets in the packet at `off`. */
-static __always_inline struct edns_node *node_first(struct __sk_buff *skb, __u32 off, __u32 len, __u64 hash, __u32 word)
+/* The node that `word` leads to, where it is that of the name of `len` octets in the packet at `off`. */
+static __always_inline struct edns_node *node_first(struct __sk_buff *skb, __u32 off, __u32 len, __u32 word)
 {
-    struct edns_node *node;
+    struct edns_node *node = node_at(word & EDNS_REF_MAX);
 
-    if (word >> EDNS_REF_BITS != hash_tag(hash))
-        return NULL;
-    node = node_at(word & EDNS_REF_MAX);
     if (!node)
         return NULL;
     /* A node's answer mostly lies in its second line: it is fetched while the name in the first is compared. */
     touch((void *)node + EDNS_UNIT);
     return node_is(node, skb, off, len) ? node : NULL;
 }
-
-/* The ref of the node of the name of `len` octets in the packet at `off`; 0 where there is none. */
-__noinline __u32 node_lookup(struct __sk_buff *skb, __u32 off, __u32 len)
-{
-    __u64 hash = qname_hash(skb, off, len);
-    __u32 word = word_first(hash);
-
-    if (len > DNS_NAME_MAX || !word)
-        return 0;
-    if (node_first(skb, off, len, hash, word))
-        return word & EDNS_REF_MAX;
-    return node_find(skb, off, len, hash);
-}
-
-/* Takes the first label off a name; false where there is none. */
-static __always_inline bool strip_label(struct __sk_buff *skb, __u32 *off, __u32 *len)
-{
-    __u8 *label = octets_at(skb, *off, 1);
-
-    if (!label || !*label)
-        return false;
-    *len -= *label + 1;
-    *off += *label + 1;
-    return true;
-}
-
-/*
- * For a name without node: the node that holds for names below its closest encloser (RFC 4592 §3.3.1); 0 where nothing
- * holds there. Names of more than below_max or less than below_min labels need no look-up: no node of use is there.
- */
-__noinline __u32 node_below(struct __sk_buff *skb, __u32 off, __u32 len, __u32 labels)
-{
-    __u32 min = settings.below_min, max = settings.below_max, left = labels, i;
-
-    for (i = 0; i < DNS_LABELS_MAX && left > max + 1; i++, left--)
-        if (!strip_label(skb, &off, &len))
-            return 0;
-    for (i = 0; i < EDNS_BELOW_MAX && left > min; i++) {
-        struct edns_node *node;
-
-        if (!strip_label(skb, &off, &len))
-            return 0;
-        left--;
-        node = node_at(node_lookup(skb, off, len));
-        if (node)
-            return labels - left == 1 ? node->child : node->deep;
-    }
-    return 0;
-}
-
-/*
- * For a name that is not at `word`, where most are: sets `*ref` to its node, or to the one that speaks for names like it,
- * which then do not exist; 0 where there is none. Returns EDNS_ANSWERED, or why the packet passes.
- */
-static __always_inline int node_search(struct __sk_buff *skb, struct query *q, struct scan *scan, __u32 word,
-                                       __u32 *ref, bool *absence)
-{
-    __u32 extent, len;
-
-    *ref = word ? node_find(skb, q->qname, q->qname_len, scan->hash) : 0;
-    if (*ref)
-        return EDNS_ANSWERED;
-    extent = qname_extent(skb, q->qname);
-    len = extent & 0xff;
-    if (!len)
-        return EDNS_PASS_MALFORMED;
-    if (len != q->qname_len) {
-        /* A label holds a zero. */
-        scan->len = 0;
-        q->qname_len = len;
-        *ref = node_lookup(skb, q->qname, len);
-    }
-    if (!*ref && extent >> 8 > settings.below_min) {
-        *ref = node_below(skb, q->qname, len, extent >> 8);
-        *absence = true;
-    }
-    return EDNS_ANSWERED;
-}
-
-/* An answer, and where it lies. */
-struct place {
-    __u32 ref;
-    __u32 at; /* octets from the node on */
-};
 
 static __always_inline struct edns_answer *answer_at(struct edns_node *node, __u32 at)
 {
@@ -332,26 +197,31 @@ static __always_inline struct edns_answer *answer_at(struct edns_node *node, __u
 static __always_inline struct edns_answer *answer_find(struct edns_node *node, __be16 qtype, struct place *place,
                                                        __u32 *zone, int *why)
 {
-    __u32 round, i;
+    __u32 round, i, n_types, listed = 0, at = 0;
 
-    *why = EDNS_PASS_NAME;
     for (round = 0; round < 2; round++) {
         struct edns_type *type = (void *)(node + 1);
 
         *zone = node->zone;
-        for (i = 0; i < EDNS_TYPES_MAX && i < node->n_types; i++, type++) {
-            *why = EDNS_PASS_QTYPE;
-            if (type->qtype != qtype && type->qtype)
-                continue;
-            place->at = type->answer * 8;
-            return place->at ? answer_at(node, place->at) : NULL;
+        n_types = node->n_types;
+        listed |= types_octets(node); /* not n_types, of which the loop tells the verifier more and more */
+        for (i = 0; i < EDNS_TYPES_MAX && i < n_types; i++, type++) {
+            if (type->qtype == qtype || !type->qtype) {
+                at = type->answer * 8;
+                goto out;
+            }
         }
+        if (round)
+            break;
         place->ref = node->fallback;
         node = node_at(place->ref);
         if (!node)
-            return NULL;
+            break;
     }
-    return NULL;
+out:
+    place->at = at;
+    *why = listed ? EDNS_PASS_QTYPE : EDNS_PASS_NAME;
+    return node && at ? answer_at(node, at) : NULL;
 }
 
 #endif

@@ -220,7 +220,7 @@ const fn word(hash: u64, at: u32) -> u32 {
     tag(hash) << REF_BITS | at
 }
 
-/// The slots of an area that may hold a name in the order in which the program looks at them (`node_find` in zone.h).
+/// The slots of an area that may hold a name in the order in which the program looks at them (`suffix_find` in search.h).
 fn slots(area: Area, hash: u64) -> impl Iterator<Item = usize> {
     let (line, start, lines) = ((hash >> 8) as usize, (hash >> 48) as usize % LINE_WORDS, area.lines);
     (0..PROBE_LINES)

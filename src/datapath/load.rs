@@ -18,7 +18,7 @@ use super::arena::{Mapped, page_size};
 use super::counters::{self, Queries};
 use super::index::map_lines;
 use super::settings::Settings;
-use super::skel::types::edns_reply;
+use super::skel::types::edns_step;
 use super::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
 use super::table::{HashKey, Table, TableError};
 use super::test_run::TestRun;
@@ -43,7 +43,7 @@ pub struct Options {
     pub programs: Vec<Program>,
 }
 
-/// The programs. Each costs the verifier some 100 ms.
+/// The programs for packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Program {
     /// For interfaces with Ethernet header.
@@ -59,11 +59,13 @@ pub enum Program {
 impl Program {
     const ALL: [Self; 4] = [Self::Ethernet, Self::EthernetToPeer, Self::Ip, Self::Probe];
 
-    /// The program that it hands a query over to, by its number in `edns_replies`.
-    const fn reply(self) -> edns_reply {
+    /// The programs that a query goes on to, by their number in `edns_steps`.
+    const fn steps(self) -> [edns_step; 2] {
         match self {
-            Self::Ethernet | Self::EthernetToPeer | Self::Probe => edns_reply::EDNS_REPLY_ETH,
-            Self::Ip => edns_reply::EDNS_REPLY_IP,
+            Self::Ethernet | Self::EthernetToPeer | Self::Probe => {
+                [edns_step::EDNS_STEP_SEARCH_ETH, edns_step::EDNS_STEP_REPLY_ETH]
+            }
+            Self::Ip => [edns_step::EDNS_STEP_SEARCH_IP, edns_step::EDNS_STEP_REPLY_IP],
         }
     }
 }
@@ -168,7 +170,8 @@ impl Datapath {
                 maps.edns_chunks.reuse_fd(ours.edns_chunks.as_fd()),
                 maps.edns_servers.reuse_fd(ours.edns_servers.as_fd()),
                 maps.edns_stats.reuse_fd(ours.edns_stats.as_fd()),
-                maps.edns_replies.reuse_fd(ours.edns_replies.as_fd()),
+                maps.edns_steps.reuse_fd(ours.edns_steps.as_fd()),
+                maps.edns_scratch.reuse_fd(ours.edns_scratch.as_fd()),
                 maps.edns_events.reuse_fd(ours.edns_events.as_fd()),
                 maps.rodata.reuse_fd(ours.rodata.as_fd()),
                 maps.bss.reuse_fd(ours.bss.as_fd()),
@@ -180,12 +183,12 @@ impl Datapath {
         loaded.get().map(OwnedFd::as_fd).ok_or_else(|| LoadError::Other("a program is not there".into()))
     }
 
-    /// Keeps a program that was just loaded, and lets it find the one that it hands over to.
+    /// Keeps a program that was just loaded, and lets it find those that a query goes on to.
     fn keep(&self, program: Program, skel: &EdnsSkel<'_>) -> Result<(), LoadError> {
-        let reply = program.reply();
-        let key = reply.0.to_ne_bytes();
-        let fd = replies_fd(skel, reply).as_raw_fd().to_ne_bytes();
-        self.skel.maps.edns_replies.update(&key, &fd, MapFlags::ANY).map_err(|e| other(&e))?;
+        for step in program.steps() {
+            let fd = step_fd(skel, step).as_raw_fd().to_ne_bytes();
+            self.skel.maps.edns_steps.update(&step.0.to_ne_bytes(), &fd, MapFlags::ANY).map_err(|e| other(&e))?;
+        }
         // Named twice, it is the same one.
         let _ = self.programs[program as usize].set(owned(progs_fd(skel, program))?);
         Ok(())
@@ -309,9 +312,11 @@ fn open<'o>(
         };
         prog.set_autoload(programs.contains(&program));
     }
-    let is_needed = |reply| programs.iter().any(|p| p.reply() == reply);
-    progs.edns_reply_eth.set_autoload(is_needed(edns_reply::EDNS_REPLY_ETH));
-    progs.edns_reply_ip.set_autoload(is_needed(edns_reply::EDNS_REPLY_IP));
+    let is_needed = |step| programs.iter().any(|p| p.steps().contains(&step));
+    progs.edns_search_eth.set_autoload(is_needed(edns_step::EDNS_STEP_SEARCH_ETH));
+    progs.edns_search_ip.set_autoload(is_needed(edns_step::EDNS_STEP_SEARCH_IP));
+    progs.edns_reply_eth.set_autoload(is_needed(edns_step::EDNS_STEP_REPLY_ETH));
+    progs.edns_reply_ip.set_autoload(is_needed(edns_step::EDNS_STEP_REPLY_IP));
     Ok(open)
 }
 
@@ -325,10 +330,13 @@ fn progs_fd<'a>(skel: &'a EdnsSkel<'_>, program: Program) -> BorrowedFd<'a> {
     }
 }
 
-fn replies_fd<'a>(skel: &'a EdnsSkel<'_>, reply: edns_reply) -> BorrowedFd<'a> {
-    match reply {
-        edns_reply::EDNS_REPLY_IP => skel.progs.edns_reply_ip.as_fd(),
-        _ => skel.progs.edns_reply_eth.as_fd(),
+fn step_fd<'a>(skel: &'a EdnsSkel<'_>, step: edns_step) -> BorrowedFd<'a> {
+    let progs = &skel.progs;
+    match step {
+        edns_step::EDNS_STEP_SEARCH_ETH => progs.edns_search_eth.as_fd(),
+        edns_step::EDNS_STEP_SEARCH_IP => progs.edns_search_ip.as_fd(),
+        edns_step::EDNS_STEP_REPLY_IP => progs.edns_reply_ip.as_fd(),
+        _ => progs.edns_reply_eth.as_fd(),
     }
 }
 

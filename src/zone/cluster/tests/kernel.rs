@@ -32,7 +32,7 @@ impl Maps {
         }
     }
 
-    /// `node_find` and `node_below`: what a name is answered from.
+    /// `name_search`: what a name is answered from.
     pub fn find(&self, name: &Name) -> Option<&Node> {
         let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| self.0.get(&a).map(|n| (i, n)))?;
         match depth {

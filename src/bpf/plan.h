@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What a program hands over to the one that it jumps to. */
+#ifndef EDNS_PLAN_H
+#define EDNS_PLAN_H
+
+/* An answer, and where it lies. */
+struct place {
+    __u32 ref;
+    __u32 at; /* octets from the node on */
+};
+
+/* What the next program needs to know beside the packet: the reply's, or (in brackets) the one that searches. */
+struct plan {
+    struct place place; /* of the answer [ref: the index word that did not lead to the name, 0: none is there] */
+    __u32 flags;
+    __u32 qname_len; /* [up to the first zero] */
+    __u32 tail_csum; /* of what follows the question, as if it began at an even offset [of the name] */
+};
+
+enum plan_flag {
+    PLAN_PROBE = 1 << 0,   /* a packet of the daemon's, which wants the outcome */
+    PLAN_TO_PEER = 1 << 1, /* straight into the other end's network namespace */
+    PLAN_V6 = 1 << 2,
+    PLAN_OPT = 1 << 3,
+    PLAN_DO = 1 << 4,
+    PLAN_PARTIAL = 1 << 5, /* see csum_is_partial */
+};
+
+/* skb->cb belongs to whichever tc program runs. */
+static __always_inline void plan_store(struct __sk_buff *skb, const struct plan *plan)
+{
+    skb->cb[0] = plan->place.ref;
+    skb->cb[1] = plan->place.at;
+    skb->cb[2] = plan->flags;
+    skb->cb[3] = plan->qname_len;
+    skb->cb[4] = plan->tail_csum;
+}
+
+static __always_inline struct plan plan_load(struct __sk_buff *skb)
+{
+    return (struct plan){
+        .place = {.ref = skb->cb[0], .at = skb->cb[1]},
+        .flags = skb->cb[2],
+        .qname_len = skb->cb[3],
+        .tail_csum = skb->cb[4],
+    };
+}
+
+#endif

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What a few queries need: a name that is not in its home line or has no node, and additional records other than a bare OPT.
+ *
+ * Loops within loops, so these are global functions: the verifier looks at each once, for any arguments. They take numbers
+ * only, since Linux 5.10 needs BTF of its own to verify one that takes the packet: what they read lies in edns_scratch.
+ */
+#ifndef EDNS_SEARCH_H
+#define EDNS_SEARCH_H
+
+struct scratch {
+    union {
+        __u64 words[DNS_TAIL_MAX / 8 + 2];
+        __u8 octets[DNS_TAIL_MAX + 16];
+    };
+    /* Of the name in it. Volatile: what comes from here the verifier knows nothing of, so it goes on once; see forget. */
+    volatile __u32 name_len;
+    volatile __u32 labels;
+};
+
+/* What is read of a packet. The daemon's own may be interrupted by others: they have a slot of their own. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 2);
+    __type(key, __u32);
+    __type(value, struct scratch);
+} edns_scratch SEC(".maps");
+
+/* Word `nth` of the suffix that begins at `off`; zeros are behind the name. */
+static __always_inline __u64 scratch_word(const struct scratch *scratch, __u32 off, __u32 nth)
+{
+    return *(__u64 *)(scratch->octets + (off & 0xff) + nth * 8);
+}
+
+/* Whether the node at `ref` is that of the suffix. */
+__noinline int suffix_is(__u32 slot, __u32 off, __u32 ref)
+{
+    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+    struct edns_node *node = node_at(ref);
+    __u64 differs = 0, *name;
+    __u32 i, len;
+
+    if (!scratch || !node)
+        return false;
+    len = scratch->name_len - off;
+    if (node->name_len != len)
+        return false;
+    name = (void *)(node + 1) + types_octets(node);
+    for (i = 0; i < DNS_NAME_WORDS && i * 8 < len; i++)
+        differs |= name[i] ^ scratch_word(scratch, off, i);
+    return !differs;
+}
+
+/* The ref of the node of the suffix; 0 where there is none. */
+__noinline __u32 suffix_find(__u32 slot, __u32 off)
+{
+    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+    __u64 index = settings.index, hash = settings.hash_seed;
+    __u32 i, l, len;
+
+    if (!scratch)
+        return 0;
+    len = scratch->name_len - off;
+    for (i = 0; i < DNS_NAME_WORDS && i * 8 < len; i++)
+        hash = hash_mix(hash, scratch_word(scratch, off, i));
+    for (l = 0; l < EDNS_PROBE_LINES; l++) {
+        __u32 key = hash_line(hash, l, index);
+        struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
+
+        if (!line)
+            return 0;
+        for (i = 0; i < EDNS_LINE_WORDS; i++) {
+            __u32 w = *(volatile __u32 *)&line->word[(hash_start(hash) + i) % EDNS_LINE_WORDS];
+
+            if (!w)
+                return 0;
+            if (w >> EDNS_REF_BITS == hash_tag(hash) && suffix_is(slot, off, w & EDNS_REF_MAX))
+                return w & EDNS_REF_MAX;
+        }
+    }
+    return 0;
+}
+
+/* Where the first label behind the one at `off` begins. */
+static __always_inline __u32 label_next(const struct scratch *scratch, __u32 off)
+{
+    return (off + scratch->octets[off & 0xff] + 1) & 0xff;
+}
+
+/*
+ * For a name without node: the node that holds for names below its closest encloser (RFC 4592 §3.3.1); 0 where nothing
+ * holds there. Names of more than below_max or less than below_min labels need no look-up: no node of use is there.
+ */
+static __always_inline __u32 name_below(const struct scratch *scratch, __u32 slot, __u32 labels)
+{
+    __u32 min = settings.below_min, max = settings.below_max, left = labels, off = 0, i;
+
+    for (i = 0; i < DNS_LABELS_MAX && left > max + 1; i++, left--)
+        off = label_next(scratch, off);
+    for (i = 0; i < EDNS_BELOW_MAX && left > min; i++) {
+        struct edns_node *node;
+
+        off = label_next(scratch, off);
+        left--;
+        node = node_at(suffix_find(slot, off));
+        if (node)
+            return labels - left == 1 ? node->child : node->deep;
+    }
+    return 0;
+}
+
+#define FOUND_ABSENCE (1ULL << EDNS_REF_BITS)
+#define FOUND_LEN_SHIFT 32
+
+/*
+ * Looks for the name at the scratch's start: its length << FOUND_LEN_SHIFT | the ref of its node, or FOUND_ABSENCE | that of the
+ * one that speaks for names like it, which then do not exist; or no ref. 0 where it is no name, or not `len` octets.
+ * `absent`: it is known to have no node.
+ */
+__noinline __u64 name_search(__u32 slot, __u32 len, __u32 absent)
+{
+    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+    __u32 labels, at = 0, ref = 0;
+    __u64 found;
+
+    if (!scratch)
+        return 0;
+    for (labels = 0; labels < DNS_LABELS_MAX && at < DNS_NAME_MAX; labels++) {
+        __u32 label = scratch->octets[at];
+
+        if (!label)
+            goto end;
+        if (label > DNS_LABEL_MAX) /* a pointer, or a label type of no meaning (RFC 6891 §5) */
+            return 0;
+        at += label + 1;
+    }
+    return 0;
+end:
+    at++;
+    if (len && at != len)
+        return 0;
+    *(__u64 *)(scratch->octets + (at & 0xff)) = 0;
+    scratch->name_len = at;
+    scratch->labels = labels;
+    labels = scratch->labels;
+    found = (__u64)scratch->name_len << FOUND_LEN_SHIFT;
+    if (!absent)
+        ref = suffix_find(slot, 0);
+    if (!ref && labels > settings.below_min) {
+        ref = name_below(scratch, slot, labels);
+        found |= FOUND_ABSENCE;
+    }
+    return found | (ref & EDNS_REF_MAX);
+}
+
+/* The one's complement sum of the first `len` octets of the scratch. */
+__noinline __u32 scratch_sum(__u32 slot, __u32 len)
+{
+    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+    __u64 sum = 0;
+    __u32 i;
+
+    if (!scratch || len > DNS_TAIL_MAX)
+        return 0;
+    *(__u64 *)(scratch->octets + len) = 0;
+    for (i = 0; i < DNS_TAIL_MAX / 8 && i * 8 < len; i++)
+        sum += (scratch->words[i] & 0xffffffff) + (scratch->words[i] >> 32);
+    return csum_fold16(sum);
+}
+
+/* Reads `len` octets, one at least, of the packet at `off` into the scratch. */
+static __always_inline bool scratch_load(struct __sk_buff *skb, __u32 slot, __u32 off, __u32 len)
+{
+    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+
+    len = (len - 1) & (DNS_TAIL_MAX - 1); /* a mask, since the verifier forgets a comparison */
+    barrier_var(len);
+    return scratch && !bpf_skb_load_bytes(skb, off, scratch->octets, len + 1);
+}
+
+/* Copies the `len` octets of the packet at `off` into the scratch, in lower case, zeros behind them. */
+static __always_inline void scratch_name(struct __sk_buff *skb, struct scratch *scratch, __u32 off, __u32 len)
+{
+    void *data = skb_data(skb), *data_end = skb_data_end(skb);
+    __u32 i, words = len / 8;
+    __u64 *p;
+
+    barrier_var(words); /* see node_is */
+    data += off & 0xfff;
+    for (i = 0; i < DNS_NAME_WORDS && i < words; i++, data += 8) {
+        p = data;
+        if ((void *)(p + 1) > data_end)
+            return;
+        scratch->words[i] = fold_case(*p);
+    }
+    p = last_octets_at(skb, off, len);
+    if (!p)
+        return;
+    barrier_var(len);
+    scratch->words[len / 8 % DNS_NAME_WORDS] = fold_case(last_octets(*p, len));
+}
+
+/*
+ * Sets `*ref` to the node of the question's name, or to the one that speaks for names like it, which then do not exist; 0
+ * where there is none. Returns EDNS_ANSWERED, or why the packet passes.
+ */
+static __always_inline int node_search(struct __sk_buff *skb, struct query *q, __u32 slot, __u32 *ref, bool *absence)
+{
+    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+    __u32 len = q->udp + q->udp_len - q->qname, i;
+    __u64 found;
+
+    if (!scratch)
+        return EDNS_PASS_ERROR;
+    scratch_name(skb, scratch, q->qname, q->qname_len);
+    found = name_search(slot, q->qname_len, !*ref);
+    if (!found) {
+        /* No name; or a label holds a zero, so that the first one is not its end. */
+        q->has_sum = false;
+        if (!scratch_load(skb, slot, q->qname, len < DNS_NAME_MAX ? len : DNS_NAME_MAX))
+            return EDNS_PASS_ERROR;
+        for (i = 0; i < DNS_NAME_WORDS; i++)
+            scratch->words[i] = fold_case(scratch->words[i]);
+        found = name_search(slot, 0, false);
+        if (!found)
+            return EDNS_PASS_MALFORMED;
+    }
+    q->qname_len = found >> FOUND_LEN_SHIFT;
+    *ref = found & EDNS_REF_MAX;
+    *absence = found & FOUND_ABSENCE;
+    return EDNS_ANSWERED;
+}
+
+#endif
