@@ -202,6 +202,10 @@ impl Daemon {
             retry: None,
         };
         daemon.core.borrow_mut().set_gates();
+        if daemon.kubernetes.is_some() {
+            let changes = daemon.work(World::announce).await?;
+            daemon.apply(changes).await;
+        }
         daemon.set_statics(nodes).await?;
         daemon.attach(links);
         let (outcome, attached) = daemon.attacher.done().await?;

@@ -1,5 +1,5 @@
-//! What a large cluster costs the daemon: from the last page of the last list to the last write, and memory. And what it costs
-//! the API server: octets of lists and events.
+//! What a large cluster costs the daemon: from the last page of the last list to the last write, from an event to the maps, and
+//! memory. And what it costs the API server: octets of lists and events.
 //!
 //! `cargo bench --features k8s-tests --bench scale`; root, and EDNS_K8S_TOOLS. Markdown on stdout.
 
@@ -11,6 +11,7 @@ mod lab;
 #[path = "../../tests/k8s/cluster.rs"]
 mod cluster;
 
+mod churn;
 mod objects;
 mod pretended;
 mod real;
@@ -98,5 +99,6 @@ fn main() {
         let lab = pretended::lab(World { services });
         Figures::row(&lab, "pretended", services);
     }
+    churn::print_latency();
     real::print_sizes(&real);
 }

@@ -24,23 +24,29 @@ pub fn cluster(world: &World) -> Cluster {
     cluster.lab.write("domain.yaml", "Domains: []\n");
     cluster
         .lab
-        .write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n");
+        .write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\nMetricsAddr: 127.0.0.1:9153\n");
+    run(&cluster, async |client| {
+        post(|_| Api::<Namespace>::all(client.clone()), NAMESPACES, namespace).await;
+        post(|i| Api::<Service>::namespaced(client.clone(), &namespace_of(i)), world.services, service).await;
+        post(|i| Api::<EndpointSlice>::namespaced(client.clone(), &namespace_of(i)), world.services, slice).await;
+    });
+    cluster
+}
+
+/// Does something with a client of the API server.
+pub fn run<T: Send>(cluster: &Cluster, work: impl AsyncFnOnce(kube::Client) -> T + Send) -> T {
     let netns = File::open(format!("/run/netns/{}", cluster.lab.ns("host"))).expect("the namespace");
     let kubeconfig = cluster.lab.path("kubeconfig");
-    let create = || {
+    let run = || {
         setns(&netns, CloneFlags::CLONE_NEWNET).expect("root");
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let config = Access::KubeConfig(Some(kubeconfig)).config().await.expect("a config");
-            let client = kube::Client::try_from(config).expect("a client");
-            post(|_| Api::<Namespace>::all(client.clone()), NAMESPACES, namespace).await;
-            post(|i| Api::<Service>::namespaced(client.clone(), &namespace_of(i)), world.services, service).await;
-            post(|i| Api::<EndpointSlice>::namespaced(client.clone(), &namespace_of(i)), world.services, slice).await;
-        });
+            work(kube::Client::try_from(config).expect("a client")).await
+        })
     };
-    std::thread::scope(|scope| scope.spawn(create).join().expect("no panic"));
-    cluster
+    std::thread::scope(|scope| scope.spawn(run).join().expect("no panic"))
 }
 
 async fn post<T>(api: impl Fn(usize) -> Api<T>, count: usize, object: fn(usize) -> Value)

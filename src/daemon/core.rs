@@ -30,6 +30,8 @@ pub(super) struct Core {
     refused: HashMap<Name, Node>,
     /// Whether the view of the cluster is not current any more.
     stale: bool,
+    /// What holds answers back: all of the cluster's, and the negative ones of each set of names.
+    gates: [Gate; 3],
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
@@ -49,6 +51,7 @@ impl Core {
             status,
             refused: HashMap::new(),
             stale: false,
+            gates: [Gate::Open; 3],
             pause: (false, 0),
         }
     }
@@ -75,7 +78,10 @@ impl Core {
         self.servers = wanted;
         let settings = self.datapath.settings();
         settings.set_first_servers(servers.iter().map(|server| (server, &zones)));
-        settings.set_any_server(any);
+        // Whom these stand for is not known before the cluster is, whose gate says just that; so it is asked, not this.
+        let follows = |spec: &ServerSpec| matches!(spec, ServerSpec::Auto | ServerSpec::Service { .. });
+        let unknown = !world.is_complete() && specs.iter().any(follows);
+        settings.set_any_server(if unknown { any | CLUSTER } else { any });
     }
 
     /// Addresses that the program answers for; that of a cache on the node, which may not be there, last.
@@ -117,9 +123,8 @@ impl Core {
                 if self.refused.is_empty() {
                     log::error!("names pass for lack of room: {e}");
                     // A name that is not there may be one that is said not to exist, or a wildcard's.
-                    for zone in [ZoneId::Static, ZoneId::Cluster] {
-                        self.datapath.settings().set_negative_gate(zone, Gate::Incomplete);
-                    }
+                    let [cluster, _, _] = self.gates;
+                    self.put_gates([cluster, Gate::Incomplete, Gate::Incomplete]);
                     self.table.settle();
                 }
                 self.refused.insert(name.clone(), node.clone());
@@ -162,9 +167,7 @@ impl Core {
                 log::info!("Kubernetes: the view is current: names that don't exist are answered again");
             }
         }
-        let settings = self.datapath.settings();
         let complete = if self.refused.is_empty() { Gate::Open } else { Gate::Incomplete };
-        settings.set_negative_gate(ZoneId::Static, complete);
         let negative = if !synced {
             Gate::NotSynced
         } else if complete == Gate::Open && !current {
@@ -172,8 +175,20 @@ impl Core {
         } else {
             complete
         };
-        settings.set_negative_gate(ZoneId::Cluster, negative);
-        settings.set_positive_gate(ZoneId::Cluster, if synced { Gate::Open } else { Gate::NotSynced });
+        self.put_gates([if synced { Gate::Open } else { Gate::NotSynced }, complete, negative]);
+    }
+
+    fn put_gates(&mut self, gates: [Gate; 3]) {
+        let old = std::mem::replace(&mut self.gates, gates);
+        if gates.iter().zip(old).any(|(new, old)| *new == Gate::Open && old != Gate::Open) {
+            // A program that looked for a name before it was put must not find the gate open afterwards.
+            self.table.settle();
+        }
+        let settings = self.datapath.settings();
+        let [cluster, static_negative, cluster_negative] = gates;
+        settings.set_negative_gate(ZoneId::Static, static_negative);
+        settings.set_negative_gate(ZoneId::Cluster, cluster_negative);
+        settings.set_positive_gate(ZoneId::Cluster, cluster);
     }
 
     pub(super) fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {

@@ -57,6 +57,11 @@ impl World {
         spawn_blocking(run).await.map_err(|e| DaemonError::System("working on the zone", e.into()))
     }
 
+    /// The cluster's zone is there, and will be read.
+    pub(super) fn announce(&mut self) -> Vec<Change> {
+        self.layers.merge(self.cluster.announce())
+    }
+
     /// Makes `nodes` all static names, under a config that may be new.
     pub(super) fn set_statics(&mut self, nodes: Vec<(Name, Node)>, config: &Config) -> Vec<Change> {
         let mut changes = self.layers.merge(self.cluster.reconfigure(settings(config, self.serial)));
@@ -109,7 +114,9 @@ impl World {
         if !self.is_complete() {
             return Vec::new();
         }
-        self.layers.merge(self.cluster.commit())
+        let is_first = !self.cluster.is_begun();
+        let changes = self.cluster.commit();
+        if is_first { self.layers.merge_first(changes, &self.cluster) } else { self.layers.merge(changes) }
     }
 
     /// The addresses that a setting stands for at present, first those that most are asked at.

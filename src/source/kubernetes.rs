@@ -7,6 +7,7 @@ mod backoff;
 mod client;
 mod convert;
 mod health;
+mod past;
 mod watch;
 
 use std::sync::Arc;

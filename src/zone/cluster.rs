@@ -87,6 +87,8 @@ pub struct Cluster {
     pending: Pending,
     /// Whether the zone's frame was put.
     begun: bool,
+    /// Whether something stands for the zone before that.
+    awaited: bool,
 }
 
 impl Cluster {
@@ -101,7 +103,17 @@ impl Cluster {
             reverse: Reverse::default(),
             pending: Pending::default(),
             begun: false,
+            awaited: false,
         }
+    }
+
+    /// Says that the zone is there before anything in it is known: until the first commit each of its names has the same
+    /// answer, for the zone's gates to hold back.
+    pub fn announce(&mut self) -> Vec<Change> {
+        self.awaited = true;
+        let zone = self.renderer.settings.zone.clone();
+        let node = self.node(&zone);
+        node.map(|node| Change::Put(zone, node)).into_iter().collect()
     }
 
     /// A namespace is there.
@@ -332,13 +344,16 @@ impl Cluster {
         }
     }
 
-    /// The node that a name has as of the last commit; None where it has none.
+    /// The node that a name has as of the last commit, or the one of all names before it; None where it has none.
     #[must_use]
     pub fn node(&self, name: &Name) -> Option<Node> {
-        if !self.begun {
-            return None;
-        }
-        match self.renderer.change(name.clone(), self.own_node(name))? {
+        let own = if self.begun {
+            self.own_node(name)
+        } else {
+            let is_ours = self.awaited && name.is_within(&self.renderer.settings.zone);
+            is_ours.then(|| self.renderer.awaited())
+        };
+        match self.renderer.change(name.clone(), own)? {
             Change::Put(_, node) => Some(node),
             Change::Remove(_) => None,
         }
@@ -402,6 +417,12 @@ impl Cluster {
                 self.dependents.entry(on).or_default().insert(Arc::clone(key));
             }
         }
+    }
+
+    /// Whether there was a commit.
+    #[must_use]
+    pub const fn is_begun(&self) -> bool {
+        self.begun
     }
 
     /// The addresses of a Service, at present.

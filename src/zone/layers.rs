@@ -68,7 +68,9 @@ impl Layers {
 
         let mut changes = Vec::with_capacity(all.len());
         for name in old.into_iter().filter(|name| !all.contains_key(name)) {
-            let below = if self.may_be_cluster(&name) { cluster.node(&name) } else { None };
+            // Before anything is known, the one of all names is at the zone's own.
+            let is_there = self.may_be_cluster(&name) && (cluster.is_begun() || name == zone);
+            let below = if is_there { cluster.node(&name) } else { None };
             changes.push(match below {
                 Some(node) => Change::Put(name, node),
                 None => Change::Remove(name),
@@ -101,6 +103,19 @@ impl Layers {
                 Change::Remove(name) => self.over(name, None),
             })
             .collect();
+        order(&mut merged);
+        merged
+    }
+
+    /// The same where all that was said of the cluster before is void: static names lie over what it has now.
+    #[must_use]
+    pub fn merge_first(&self, changes: Vec<Change>, cluster: &Cluster) -> Vec<Change> {
+        if self.within.is_empty() {
+            return changes;
+        }
+        let others = changes.into_iter().filter(|change| !self.within.contains_key(change.name()));
+        let own = self.within.keys().map(|name| self.over(name.clone(), cluster.node(name)));
+        let mut merged: Vec<Change> = others.chain(own).collect();
         order(&mut merged);
         merged
     }

@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType::A;
 
 use crate::cluster::{API, Cluster};
 use crate::lab::{EDNS, within};
-use crate::node::Node;
+use crate::node::{CURRENT_WITHIN, Node};
 
 /// What the README says to apply, for a service account of this name.
 fn rbac(name: &str) -> String {
@@ -27,7 +27,7 @@ fn token(cluster: &Cluster, account: &str) -> String {
 fn force_new_watches(node: &Node) {
     node.refuse_api();
     // Whoever waits for something to come sends something after a while.
-    within(20, "no connection is left", || {
+    within(30, "no connection is left", || {
         match node.lab.sh("host", "ss -Htn state established dport = :443").trim() {
             "" => Ok(()),
             left => Err(left.to_owned()),
@@ -49,22 +49,24 @@ fn a_token_that_is_wrong_or_old_and_rights_that_are_taken_away() {
     kubeconfig("wrong");
     node.configure_access("KubeConfig: kubeconfig", "");
     let daemon = node.spawn();
-    node.says(&daemon, 20, "401");
+    node.says(&daemon, 30, "401");
     let client = node.pod();
-    assert_eq!(client.data("apis.example.org", A), ["172.16.171.52"]);
+    // Static names are answered meanwhile.
+    node.until_address(&client, "apis.example.org", "172.16.171.52");
     assert!(!daemon.log().contains("] ready"));
     kubeconfig(&token(cluster, "edns-token"));
     node.ready(&daemon);
-    assert!(node.ask(&client, "web.default.svc.cluster.local", A).1);
+    node.until_answered(&client, "web.default.svc.cluster.local");
 
     // A watch that is open goes on without rights; a new one doesn't begin.
     cluster.delete(&["clusterrolebinding", "edns-token"]);
     force_new_watches(&node);
     node.says(&daemon, 30, "is forbidden");
-    node.until_absence_is(&client, 60, false);
-    assert!(node.ask(&client, "web.default.svc.cluster.local", A).1, "what is known is still answered");
+    node.until_out_of_touch(&client, &daemon);
+    // What is known is still answered.
+    node.until_answered(&client, "web.default.svc.cluster.local");
     cluster.apply(&rbac("edns-token"));
-    node.until_absence_is(&client, 20, true);
+    node.until_absence_is(&client, CURRENT_WITHIN, true);
 
     // The account made anew: its old tokens are nobody's.
     cluster.delete(&["serviceaccount", "edns-token", "-n", "kube-system"]);
@@ -79,15 +81,7 @@ fn a_token_that_is_wrong_or_old_and_rights_that_are_taken_away() {
     });
     kubeconfig(&token(cluster, "edns-token"));
     cluster.apply("apiVersion: v1\nkind: Service\nmetadata: {name: after-token}\nspec: {ports: [{port: 80}]}\n");
-    within(20, "it goes on with the new token", || {
-        if node.ask(&client, "after-token.default.svc.cluster.local", A).1
-            && client.rcode("after-token.default.svc.cluster.local", A) == "NoError"
-        {
-            Ok(())
-        } else {
-            Err(daemon.log())
-        }
-    });
+    node.until_answered(&client, "after-token.default.svc.cluster.local");
     cluster.delete(&["service", "after-token"]);
 }
 
@@ -119,7 +113,7 @@ fn in_a_pod_with_the_least_rights() {
     let log = || std::fs::read_to_string(node.lab.path("pod.log")).unwrap_or_default();
     within(30, "ready", || if log().contains("] ready") { Ok(()) } else { Err(log()) });
     let client = node.pod();
-    assert_eq!(client.data("web.default.svc.cluster.local", A), ["10.96.0.50"]);
+    node.until_address(&client, "web.default.svc.cluster.local", "10.96.0.50");
     assert_eq!(client.rcode("nobody.default.svc.cluster.local", A), "NXDomain");
     // Its commands are where only it sees them.
     let stats = Command::new("nsenter")
@@ -152,15 +146,12 @@ fn certificates_that_are_all_others() {
     cluster.kill_api();
     cluster.certificates();
     cluster.start_api();
-    node.says(&daemon, 20, "invalid peer certificate");
-    assert!(node.ask(&client, "web.default.svc.cluster.local", A).1);
+    node.says(&daemon, 30, "invalid peer certificate");
+    node.until_answered(&client, "web.default.svc.cluster.local");
     copy();
     cluster.apply(
         "apiVersion: v1\nkind: Service\nmetadata: {name: after}\nspec: {clusterIP: 10.96.0.77, ports: [{port: 80}]}\n",
     );
-    within(20, "it goes on with the new certificates", || match client.data("after.default.svc.cluster.local", A) {
-        data if data == ["10.96.0.77"] => Ok(()),
-        _ => Err(daemon.log()),
-    });
-    assert!(node.ask(&client, "after.default.svc.cluster.local", A).1);
+    node.until_answered(&client, "after.default.svc.cluster.local");
+    node.until_address(&client, "after.default.svc.cluster.local", "10.96.0.77");
 }

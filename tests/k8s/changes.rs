@@ -128,14 +128,19 @@ fn many_endpoints_are_written_once() {
     cluster.apply(&slices(202));
     node.until_rcode(&client, 20, &last(202), "NoError");
     node.until_rcode(&client, 20, &last(201), "NXDomain");
-    let written: usize = daemon.log()[before..]
-        .lines()
-        .filter_map(|l| l.split("Kubernetes: ").nth(1)?.split(" names changed").next()?.parse::<usize>().ok())
-        .sum();
+    let written = || -> usize {
+        let log = &daemon.log()[before..];
+        let counts = log.lines().filter_map(|l| l.split("Kubernetes: ").nth(1)?.split(" names changed").next());
+        counts.filter_map(|n| n.parse::<usize>().ok()).sum()
+    };
+    // A thousand endpoints and their addresses, come and gone. It is told a moment after it is done.
+    within(10, "all names written", || match written() {
+        enough if enough >= 4000 => Ok(()),
+        written => Err(written.to_string()),
+    });
     cluster.delete(&["namespace", "many"]);
-    // A thousand endpoints and their addresses, come and gone, and for each of ten slices the Service and its ports. Other
-    // tests change something, too.
-    assert!((4000..8000).contains(&written), "{written} names written");
+    // And for each of ten slices the Service and its ports. Other tests change something, too.
+    assert!(written() < 8000, "{} names written", written());
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub struct Reply {
     pub additional: BTreeSet<String>,
 }
 
+/// A machine that is too busy loses some replies, and resolvers ask again.
+pub const TRIES: usize = 3;
+
 pub struct Client {
     socket: UdpSocket,
     id: AtomicU16,
@@ -56,7 +59,8 @@ impl Client {
 
     /// The data of the records that answer, sorted.
     pub fn data(&self, name: &str, rtype: RecordType) -> Vec<String> {
-        let records = self.ask(name, rtype).map(|reply| reply.answer).unwrap_or_default();
+        let reply = (0..TRIES).find_map(|_| self.ask(name, rtype));
+        let records = reply.map(|reply| reply.answer).unwrap_or_default();
         let mut data: Vec<String> = records.iter().filter_map(|r| r.splitn(3, ' ').last().map(str::to_owned)).collect();
         data.sort();
         data

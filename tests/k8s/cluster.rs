@@ -54,7 +54,7 @@ impl Cluster {
         }
         let cluster = Self { lab, bin: bin.into(), children: Mutex::default(), nodes: AtomicU8::new(0) };
         cluster.certificates();
-        cluster.start("etcd", &["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level=error"]);
+        cluster.start_etcd();
         cluster.start_api();
         cluster.apply(BASE);
         cluster
@@ -127,6 +127,11 @@ impl Cluster {
             .spawn()
             .unwrap();
         self.children.lock().unwrap().push((name, child));
+    }
+
+    /// Starts etcd, with what is in the folder of that name.
+    pub fn start_etcd(&self) {
+        self.start("etcd", &["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level=error"]);
     }
 
     /// Starts the API server, and returns when it is ready.

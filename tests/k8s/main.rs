@@ -17,6 +17,7 @@ mod node;
 mod outages;
 mod pods;
 mod restart;
+mod restored;
 mod servers;
 mod settings;
 mod share;

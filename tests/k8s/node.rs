@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::rr::RecordType::{self, A};
 
-use crate::client::{Client, Reply};
+use crate::client::{Client, Reply, TRIES};
 use crate::cluster::{Cluster, DNS};
 use crate::lab::{Daemon, Lab, within};
 
@@ -16,6 +16,8 @@ pub struct Node {
     pub cluster: Arc<Cluster>,
 }
 
+/// As a test needs it that runs beside others; the promise is ten.
+pub const CURRENT_WITHIN: u64 = 30;
 /// Outcomes that are answers.
 const ANSWERS: [&str; 3] = ["answered", "nodata", "nxdomain"];
 
@@ -101,7 +103,31 @@ impl Node {
 
     /// The reply to the pod's client, and whether it was made in the kernel.
     pub fn ask(&self, client: &Client, name: &str, rtype: RecordType) -> (Reply, bool) {
-        client.ask_whom(name, rtype).unwrap_or_else(|| panic!("no reply: {name} {rtype}"))
+        let reply = (0..TRIES).find_map(|_| client.ask_whom(name, rtype));
+        reply.unwrap_or_else(|| panic!("no reply: {name} {rtype}"))
+    }
+
+    /// Waits until a question for A is answered in the kernel. It is all the time, but where the machine is so busy that a
+    /// heartbeat comes too late.
+    pub fn until_answered(&self, client: &Client, name: &str) {
+        within(20, &format!("{name} is answered in the kernel"), || match self.ask(client, name, A) {
+            (reply, true) if reply.rcode == "NoError" => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+
+    /// Waits until this is the one address of a name.
+    pub fn until_address(&self, client: &Client, name: &str, address: &str) {
+        within(20, &format!("{name} is {address}"), || match client.data(name, A) {
+            data if data == [address] => Ok(()),
+            data => Err(format!("{data:?}")),
+        });
+    }
+
+    /// Waits until the daemon says that its view is not current any more, and the kernel nothing of names that are not there.
+    pub fn until_out_of_touch(&self, client: &Client, daemon: &Daemon) {
+        self.says(daemon, 150, "out of touch");
+        self.until_absence_is(client, 10, false);
     }
 
     /// Waits until a question for A has this rcode.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tower::util::BoxCloneService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
 use super::health::{Health, Kind};
+use super::past::{List, Past};
 
 /// Time for a second SYN, and less than a wait after failures.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -104,9 +106,11 @@ impl Access {
 
 type Connection = BoxCloneService<http::Request<Body>, http::Response<Incoming>, BoxError>;
 
-/// A client for the objects of one kind, that tells `health` of all that comes from the API server.
-pub(super) fn client(access: Access, kind: Kind, health: Arc<Health>) -> kube::Client {
-    let requests = Requests { access, kind, health, connection: Arc::default(), watched: Arc::default() };
+/// A client for the objects of one kind, that tells `health` of all that comes from the API server, and lets no watch go on
+/// where that has another past.
+pub(super) fn client(access: Access, kind: Kind, health: Arc<Health>, past: Past) -> kube::Client {
+    let connection = Arc::default();
+    let requests = Requests { access, kind, health, past, connection, watched: Arc::default(), listed: Arc::default() };
     kube::Client::new(requests, "default")
 }
 
@@ -118,16 +122,19 @@ struct Requests {
     access: Access,
     kind: Kind,
     health: Arc<Health>,
+    past: Past,
     connection: Arc<Mutex<Option<Connection>>>,
     /// When the last watch began.
     watched: Arc<Mutex<Option<Instant>>>,
+    /// Whether a list was asked for last: nothing can have happened in between that the watch behind it would miss.
+    listed: Arc<AtomicBool>,
 }
 
 type Response = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
 
 impl Requests {
     async fn send(self, request: http::Request<Body>) -> Result<Response, BoxError> {
-        let is_watch = request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"));
+        let is_watch = is_watch(&request);
         if is_watch {
             // One that ends without an error is begun again at once.
             let last = *self.watched.lock().await;
@@ -166,12 +173,27 @@ impl Requests {
         connection: &mut Option<Connection>,
         request: http::Request<Body>,
     ) -> Result<http::Response<Incoming>, BoxError> {
+        let is_watch = is_watch(&request);
+        let is_resumed = is_watch && !self.listed.load(Ordering::Relaxed);
+        self.listed.store(!is_watch, Ordering::Relaxed);
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(self.access.connect().await?),
         };
+        if is_resumed {
+            let reply = connection.clone().oneshot(self.past.question(request.uri())?).await?;
+            if !reply.status().is_success() {
+                return Ok(reply);
+            }
+            let list: List = serde_json::from_slice(&reply.into_body().collect().await?.to_bytes())?;
+            self.past.check(request.uri(), &list)?;
+        }
         connection.clone().oneshot(request).await
     }
+}
+
+fn is_watch(request: &http::Request<Body>) -> bool {
+    request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"))
 }
 
 impl Service<http::Request<Body>> for Requests {

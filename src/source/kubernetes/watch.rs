@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use kube::Resource;
 use kube::runtime::watcher::{self, Event};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::backoff::Backoff;
 use super::client::{Access, client};
 use super::health::{Health, Kind, Mend};
+use super::past::{Another, Past};
 
 /// Without a further page of a list for so long, it is begun again.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -46,6 +48,8 @@ enum Failure {
     Page,
     #[error("the watcher ended")]
     Ended,
+    #[error("all is listed anew")]
+    Past(#[source] watcher::Error),
 }
 
 /// What came, when, and whether with it the view is right again.
@@ -55,18 +59,19 @@ pub(super) struct News<T, K> {
     pub mend: Option<Mend>,
 }
 
-impl<O, T, K> Watch<O, T, K> {
+impl<O: Resource, T, K> Watch<O, T, K> {
     /// Never ends, but with the receiver. `wrap` makes what the receiver wants of it.
     pub(super) async fn follow<E>(
         self,
         (access, health, sender): (Access, Arc<Health>, Sender<E>),
         wrap: fn(News<T, K>) -> E,
     ) {
-        let client = client(access, self.kind, Arc::clone(&health));
+        let past = Past::default();
+        let client = client(access, self.kind, Arc::clone(&health), past.clone());
         let mut backoff = Backoff::default();
         loop {
             let stream = (self.stream)(client.clone());
-            let Some(failure) = self.run(stream, &health, &sender, wrap, &mut backoff).await else { return };
+            let Some(failure) = self.run(stream, &health, &past, &sender, wrap, &mut backoff).await else { return };
             self.failed(&health, &failure);
             sleep(backoff.next()).await;
         }
@@ -77,6 +82,7 @@ impl<O, T, K> Watch<O, T, K> {
         &self,
         mut stream: BoxStream<'static, watcher::Result<Event<O>>>,
         health: &Health,
+        past: &Past,
         sender: &Sender<E>,
         wrap: fn(News<T, K>) -> E,
         backoff: &mut Backoff,
@@ -94,6 +100,7 @@ impl<O, T, K> Watch<O, T, K> {
                 Err(_) => None,
                 Ok(None) => return Some(Failure::Ended),
                 Ok(Some(Ok(event))) => Some(event),
+                Ok(Some(Err(e))) if is_of_past(&e) => return Some(Failure::Past(e)),
                 Ok(Some(Err(e))) => {
                     self.failed(health, &e);
                     sleep(backoff.next()).await;
@@ -104,10 +111,12 @@ impl<O, T, K> Watch<O, T, K> {
             let delta = match event {
                 None => None,
                 Some(Event::Init) => {
+                    past.forget();
                     listed = Some(Vec::new());
                     continue;
                 }
                 Some(Event::InitApply(object)) => {
+                    past.see(object.meta(), false);
                     listed.get_or_insert_default().push((self.convert)(object));
                     continue;
                 }
@@ -115,8 +124,14 @@ impl<O, T, K> Watch<O, T, K> {
                     health.count_list(self.kind);
                     Some(Delta::All(listed.take().unwrap_or_default()))
                 }
-                Some(Event::Apply(object)) => Some(Delta::Apply((self.convert)(object))),
-                Some(Event::Delete(object)) => Some(Delta::Delete((self.key)(&object))),
+                Some(Event::Apply(object)) => {
+                    past.see(object.meta(), false);
+                    Some(Delta::Apply((self.convert)(object)))
+                }
+                Some(Event::Delete(object)) => {
+                    past.see(object.meta(), true);
+                    Some(Delta::Delete((self.key)(&object)))
+                }
             };
             let is_live = matches!(delta, Some(Delta::All(_)))
                 || health.is_broken(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
@@ -133,13 +148,25 @@ impl<O, T, K> Watch<O, T, K> {
         }
     }
 
-    /// Says so once for each time that it breaks.
+    /// Says so once for each time that it breaks, and where it begins anew for another past.
     fn failed(&self, health: &Health, error: &(dyn std::error::Error + 'static)) {
-        let level = if health.is_broken(self.kind) { log::Level::Debug } else { log::Level::Warn };
-        let causes = successors(Some(error), |e| e.source()).map(text);
-        log::log!(level, "Kubernetes: {}: {}; tried again until it works", self.kind.plural(), told_once(causes));
+        let is_known = health.is_broken(self.kind) && !is_of_past(error);
+        let level = if is_known { log::Level::Debug } else { log::Level::Warn };
+        let told = told_once(causes(error).map(text));
+        log::log!(level, "Kubernetes: {}: {told}; tried again until it works", self.kind.plural());
         health.fail(self.kind);
     }
+}
+
+/// An error, and each that caused the one before.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    successors(Some(error), |e| e.source())
+}
+
+fn is_of_past(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).any(|e| e.is::<Another>())
 }
 
 /// An error, without the Rust of what the API server said.

@@ -87,11 +87,13 @@ fn step_at<'a>(entry: &'a Entry, below: &[&str]) -> Step<'a> {
         }
         Some(_) if entry.is_opaque() => return Step::Unknown,
         Some(_) => {
-            let matching = entry.endpoints().filter(|(slice, e)| {
-                endpoint.is_none_or(|label| *label == *e.label())
-                    && slice.ports.iter().any(|p| p.matches(&port, &protocol))
-            });
-            let mut addresses: Vec<IpAddr> = matching.map(|(_, e)| e.address).collect();
+            let asked = |label: &str| endpoint.is_none_or(|endpoint| endpoint == label);
+            let slices = || entry.slices.iter().filter(|s| s.ports.iter().any(|p| p.matches(&port, &protocol)));
+            if slices().flat_map(|s| &s.aliases).any(|label| asked(label)) {
+                return Step::Unknown;
+            }
+            let endpoints = slices().flat_map(|s| &s.endpoints).filter(|e| asked(&e.label()));
+            let mut addresses: Vec<IpAddr> = endpoints.map(|e| e.address).collect();
             addresses.sort_unstable();
             addresses.dedup();
             addresses

@@ -25,8 +25,10 @@ pub(super) enum Service {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Slice {
     pub endpoints: Box<[Endpoint]>,
+    /// Labels of endpoints that are names of other hosts in place of addresses (slices of type FQDN).
+    pub aliases: Box<[Box<str>]>,
     pub ports: Box<[Port]>,
-    /// It has an endpoint that is not listed here: one without an address, or with a name that is none.
+    /// It has an endpoint that is not listed here: one with an address or a name that is none.
     pub opaque: bool,
 }
 
@@ -135,9 +137,11 @@ impl Slice {
     pub(super) fn new(spec: &SliceSpec) -> Self {
         let ready = || spec.endpoints.iter().filter(|e| e.ready);
         let Some(ports) = ports(&spec.ports) else {
-            return Self { endpoints: Box::default(), ports: Box::default(), opaque: ready().next().is_some() };
+            let opaque = ready().next().is_some();
+            return Self { endpoints: Box::default(), aliases: Box::default(), ports: Box::default(), opaque };
         };
         let mut endpoints = Vec::with_capacity(ready().map(|e| e.addresses.len()).sum());
+        let mut aliases = Vec::new();
         let mut opaque = false;
         for endpoint in ready() {
             let hostname = endpoint.hostname.as_deref().filter(|h| !h.is_empty());
@@ -147,12 +151,31 @@ impl Slice {
                         let hostname = hostname.map(|h| h.to_ascii_lowercase().into());
                         endpoints.push(Endpoint { address, hostname });
                     }
+                    None if is_host(text) => {
+                        let label = hostname.map_or_else(|| text.replace('.', "-"), str::to_ascii_lowercase);
+                        opaque |= !is_label(&label);
+                        aliases.push(label.into());
+                    }
                     _ => opaque = true,
                 }
             }
         }
-        Self { endpoints: endpoints.into(), ports, opaque }
+        Self { endpoints: endpoints.into(), aliases: aliases.into(), ports, opaque }
     }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.aliases.is_empty()
+    }
+
+    /// The labels of its endpoints below the Service's name.
+    pub(super) fn labels(&self) -> impl Iterator<Item = Box<str>> {
+        self.endpoints.iter().map(Endpoint::label).chain(self.aliases.iter().cloned())
+    }
+}
+
+/// Whether an endpoint's address is the name of another host.
+fn is_host(text: &str) -> bool {
+    text.contains('.') && text.parse::<IpAddr>().is_err() && Name::parse(text).is_ok()
 }
 
 fn is_label(text: &str) -> bool {

@@ -96,6 +96,14 @@ impl Renderer {
         Some(Change::Put(name, node))
     }
 
+    /// What stands for the zone and all below it before anything in it is known.
+    pub(super) fn awaited(&self) -> Node {
+        let Settings { zone, serial, ttl, .. } = &self.settings;
+        let answer = render::negative(Kind::Nxdomain, &Soa { zone, serial: *serial, ttl: *ttl });
+        let any = Some(Arc::new(node(vec![(ANY_TYPE, answer)])));
+        Node { fallback: any.clone(), child: any.clone(), deep: any, ..node(Vec::new()) }
+    }
+
     /// The zone's frame.
     pub(super) fn structure(&self) -> Vec<(Name, Node)> {
         let zone = &self.settings.zone;
@@ -150,10 +158,11 @@ impl Renderer {
     pub(super) fn host(&self, owner: &Name, base: &Name, host: &Host) -> Node {
         let ttl = self.settings.ttl;
         let mut types = Vec::with_capacity(3);
-        for (qtype, addresses) in by_family(&host.addresses) {
-            if !addresses.is_empty() {
-                types.push((qtype, render::addresses(&addresses, ttl)));
-            }
+        if host.aliased {
+            types.extend([TYPE_A, TYPE_AAAA, TYPE_CNAME].map(|qtype| (qtype, Verdict::Pass)));
+        } else {
+            let families = by_family(&host.addresses).into_iter().filter(|(_, addresses)| !addresses.is_empty());
+            types.extend(families.map(|(qtype, addresses)| (qtype, render::addresses(&addresses, ttl))));
         }
         match &host.services {
             None => types.push((TYPE_SRV, Verdict::Pass)),

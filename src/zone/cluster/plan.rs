@@ -28,6 +28,8 @@ pub(super) enum Holds {
 pub(super) struct Host {
     /// Sorted, each once.
     pub addresses: Vec<IpAddr>,
+    /// Whether it is an alias, too: then addresses are the server's to find, since that may have to ask others.
+    pub aliased: bool,
     /// None: more than a message holds.
     pub services: Option<Services>,
     /// Whether names one label below that are not in the plan don't exist.
@@ -79,7 +81,7 @@ pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<
         return None;
     }
     let (gone, come) = (old.slices_not_in(new), new.slices_not_in(old));
-    Some(gone.chain(come).flat_map(|s| s.endpoints.iter().map(Endpoint::label)).collect())
+    Some(gone.chain(come).flat_map(Slice::labels).collect())
 }
 
 /// The names that exist while the namespace does; of endpoints only those that are among `labels`, if there are any.
@@ -132,6 +134,7 @@ fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[
         let entries = matching().flat_map(|p| addresses.iter().map(move |a| (root.clone(), *a, p)));
         Holds::Host(Host {
             addresses: sorted(addresses.iter().copied()),
+            aliased: false,
             services: Services::collect(matching().count() * addresses.len(), entries),
             closed,
         })
@@ -143,7 +146,7 @@ fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[
 }
 
 fn add_headless(plan: &mut Plan, root: &Relative, entry: &Entry) {
-    let slices = || entry.slices.iter().filter(|s| !s.endpoints.is_empty());
+    let slices = || entry.slices.iter().filter(|s| !s.is_empty());
     if slices().next().is_none() {
         return;
     }
@@ -154,9 +157,10 @@ fn add_headless(plan: &mut Plan, root: &Relative, entry: &Entry) {
             let ports = slice.ports.iter().filter(|p| p.matches(name, protocol));
             ports.map(|p| (endpoint.label().into(), endpoint.address, p))
         });
-        let holders = slices().filter(|s| matching(s) > 0);
+        let holders = || slices().filter(|s| matching(s) > 0);
         Holds::Host(Host {
-            addresses: sorted(holders.flat_map(|s| s.endpoints.iter().map(|e| e.address))),
+            addresses: sorted(holders().flat_map(|s| s.endpoints.iter().map(|e| e.address))),
+            aliased: holders().any(|s| !s.aliases.is_empty()),
             services: Services::collect(count, entries),
             closed,
         })
@@ -167,20 +171,32 @@ fn add_headless(plan: &mut Plan, root: &Relative, entry: &Entry) {
     }
 }
 
+/// The endpoints of one label.
+#[derive(Default)]
+struct Alike<'a> {
+    endpoints: Vec<(&'a Slice, &'a Endpoint)>,
+    aliased: bool,
+}
+
 fn add_endpoints(plan: &mut Plan, entry: &Entry, labels: Option<&HashSet<Box<str>>>) {
-    let mut by_label: HashMap<Box<str>, Vec<(&Slice, &Endpoint)>> = HashMap::new();
+    let is_asked = |label: &str| labels.is_none_or(|labels| labels.contains(label));
+    let mut by_label: HashMap<Box<str>, Alike<'_>> = HashMap::new();
     for (slice, endpoint) in entry.endpoints() {
         let label = endpoint.label();
-        if labels.is_none_or(|labels| labels.contains(&label)) {
-            by_label.entry(label).or_default().push((slice, endpoint));
+        if is_asked(&label) {
+            by_label.entry(label).or_default().endpoints.push((slice, endpoint));
         }
     }
-    for (label, endpoints) in by_label {
+    for label in entry.slices.iter().flat_map(|s| &s.aliases).filter(|l| is_asked(l)) {
+        by_label.entry(label.clone()).or_default().aliased = true;
+    }
+    for (label, Alike { endpoints, aliased }) in by_label {
         let label: Relative = label.into();
         let count = endpoints.iter().map(|(s, _)| s.ports.len()).sum();
         let entries = endpoints.iter().flat_map(|(s, e)| s.ports.iter().map(|p| (label.clone(), e.address, p)));
         let host = Host {
             addresses: sorted(endpoints.iter().map(|(_, e)| e.address)),
+            aliased,
             services: Services::collect(count, entries),
             closed: false,
         };

@@ -50,12 +50,15 @@ struct Lab {
 }
 
 impl Lab {
-    /// Namespace `default` with the Service `web`, which ends in 1.
-    fn new(pass: &[&str]) -> Self {
+    fn empty(pass: &[&str]) -> Self {
         let pass = pass_names(pass);
         let settings = Settings { zone: name("cluster.local"), ttl: 30, negative_answers: true, serial: 1, pass };
-        let mut lab =
-            Self { cluster: Cluster::new(settings), layers: Layers::new(name("cluster.local")), maps: HashMap::new() };
+        Self { cluster: Cluster::new(settings), layers: Layers::new(name("cluster.local")), maps: HashMap::new() }
+    }
+
+    /// Namespace `default` with the Service `web`, which ends in 1.
+    fn new(pass: &[&str]) -> Self {
+        let mut lab = Self::empty(pass);
         lab.cluster.apply_namespace("default");
         lab.serve("web", 1);
         lab.commit();
@@ -95,8 +98,10 @@ impl Lab {
     }
 
     fn commit(&mut self) {
+        let is_first = !self.cluster.is_begun();
         let changes = self.cluster.commit();
-        let changes = self.layers.merge(changes);
+        let changes =
+            if is_first { self.layers.merge_first(changes, &self.cluster) } else { self.layers.merge(changes) };
         self.apply(changes);
     }
 
@@ -171,6 +176,32 @@ impl Lab {
     fn cluster_len(&self) -> usize {
         self.maps.keys().filter(|n| self.cluster.node(n).is_some()).count()
     }
+}
+
+#[test]
+fn a_zone_that_is_not_known_yet_is_all_one() {
+    let statics = [entry("web.default.svc.", 77), entry("x.late.default.svc.", 78), entry("*.apps.", 79)];
+    let mut known = Lab::new(&[]);
+    known.statics(&statics, &[]);
+
+    let mut lab = Lab::empty(&[]);
+    lab.statics(&statics, &[]);
+    assert_eq!(lab.ask("foo."), Pass);
+    let changes = lab.layers.merge(lab.cluster.announce());
+    lab.apply(changes);
+    lab.statics(&[entry("", 1), entry("10-0-0-1.default.pod.", 2), entry("web.default.svc.", 3)], &[]);
+    assert_eq!(lab.ask("foo."), Nxdomain);
+    lab.statics(&statics, &[]);
+    // Held back by the zone's gates, wherever static names lie.
+    for held in ["foo.", "svc.", "default.svc.", "other.default.svc.", "x.y.z.svc.", "late.default.svc.", "ns.dns."] {
+        assert_eq!(lab.ask(held), Nxdomain, "{held}");
+    }
+    assert_eq!(lab.ask("web.default.svc."), Address(77));
+    assert_eq!(lab.ask("x.apps."), Address(79));
+    lab.cluster.apply_namespace("default");
+    lab.serve("web", 1);
+    lab.commit();
+    assert!(lab.maps == known.maps);
 }
 
 #[test]

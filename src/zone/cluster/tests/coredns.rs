@@ -254,32 +254,6 @@ impl World {
         }
     }
 
-    /// Whether the Service has a ready endpoint that is no plain address.
-    fn is_odd(&self, ns: &str, name: &str) -> bool {
-        let ready = |s: &SliceSpec| s.endpoints.iter().filter(|e| e.ready).flat_map(|e| e.addresses.clone()).collect();
-        let mut addresses = self.slices_of(ns, name).flat_map(|s| -> Vec<String> { ready(s) });
-        addresses.any(|a| a.parse::<IpAddr>().is_err())
-    }
-
-    /// Whether a name at or below a Service's depends on such endpoints.
-    fn is_odd_at(&self, below: &[&str], spec: &ServiceSpec, ns: &str, service: &str) -> bool {
-        self.is_odd(ns, service) && (spec.cluster_ips[0] == "None" || below.len() == 1)
-    }
-
-    /// Whether an ExternalName ends at a name that does.
-    fn leads_to_odd(&self, spec: &ServiceSpec, aliases: usize) -> bool {
-        let Some(target) = &spec.external_name else { return false };
-        let labels = base(target);
-        let Some([below @ .., service, namespace, "svc"]) = labels.as_deref() else {
-            return false;
-        };
-        let next = self.services.get(&Key::new(namespace, service)).filter(|_| self.namespaces.contains(*namespace));
-        next.is_some_and(|next| match next.external_name {
-            Some(_) => aliases < 10 && below.is_empty() && self.leads_to_odd(next, aliases + 1),
-            None => below.len() <= 2 && self.is_odd_at(below, next, namespace, service),
-        })
-    }
-
     /// The list of what eDNS passes on.
     fn passes(&self, name: &str, qtype: u16) -> bool {
         let Some(labels) = base(name) else { return false };
@@ -294,9 +268,11 @@ impl World {
             [ref below @ .., service, namespace, "svc"] if self.namespaces.contains(namespace) => {
                 let Some(spec) = self.services.get(&Key::new(namespace, service)) else { return false };
                 if spec.external_name.is_some() {
-                    return below.is_empty() && matches!(qtype, A | AAAA) && self.leads_to_odd(spec, 0);
+                    return false;
                 }
-                if self.is_odd_at(below, spec, namespace, service) {
+                // Which of its names is the alias depends on the order of slices.
+                let is_alias = |items: Vec<Item>| items.iter().any(|i| i.host.parse::<IpAddr>().is_err());
+                if qtype == CNAME && self.records(name).is_ok_and(is_alias) {
                     return true;
                 }
                 let lives = self.services(namespace, service, "", "", "").is_ok();

@@ -64,8 +64,8 @@ impl Random {
                 _ => address.to_owned(),
             });
         }
-        if self.below(12) == 0 {
-            endpoints.push("www.example.com".into());
+        if self.below(8) == 0 {
+            endpoints.push(self.one(&["www.example.com", "www.example.com=h1", "!www.example.com"]).into());
         }
         let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
         let service = if self.below(10) == 0 { "" } else { self.one(&SERVICES) };

@@ -160,8 +160,10 @@ fn headless_services() {
         nxdomain(maps, name, &MOST);
     }
     for name in ["fqdn~", "www-example-com.fqdn~", "_http._tcp.fqdn~"] {
-        passes(maps, name, &TYPES);
+        passes(maps, name, &[A, AAAA, CNAME]);
+        nodata(maps, name, &[SRV, TXT, MX, PTR, HTTPS]);
     }
+    nxdomain(maps, "x.fqdn~", &MOST);
 }
 
 #[test]

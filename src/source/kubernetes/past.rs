@@ -1,0 +1,173 @@
+//! Whether an API server that is back has the past that was seen of it. Where etcd was restored from a backup it has another
+//! one: a watch that goes on from a version which is yet to come says nothing, and nobody tells what was undone.
+//!
+//! So before a watch goes on from the one before, the object that changed last is asked for: it must be as it was, or be
+//! newer than all that was seen.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::client::Body;
+use kube::core::{ObjectList, PartialObjectMeta};
+
+/// The metadata of some objects, of whatever kind.
+pub(super) type List = ObjectList<PartialObjectMeta<Namespace>>;
+
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/// The past is another one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Another {
+    #[error("the API server has an older state: its version is {now}, and was {seen}")]
+    Behind { now: u64, seen: u64 },
+    #[error("the API server may have an older state: {name} is not there as it was at version {version}")]
+    Undone { name: String, version: u64 },
+}
+
+/// The object of a kind that changed last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Last {
+    namespace: Option<String>,
+    name: String,
+    version: u64,
+    /// Whether it went.
+    is_gone: bool,
+}
+
+/// What was seen of a kind's past.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Past(Arc<Mutex<Option<Last>>>);
+
+impl Past {
+    fn last(&self) -> Option<Last> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A list begins: nothing of what was seen before counts.
+    pub(super) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// An object was seen, or seen to go.
+    pub(super) fn see(&self, object: &ObjectMeta, is_gone: bool) {
+        let Some(version) = number(object) else { return };
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|last| last.version < version) {
+            let name = object.name.clone().unwrap_or_default();
+            *last = Some(Last { namespace: object.namespace.clone(), name, version, is_gone });
+        }
+    }
+
+    /// What to ask before this watch.
+    pub(super) fn question(&self, watch: &http::Uri) -> http::Result<http::Request<Body>> {
+        let path = watch.path();
+        let target = match (self.last(), path.rsplit_once('/')) {
+            (Some(Last { namespace: Some(namespace), name, .. }), Some((group, kind))) => {
+                format!("{group}/namespaces/{namespace}/{kind}?fieldSelector=metadata.name%3D{name}")
+            }
+            (Some(Last { name, .. }), _) => format!("{path}?fieldSelector=metadata.name%3D{name}"),
+            (None, _) => format!("{path}?limit=1"),
+        };
+        http::Request::get(target).header(http::header::ACCEPT, METADATA).body(Body::empty())
+    }
+
+    /// What the reply says.
+    pub(super) fn check(&self, watch: &http::Uri, reply: &List) -> Result<(), Another> {
+        let from = watch.query().and_then(|q| q.split('&').find_map(|p| p.strip_prefix("resourceVersion=")));
+        let now = reply.metadata.resource_version.as_deref();
+        // Versions are numbers wherever that can be told; where not, nothing is.
+        let (Some(seen), Some(now)) = (from.and_then(|v| v.parse().ok()), now.and_then(|v| v.parse().ok())) else {
+            return Ok(());
+        };
+        if now < seen {
+            return Err(Another::Behind { now, seen });
+        }
+        let Some(last) = self.last() else { return Ok(()) };
+        let is_same = match reply.items.first().and_then(|object| number(&object.metadata)) {
+            Some(version) => version > seen || version == last.version && !last.is_gone,
+            None => last.is_gone,
+        };
+        let Last { name, version, .. } = last;
+        if is_same { Ok(()) } else { Err(Another::Undone { name, version }) }
+    }
+}
+
+fn number(object: &ObjectMeta) -> Option<u64> {
+    object.resource_version.as_deref()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, version: u64) -> serde_json::Value {
+        serde_json::json!({"metadata": {"name": name, "namespace": "ns", "resourceVersion": version.to_string()}})
+    }
+
+    fn meta(name: &str, version: u64) -> ObjectMeta {
+        serde_json::from_value(object(name, version)["metadata"].clone()).unwrap()
+    }
+
+    fn past() -> Past {
+        let past = Past::default();
+        past.see(&meta("a", 7), false);
+        past.see(&meta("b", 9), false);
+        past.see(&meta("c", 8), false);
+        past
+    }
+
+    fn watch(version: &str) -> http::Uri {
+        format!("/api/v1/services?&watch=true&timeoutSeconds=290&resourceVersion={version}").parse().unwrap()
+    }
+
+    fn check(past: &Past, from: &str, now: &str, items: &[serde_json::Value]) -> Result<(), Another> {
+        let list = serde_json::json!({"metadata": {"resourceVersion": now}, "items": items});
+        past.check(&watch(from), &serde_json::from_value(list).unwrap())
+    }
+
+    #[test]
+    fn asks_for_what_changed_last() {
+        let target = |past: &Past, path: &str| past.question(&path.parse().unwrap()).unwrap().uri().to_string();
+        let past = past();
+        let path = "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices?fieldSelector=metadata.name%3Db";
+        assert_eq!(target(&past, "/apis/discovery.k8s.io/v1/endpointslices?watch=true"), path);
+        past.forget();
+        assert_eq!(target(&past, "/api/v1/namespaces?watch=true"), "/api/v1/namespaces?limit=1");
+        past.see(&ObjectMeta { namespace: None, ..meta("d", 1) }, true);
+        assert_eq!(
+            target(&past, "/api/v1/namespaces?watch=true"),
+            "/api/v1/namespaces?fieldSelector=metadata.name%3Dd"
+        );
+    }
+
+    #[test]
+    fn a_past_that_goes_on_is_the_same() {
+        let past = past();
+        assert_eq!(check(&past, "12", "12", &[object("b", 9)]), Ok(()));
+        assert_eq!(check(&past, "12", "20", &[object("b", 9)]), Ok(()));
+        assert_eq!(check(&past, "12", "20", &[object("b", 13)]), Ok(()), "changed since");
+        past.see(&meta("b", 11), true);
+        assert_eq!(check(&past, "12", "20", &[]), Ok(()));
+        assert_eq!(check(&past, "12", "20", &[object("b", 15)]), Ok(()), "made anew since");
+        assert_eq!(check(&past, "later", "soon", &[object("b", 1)]), Ok(()), "nothing can be told");
+        assert_eq!(check(&Past::default(), "12", "13", &[object("a", 1)]), Ok(()));
+    }
+
+    #[test]
+    fn another_past_is_noticed() {
+        let past = past();
+        let undone = |version| Err(Another::Undone { name: "b".into(), version });
+        assert_eq!(check(&past, "12", "11", &[object("b", 9)]), Err(Another::Behind { now: 11, seen: 12 }));
+        assert_eq!(check(&Past::default(), "12", "11", &[]), Err(Another::Behind { now: 11, seen: 12 }));
+        assert_eq!(check(&past, "12", "20", &[object("b", 6)]), undone(9), "a change");
+        assert_eq!(check(&past, "12", "20", &[]), undone(9), "its making");
+        assert_eq!(
+            check(&past, "12", "20", &[object("b", 11)]),
+            undone(9),
+            "changed otherwise when it was seen unchanged"
+        );
+        past.see(&meta("b", 11), true);
+        assert_eq!(check(&past, "12", "20", &[object("b", 9)]), undone(11), "its end");
+    }
+}
