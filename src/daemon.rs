@@ -1,8 +1,10 @@
 //! Puts the parts together: what happens at start, what then makes it act, and how it ends.
 //!
-//! Everything but the reading of files and the work on the zone runs in one thread: whoever holds it up also holds up the
-//! heartbeat, and with that the kernel's programs stop answering. Long work gives way to it in between (see [`Daemon::apply`]).
+//! Everything but the reading of files, the work on the zone and the attaching runs in one thread: whoever holds it up also
+//! holds up the heartbeat, and with that the kernel's programs stop answering. Long work gives way to it in between (see
+//! [`Daemon::apply`]).
 
+mod attacher;
 mod commands;
 mod core;
 mod http;
@@ -23,6 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use self::attacher::Attacher;
 use self::core::Core;
 use self::http::Http;
 use self::load::Loaded;
@@ -31,7 +34,7 @@ use self::world::World;
 use crate::config::{Config, ServerSpec};
 use crate::control;
 use crate::control::server::Server;
-use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, program_for};
+use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, Outcome, Plan, program_for};
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
 use crate::privileges;
@@ -123,12 +126,14 @@ struct Daemon {
     world: Option<World>,
     kubernetes: Option<Kubernetes>,
     http: Option<Http>,
-    attachments: Attachments,
+    attacher: Attacher,
+    /// That shall have the program.
+    links: Vec<Link>,
     interfaces: Interfaces,
     watcher: FileWatcher,
     hangup: Signal,
-    /// Interfaces, one of which at least could not be attached, and when they are tried again.
-    retry: Option<(Instant, Vec<Link>)>,
+    /// When interfaces that could not be attached are tried again.
+    retry: Option<Instant>,
 }
 
 /// What ends the daemon.
@@ -182,7 +187,8 @@ impl Daemon {
         spawn_local(beat(Rc::clone(&core)));
         let mut daemon = Self {
             path: path.to_owned(),
-            attachments: Attachments::new(hook, config.direction),
+            attacher: Attacher::new(Attachments::new(hook, config.direction)),
+            links: Vec::new(),
             started: config.clone(),
             config,
             has_names,
@@ -201,13 +207,18 @@ impl Daemon {
             daemon.apply(changes).await;
         }
         daemon.set_statics(nodes).await?;
-        let errors = daemon.attach(links);
-        let is_named = daemon.core.borrow().status.named;
-        for e in errors {
-            if is_named {
+        daemon.attach(links);
+        let (outcome, attached) = daemon.attacher.done().await?;
+        for e in daemon.attached(outcome, attached) {
+            if daemon.core.borrow().status.named {
                 return Err(e.into());
             }
-            log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
+            say_of_retry(&e);
+        }
+        match hook.remove_leftovers(&daemon.interfaces).await {
+            Ok(0) => {}
+            Ok(n) => log::info!("{n} filters of daemons that were killed are taken away"),
+            Err(e) => log::warn!("filters of daemons that were killed: {e}"),
         }
         // Only now: who can't start leaves the commands to the one that runs.
         let server = Server::bind(path).map_err(DaemonError::Control)?;
@@ -217,7 +228,7 @@ impl Daemon {
         log::info!(
             "{} names on {} in {} ms",
             core.table.len(),
-            if core.attached.is_empty() { "no interface yet".into() } else { daemon.attachments.names().join(", ") },
+            if core.attached.is_empty() { "no interface yet".into() } else { core.attached_names().join(", ") },
             started.elapsed().as_millis()
         );
         drop(core);
@@ -237,14 +248,13 @@ impl Daemon {
                 log::info!("ready");
                 notify(&[NotifyState::Ready]);
             }
-            let retry_at = self.retry.as_ref().map(|(at, _)| *at);
             let why = tokio::select! {
                 () = signals.wait() => break,
                 _ = self.hangup.recv() => "SIGHUP",
                 () = self.watcher.changed() => "a changed file",
                 links = self.interfaces.changed() => {
                     match links {
-                        Ok(links) => self.attach_or_retry(links),
+                        Ok(links) => self.attach(links),
                         Err(e @ InterfaceError::Ended) => return Err(e.into()),
                         // Of one request; interfaces() asks again.
                         Err(e) => log::warn!("{e}; asked again"),
@@ -262,9 +272,13 @@ impl Daemon {
                     self.core.borrow_mut().set_gates();
                     continue;
                 }
-                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
-                    let links = self.retry.take().map(|(_, links)| links);
-                    self.attach_or_retry(links.unwrap_or_default());
+                done = self.attacher.done() => {
+                    let (outcome, attached) = done?;
+                    self.attached(outcome, attached).iter().for_each(say_of_retry);
+                    continue;
+                }
+                () = sleep_until(self.retry.unwrap_or_else(Instant::now)), if self.retry.is_some() => {
+                    self.attach(self.links.clone());
                     continue;
                 }
             };
@@ -325,8 +339,8 @@ impl Daemon {
         let changed = self.set_statics(nodes).await?;
         // Last: a new interface gets the new answers only.
         match links {
-            Some(links) => self.attach_or_retry(links),
-            None => warn_of_open_responder(&self.config, self.attachments.links()),
+            Some(links) => self.attach(links),
+            None => warn_of_open_responder(&self.config, &self.links),
         }
         Ok(changed)
     }
@@ -408,27 +422,32 @@ impl Daemon {
         self.http = self.config.metrics_addr.as_ref().map(|addr| Http::serve(addr, &self.core));
     }
 
-    /// Attaches to `links` and to nothing else.
-    fn attach(&mut self, links: Vec<Link>) -> Vec<AttachError> {
+    /// Begins to attach to `links` and to nothing else.
+    fn attach(&mut self, links: Vec<Link>) {
         let core = &mut *self.core.borrow_mut();
-        let outcome = self.attachments.reconcile(&core.datapath, &links);
+        self.attacher.follow(Plan::new(&core.datapath, &links, self.started.direction));
+        core.status.named = self.config.ifname.iter().all(|p| p.is_named());
+        warn_of_open_responder(&self.config, &links);
+        self.links = links;
+        self.retry = None;
+    }
+
+    /// Takes note of what was attached; returns why other interfaces are not.
+    fn attached(&mut self, outcome: Outcome, attached: Vec<(u32, String)>) -> Vec<AttachError> {
+        let core = &mut *self.core.borrow_mut();
         for done in &outcome.done {
             log::info!("{done}");
         }
-        core.attached = self.attachments.links().map(|l| (l.ifindex, l.name.clone())).collect();
-        core.status.named = self.config.ifname.iter().all(|p| p.is_named());
+        core.attached = attached;
         core.status.attach_errors += outcome.errors.len() as u64;
         core.status.unattached = outcome.errors.iter().map(ToString::to_string).collect();
-        warn_of_open_responder(&self.config, &links);
-        self.retry = (!outcome.errors.is_empty()).then(|| (Instant::now() + ATTACH_RETRY, links));
+        self.retry = (!outcome.errors.is_empty()).then(|| Instant::now() + ATTACH_RETRY);
         outcome.errors
     }
+}
 
-    fn attach_or_retry(&mut self, links: Vec<Link>) {
-        for e in self.attach(links) {
-            log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
-        }
-    }
+fn say_of_retry(e: &AttachError) {
+    log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
 }
 
 /// The next event; never, where no cluster is watched.
@@ -480,12 +499,12 @@ fn warn_of_missing_parts(config: &Config) {
 }
 
 /// Whoever reaches a physical interface is answered, also those who lie about who they are.
-fn warn_of_open_responder<'a>(config: &Config, links: impl IntoIterator<Item = &'a Link>) {
+fn warn_of_open_responder(config: &Config, links: &[Link]) {
     let open = config.dns_servers.is_empty() || config.dns_servers.contains(&ServerSpec::Any);
     if config.direction != Direction::Ingress || !open {
         return;
     }
-    for link in links.into_iter().filter(|l| l.outside) {
+    for link in links.iter().filter(|l| l.outside) {
         log::warn!(
             "{}: Ingress on a physical interface without DnsServers answers everybody who can reach it, and spoofed queries \
              too: name your DNS servers in DnsServers",

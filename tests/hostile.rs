@@ -22,7 +22,7 @@ use edns::datapath::counters::{FAMILIES, OUTCOMES, Queries};
 use edns::datapath::{Datapath, Gate, Program, Table};
 use edns::zone::node::{Kind, Node, ZoneId};
 
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(10);
 /// Above everything that is sent here.
 const MTU: u32 = 9000;
 

@@ -15,7 +15,7 @@ use common::packet::{COOKIE, ETHERNET, Opt, Query, TYPE_A, TYPE_AAAA, hex};
 use common::raw::{RawSocket, Received};
 use edns::datapath::{Datapath, Program, Table};
 
-const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(10);
 const SERVER_MAC: &str = "02:00:00:00:00:53";
 /// Names of odd and even length: the answer begins at either.
 const NAMES: [&str; 3] = ["one.example.org", "some.example.org", "many.example.org"];

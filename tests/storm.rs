@@ -17,7 +17,7 @@ use common::model::{addresses, node};
 use common::netns::{Netns, veth};
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
 use common::rng::Rng;
-use common::{TC_ACT_REDIRECT, env_number};
+use common::{Heart, TC_ACT_REDIRECT, env_number};
 use edns::datapath::{Program, Table, TestRun};
 use edns::zone::name::Name;
 use edns::zone::node::{Node, ZoneId};
@@ -212,7 +212,7 @@ fn by_socket(storm: &Storm, pod: &Netns) -> u64 {
         socket.connect("10.77.0.1:53").expect("connect");
         socket
     });
-    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
     let mut rng = Rng::new(3);
     let mut reply = [0; 2048];
     let mut answers = 0;
@@ -253,6 +253,7 @@ fn every_answer_is_of_one_version_that_held() {
         storm.update(&mut table, name);
     }
     let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
+    let _heart = Heart::new(datapath);
     let started = Instant::now();
     let (runs, replies, written) = std::thread::scope(|s| {
         let (storm, pod) = (&storm, &pod);
@@ -263,12 +264,7 @@ fn every_answer_is_of_one_version_that_held() {
             .map(|(program, seed)| s.spawn(move || by_test_run(storm, program, seed)))
             .collect();
         let client = s.spawn(|| by_socket(storm, pod));
-        let mut last = started;
         while !(writer.is_finished() || client.is_finished() && runners.iter().all(|r| r.is_finished())) {
-            if last.elapsed() > Duration::from_millis(300) {
-                datapath.beat().expect("heartbeat");
-                last = Instant::now();
-            }
             // One that failed ends the others.
             if client.is_finished() || runners.iter().any(|r| r.is_finished()) {
                 storm.left.store(0, Ordering::Relaxed);
@@ -340,11 +336,11 @@ fn names_stay_while_the_table_grows() {
             answers
         };
         let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
+        let _heart = Heart::new(datapath);
         let answers: u64 = std::thread::scope(|s| {
             let read = &read;
             let readers: Vec<_> =
                 programs.iter().zip(0..).map(|(p, i)| s.spawn(move || read(p, round * 2 + i))).collect();
-            let mut last = Instant::now();
             for i in 0..MAX {
                 adding.store(u64::from(i) + 1, Ordering::SeqCst);
                 table.put(&name(i), &node(vec![(TYPE_A, addresses(&[address(i)], 30))])).expect("fits");
@@ -352,10 +348,6 @@ fn names_stay_while_the_table_grows() {
                     assert!(table.remove(&name(old)));
                 }
                 added.store(u64::from(i) + 1, Ordering::SeqCst);
-                if last.elapsed() > Duration::from_millis(300) {
-                    datapath.beat().expect("heartbeat");
-                    last = Instant::now();
-                }
                 if readers.iter().any(|r| r.is_finished()) {
                     break;
                 }
@@ -372,6 +364,8 @@ fn names_stay_while_the_table_grows() {
 #[test]
 fn no_answer_is_of_two_moments() {
     const FOR: Duration = Duration::from_secs(3);
+    /// However slow the machine is.
+    const ROUNDS: usize = 20;
     // As far below as is looked at, to make the time between the two looks long.
     let deep = format!("{}{ZONE}", "x.".repeat(14));
     let (name, encloser) = (Name::parse(&deep).expect("a name"), Name::parse(ZONE).expect("a name"));
@@ -399,23 +393,23 @@ fn no_answer_is_of_two_moments() {
         seen
     };
     let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
+    let _heart = Heart::new(datapath);
     let (rounds, seen) = std::thread::scope(|s| {
         let read = &read;
         let readers: Vec<_> = programs.iter().map(|p| s.spawn(move || read(p))).collect();
         let (started, mut rounds) = (Instant::now(), 0);
-        while started.elapsed() < FOR && !readers.iter().any(|r| r.is_finished()) {
+        while (started.elapsed() < FOR || rounds < ROUNDS) && !readers.iter().any(|r| r.is_finished()) {
             table.put(&encloser, &gone_node).expect("fits");
             assert!(table.remove(&name));
             table.put(&name, &own_node).expect("fits");
             table.put(&encloser, &there_node).expect("fits");
             rounds += 1;
-            datapath.beat().expect("heartbeat");
         }
         over.store(true, Ordering::Relaxed);
         (rounds, readers.into_iter().map(joined).fold([0, 0], |sum, n| [sum[0] + n[0], sum[1] + n[1]]))
     });
     eprintln!("{rounds} rounds, answers while gone and there: {seen:?}");
-    assert!(rounds > 10 && seen.iter().all(|n| *n > 0), "{rounds} rounds, {seen:?}");
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?} in {rounds} rounds");
 }
 
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {

@@ -216,6 +216,11 @@ impl Core {
         )
     }
 
+    /// What the interfaces with the program are called.
+    pub(super) fn attached_names(&self) -> Vec<String> {
+        self.attached.iter().map(|(_, name)| name.clone()).collect()
+    }
+
     /// Why the daemon is not ready, where it is not.
     pub(super) fn not_ready(&self) -> Option<String> {
         self.status.not_ready(!self.attached.is_empty())
@@ -236,7 +241,7 @@ impl Core {
             max_records: self.table.max_len() as u64,
             refused_records: self.refused() as u64,
             map_bytes: self.table.memory() as u64,
-            attached_interfaces: self.attached.iter().map(|(_, name)| name.clone()).collect(),
+            attached_interfaces: self.attached_names(),
             unattached: self.status.unattached.clone(),
             attach_errors: self.status.attach_errors,
             reloads: self.status.reloads,

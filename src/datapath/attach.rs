@@ -2,15 +2,19 @@
 //! by a filter on the clsact qdisc, which stays until somebody takes it away.
 
 mod clsact;
+mod leftovers;
 mod tcx;
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use super::interfaces::{Header, Link};
+use super::interfaces::{Header, InterfaceError, Interfaces, Link};
 use super::load::{Datapath, LoadError, Program};
 use clsact::Filter;
+use leftovers::Alive;
 use tcx::TcxLink;
 
 /// Which of an interface's hooks the program runs on.
@@ -41,6 +45,20 @@ impl Hook {
     #[must_use]
     pub fn detect(datapath: &Datapath, priority: u16, handle: u32) -> Self {
         if tcx::is_supported(datapath.any_program()) { Self::Tcx } else { Self::Clsact { priority, handle } }
+    }
+
+    /// Takes away what daemons of this config that were killed left where no filter of this one has taken its place. Returns
+    /// how much that was. To be called when this one's filters are there, so that there is no gap.
+    ///
+    /// # Errors
+    /// Where netlink does not work.
+    pub async fn remove_leftovers(self, interfaces: &Interfaces) -> Result<usize, InterfaceError> {
+        let Self::Clsact { handle, .. } = self else { return Ok(0) };
+        let mut removed = 0;
+        for link in interfaces.all().await? {
+            removed += leftovers::remove(interfaces.netlink(), link.ifindex, handle).await?;
+        }
+        Ok(removed)
     }
 }
 
@@ -109,6 +127,38 @@ struct Attachment {
     attached: Attached,
 }
 
+/// Interfaces that shall have the program, and no others, each with the one that it needs. Made where programs are loaded.
+pub struct Plan {
+    links: Vec<(Link, Program)>,
+    programs: HashMap<Program, OwnedFd>,
+    /// Of those whose program does not load.
+    errors: Vec<AttachError>,
+}
+
+impl Plan {
+    /// Loads what is not loaded yet.
+    #[must_use]
+    pub fn new(datapath: &Datapath, links: &[Link], direction: Direction) -> Self {
+        let mut plan = Self { links: Vec::new(), programs: HashMap::new(), errors: Vec::new() };
+        for link in links {
+            let program = program_for(link, direction);
+            match plan.load(datapath, program) {
+                Ok(()) => plan.links.push((link.clone(), program)),
+                Err(source) => plan.errors.push(AttachError::Load { name: link.name.clone(), source }),
+            }
+        }
+        plan
+    }
+
+    fn load(&mut self, datapath: &Datapath, program: Program) -> Result<(), LoadError> {
+        if let Entry::Vacant(entry) = self.programs.entry(program) {
+            let fd = datapath.program(program)?.try_clone_to_owned();
+            entry.insert(fd.map_err(|e| LoadError::Other(e.to_string()))?);
+        }
+        Ok(())
+    }
+}
+
 /// What [`Attachments::reconcile`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
@@ -145,19 +195,15 @@ pub struct Attachments {
     direction: Direction,
     /// By ifindex.
     by_index: BTreeMap<u32, Attachment>,
+    /// Behind the filters: they go first.
+    alive: Alive,
 }
 
 impl Attachments {
     /// Nothing attached yet.
     #[must_use]
-    pub const fn new(hook: Hook, direction: Direction) -> Self {
-        Self { hook, direction, by_index: BTreeMap::new() }
-    }
-
-    /// What they are called.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        self.links().map(|l| l.name.clone()).collect()
+    pub fn new(hook: Hook, direction: Direction) -> Self {
+        Self { hook, direction, by_index: BTreeMap::new(), alive: Alive::default() }
     }
 
     /// The interfaces that have the program.
@@ -165,23 +211,24 @@ impl Attachments {
         self.by_index.values().map(|a| &a.link)
     }
 
-    /// Puts the program on `links` and takes it off all others.
-    pub fn reconcile(&mut self, datapath: &Datapath, links: &[Link]) -> Outcome {
-        let mut outcome = Outcome::default();
+    /// Makes it as planned. The kernel makes one change of interfaces at a time (RTNL): while it takes a hundred of them away
+    /// this waits for seconds, so it is no work for a thread that has to go on.
+    pub fn reconcile(&mut self, plan: Plan) -> Outcome {
+        let mut outcome = Outcome { done: Vec::new(), errors: plan.errors };
         self.by_index.retain(|ifindex, attachment| {
             // An interface that was made again under its old number has neither; others may take a filter away.
             let alive = match &attachment.attached {
                 Attached::Tcx(link) => link.is_alive(),
                 Attached::Clsact(filter) => filter.is_there(),
             };
-            let keep = alive && links.iter().any(|l| l.ifindex == *ifindex);
+            let keep = alive && plan.links.iter().any(|(l, _)| l.ifindex == *ifindex);
             if !keep {
                 outcome.done.push(Done::Detached(attachment.link.name.clone()));
             }
             keep
         });
-        for link in links {
-            match self.ensure(datapath, link) {
+        for (link, program) in plan.links {
+            match self.ensure(link, program, plan.programs[&program].as_fd()) {
                 Ok(done) => outcome.done.extend(done),
                 Err(e) => outcome.errors.push(e),
             }
@@ -189,10 +236,13 @@ impl Attachments {
         outcome
     }
 
-    fn ensure(&mut self, datapath: &Datapath, link: &Link) -> Result<Option<Done>, AttachError> {
-        let program = program_for(link, self.direction);
-        let fd = datapath.program(program).map_err(|source| AttachError::Load { name: link.name.clone(), source })?;
-        let explain = |e| explain(self.hook, self.direction, link, e);
+    fn ensure(&mut self, link: Link, program: Program, fd: BorrowedFd<'_>) -> Result<Option<Done>, AttachError> {
+        let explain = |e| explain(self.hook, self.direction, &link, e);
+        if let Hook::Clsact { .. } = self.hook
+            && let Err(e) = self.alive.say(fd)
+        {
+            log::debug!("saying that the filters' daemon lives: {e}");
+        }
         if let Some(attachment) = self.by_index.get_mut(&link.ifindex) {
             if attachment.program != program {
                 let updated = match &mut attachment.attached {
@@ -206,8 +256,9 @@ impl Attachments {
                 }
                 attachment.program = program;
             }
-            let old = std::mem::replace(&mut attachment.link, link.clone());
-            return Ok((old.name != link.name).then(|| Done::Renamed(old.name, link.name.clone())));
+            let name = link.name.clone();
+            let old = std::mem::replace(&mut attachment.link, link);
+            return Ok((old.name != name).then_some(Done::Renamed(old.name, name)));
         }
         let attached = match self.hook {
             Hook::Tcx => TcxLink::attach(fd, link.ifindex, self.direction).map(Attached::Tcx),
@@ -221,8 +272,9 @@ impl Attachments {
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
             Err(e) => return Err(explain(e)),
         };
-        self.by_index.insert(link.ifindex, Attachment { link: link.clone(), program, attached });
-        Ok(Some(Done::Attached(link.name.clone())))
+        let name = link.name.clone();
+        self.by_index.insert(link.ifindex, Attachment { link, program, attached });
+        Ok(Some(Done::Attached(name)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -13,7 +14,7 @@ use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayer
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
-use tokio::task::JoinHandle;
+use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
 
 use super::ifpattern::IfPattern;
@@ -81,7 +82,7 @@ pub struct Interfaces {
     known: Vec<Link>,
     /// When what happened is looked at.
     due: Option<Instant>,
-    connections: [JoinHandle<()>; 2],
+    connections: [AbortHandle; 2],
 }
 
 impl Interfaces {
@@ -94,7 +95,14 @@ impl Interfaces {
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
         let (listener, _, events) = new_multicast_connection(&groups)?;
         let (connection, handle, _) = new_connection()?;
-        let connections = [tokio::spawn(listener), tokio::spawn(connection)];
+        let (listener, stop_listener) = abortable(listener);
+        let (connection, stop_connection) = abortable(connection);
+        tokio::spawn(listener);
+        // In a thread of its own: the kernel answers within the system call that asks, which waits while it makes or takes away
+        // interfaces (RTNL).
+        let runtime = runtime::Handle::current();
+        std::thread::Builder::new().name("netlink".into()).spawn(move || runtime.block_on(connection))?;
+        let connections = [stop_listener, stop_connection];
         let mut this =
             Self { patterns: Vec::new(), handle, events: events.boxed(), known: Vec::new(), due: None, connections };
         let links = this.follow(patterns).await?;
@@ -180,7 +188,12 @@ impl Interfaces {
         Ok(all.into_iter().filter(|l| l.header != Header::Other && matches(l)).collect())
     }
 
-    async fn all(&self) -> Result<Vec<Link>, InterfaceError> {
+    /// What questions of others go by.
+    pub(super) const fn netlink(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(super) async fn all(&self) -> Result<Vec<Link>, InterfaceError> {
         let links: BTreeMap<u32, Link> = self
             .handle
             .link()
@@ -217,7 +230,7 @@ impl Interfaces {
 
 impl Drop for Interfaces {
     fn drop(&mut self) {
-        self.connections.iter().for_each(JoinHandle::abort);
+        self.connections.iter().for_each(AbortHandle::abort);
     }
 }
 

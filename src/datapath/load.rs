@@ -44,7 +44,7 @@ pub struct Options {
 }
 
 /// The programs for packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Program {
     /// For interfaces with Ethernet header.
     Ethernet,

@@ -11,6 +11,10 @@ pub mod packet;
 pub mod raw;
 pub mod rng;
 
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
 use edns::datapath::{Datapath, Options, Table};
 
 /// The program's verdicts (`linux/pkt_cls.h`) as a test run returns them.
@@ -34,6 +38,32 @@ pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
     datapath.settings().set_any_server(BOTH_ZONES);
     datapath.beat().expect("heartbeat");
     (datapath, table)
+}
+
+/// Beats for a program until it is dropped, in a thread of its own: who has something else to do may come late on a loaded
+/// machine.
+pub struct Heart {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Heart {
+    pub fn new(datapath: Datapath) -> Self {
+        let (stop, stopped) = channel();
+        let beat = move || {
+            while stopped.recv_timeout(Duration::from_millis(300)) == Err(RecvTimeoutError::Timeout) {
+                datapath.beat().expect("heartbeat");
+            }
+        };
+        Self { stop: Some(stop), thread: Some(std::thread::spawn(beat)) }
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 /// A number out of the environment, for runs longer than usual.

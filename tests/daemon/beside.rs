@@ -12,9 +12,8 @@ use crate::sockets::{Client, Reply, Server};
 const TC_ACT_OK: i32 = 0;
 const TC_ACT_SHOT: i32 = 2;
 
-/// A program of somebody else's that ends the chain with this verdict, on ingress behind those that are there: by a tcx
-/// link where the kernel has that, else by a filter of the priority, which goes with the interface.
-fn other(lab: &Lab, verdict: i32, priority: u32) -> OwnedFd {
+/// A program of somebody else's that ends the chain with this verdict.
+pub fn program(verdict: i32) -> OwnedFd {
     let code = |code: u32| code as u8;
     let mov = code(libbpf_sys::BPF_ALU64 | libbpf_sys::BPF_MOV | libbpf_sys::BPF_K);
     let exit = code(libbpf_sys::BPF_JMP | libbpf_sys::BPF_EXIT);
@@ -22,19 +21,25 @@ fn other(lab: &Lab, verdict: i32, priority: u32) -> OwnedFd {
         libbpf_sys::bpf_insn { code: mov, imm: verdict, ..Default::default() },
         libbpf_sys::bpf_insn { code: exit, ..Default::default() },
     ];
+    // SAFETY: name, licence and instructions live through the call.
+    owned(unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
+            c"other".as_ptr(),
+            c"GPL".as_ptr(),
+            insns.as_ptr(),
+            insns.len() as u64,
+            std::ptr::null_mut(),
+        )
+    })
+}
+
+/// Such a program on ingress, behind those that are there: by a tcx link where the kernel has that, else by a filter of the
+/// priority, which goes with the interface.
+fn other(lab: &Lab, verdict: i32, priority: u32) -> OwnedFd {
     lab.run_in("host", || {
         let ifindex = if_nametoindex("veth0").unwrap() as i32;
-        // SAFETY: name, licence and instructions live through the call.
-        let program = owned(unsafe {
-            libbpf_sys::bpf_prog_load(
-                libbpf_sys::BPF_PROG_TYPE_SCHED_CLS,
-                c"other".as_ptr(),
-                c"GPL".as_ptr(),
-                insns.as_ptr(),
-                insns.len() as u64,
-                std::ptr::null_mut(),
-            )
-        });
+        let program = program(verdict);
         // SAFETY: no options are passed.
         let link = unsafe {
             libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex, libbpf_sys::BPF_TCX_INGRESS, std::ptr::null())

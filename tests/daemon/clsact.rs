@@ -1,26 +1,29 @@
 //! The way to attach on kernels before tcx, driven by the library: a kernel that has tcx never takes it by itself.
 
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
-use edns::datapath::attach::{Attachments, Direction, Hook};
-use edns::datapath::interfaces::{Header, Link};
+use edns::datapath::attach::{Attachments, Direction, Hook, Plan};
+use edns::datapath::interfaces::{Header, Interfaces, Link};
 use edns::datapath::{Datapath, Options, Program, Table};
 use edns::zone::name::Name;
 use edns::zone::pass::PassNames;
 use edns::zone::statics::{self, Entry};
 use nix::net::if_::if_nametoindex;
 
+use crate::beside;
 use crate::lab::{Lab, SERVER};
 
-const HOOK: Hook = Hook::Clsact { priority: 7, handle: 0xed05 };
+const HANDLE: u32 = 0xed05;
+const HOOK: Hook = Hook::Clsact { priority: 7, handle: HANDLE };
 
 /// Runs in the network namespace of the host.
 fn in_host(lab: &Lab, test: impl FnOnce(Link) + Send) {
-    lab.run_in("host", || {
-        let ifindex = if_nametoindex("veth0").unwrap();
-        let name = "veth0".to_owned();
-        test(Link { ifindex, name, header: Header::Ethernet, peer_elsewhere: true, outside: false });
-    });
+    lab.run_in("host", || test(link("veth0")));
+}
+
+fn link(name: &str) -> Link {
+    let ifindex = if_nametoindex(name).unwrap();
+    Link { ifindex, name: name.to_owned(), header: Header::Ethernet, peer_elsewhere: true, outside: false }
 }
 
 /// A program that answers apis.example.org with the given address.
@@ -43,10 +46,40 @@ fn datapath(last: u8) -> (Datapath, Table) {
 }
 
 fn attach(datapath: &Datapath, link: &Link) -> Attachments {
-    let mut attachments = Attachments::new(HOOK, Direction::Ingress);
-    let outcome = attachments.reconcile(datapath, std::slice::from_ref(link));
+    attach_by(HOOK, datapath, link)
+}
+
+fn attach_by(hook: Hook, datapath: &Datapath, link: &Link) -> Attachments {
+    let mut attachments = Attachments::new(hook, Direction::Ingress);
+    let outcome = attachments.reconcile(Plan::new(datapath, std::slice::from_ref(link), Direction::Ingress));
     assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
     attachments
+}
+
+/// A filter that is none of a daemon's that lives.
+fn add_filter(program: BorrowedFd<'_>, link: &Link, direction: Direction, priority: u32, handle: u32) {
+    let mut hook = libbpf_sys::bpf_tc_hook {
+        sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
+        ifindex: link.ifindex as i32,
+        attach_point: match direction {
+            Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
+            Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
+        },
+        ..Default::default()
+    };
+    let mut opts = libbpf_sys::bpf_tc_opts {
+        sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
+        prog_fd: program.as_raw_fd(),
+        handle,
+        priority,
+        ..Default::default()
+    };
+    // SAFETY: hook and opts live through the calls.
+    unsafe {
+        let made = libbpf_sys::bpf_tc_hook_create(&raw mut hook);
+        assert!(made == 0 || made == -libc::EEXIST, "making clsact: {made}");
+        assert_eq!(libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts), 0);
+    }
 }
 
 fn ask(lab: &Lab) -> String {
@@ -108,30 +141,55 @@ fn a_filter_of_somebody_else_stays_as_it_is() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (datapath, _table) = datapath(1);
-        let hook = libbpf_sys::bpf_tc_hook {
-            sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
-            ifindex: link.ifindex as i32,
-            attach_point: libbpf_sys::BPF_TC_INGRESS,
-            ..Default::default()
-        };
-        let mut hook_to_make = hook;
-        let mut theirs = libbpf_sys::bpf_tc_opts {
-            sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
-            prog_fd: datapath.program(Program::Ip).expect("a program").as_raw_fd(),
-            handle: 1,
-            priority: 7,
-            ..Default::default()
-        };
-        // SAFETY: hook and opts live through the calls.
-        unsafe {
-            assert_eq!(libbpf_sys::bpf_tc_hook_create(&raw mut hook_to_make), 0);
-            assert_eq!(libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut theirs), 0);
-        }
+        add_filter(beside::program(0).as_fd(), &link, Direction::Ingress, 7, 1);
         let attachments = attach(&datapath, &link);
         assert_eq!(filters(&lab), 2);
         assert_eq!(ask(&lab), "10.0.0.1");
         drop(attachments);
         assert_eq!(filters(&lab), 1);
         assert!(lab.sh("host", "tc filter show dev veth0 ingress").contains("handle 0x1 "));
+    });
+}
+
+fn remove_leftovers() -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (interfaces, _) = Interfaces::open(Vec::new()).await.unwrap();
+        HOOK.remove_leftovers(&interfaces).await.unwrap()
+    })
+}
+
+#[test]
+fn what_killed_daemons_left_elsewhere_is_taken_away_and_nothing_else() {
+    let lab = Lab::new();
+    lab.veth(("host", "veth1"), ("pod", "eth1"));
+    in_host(&lab, |veth0| {
+        let veth1 = link("veth1");
+        let (killed, table) = datapath(1);
+        let dead = killed.program(Program::Ethernet).unwrap();
+        // As it is now, and with another priority, direction and interface.
+        add_filter(dead, &veth0, Direction::Ingress, 7, HANDLE);
+        add_filter(dead, &veth0, Direction::Ingress, 8, HANDLE);
+        add_filter(dead, &veth0, Direction::Egress, 7, HANDLE);
+        add_filter(dead, &veth1, Direction::Ingress, 7, HANDLE);
+        // Of another config, and of somebody else.
+        add_filter(dead, &veth1, Direction::Egress, 7, HANDLE + 1);
+        add_filter(beside::program(0).as_fd(), &veth1, Direction::Egress, 8, HANDLE);
+        drop((killed, table));
+        // In another container, where the config has the same path.
+        let (living, _table) = datapath(2);
+        let attachments = attach_by(Hook::Clsact { priority: 9, handle: HANDLE }, &living, &veth1);
+
+        let (next, _table) = datapath(3);
+        let _attachments = attach(&next, &veth0);
+        assert_eq!(remove_leftovers(), 3);
+        assert_eq!(ask(&lab), "10.0.0.3");
+        assert_eq!(lab.filters("host", "veth0"), 1);
+        let filters = |direction| lab.sh("host", &format!("tc filter show dev veth1 {direction}"));
+        let (ingress, egress) = (filters("ingress"), filters("egress"));
+        assert!(ingress.matches(" handle 0x").count() == 1 && ingress.contains("pref 9 "), "{ingress}");
+        assert!(egress.contains(" handle 0xed06 ") && egress.contains(" handle 0xed05 other"), "{egress}");
+        assert_eq!(remove_leftovers(), 0);
+        drop((attachments, living));
     });
 }

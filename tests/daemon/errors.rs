@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::lab::{EDNS, Lab, run};
+use crate::lab::{Daemon, EDNS, Lab, run};
 
 /// Starts the daemon, which has to fail; returns exit status and log.
 fn fail(lab: &Lab) -> (Option<i32>, String) {
@@ -63,29 +63,25 @@ fn no_privilege() {
 }
 
 /// The daemon under a /sys without the kernel's BTF.
-fn without_btf(lab: &Lab) -> Command {
+fn without_btf(lab: &Lab) -> Daemon {
     let mut command = lab.command("host", "unshare");
-    let script = format!(
-        "mount -t tmpfs none /sys/kernel/btf && exec timeout -s TERM 5 {EDNS} --config {}",
-        lab.path("config.yaml").display()
-    );
+    let script =
+        format!("mount -t tmpfs none /sys/kernel/btf && exec {EDNS} --config {}", lab.path("config.yaml").display());
     command.args(["-m", "sh", "-ec", &script]);
-    command
+    Daemon::of(lab, command)
 }
 
 #[test]
 fn a_kernel_without_btf_wants_ext_btf() {
     let lab = Lab::new();
-    let output = without_btf(&lab).output().unwrap();
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{log}");
+    let mut daemon = without_btf(&lab);
+    assert_eq!(daemon.wait(), Some(1));
+    let log = daemon.log();
     assert!(log.contains("this kernel has no BTF") && log.contains("set ExtBTF"), "{log}");
 
     fs::copy("/sys/kernel/btf/vmlinux", lab.path("right.btf")).unwrap();
     lab.write("config.yaml", "ExtBTF: right.btf\nIfname: veth0\nNetworkDirection: Ingress\n");
-    let output = without_btf(&lab).output().unwrap();
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert!(log.contains("ready"), "{log}");
+    without_btf(&lab).wait_for("ready");
 }
 
 #[test]

@@ -1,23 +1,42 @@
 //! Interfaces as they come, go and change.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
-use crate::lab::{Daemon, Lab, until};
+use crate::common::packet::{Query, TYPE_A};
+use crate::lab::{Daemon, Lab, SERVER, until};
+use crate::sockets::{Client, Reply, Server};
 
-/// An error from a daemon that does not answer: while the kernel takes a hundred interfaces away it waits for it.
-fn attached(lab: &Lab) -> Result<Vec<String>, String> {
+fn attached(lab: &Lab) -> Vec<String> {
     let output = lab.edns(&["stats", "--json"]);
-    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("{e}: {output:?}"))?;
+    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     let names = stats["attached_interfaces"].as_array().unwrap();
     let mut names: Vec<String> = names.iter().map(|n| n.as_str().unwrap().to_owned()).collect();
     names.sort();
-    Ok(names)
+    names
 }
 
 fn until_attached(lab: &Lab, wanted: &[&str]) {
     until(&format!("attached to {wanted:?}"), || {
-        let names = attached(lab)?;
+        let names = attached(lab);
         if names == wanted { Ok(()) } else { Err(format!("{names:?}")) }
+    });
+}
+
+/// Makes so many of group 7, `v0` and so on.
+fn add_many(lab: &Lab, count: usize) {
+    let ns = lab.ns("pod");
+    let add = |i| format!("link add v{i} group 7 up type veth peer name e{i} netns {ns}\n");
+    lab.write("add", &(0..count).map(add).collect::<String>());
+    lab.sh("host", "ip -batch add");
+}
+
+fn until_so_many_are_attached(lab: &Lab, count: usize) {
+    until("all are attached", || match attached(lab).len() {
+        n if n == count => Ok(()),
+        n => Err(n.to_string()),
     });
 }
 
@@ -80,16 +99,10 @@ fn a_thousand_pods_come_and_go_and_none_is_missed_or_kept() {
     let lab = Lab::new();
     lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
     let daemon = lab.daemon();
-    let ns = lab.ns("pod");
-    let add = |i| format!("link add v{i} group 7 up type veth peer name e{i} netns {ns}\n");
-    lab.write("add", &(0..AT_ONCE).map(add).collect::<String>());
     let mut before = None;
     for _ in 0..ROUNDS {
-        lab.sh("host", "ip -batch add");
-        until("all are attached", || match attached(&lab)?.len() {
-            n if n == AT_ONCE + 1 => Ok(()),
-            n => Err(n.to_string()),
-        });
+        add_many(&lab, AT_ONCE);
+        until_so_many_are_attached(&lab, AT_ONCE + 1);
         for i in [0, AT_ONCE / 2, AT_ONCE - 1] {
             assert_eq!(lab.tcx_programs("host", &format!("v{i}")), 1);
         }
@@ -101,6 +114,34 @@ fn a_thousand_pods_come_and_go_and_none_is_missed_or_kept() {
         assert_eq!(files, files_before);
         assert!(memory < memory_before + 4096, "{memory} KiB, {memory_before} KiB at first");
     }
+}
+
+/// The kernel does it in one go, and whoever wants to attach, detach or look at interfaces waits for it.
+#[test]
+fn while_many_go_at_once_queries_and_commands_are_answered() {
+    const MANY: usize = 400;
+    let lab = Lab::new();
+    lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _daemon = lab.daemon();
+    add_many(&lab, MANY);
+    until_so_many_are_attached(&lab, MANY + 1);
+    let client = Client::new(&lab, "pod", SERVER);
+    let is_answered = || {
+        let reply = client.ask(&Query::new("apis.example.org", TYPE_A));
+        assert!(matches!(reply, Ok(Reply::Edns(..))), "{reply:?}");
+    };
+    std::thread::scope(|scope| {
+        let go = scope.spawn(|| lab.sh("host", "ip link del group 7"));
+        while !go.is_finished() {
+            is_answered();
+            attached(&lab);
+            sleep(Duration::from_millis(50));
+        }
+    });
+    until_so_many_are_attached(&lab, 1);
+    is_answered();
+    assert_eq!(lab.count("pass_daemon"), 0);
 }
 
 #[test]

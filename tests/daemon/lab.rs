@@ -288,12 +288,12 @@ impl Drop for Daemon {
     }
 }
 
-/// Seconds that nothing takes which works. An emulated machine may need more.
-fn patience() -> u64 {
-    std::env::var("EDNS_TEST_PATIENCE").map_or(10, |s| s.parse().unwrap())
+/// Seconds that nothing takes which works, on a loaded machine neither. An emulated one may need more.
+pub fn patience() -> u64 {
+    std::env::var("EDNS_TEST_PATIENCE").map_or(30, |s| s.parse().unwrap())
 }
 
-/// Tries until it is so, ten seconds at most.
+/// Tries until it is so, for as long as patience lasts.
 pub fn until<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
     within(patience(), what, check)
 }

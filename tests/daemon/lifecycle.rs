@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{EDNS, Lab, SERVER, until};
+use crate::lab::{EDNS, Lab, SERVER, patience, until};
 
 fn is_answered(lab: &Lab) -> bool {
     lab.dig(&format!("@{SERVER} +short apis.example.org")) == "172.16.171.52"
@@ -143,7 +143,7 @@ fn systemd_is_told_of_start_life_and_end() {
     use std::os::unix::net::UnixDatagram;
     let lab = Lab::new();
     let socket = UnixDatagram::bind(lab.path("notify")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(patience()))).unwrap();
     let mut daemon = lab.spawn_with("host", "config.yaml", &[("NOTIFY_SOCKET", lab.path("notify"))]);
     let mut buffer = [0; 256];
     let mut wait_for = |wanted: &str| {

@@ -28,7 +28,9 @@ fn what_kill_9_leaves_passes_everything_and_is_replaced() {
     let lab = lab(INGRESS);
     let _server = Server::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
-    for _ in 0..2 {
+    // In the place of the first one's filter there is none of the second.
+    for priority in [3, 1] {
+        lab.configure(&format!("{INGRESS}TcPriority: {priority}\n"));
         let mut daemon = lab.daemon();
         assert!(is_answered(&client));
         daemon.signal(Signal::SIGKILL);

@@ -17,6 +17,7 @@ mod btf;
 mod hooks;
 mod lifecycle;
 mod links;
+mod memlock;
 
 use lab::Lab;
 

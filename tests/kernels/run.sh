@@ -8,7 +8,7 @@ shift
 here=$(cd "$(dirname "$0")" && pwd)
 scripts=$here/../../scripts/kernels
 edns=$(dirname "$(dirname "$test")")/edns
-programs="dash ip tc ethtool nsenter"
+programs="dash ip tc ethtool nsenter setpriv unshare mount"
 modules="veth bridge 8021q sch_ingress cls_bpf netkit"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

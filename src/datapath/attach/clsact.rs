@@ -7,7 +7,8 @@ use super::Direction;
 
 /// A filter that is taken away when this is dropped, unless another daemon has taken it over.
 pub(super) struct Filter {
-    hook: libbpf_sys::bpf_tc_hook,
+    ifindex: u32,
+    direction: Direction,
     priority: u16,
     handle: u32,
     program_id: u32,
@@ -24,33 +25,27 @@ impl Filter {
         priority: u16,
         handle: u32,
     ) -> io::Result<Self> {
-        let mut hook = libbpf_sys::bpf_tc_hook {
-            sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
-            ifindex: ifindex as i32,
-            attach_point: match direction {
-                Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
-                Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
-            },
-            ..Default::default()
-        };
+        let program_id = 0;
+        let mut filter =
+            Self { ifindex, direction, priority, handle, program_id, program: program.try_clone_to_owned()? };
+        let mut hook = filter.hook();
         // SAFETY: the hook lives through the call.
         match unsafe { libbpf_sys::bpf_tc_hook_create(&raw mut hook) } {
             0 => {}
             e if e == -libc::EEXIST => {}
             e => return Err(io::Error::from_raw_os_error(-e)),
         }
-        let mut filter = Self { hook, priority, handle, program_id: 0, program: program.try_clone_to_owned()? };
         filter.update(program)?;
         Ok(filter)
     }
 
     /// Runs another program in the place of this one, with no packet in between.
     pub(super) fn update(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
-        let mut opts = self.opts();
+        let (hook, mut opts) = (self.hook(), self.opts());
         opts.prog_fd = program.as_raw_fd();
         opts.flags = libbpf_sys::BPF_TC_F_REPLACE;
         // SAFETY: hook and opts live through the call.
-        let ret = unsafe { libbpf_sys::bpf_tc_attach(&raw const self.hook, &raw mut opts) };
+        let ret = unsafe { libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts) };
         if ret < 0 {
             return Err(io::Error::from_raw_os_error(-ret));
         }
@@ -61,10 +56,22 @@ impl Filter {
 
     /// Whether it still runs our program: neither taken away nor taken over.
     pub(super) fn is_there(&self) -> bool {
-        let mut opts = self.opts();
+        let (hook, mut opts) = (self.hook(), self.opts());
         // SAFETY: hook and opts live through the call.
-        let found = unsafe { libbpf_sys::bpf_tc_query(&raw const self.hook, &raw mut opts) } == 0;
+        let found = unsafe { libbpf_sys::bpf_tc_query(&raw const hook, &raw mut opts) } == 0;
         found && opts.prog_id == self.program_id
+    }
+
+    fn hook(&self) -> libbpf_sys::bpf_tc_hook {
+        libbpf_sys::bpf_tc_hook {
+            sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
+            ifindex: self.ifindex as i32,
+            attach_point: match self.direction {
+                Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
+                Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
+            },
+            ..Default::default()
+        }
     }
 
     fn opts(&self) -> libbpf_sys::bpf_tc_opts {
@@ -82,11 +89,11 @@ impl Drop for Filter {
         if !self.is_there() {
             return;
         }
-        let opts = self.opts();
+        let (hook, opts) = (self.hook(), self.opts());
         // SAFETY: hook and opts live through the call.
-        let ret = unsafe { libbpf_sys::bpf_tc_detach(&raw const self.hook, &raw const opts) };
+        let ret = unsafe { libbpf_sys::bpf_tc_detach(&raw const hook, &raw const opts) };
         if ret < 0 && ret != -libc::ENODEV {
-            log::warn!("interface {}: detaching: {}", self.hook.ifindex, io::Error::from_raw_os_error(-ret));
+            log::warn!("interface {}: detaching: {}", self.ifindex, io::Error::from_raw_os_error(-ret));
         }
     }
 }

@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Without a further event for so long, what happened is looked at.
 const SETTLE: Duration = Duration::from_millis(50);
+/// And after so long in any case: others may write into the same folders all the time.
+const SETTLE_MAX: Duration = Duration::from_millis(500);
 /// And so long where a file is being written that was not closed yet: half of it may be valid, too.
 const WRITING: Duration = Duration::from_secs(2);
 
@@ -37,8 +39,8 @@ pub fn state(file: &Path) -> State {
 /// What the watcher's thread has seen.
 #[derive(Default)]
 struct Seen {
-    /// The last event that was not looked at yet.
-    last: Option<Instant>,
+    /// The first and the last event that were not looked at yet.
+    events: Option<(Instant, Instant)>,
     /// Whether one of our files is open for writing.
     writing: bool,
     /// What our files are called.
@@ -55,7 +57,22 @@ impl Seen {
             EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => self.writing |= is_ours,
             _ => {}
         }
-        self.last = Some(Instant::now());
+        self.note();
+    }
+
+    fn note(&mut self) {
+        let now = Instant::now();
+        self.events = Some((self.events.map_or(now, |(first, _)| first), now));
+    }
+
+    /// How long to wait until what happened is looked at; None: nothing has.
+    fn wait(&self) -> Option<Duration> {
+        let (first, last) = self.events?;
+        Some(if self.writing {
+            WRITING.saturating_sub(last.elapsed())
+        } else {
+            SETTLE.saturating_sub(last.elapsed()).min(SETTLE_MAX.saturating_sub(first.elapsed()))
+        })
     }
 }
 
@@ -112,17 +129,14 @@ impl FileWatcher {
         }
         self.is_partial = failed.is_err();
         // What happened while nothing was watched.
-        lock(&self.seen).last.get_or_insert_with(Instant::now);
+        lock(&self.seen).note();
         failed
     }
 
     /// Returns when a file has changed, and nobody is writing it any more. May be dropped and called again.
     pub async fn changed(&mut self) {
         loop {
-            let wait = {
-                let seen = lock(&self.seen);
-                seen.last.map(|last| (if seen.writing { WRITING } else { SETTLE }).saturating_sub(last.elapsed()))
-            };
+            let wait = lock(&self.seen).wait();
             match wait {
                 None if self.is_partial => {
                     let _ = timeout(AGAIN, self.wake.notified()).await;
@@ -134,7 +148,7 @@ impl FileWatcher {
                 Some(wait) if !wait.is_zero() => sleep(wait.min(SETTLE)).await,
                 Some(_) => {
                     let mut seen = lock(&self.seen);
-                    (seen.last, seen.writing) = (None, false);
+                    (seen.events, seen.writing) = (None, false);
                     drop(seen);
                     // Others write into the same folders.
                     let states: HashMap<_, _> = self.states.keys().map(|f| (f.clone(), state(f))).collect();
@@ -165,4 +179,27 @@ fn folders(file: &Path) -> impl Iterator<Item = PathBuf> {
     let real = file.canonicalize().ok().map(|f| folder(&f));
     let links = file.ancestors().skip(1).filter(|a| a.is_symlink()).map(folder);
     std::iter::once(folder(file)).chain(links).chain(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_settles_is_looked_at_nevertheless() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.wait(), None);
+        let began = Instant::now();
+        seen.note();
+        assert_eq!(seen.wait(), Some(SETTLE));
+        while seen.wait() != Some(Duration::ZERO) {
+            tokio::time::advance(SETTLE / 5).await;
+            seen.note();
+            assert!(began.elapsed() <= SETTLE_MAX);
+        }
+        assert!(began.elapsed() >= SETTLE * 5, "several events are one change");
+        // But half a file is none.
+        seen.writing = true;
+        assert_eq!(seen.wait(), Some(WRITING));
+    }
 }
