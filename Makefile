@@ -22,9 +22,9 @@ run: ## install what building needs, build, and run with configs/config.yaml (ro
 	./edns
 
 check: ## formats, lints and the tests that need no privilege
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CLANG_FORMAT) --dry-run --Werror $(bpf)
-	$(CARGO) clippy --release --locked --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) test --release --locked --lib --bins --quiet
 
 test: ## every test that needs nothing from outside, in network namespaces of their own (root)
@@ -73,10 +73,10 @@ test-packages: deb ## the .deb in a guest with systemd, and the image, with real
 	tests/packages/image.sh
 
 deb: build ## make $(target)/debian/edns_*.deb, by cargo-deb
-	mkdir -p $(target)/dist
-	strip -o $(target)/dist/edns $(target)/release/edns
-	for s in bash zsh fish; do ./edns completions $$s >$(target)/dist/edns.$$s; done
-	$(CARGO) run --release --locked --quiet --example man >$(target)/dist/edns.8
+	mkdir -p target/dist
+	strip -o target/dist/edns $(target)/release/edns
+	for s in bash zsh fish; do ./edns completions $$s >target/dist/edns.$$s; done
+	$(CARGO) run --release --locked --quiet --package edns-man >target/dist/edns.8
 	rm -f $(target)/debian/edns_*.deb
 	scripts/cargo-deb.sh --no-build --locked
 

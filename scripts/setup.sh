@@ -3,11 +3,11 @@
 # `scripts/setup.sh kernels` adds what it takes to test with other kernels, `scripts/setup.sh packages` to test packages.
 set -eu
 
-build="clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev"
+build="clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev dpkg-dev"
 tests="clang-format-19 bpftool bind9-dnsutils knot-dnsutils dnsperf nsd dnsmasq-base knot unbound iproute2 tcpdump ethtool nftables
     musl-tools openssl procps util-linux python3 curl prometheus"
 kernels="qemu-system-x86 busybox-static cpio kmod zstd xz-utils debian-archive-keyring dwarves flex bison bc"
-packaging="dpkg-dev mmdebstrap buildah qemu-system-x86 cpio kmod zstd xz-utils debian-archive-keyring"
+packaging="mmdebstrap buildah qemu-system-x86 cpio kmod zstd xz-utils debian-archive-keyring"
 # The newest Rust whose language this uses is in Cargo.toml; Debian 12's is older.
 rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
 

@@ -217,7 +217,7 @@ static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, st
     if (outcome)
         return outcome;
     qname_scan(skb, q.qname, q.udp + q.udp_len, &scan);
-    if (!scan.len)
+    if (scan.len - 1 >= DNS_NAME_MAX) /* or 0 */
         return EDNS_PASS_MALFORMED;
     q.qname_len = scan.len;
     q.qname_sum = scan.sum;
@@ -239,7 +239,7 @@ static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, st
 {
     struct query q = {
         .v6 = !!(plan->flags & PLAN_V6),
-        .qname_len = plan->qname_len & 0xff,
+        .qname_len = plan->qname_len & 0xff, /* for the verifier */
         .qname_sum = plan->tail_csum,
         .has_sum = true,
     };

@@ -76,7 +76,7 @@ pub enum LoadError {
     /// Capabilities are missing.
     #[error(
         "no permission to load the BPF program: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON \
-         (before Linux 5.11 CAP_SYS_RESOURCE too)"
+         (before Linux 5.11 CAP_SYS_RESOURCE too); in a container also with a seccomp profile that allows bpf() to CAP_BPF"
     )]
     Permission,
     /// Helpers are missing.

@@ -23,13 +23,12 @@ root=$work/root
 mkdir "$root"
 tar -xf "$base" -C "$root"
 
-# Twice, with an edit in between, which an upgrade has to leave as it is.
 cp "$deb" "$root/edns.deb"
 chroot "$root" dpkg -i /edns.deb
-echo '# edited' >>"$root/etc/edns/config.yaml"
-chroot "$root" dpkg -i /edns.deb
-grep -qx '# edited' "$root/etc/edns/config.yaml"
-rm "$root/edns.deb"
+# As a newer version, for the guest to upgrade to.
+dpkg-deb -R "$deb" "$work/newer"
+sed -i 's/^Version: .*/&.1/' "$work/newer/DEBIAN/control"
+dpkg-deb --root-owner-group -Znone -b "$work/newer" "$root/edns.deb"
 
 kernel=$(scripts/kernels/kernel.sh 6.1)
 scripts/kernels/modules.sh "$kernel" "$root" veth sch_ingress cls_bpf
@@ -40,6 +39,6 @@ ln -s ../guest.service "$root/etc/systemd/system/multi-user.target.wants/guest.s
 ln -s /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
 ln -s sbin/init "$root/init"
 scripts/kernels/initramfs.sh "$root" "$work/initramfs"
-MEMORY=2G scripts/kernels/qemu.sh "$kernel" "$work/initramfs" | tee "$work/console"
+MEMORY=2G TIMEOUT=900 scripts/kernels/qemu.sh "$kernel" "$work/initramfs" | tee "$work/console"
 # A guest that dies early says nothing.
 grep -q '^PASS: [0-9]* checks' "$work/console"

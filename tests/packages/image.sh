@@ -27,7 +27,7 @@ buildah() {
 }
 
 # As /usr is merged, the rest are links into it.
-mkdir -p "$work/base/usr/local"
+mkdir -p "$work/base/usr/local" "$work/base/tmp"
 for link in /bin /sbin /lib*; do
     cp -d "$link" "$work/base"
 done
@@ -78,6 +78,8 @@ for _ in $(seq 100); do
 done
 answer=$(nsenter --net="/run/netns/$pod" dig +short +tries=1 +timeout=2 @10.77.0.1 apis.example.org) || true
 [ "$answer" = 172.16.171.52 ] || fail "the answer is: $answer"
+# `docker exec`
+nsenter --target "$daemon" --mount --root /usr/sbin/edns stats >/dev/null || fail "stats: exit status $?"
 kill "$daemon"
 wait "$daemon" || fail "exit status $?"
 daemon=
