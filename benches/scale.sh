@@ -12,7 +12,8 @@ trap 'rm -f "$out"' EXIT
 
 Written by `make bench-scale`. Services with an address and a port, each with a slice of one endpoint; the daemon in a release
 build, medians of three starts. "Pretended" is a server of the benchmark's own that sends the same pages. Resident is the
-process with the maps that it has mapped; peak is the most of it, while lists were read.
+process with the maps that it has mapped; peak is the most of it, while lists were read. Changed slices have another address each
+time; what they take is from a watch event to the maps, by the bounds of the daemon's histogram.
 
 EOF
     echo "- date: $(date -u +%F)"
