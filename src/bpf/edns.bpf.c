@@ -24,6 +24,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 volatile struct edns_settings settings __attribute__((aligned(64))) = {};
 
+/* Whether the helper that reads the kernel's memory is there: it is not in a kernel without CONFIG_BPF_EVENTS. Set before loading. */
+const volatile bool can_read_kernel = true;
+
 /* What the daemon needs of edns_abi.h and no map or variable names: kept in the object's BTF by these. */
 const volatile struct {
     enum edns_limits limits;
@@ -372,10 +375,19 @@ int edns_reply_ip(struct __sk_buff *skb)
     return reply(skb, 0);
 }
 
-/* Run by the daemon twice a second. Returns the MTU of the interface (lo, in a test run), 0 where the BTF is wrong. */
+/*
+ * Run by the daemon twice a second. Returns the MTU of the interface (lo, in a test run); 0 where it reads fields elsewhere than this
+ * kernel has them: the BTF is another one's. No sum was computed of a packet of the daemon's (CHECKSUM_NONE, 0).
+ */
 SEC("tc")
-int edns_beat(struct __sk_buff *skb)
+int edns_beat(struct __sk_buff *ctx)
 {
+    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
+
     settings.beat = bpf_jiffies64();
-    return link_mtu(skb);
+    if (can_read_kernel && ((__u32)BPF_CORE_READ(skb, dev, ifindex) != ctx->ifindex ||
+                            BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) != ctx->pkt_type ||
+                            BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed)))
+        return 0;
+    return link_mtu(ctx);
 }

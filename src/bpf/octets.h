@@ -25,7 +25,11 @@ static __always_inline void *octets_at(struct __sk_buff *skb, __u32 off, __u32 l
 {
     void *p;
 
-    /* The whole offset in one scalar: a packet pointer with a negative constant part is refused. */
+    /*
+     * The whole offset in one scalar: a packet pointer with a negative constant part is refused. Clang must not know how large it
+     * is, or it leaves out the mask, which Linux 5.10 needs: that forgets the bounds of what lay on the stack.
+     */
+    barrier_var(off);
     off &= 0xfff;
     barrier_var(off);
     p = skb_data(skb) + off;

@@ -13,15 +13,13 @@ static __always_inline __u16 csum_at(__u16 sum, __u32 offset)
     return offset & 1 ? sum << 8 | sum >> 8 : sum;
 }
 
-/* The MTU of the interface that the packet is on; 0 where the BTF that the program was loaded with is not this kernel's. */
+/* The MTU of the interface that the packet is on; where that can't be read, what is certain. */
 static __always_inline __u32 link_mtu(struct __sk_buff *ctx)
 {
     /* The context of a tc program is the kernel's skb; the verifier only lets us read that with a helper. */
-    struct net_device *dev = BPF_CORE_READ((struct sk_buff *)ctx, dev);
+    struct sk_buff *skb = (void *)ctx;
 
-    if ((__u32)BPF_CORE_READ(dev, ifindex) != ctx->ifindex)
-        return 0;
-    return BPF_CORE_READ(dev, mtu);
+    return can_read_kernel ? BPF_CORE_READ(skb, dev, mtu) : MTU_UNCHECKED;
 }
 
 /* Writes `len` of the answer's octets, from `from` on, at `off`. */
@@ -85,9 +83,9 @@ static __always_inline void write_answer(struct __sk_buff *skb, __u32 off, struc
 /*
  * Whether the UDP header's field holds not the sum of all but that of the pseudo-header (CHECKSUM_PARTIAL: a query from a
  * local socket, whose sum some interface will finish). The kernel knows, but only tells by a helper that costs as much as all
- * of a look-up. So it is asked only where the field could be either.
+ * of a look-up. So it is asked only where the field could be either. Negative where it can't be asked.
  */
-static __always_inline bool csum_is_partial(struct __sk_buff *ctx, const struct query *q, __u32 tail_csum)
+static __always_inline int csum_is_partial(struct __sk_buff *ctx, const struct query *q, __u32 tail_csum)
 {
     struct sk_buff *skb = (void *)ctx; /* see link_mtu */
     struct udphdr *udp = octets_at(ctx, q->udp, sizeof(struct udphdr) + sizeof(struct dnshdr));
@@ -114,7 +112,7 @@ static __always_inline bool csum_is_partial(struct __sk_buff *ctx, const struct 
     sum += csum_at(end, q->qname_len);
     if (q->has_sum && csum_fold16(sum) != 0xffff)
         return true;
-    return BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) == CHECKSUM_PARTIAL;
+    return can_read_kernel ? BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) == CHECKSUM_PARTIAL : -1;
 }
 
 /*
@@ -155,6 +153,7 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
     const __u32 tail_off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
     const __u32 end = tail_off + answer->len + (q->has_opt ? sizeof(struct dns_opt) : 0);
     __u32 len = skb->len;
+    int is_partial;
 
     if (end - q->udp - sizeof(struct udphdr) > q->limit)
         return EDNS_PASS_TOO_LARGE;
@@ -165,7 +164,10 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
         plan->flags |= PLAN_OPT;
     if (q->dnssec_ok)
         plan->flags |= PLAN_DO;
-    if (csum_is_partial(skb, q, plan->tail_csum))
+    is_partial = csum_is_partial(skb, q, plan->tail_csum);
+    if (is_partial < 0)
+        return EDNS_PASS_ERROR;
+    if (is_partial)
         plan->flags |= PLAN_PARTIAL;
     /* Growing also gives up a sum that the interface computed over the old packet (CHECKSUM_COMPLETE): so it always grows. */
     return bpf_skb_change_tail(skb, end > len ? end : len + 1, 0) ? EDNS_PASS_ERROR : EDNS_ANSWERED;

@@ -482,6 +482,7 @@ struct net_device {
 
 struct sk_buff {
 	struct net_device *dev;
+	__u8 pkt_type: 3;
 	__u8 ip_summed: 2;
 };
 
