@@ -1,7 +1,7 @@
 #!/bin/sh
 # Boots a kernel with an initramfs in QEMU, by emulation: the same everywhere, also where there is no KVM or one that hangs.
-# The console is on standard output. Ends with QEMU's exit status when the guest powers off; 124 where it does not in time
-# (TIMEOUT, seconds); a guest that panics is 0 too, so it has to say that all went well. MEMORY: of the guest.
+# The console is on standard output. Ends with QEMU's exit status when the guest powers off or would boot again; 124 where it does
+# neither in time (TIMEOUT, seconds); a guest that panics is 0 too, so it has to say that all went well. MEMORY: of the guest.
 set -eu
 
 kernel=${1:?the kernel: what kernel.sh printed}

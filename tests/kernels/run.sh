@@ -29,8 +29,8 @@ pack() {
     # busybox' shell prefers its own applets to the programs that the tests mean.
     ln -sf "$(command -v dash)" "$root/bin/sh"
     if [ -e "$1/vmlinux.btf" ]; then
-        cp "$1/vmlinux.btf" "$root/btf/right"
-        cp /sys/kernel/btf/vmlinux "$root/btf/wrong"
+        install -m 644 "$1/vmlinux.btf" "$root/btf/right"
+        install -m 644 /sys/kernel/btf/vmlinux "$root/btf/wrong"
     fi
     cp "$here/init.sh" "$root/init"
     shift
