@@ -3,7 +3,8 @@
  * Answers DNS queries on an interface's TC hook. A packet that is not answered goes on byte for byte, with the verdict
  * "next", so that other programs still see it.
  *
- * The way of a packet: parse.h (is it a query?), zone.h (what is known of its name and type?), reply.h (turn it round).
+ * The way of a packet: parse.h (is it a query?), zone.h (what is known of its name and type?), search.h (in another program:
+ * names that need more than a look), reply.h (in another one: turn it round). plan.h: what one hands over to the next.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -24,7 +25,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 volatile struct edns_settings settings __attribute__((aligned(64))) = {};
 
-/* Whether the helper that reads the kernel's memory is there: it is not in a kernel without CONFIG_BPF_EVENTS. Set before loading. */
+/* Whether the helper that reads the kernel's memory is there, as it is with CONFIG_BPF_EVENTS. Set before loading. */
 const volatile bool can_read_kernel = true;
 
 /* What the daemon needs of edns_abi.h and no map or variable names: kept in the object's BTF by these. */
@@ -185,11 +186,12 @@ static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, co
         gate = settings.negative_gate[zone];
     if (gate)
         return gate;
-    return tail_sum(skb, q, search, probe, &plan->tail_csum) ?: reply_plan(skb, l2, q, answer, plan) ?: outcome;
+    return tail_sum(skb, q, search, plan_slot(plan), &plan->csum) ?: reply_plan(skb, l2, q, answer, plan) ?: outcome;
 }
 
 /*
- * What becomes of the packet: as answer_plan, or EDNS_NOT_DNS. A probe is the daemon asking what the maps hold, whoever may ask whom.
+ * What becomes of the packet: as answer_plan, or EDNS_NOT_DNS. A probe is the daemon asking what the maps hold, whoever may
+ * ask whom.
  *
  * Nothing is written to the packet here, and no program that begins with this may do so: the kernel copies each packet that
  * is shared, as all of TCP's are, in front of a program that writes to any.
@@ -232,7 +234,7 @@ static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, st
     if (outcome == EDNS_SEARCH) {
         plan->place.ref = word;
         plan->qname_len = q.qname_len;
-        plan->tail_csum = csum_fold16(q.qname_sum);
+        plan->csum = csum_fold16(q.qname_sum);
     }
     return outcome;
 }
@@ -243,7 +245,7 @@ static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, st
     struct query q = {
         .v6 = !!(plan->flags & PLAN_V6),
         .qname_len = plan->qname_len & 0xff, /* for the verifier */
-        .qname_sum = plan->tail_csum,
+        .qname_sum = plan->csum,
         .has_sum = true,
     };
     bool absence = false;
@@ -251,13 +253,13 @@ static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, st
 
     if (!parse_again(skb, l2, &q))
         return EDNS_PASS_ERROR; /* never: it was there just before */
-    outcome = node_search(skb, &q, !!(plan->flags & PLAN_PROBE), &plan->place.ref, &absence);
+    outcome = node_search(skb, &q, plan_slot(plan), !plan->place.ref, &plan->place.ref, &absence);
     if (outcome)
         return outcome;
     return answer_plan(skb, l2, true, &q, node_at(plan->place.ref), absence, plan);
 }
 
-/* Has the next program go on with the packet. Here again where it passes, as it was. */
+/* Has the next program reply. Here again where the packet passes, as it was. */
 static __always_inline int go_on(struct __sk_buff *skb, const __u32 l2, const __u32 len, const struct plan *plan,
                                  int outcome)
 {
@@ -266,10 +268,6 @@ static __always_inline int go_on(struct __sk_buff *skb, const __u32 l2, const __
         bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_REPLY_ETH : EDNS_STEP_REPLY_IP);
         /* The daemon is gone, and with it what it had put into that map; the heartbeat does not tell yet. */
         bpf_skb_change_tail(skb, len, 0);
-        outcome = EDNS_PASS_DAEMON;
-    } else if (outcome == EDNS_SEARCH) {
-        plan_store(skb, plan);
-        bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_SEARCH_ETH : EDNS_STEP_SEARCH_IP);
         outcome = EDNS_PASS_DAEMON;
     }
     if (plan->flags & PLAN_PROBE)
@@ -285,6 +283,11 @@ static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const _
     struct plan plan = {.flags = flags};
     int outcome = packet_plan(skb, l2, &plan);
 
+    if (outcome == EDNS_SEARCH) {
+        plan_store(skb, &plan);
+        bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_SEARCH_ETH : EDNS_STEP_SEARCH_IP);
+        outcome = EDNS_PASS_DAEMON; /* see go_on */
+    }
     return go_on(skb, l2, len, &plan, outcome);
 }
 
@@ -376,8 +379,8 @@ int edns_reply_ip(struct __sk_buff *skb)
 }
 
 /*
- * Run by the daemon twice a second. Returns the MTU of the interface (lo, in a test run); 0 where it reads fields elsewhere than this
- * kernel has them: the BTF is another one's. No sum was computed of a packet of the daemon's (CHECKSUM_NONE, 0).
+ * Run by the daemon twice a second. Returns the MTU of the interface (lo, in a test run); 0 where it reads fields elsewhere
+ * than this kernel has them: the BTF is another one's. No sum was computed of a packet of the daemon's (CHECKSUM_NONE, 0).
  */
 SEC("tc")
 int edns_beat(struct __sk_buff *ctx)

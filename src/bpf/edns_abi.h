@@ -66,7 +66,7 @@ enum edns_outcome {
     EDNS_PASS_INCOMPLETE, /* the answer rests on absence, and the zone did not fit whole */
     EDNS_PASS_PAUSED,
     EDNS_PASS_DAEMON, /* no heartbeat of the daemon */
-    EDNS_PASS_ERROR,  /* a helper failed: no memory */
+    EDNS_PASS_ERROR,  /* a helper failed: no memory; or none could be asked what is needed */
     EDNS_OUTCOME_COUNT,
     EDNS_NOT_DNS, /* not counted */
     EDNS_SEARCH,  /* none yet: the program that looks further has to say */

@@ -9,12 +9,12 @@ struct place {
     __u32 at; /* octets from the node on */
 };
 
-/* What the next program needs to know beside the packet: the reply's, or (in brackets) the one that searches. */
+/* What the next program needs to know beside the packet: the one that replies, or (in brackets) the one that searches. */
 struct plan {
-    struct place place; /* of the answer [ref: the index word that did not lead to the name, 0: none is there] */
+    struct place place; /* of the answer [ref: the index word of the first look; 0: the name has no node] */
     __u32 flags;
     __u32 qname_len; /* [up to the first zero] */
-    __u32 tail_csum; /* of what follows the question, as if it began at an even offset [of the name] */
+    __u32 csum;      /* of what follows the question, as if it began at an even offset [of the name] */
 };
 
 enum plan_flag {
@@ -26,14 +26,14 @@ enum plan_flag {
     PLAN_PARTIAL = 1 << 5, /* see csum_is_partial */
 };
 
-/* skb->cb belongs to whichever tc program runs. */
+/* The last thing that a program does, and plan_load the first: forget writes there, too. */
 static __always_inline void plan_store(struct __sk_buff *skb, const struct plan *plan)
 {
     skb->cb[0] = plan->place.ref;
     skb->cb[1] = plan->place.at;
     skb->cb[2] = plan->flags;
     skb->cb[3] = plan->qname_len;
-    skb->cb[4] = plan->tail_csum;
+    skb->cb[4] = plan->csum;
 }
 
 static __always_inline struct plan plan_load(struct __sk_buff *skb)
@@ -42,7 +42,7 @@ static __always_inline struct plan plan_load(struct __sk_buff *skb)
         .place = {.ref = skb->cb[0], .at = skb->cb[1]},
         .flags = skb->cb[2],
         .qname_len = skb->cb[3],
-        .tail_csum = skb->cb[4],
+        .csum = skb->cb[4],
     };
 }
 

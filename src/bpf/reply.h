@@ -116,34 +116,6 @@ static __always_inline int csum_is_partial(struct __sk_buff *ctx, const struct q
 }
 
 /*
- * Sets `*sum` to that of the octets behind the question, as if they began at an even offset; there is nothing, or an OPT, mostly
- * one without options. Others are summed in a scratch of the searching program. Returns EDNS_ANSWERED, or why not.
- */
-static __always_inline int tail_sum(struct __sk_buff *skb, const struct query *q, const bool search, __u32 slot,
-                                    __u32 *sum)
-{
-    const __u32 off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
-
-    *sum = 0;
-    if (!q->tail_len)
-        return EDNS_ANSWERED;
-    if (q->tail_len == sizeof(struct dns_opt)) {
-        void *opt = octets_at(skb, off, sizeof(struct dns_opt));
-
-        if (!opt)
-            return EDNS_PASS_ERROR;
-        *sum = csum_fold16(sum_of(opt, 2) + *(__u16 *)(opt + 8) + *(__u8 *)(opt + 10));
-        return EDNS_ANSWERED;
-    }
-    if (!search)
-        return EDNS_SEARCH;
-    if (!scratch_load(skb, slot, off, q->tail_len))
-        return EDNS_PASS_ERROR;
-    *sum = scratch_sum(slot, q->tail_len);
-    return EDNS_ANSWERED;
-}
-
-/*
  * Makes room for the reply, the last step that can fail. It leaves the packet's octets as they were. Returns EDNS_ANSWERED,
  * or why the packet passes. Invalidates packet pointers.
  */
@@ -164,7 +136,7 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
         plan->flags |= PLAN_OPT;
     if (q->dnssec_ok)
         plan->flags |= PLAN_DO;
-    is_partial = csum_is_partial(skb, q, plan->tail_csum);
+    is_partial = csum_is_partial(skb, q, plan->csum);
     if (is_partial < 0)
         return EDNS_PASS_ERROR;
     if (is_partial)
@@ -190,7 +162,7 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
         struct dns_opt opt;
         __u16 words[(sizeof(struct dns_opt) + 1) / 2];
     } opt = {.words = {0}}; /* all of them: the octet behind the record counts in its sum */
-    __u64 diff = (__u16)~csum_at(plan->tail_csum, tail_off - udp_off);
+    __u64 diff = (__u16)~csum_at(plan->csum, tail_off - udp_off);
     __u16 check, pseudo_diff;
     struct dnshdr *dns;
     struct udphdr *udp;

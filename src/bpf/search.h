@@ -16,15 +16,35 @@ struct scratch {
     /* Of the name in it. Volatile: what comes from here the verifier knows nothing of, so it goes on once; see forget. */
     volatile __u32 name_len;
     volatile __u32 labels;
+    volatile __u32 is_taken;
 };
 
-/* What is read of a packet. The daemon's own may be interrupted by others: they have a slot of their own. */
+/* What is read of a packet. The daemon's own may be interrupted by others: they have a slot of their own (plan_slot). */
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, 2);
     __type(key, __u32);
     __type(value, struct scratch);
 } edns_scratch SEC(".maps");
+
+static __always_inline __u32 plan_slot(const struct plan *plan)
+{
+    return plan->flags & PLAN_PROBE ? 1 : 0;
+}
+
+/*
+ * The scratch, for the caller alone until it gives it back. NULL where it is taken by a program that this one has interrupted,
+ * as a kernel with PREEMPT_RT may let it.
+ */
+static __always_inline struct scratch *scratch_take(__u32 slot)
+{
+    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+
+    if (!scratch || scratch->is_taken)
+        return NULL;
+    scratch->is_taken = true;
+    return scratch;
+}
 
 /* Word `nth` of the suffix that begins at `off`; zeros are behind the name. */
 static __always_inline __u64 scratch_word(const struct scratch *scratch, __u32 off, __u32 nth)
@@ -169,13 +189,11 @@ __noinline __u32 scratch_sum(__u32 slot, __u32 len)
 }
 
 /* Reads `len` octets, one at least, of the packet at `off` into the scratch. */
-static __always_inline bool scratch_load(struct __sk_buff *skb, __u32 slot, __u32 off, __u32 len)
+static __always_inline bool scratch_load(struct __sk_buff *skb, struct scratch *scratch, __u32 off, __u32 len)
 {
-    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
-
     len = (len - 1) & (DNS_TAIL_MAX - 1); /* a mask, since the verifier forgets a comparison */
     barrier_var(len);
-    return scratch && !bpf_skb_load_bytes(skb, off, scratch->octets, len + 1);
+    return !bpf_skb_load_bytes(skb, off, scratch->octets, len + 1);
 }
 
 /* Copies the `len` octets of the packet at `off` into the scratch, in lower case, zeros behind them. */
@@ -200,35 +218,81 @@ static __always_inline void scratch_name(struct __sk_buff *skb, struct scratch *
     scratch->words[len / 8 % DNS_NAME_WORDS] = fold_case(last_octets(*p, len));
 }
 
+/* node_search with the scratch. */
+static __always_inline int scratch_search(struct __sk_buff *skb, struct query *q, struct scratch *scratch, __u32 slot,
+                                          bool absent, __u64 *found)
+{
+    __u32 len = q->udp + q->udp_len - q->qname, i;
+
+    scratch_name(skb, scratch, q->qname, q->qname_len);
+    *found = name_search(slot, q->qname_len, absent);
+    if (*found)
+        return EDNS_ANSWERED;
+    /* No name; or a label holds a zero, so that the first one is not its end. */
+    q->has_sum = false;
+    if (!scratch_load(skb, scratch, q->qname, len < DNS_NAME_MAX ? len : DNS_NAME_MAX))
+        return EDNS_PASS_ERROR;
+    for (i = 0; i < DNS_NAME_WORDS; i++)
+        scratch->words[i] = fold_case(scratch->words[i]);
+    *found = name_search(slot, 0, false);
+    return *found ? EDNS_ANSWERED : EDNS_PASS_MALFORMED;
+}
+
 /*
  * Sets `*ref` to the node of the question's name, or to the one that speaks for names like it, which then do not exist; 0
- * where there is none. Returns EDNS_ANSWERED, or why the packet passes.
+ * where there is none. `absent`: the name is known to have no node. Returns EDNS_ANSWERED, or why the packet passes.
  */
-static __always_inline int node_search(struct __sk_buff *skb, struct query *q, __u32 slot, __u32 *ref, bool *absence)
+static __always_inline int node_search(struct __sk_buff *skb, struct query *q, __u32 slot, bool absent, __u32 *ref,
+                                       bool *absence)
 {
-    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
-    __u32 len = q->udp + q->udp_len - q->qname, i;
-    __u64 found;
+    struct scratch *scratch = scratch_take(slot);
+    __u64 found = 0;
+    int outcome;
 
     if (!scratch)
         return EDNS_PASS_ERROR;
-    scratch_name(skb, scratch, q->qname, q->qname_len);
-    found = name_search(slot, q->qname_len, !*ref);
-    if (!found) {
-        /* No name; or a label holds a zero, so that the first one is not its end. */
-        q->has_sum = false;
-        if (!scratch_load(skb, slot, q->qname, len < DNS_NAME_MAX ? len : DNS_NAME_MAX))
-            return EDNS_PASS_ERROR;
-        for (i = 0; i < DNS_NAME_WORDS; i++)
-            scratch->words[i] = fold_case(scratch->words[i]);
-        found = name_search(slot, 0, false);
-        if (!found)
-            return EDNS_PASS_MALFORMED;
-    }
+    outcome = scratch_search(skb, q, scratch, slot, absent, &found);
+    scratch->is_taken = false;
+    if (outcome)
+        return outcome;
     q->qname_len = found >> FOUND_LEN_SHIFT;
     *ref = found & EDNS_REF_MAX;
     *absence = found & FOUND_ABSENCE;
     return EDNS_ANSWERED;
+}
+
+/*
+ * Sets `*sum` to that of the octets behind the question, as if they began at an even offset; there is nothing, or an OPT, mostly
+ * one without options. Others only the program that searches can sum. Returns EDNS_ANSWERED, or why not.
+ */
+static __always_inline int tail_sum(struct __sk_buff *skb, const struct query *q, const bool search, __u32 slot,
+                                    __u32 *sum)
+{
+    const __u32 off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
+    struct scratch *scratch;
+    bool is_read;
+
+    *sum = 0;
+    if (!q->tail_len)
+        return EDNS_ANSWERED;
+    if (q->tail_len == sizeof(struct dns_opt)) {
+        void *opt = octets_at(skb, off, sizeof(struct dns_opt));
+
+        if (!opt)
+            return EDNS_PASS_ERROR;
+        *sum = csum_fold16(sum_of(opt, 2) + *(__u16 *)(opt + 8) + *(__u8 *)(opt + 10));
+        return EDNS_ANSWERED;
+    }
+    if (!search)
+        return EDNS_SEARCH;
+    scratch = scratch_take(slot);
+    if (!scratch)
+        return EDNS_PASS_ERROR;
+    is_read = scratch_load(skb, scratch, off, q->tail_len);
+    if (is_read)
+        *sum = scratch_sum(slot, q->tail_len);
+    scratch->is_taken = false;
+    return is_read ? EDNS_ANSWERED : EDNS_PASS_ERROR;
 }
 
 #endif

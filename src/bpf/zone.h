@@ -115,7 +115,10 @@ static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 e
         scan->hash = hash_mix(scan->hash, fold_case(*word));
         scan->sum += (*word & 0xffffffff) + (*word >> 32);
     }
-    /* The packet ends within the next word, which is read as the end of one. Behind it last_octets adds zeros: a length that is too long. */
+    /*
+     * The packet ends within the next word, which is read as the end of one. Behind it last_octets adds zeros: a length that is
+     * too long.
+     */
     word = octets_at(skb, end - 8, 8);
     if (word && i < DNS_NAME_WORDS) {
         last = last_octets(*word, end - off);
@@ -157,7 +160,10 @@ static __always_inline bool node_is(const struct edns_node *node, struct __sk_bu
     return !differs;
 }
 
-/* The index word that most likely leads to the name with that hash; 0 where none does, EDNS_WORD_DEAD where its home line is not enough to tell. */
+/*
+ * The index word that most likely leads to the name with that hash; 0 where none does, EDNS_WORD_DEAD where its home line is
+ * not enough to tell.
+ */
 static __always_inline __u32 word_first(__u64 hash)
 {
     __u32 key = hash_line(hash, 0, settings.index), i, w;

@@ -293,7 +293,7 @@ fn settings(skel: &EdnsSkel<'_>) -> Result<Settings, LoadError> {
     Ok(Settings::new(mapped, at))
 }
 
-/// The object, set up to load these programs and no other.
+/// The object, set up to load these programs and those that queries go on to from them, and no other.
 fn open<'o>(
     object: &'o mut MaybeUninit<OpenObject>,
     options: &Options,

@@ -55,8 +55,8 @@ impl HashKey {
         Self { seed: random(), multiplier: random() | 0x8000_0001_0000_0001 }
     }
 
-    /// The hash of `qname_hash` in zone.h. A word's upper bits are mixed into its lower ones first: a multiplication alone
-    /// carries them nowhere, and who knows where they stay can cancel them out by the next word.
+    /// The hash of `qname_scan` and `suffix_find` in src/bpf. A word's upper bits are mixed into its lower ones first: a
+    /// multiplication alone carries them nowhere, and who knows where they stay can cancel them out by the next word.
     fn hash(self, wire: &[u8]) -> u64 {
         wire.chunks(8).fold(self.seed, |hash, octets| {
             let mut word = [0; 8];
