@@ -178,12 +178,15 @@ impl Core {
         self.put_gates([if synced { Gate::Open } else { Gate::NotSynced }, complete, negative]);
     }
 
-    fn put_gates(&mut self, gates: [Gate; 3]) {
-        let old = std::mem::replace(&mut self.gates, gates);
-        if gates.iter().zip(old).any(|(new, old)| *new == Gate::Open && old != Gate::Open) {
-            // A program that looked for a name before it was put must not find the gate open afterwards.
-            self.table.settle();
+    fn put_gates(&mut self, mut gates: [Gate; 3]) {
+        let opens = gates.iter().zip(self.gates).any(|(new, old)| *new == Gate::Open && old != Gate::Open);
+        // A program that looked for a name before it was put must not find the gate open afterwards.
+        if opens && !self.table.settle() {
+            for (gate, old) in gates.iter_mut().zip(self.gates).filter(|(gate, _)| **gate == Gate::Open) {
+                *gate = old;
+            }
         }
+        self.gates = gates;
         let settings = self.datapath.settings();
         let [cluster, static_negative, cluster_negative] = gates;
         settings.set_negative_gate(ZoneId::Static, static_negative);

@@ -11,7 +11,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use super::interfaces::{Header, InterfaceError, Interfaces, Link};
+use super::interfaces::{self, Header, InterfaceError, Interfaces, Link};
 use super::load::{Datapath, LoadError, Program};
 use clsact::Filter;
 use leftovers::Alive;
@@ -55,7 +55,7 @@ impl Hook {
     pub async fn remove_leftovers(self, interfaces: &Interfaces) -> Result<usize, InterfaceError> {
         let Self::Clsact { handle, .. } = self else { return Ok(0) };
         let mut removed = 0;
-        for link in interfaces.all().await? {
+        for link in interfaces::all(interfaces.netlink()).await? {
             removed += leftovers::remove(interfaces.netlink(), link.ifindex, handle).await?;
         }
         Ok(removed)
@@ -238,10 +238,8 @@ impl Attachments {
 
     fn ensure(&mut self, link: Link, program: Program, fd: BorrowedFd<'_>) -> Result<Option<Done>, AttachError> {
         let explain = |e| explain(self.hook, self.direction, &link, e);
-        if let Hook::Clsact { .. } = self.hook
-            && let Err(e) = self.alive.say(fd)
-        {
-            log::debug!("saying that the filters' daemon lives: {e}");
+        if let Hook::Clsact { .. } = self.hook {
+            self.alive.say(fd).map_err(explain)?;
         }
         if let Some(attachment) = self.by_index.get_mut(&link.ifindex) {
             if attachment.program != program {

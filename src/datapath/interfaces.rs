@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use futures_util::future::{AbortHandle, abortable};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::future::{AbortHandle, BoxFuture, abortable};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
@@ -82,6 +82,8 @@ pub struct Interfaces {
     known: Vec<Link>,
     /// When what happened is looked at.
     due: Option<Instant>,
+    /// What is there, being read: it goes on while nobody waits for it, so that reading takes no longer where much happens.
+    reading: Option<BoxFuture<'static, Result<Vec<Link>, InterfaceError>>>,
     connections: [AbortHandle; 2],
 }
 
@@ -103,8 +105,15 @@ impl Interfaces {
         let runtime = runtime::Handle::current();
         std::thread::Builder::new().name("netlink".into()).spawn(move || runtime.block_on(connection))?;
         let connections = [stop_listener, stop_connection];
-        let mut this =
-            Self { patterns: Vec::new(), handle, events: events.boxed(), known: Vec::new(), due: None, connections };
+        let mut this = Self {
+            patterns: Vec::new(),
+            handle,
+            events: events.boxed(),
+            known: Vec::new(),
+            due: None,
+            reading: None,
+            connections,
+        };
         let links = this.follow(patterns).await?;
         Ok((this, links))
     }
@@ -114,7 +123,7 @@ impl Interfaces {
     /// # Errors
     /// As [`Self::open`]; the patterns stay as they were then.
     pub async fn follow(&mut self, patterns: Vec<IfPattern>) -> Result<Vec<Link>, InterfaceError> {
-        let all = self.all().await?;
+        let all = all(&self.handle).await?;
         let names = || all.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
         for pattern in &patterns {
             if let IfPattern::Name(name) = pattern {
@@ -125,11 +134,12 @@ impl Interfaces {
                 }
             }
         }
-        let links = self.matching(&patterns, all.clone()).await?;
+        let links = matching(&self.handle, &patterns, all.clone()).await?;
         if patterns == [IfPattern::DefaultRoute] && links.is_empty() {
             return Err(InterfaceError::NoDefaultRoute(names()));
         }
         self.patterns = patterns;
+        self.reading = None;
         self.known.clone_from(&links);
         Ok(links)
     }
@@ -140,26 +150,32 @@ impl Interfaces {
     /// Where netlink does not work any more.
     pub async fn changed(&mut self) -> Result<Vec<Link>, InterfaceError> {
         loop {
-            let due = match self.due {
-                Some(due) => due,
-                None => {
-                    let (message, _) = self.events.next().await.ok_or(InterfaceError::Ended)?;
-                    if !self.concerns(&message.payload) {
-                        continue;
+            if self.reading.is_none() {
+                let due = match self.due {
+                    Some(due) => due,
+                    None => {
+                        let (message, _) = self.events.next().await.ok_or(InterfaceError::Ended)?;
+                        if !self.concerns(&message.payload) {
+                            continue;
+                        }
+                        *self.due.insert(Instant::now() + SETTLE)
                     }
-                    *self.due.insert(Instant::now() + SETTLE)
+                };
+                sleep_until(due).await;
+            }
+            let reading = match &mut self.reading {
+                Some(reading) => reading,
+                None => {
+                    // What comes from here on is looked at again.
+                    while let Some(event) = self.events.next().now_or_never() {
+                        event.ok_or(InterfaceError::Ended)?;
+                    }
+                    let (handle, patterns) = (self.handle.clone(), self.patterns.clone());
+                    self.reading.insert(async move { matching(&handle, &patterns, all(&handle).await?).await }.boxed())
                 }
             };
-            sleep_until(due).await;
-            // What comes from here on is looked at again.
-            while let Some(event) = futures_util::FutureExt::now_or_never(self.events.next()) {
-                event.ok_or(InterfaceError::Ended)?;
-            }
-            let all = self.all().await;
-            let links = match all {
-                Ok(all) => self.matching(&self.patterns, all).await,
-                Err(e) => Err(e),
-            };
+            let links = reading.await;
+            self.reading = None;
             // Where that failed, it is tried again.
             self.due = links.is_err().then(|| Instant::now() + RETRY);
             let links = links?;
@@ -181,50 +197,9 @@ impl Interfaces {
         }
     }
 
-    async fn matching(&self, patterns: &[IfPattern], all: Vec<Link>) -> Result<Vec<Link>, InterfaceError> {
-        let default_route =
-            if patterns.contains(&IfPattern::DefaultRoute) { self.default_route().await? } else { None };
-        let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, default_route));
-        Ok(all.into_iter().filter(|l| l.header != Header::Other && matches(l)).collect())
-    }
-
     /// What questions of others go by.
     pub(super) const fn netlink(&self) -> &Handle {
         &self.handle
-    }
-
-    pub(super) async fn all(&self) -> Result<Vec<Link>, InterfaceError> {
-        let links: BTreeMap<u32, Link> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_filter_map(async |m| Ok(link(&m)))
-            .map_ok(|l| (l.ifindex, l))
-            .try_collect()
-            .await?;
-        Ok(links.into_values().collect())
-    }
-
-    /// The interface of IPv4's default route of the lowest metric, else IPv6's.
-    async fn default_route(&self) -> Result<Option<u32>, InterfaceError> {
-        for family in [
-            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-        ] {
-            let routes: Vec<(u32, u32)> = self
-                .handle
-                .route()
-                .get(family)
-                .execute()
-                .try_filter_map(async |m| Ok(default_route(&m)))
-                .try_collect()
-                .await?;
-            if let Some((_, ifindex)) = routes.into_iter().min() {
-                return Ok(Some(ifindex));
-            }
-        }
-        Ok(None)
     }
 }
 
@@ -232,6 +207,34 @@ impl Drop for Interfaces {
     fn drop(&mut self) {
         self.connections.iter().for_each(AbortHandle::abort);
     }
+}
+
+/// All interfaces.
+pub(super) async fn all(netlink: &Handle) -> Result<Vec<Link>, InterfaceError> {
+    let links = netlink.link().get().execute().try_filter_map(async |m| Ok(link(&m)));
+    let links: BTreeMap<u32, Link> = links.map_ok(|l| (l.ifindex, l)).try_collect().await?;
+    Ok(links.into_values().collect())
+}
+
+async fn matching(netlink: &Handle, patterns: &[IfPattern], all: Vec<Link>) -> Result<Vec<Link>, InterfaceError> {
+    let route = if patterns.contains(&IfPattern::DefaultRoute) { default_route_of_any(netlink).await? } else { None };
+    let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, route));
+    Ok(all.into_iter().filter(|l| l.header != Header::Other && matches(l)).collect())
+}
+
+/// The interface of IPv4's default route of the lowest metric, else IPv6's.
+async fn default_route_of_any(netlink: &Handle) -> Result<Option<u32>, InterfaceError> {
+    for family in [
+        RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+        RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+    ] {
+        let routes = netlink.route().get(family).execute().try_filter_map(async |m| Ok(default_route(&m)));
+        let routes: Vec<(u32, u32)> = routes.try_collect().await?;
+        if let Some((_, ifindex)) = routes.into_iter().min() {
+            return Ok(Some(ifindex));
+        }
+    }
+    Ok(None)
 }
 
 fn link(message: &LinkMessage) -> Option<Link> {

@@ -352,9 +352,12 @@ const BEAT_FRAME: [u8; 64] = {
     frame
 };
 
-/// Whether programs can read the kernel's memory. That helper comes with CONFIG_BPF_EVENTS, as programs on tracepoints do.
+/// Whether programs can read the kernel's memory. That helper comes with CONFIG_BPF_EVENTS, as programs on tracepoints do: without
+/// it some kernels have a stub. Lockdown may refuse it.
 fn can_read_kernel() -> bool {
+    let helper = libbpf_sys::BPF_FUNC_probe_read_kernel;
     ProgramType::Tracepoint.is_supported().unwrap_or(false)
+        && ProgramType::SchedCls.is_helper_supported(helper).unwrap_or(false)
 }
 
 fn owned(fd: BorrowedFd<'_>) -> Result<OwnedFd, LoadError> {

@@ -261,11 +261,10 @@ impl Table {
         Some(self.stored(slot, slots)?.filter_map(|s| s.name()))
     }
 
-    /// Returns when every program that runs now has ended, so that those to come see all that was written.
-    pub fn settle(&mut self) {
-        if let Err(e) = self.wait_for_programs() {
-            log::warn!("waiting for programs: {e}");
-        }
+    /// Returns true when every program that runs now has ended, so that those to come see all that was written; false where
+    /// that can't be waited for, and the log says why.
+    pub fn settle(&mut self) -> bool {
+        self.wait_for_programs().inspect_err(|e| log::warn!("waiting for programs: {e}")).is_ok()
     }
 
     /// The nodes that `slots` of the index lead to, from `slot` on; None behind the last one.

@@ -386,12 +386,17 @@ impl Cluster {
         extras.chain(puts).collect()
     }
 
-    /// Other settings, from now on: what has to change, with what a commit would have said before. Nothing before the first
-    /// commit.
+    /// Other settings, from now on: what has to change, with what a commit would have said before. Before the first commit
+    /// that is what was announced.
     pub fn reconfigure(&mut self, settings: Settings) -> Vec<Change> {
         if !self.begun {
             self.set(settings);
-            return Vec::new();
+            let zone = self.renderer.settings.zone.clone();
+            return match self.node(&zone) {
+                _ if !self.awaited => Vec::new(),
+                Some(node) => vec![Change::Put(zone, node)],
+                None => vec![Change::Remove(zone)],
+            };
         }
         let mut out = self.commit();
         if settings == self.renderer.settings {

@@ -27,7 +27,11 @@ impl Alive {
     pub(super) fn say(&mut self, program: BorrowedFd<'_>) -> io::Result<()> {
         if let Entry::Vacant(entry) = self.0.entry(program_id(program)?) {
             let address = address(*entry.key())?;
-            let socket = UnixDatagram::bind_addr(&address)?;
+            let socket = match UnixDatagram::bind_addr(&address) {
+                // Somebody holds it, so we count as alive.
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Ok(()),
+                socket => socket?,
+            };
             socket.shutdown(Shutdown::Both)?;
             entry.insert(socket);
         }
@@ -35,8 +39,10 @@ impl Alive {
     }
 }
 
+/// Nothing but that nobody is there tells that a daemon is dead.
 fn is_alive(program_id: u32) -> bool {
-    address(program_id).and_then(|at| UnixDatagram::unbound()?.connect_addr(&at)).is_ok()
+    let connected = address(program_id).and_then(|at| UnixDatagram::unbound()?.connect_addr(&at));
+    connected.map_or_else(|e| e.kind() != io::ErrorKind::ConnectionRefused, |()| true)
 }
 
 fn address(program_id: u32) -> io::Result<SocketAddr> {

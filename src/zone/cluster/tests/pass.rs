@@ -107,3 +107,13 @@ fn ttls_are_those_of_the_settings() {
     let soa = reply.authorities.first().unwrap();
     assert!(soa.starts_with("cluster.local. 300 SOA ") && soa.ends_with(" 600"), "{soa}");
 }
+
+#[test]
+fn what_was_announced_goes_where_the_zone_passes_before_it_is_known() {
+    let mut cluster = Cluster::new(settings());
+    let zone = Name::parse(ZONE).unwrap();
+    assert!(matches!(&cluster.announce()[..], [Change::Put(name, _)] if *name == zone));
+    let changes = cluster.reconfigure(with(&["*.local"]));
+    assert_eq!(changes, [Change::Remove(zone)]);
+    assert_eq!(cluster.commit(), []);
+}
