@@ -271,7 +271,7 @@ impl Datapath {
 
     /// With the wrong BTF programs load as well, and read elsewhere. The heartbeat's returns a field that we know otherwise.
     fn check_offsets(&self) -> Result<(), LoadError> {
-        if !can_read_kernel() {
+        if !*CAN_READ_KERNEL {
             return Ok(()); // nor does any program read anything by them
         }
         let (mtu, _) = self.beat.run(&BEAT_FRAME, &mut []).map_err(|e| other(&e))?;
@@ -305,7 +305,7 @@ fn open<'o>(
     }
     let mut open = builder.open(object).map_err(|e| explain(&e, options))?;
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
-    rodata.can_read_kernel = can_read_kernel();
+    rodata.can_read_kernel = *CAN_READ_KERNEL;
     let progs = &mut open.progs;
     progs.edns_beat.set_autoload(false);
     for program in Program::ALL {
@@ -353,12 +353,12 @@ const BEAT_FRAME: [u8; 64] = {
 };
 
 /// Whether programs can read the kernel's memory. That helper comes with CONFIG_BPF_EVENTS, as programs on tracepoints do: without
-/// it some kernels have a stub. Lockdown may refuse it.
-fn can_read_kernel() -> bool {
+/// it some kernels have a stub. Lockdown may refuse it. Asked once, since asking loads programs.
+static CAN_READ_KERNEL: LazyLock<bool> = LazyLock::new(|| {
     let helper = libbpf_sys::BPF_FUNC_probe_read_kernel;
     ProgramType::Tracepoint.is_supported().unwrap_or(false)
         && ProgramType::SchedCls.is_helper_supported(helper).unwrap_or(false)
-}
+});
 
 fn owned(fd: BorrowedFd<'_>) -> Result<OwnedFd, LoadError> {
     fd.try_clone_to_owned().map_err(|e| other(&e))
