@@ -127,6 +127,15 @@ impl Lab {
         self.write("config.yaml", &format!("{btf}{config}"));
     }
 
+    /// Writes a kubeconfig of an API server that is not there.
+    pub fn dead_cluster(&self) {
+        self.write(
+            "kubeconfig",
+            "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n\
+             users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
+        );
+    }
+
     /// Starts the daemon in `host` with config.yaml and waits until it is ready.
     pub fn daemon(&self) -> Daemon {
         self.daemon_in("host")

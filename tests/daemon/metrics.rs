@@ -91,11 +91,7 @@ fn a_page_is_prometheus_text_and_says_what_the_counters_say() {
 fn alerts_and_dashboard_ask_for_what_there_is() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: '[::]:9153'\nEnableK8S: true\nKubeConfig: kubeconfig\n"));
     // A cluster that is away shows all that one in touch does.
-    lab.write(
-        "kubeconfig",
-        "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n\
-         users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
-    );
+    lab.dead_cluster();
     let _daemon = lab.spawn("host", "config.yaml");
     // On both families.
     metrics(&lab, "127.0.0.1:9153");
