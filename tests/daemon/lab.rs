@@ -85,6 +85,19 @@ impl Lab {
         self.ip(peer_ns, &format!("link set {peer} up"));
     }
 
+    /// Puts the servers' addresses to `far`, behind a bridge that the pod's interface is a port of: frames for another host.
+    pub fn bridge(&mut self) {
+        self.add("far");
+        self.ip("host", "addr flush dev veth0");
+        self.ip("host", "link add br0 type bridge");
+        self.ip("host", "link set br0 up");
+        self.ip("host", "link set veth0 master br0");
+        self.veth(("host", "veth1"), ("far", "eth0"));
+        self.ip("host", "link set veth1 master br0");
+        self.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
+        self.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
+    }
+
     /// `ip` in a namespace.
     pub fn ip(&self, ns: &str, args: &str) {
         run(Command::new("ip").args(["-n", &self.ns(ns)]).args(args.split(' ')));

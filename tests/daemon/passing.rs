@@ -9,17 +9,9 @@ use crate::lab::{Lab, SERVER, SERVER6, until};
 /// the server's has to receive. The daemon is on the bridge port of the pod.
 fn lab() -> Lab {
     let mut lab = Lab::new();
-    lab.add("far");
-    lab.ip("host", "addr flush dev veth0");
-    lab.ip("host", "link add br0 type bridge");
-    lab.ip("host", "link set br0 up");
-    lab.ip("host", "link set veth0 master br0");
-    lab.veth(("host", "veth1"), ("far", "eth0"));
-    lab.ip("host", "link set veth1 master br0");
+    lab.bridge();
     // Else netfilter puts fragments together on their way.
     lab.sh("host", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done");
-    lab.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
-    lab.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
     lab.write(
         "example.org.zone",
         "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 300\n@ NS ns\nns A 10.77.0.1\n\
