@@ -18,7 +18,11 @@ const CONFIGS: [&str; 2] = ["configs/config.yaml", "/etc/edns/config.yaml"];
 /// A TC eBPF program looks names up in maps that this daemon keeps true; what it can't answer with certainty goes on to the
 /// DNS server, untouched. Without a command, the daemon runs.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 done, 1 failure at run time, 2 bad usage or config.")]
+#[command(
+    version,
+    after_help = "Is it answering? `edns stats`; `edns stats --watch` and `edns trace` show it live, `edns verify` that it is right.\n\
+                  Exit status: 0 done, 1 failure at run time, 2 bad usage or config."
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -55,7 +59,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show what became of queries
+    /// Show whether eDNS answers, how much, why the rest passes, and how old its view of the cluster is
     Stats {
         /// As JSON, an object
         #[arg(long)]
@@ -63,11 +67,11 @@ pub enum Command {
         /// Again every second, with rates, until interrupted
         #[arg(long, short, conflicts_with = "json")]
         watch: bool,
-        /// With it the names that are asked for most, so many of them
+        /// With --watch: the N names that are asked for most, too
         #[arg(long, value_name = "N", requires = "watch", num_args = 0..=1, default_missing_value = "10")]
         top: Option<usize>,
     },
-    /// Show each query as the kernel sees it, with its outcome, until interrupted
+    /// Show each query as the kernel sees it, with its outcome, until interrupted; one trace at a time
     Trace {
         /// Only for names that match this, such as '*.example.org', in any case and without the final dot
         #[arg(long, value_name = "GLOB")]

@@ -7,6 +7,7 @@ use std::str::FromStr as _;
 use hickory_proto::op::Message;
 use hickory_proto::rr::{Record, RecordType};
 
+use super::stats::meaning;
 use super::{CommandError, Outcome, stdout};
 use crate::control::client::ask_one;
 use crate::control::{LookupReply, Request};
@@ -23,7 +24,12 @@ pub fn run(config: &Path, name: &str, qtype: &str) -> Outcome {
     let mut out = stdout();
     match reply.message {
         None => {
-            writeln!(out, ";; {name} {rtype}: passes to the DNS server ({})", reply.outcome)?;
+            writeln!(
+                out,
+                ";; {name} {rtype}: passes to the DNS server ({}: {})",
+                reply.outcome,
+                meaning(&reply.outcome)
+            )?;
             out.flush()?;
             Ok(false)
         }

@@ -198,7 +198,7 @@ fn span(seconds: f64) -> String {
 }
 
 /// An outcome in words that fit beside the figures.
-fn meaning(outcome: &str) -> &'static str {
+pub(super) fn meaning(outcome: &str) -> &'static str {
     match outcome {
         "answered" => "with records",
         "nodata" => "no record of this type",

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use glob::{MatchOptions, Pattern};
 
+use super::stats::meaning;
 use super::tracing::{Tracing, monotonic, question};
 use super::{CommandError, Outcome, stdout};
 use crate::control::Request;
@@ -45,7 +46,12 @@ pub fn run(config: &Path, name: Option<&Pattern>, ifname: Option<&str>) -> Outco
             let time = now.saturating_sub(monotonic.saturating_sub(event.time));
             let client = SocketAddr::from(event.client);
             let asked = asked.map_or_else(|| "(no question)".into(), |(name, qtype)| format!("{name} {qtype}"));
-            writeln!(out, "{} {interface} {client} > {} {asked} {}", clock(time), event.server, event.outcome)?;
+            write!(out, "{} {interface} {client} > {} {asked} {}", clock(time), event.server, event.outcome)?;
+            // An answer says itself what it is.
+            if event.outcome.starts_with("pass_") {
+                write!(out, ": {}", meaning(event.outcome))?;
+            }
+            writeln!(out)?;
         }
         out.flush()?;
         drop(out);

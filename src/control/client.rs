@@ -44,8 +44,15 @@ pub enum ClientError {
 /// [`ClientError`].
 pub fn ask<T: DeserializeOwned>(config: &Path, request: &Request, mut each: impl FnMut(T)) -> Result<(), ClientError> {
     let stream = connect(config)?;
-    let no_reply = |e: io::Error| ClientError::NoReply(config.into(), e);
-    exchange(&stream, request, &mut each).map_err(no_reply)?.map_or(Ok(()), |e| Err(ClientError::Refused(e)))
+    exchange(&stream, request, &mut each)
+        .map_err(|e| no_reply(config, e))?
+        .map_or(Ok(()), |e| Err(ClientError::Refused(e)))
+}
+
+/// A socket whose time is over says "try again", which helps nobody.
+fn no_reply(config: &Path, error: io::Error) -> ClientError {
+    let is_late = error.kind() == io::ErrorKind::WouldBlock;
+    ClientError::NoReply(config.into(), if is_late { io::ErrorKind::TimedOut.into() } else { error })
 }
 
 fn connect(config: &Path) -> Result<UnixStream, ClientError> {
@@ -72,8 +79,7 @@ pub fn ask_one<T: DeserializeOwned>(config: &Path, request: &Request) -> Result<
 /// [`ClientError`].
 pub fn ask_fd(config: &Path, request: &Request) -> Result<(UnixStream, OwnedFd), ClientError> {
     let stream = connect(config)?;
-    let no_reply = |e: io::Error| ClientError::NoReply(config.into(), e);
-    match send(&stream, request).and_then(|()| receive_fd(&stream)).map_err(no_reply)? {
+    match send(&stream, request).and_then(|()| receive_fd(&stream)).map_err(|e| no_reply(config, e))? {
         Ok(fd) => Ok((stream, fd)),
         Err(error) => Err(ClientError::Refused(error)),
     }

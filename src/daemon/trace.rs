@@ -19,7 +19,11 @@ pub(super) struct Trace {
 pub(super) fn start(core: &Rc<RefCell<Core>>) -> Result<Trace, String> {
     let mut inner = core.borrow_mut();
     if inner.traced {
-        return Err("somebody traces already (`edns trace`, or `edns stats --top`); one at a time is possible".into());
+        return Err(
+            "somebody traces already (`edns trace` or `edns stats --watch --top`): one at a time is possible, \
+                    end that one first"
+                .into(),
+        );
     }
     let events = inner.datapath.events().try_clone_to_owned().map_err(|e| e.to_string())?;
     inner.traced = true;

@@ -46,16 +46,24 @@ fn a_container_behind_nat_gets_its_answer() {
     lab.ip("host", "addr add 172.30.0.1/24 dev br0");
     lab.ip("container", "addr add 172.30.0.2/24 dev eth0");
     lab.ip("container", "route add default via 172.30.0.1");
+    lab.ip("host", "addr add fd30::1/64 dev br0 nodad");
+    lab.ip("container", "addr add fd30::2/64 dev eth0 nodad");
+    lab.ip("container", "-6 route add default via fd30::1");
     lab.sh(
         "host",
         "echo 1 >/proc/sys/net/ipv4/ip_forward
-         nft add table ip nat
-         nft 'add chain ip nat post { type nat hook postrouting priority 100 ; }'
-         nft add rule ip nat post oifname veth0 masquerade",
+         echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+         for family in ip ip6; do
+             nft add table $family nat
+             nft \"add chain $family nat post { type nat hook postrouting priority 100 ; }\"
+             nft add rule $family nat post oifname veth0 masquerade
+         done",
     );
     let _daemon = lab.daemon();
-    assert_eq!(lab.dig_in("container", &format!("@{NOWHERE} +short apis.example.org")), "172.16.171.52");
-    assert_eq!(lab.count("answered"), 1);
+    for server in [NOWHERE, NOWHERE6] {
+        assert_eq!(lab.dig_in("container", &format!("@{server} +short apis.example.org")), "172.16.171.52");
+    }
+    assert_eq!(lab.count("answered"), 2);
 }
 
 #[test]

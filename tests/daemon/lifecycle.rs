@@ -55,6 +55,10 @@ fn a_stopped_daemons_program_passes_everything_within_three_seconds() {
     let stopped = Instant::now();
     sleep(Duration::from_millis(2900).saturating_sub(stopped.elapsed()));
     assert!(!is_answered(&lab), "after {:?}", stopped.elapsed());
+    let said = lab.edns(&["stats"]);
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("does not answer (timed out): is it stopped"), "{said}");
     daemon.signal(Signal::SIGCONT);
     until("it answers again", || if is_answered(&lab) { Ok(()) } else { Err(String::new()) });
     assert!(lab.count("pass_daemon") >= 1);

@@ -85,9 +85,9 @@ fn every_query_is_shown_with_its_outcome() {
     for end in [
         " > 10.77.0.1 APIS.example.org. A answered\n",
         " > fd77::1 apis.example.org. AAAA nodata\n",
-        " > 10.77.0.1 nothing.example.org. TXT pass_not_found\n",
-        " > 10.77.0.1 apis.example.org. A pass_malformed\n",
-        " > 10.77.0.1 a\\027[2J\\.\\032b.example.org. A pass_not_found\n",
+        " > 10.77.0.1 nothing.example.org. TXT pass_not_found: name is not known here\n",
+        " > 10.77.0.1 apis.example.org. A pass_malformed: not one plain question\n",
+        " > 10.77.0.1 a\\027[2J\\.\\032b.example.org. A pass_not_found: name is not known here\n",
     ] {
         until("a line", || trace.shows(end));
     }

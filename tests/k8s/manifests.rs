@@ -90,6 +90,13 @@ fn manifests_are_valid_and_what_they_describe_answers() {
     // Else a second one would find no room on the node.
     assert_eq!(daemonset["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"], 1);
     assert!(container["ports"].is_null(), "{container}");
+    // On every node, where the pods' interfaces are, and never by the DNS server that it stands in for.
+    assert_eq!((&pod["hostNetwork"], &pod["dnsPolicy"]), (&Value::from(true), &Value::from("Default")));
+    assert_eq!(pod["tolerations"], serde_json::json!([{ "operator": "Exists" }]));
+    // A throttled daemon misses its heartbeat.
+    assert!(
+        container["resources"]["limits"]["memory"].is_string() && container["resources"]["limits"]["cpu"].is_null()
+    );
 
     mount(&cluster, "1");
     let old = Pod::start(&cluster, container);
