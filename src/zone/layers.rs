@@ -67,6 +67,10 @@ impl Layers {
         self.names = all.keys().cloned().collect();
         self.within.clear();
 
+        // A wildcard above the zone ends there, also for what is below names that pass.
+        let above = zone.ancestors().skip(1).find_map(|above| all.get(&above)?.child.clone());
+        let is_above = |node: &Node| node.child.as_ref().zip(above.as_ref()).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+
         let mut changes = Vec::with_capacity(all.len());
         for name in old.into_iter().filter(|name| !all.contains_key(name)) {
             // Before anything is known, the one of all names is at the zone's own.
@@ -77,9 +81,14 @@ impl Layers {
                 None => Change::Remove(name),
             });
         }
-        for (name, node) in all {
+        for (name, mut node) in all {
             if self.may_be_cluster(&name) {
-                let node = if cluster.is_expected() { over_cluster(node) } else { node };
+                if cluster.is_expected() {
+                    if is_above(&node) {
+                        (node.child, node.deep) = (None, None);
+                    }
+                    node = over_cluster(node);
+                }
                 self.within.insert(name.clone(), node.clone());
                 let below = cluster.node(&name);
                 changes.push(self.over(name, below));

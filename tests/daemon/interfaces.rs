@@ -109,9 +109,12 @@ fn a_thousand_pods_come_and_go_and_none_is_missed_or_kept() {
         lab.sh("host", "ip link del group 7");
         until_attached(&lab, &["veth0"]);
         // From the first round on it has had all the room that it needs.
-        let (files, memory) = holds(&daemon);
-        let (files_before, memory_before) = *before.get_or_insert((files, memory));
-        assert_eq!(files, files_before);
+        let (files_before, memory_before) = *before.get_or_insert_with(|| holds(&daemon));
+        // While it looks at interfaces it has a few more.
+        let (_, memory) = until("no file is kept", || match holds(&daemon) {
+            (files, memory) if files <= files_before => Ok((files, memory)),
+            (files, _) => Err(format!("{files}, {files_before} at first")),
+        });
         assert!(memory < memory_before + 4096, "{memory} KiB, {memory_before} KiB at first");
     }
 }

@@ -267,6 +267,25 @@ fn static_wildcards_end_at_names_of_the_cluster() {
 }
 
 #[test]
+fn wildcards_above_the_zone_end_there_beside_names_that_pass() {
+    let pass = ["nobody.default.svc", "web.default.svc"];
+    let above = Entry { name: Name::parse("local").unwrap(), ..entry("*.", 50) };
+    let below = ["x.nobody.default.svc.", "x.y.nobody.default.svc.", "x.web.default.svc."];
+    let mut lab = Lab::new(&pass);
+    lab.statics(std::slice::from_ref(&above), &pass);
+    for name in below {
+        assert_ne!(lab.ask(name), Address(50), "{name}");
+    }
+    lab.statics(&[above.clone(), entry("*.default.svc.", 51)], &pass);
+    assert_eq!(lab.ask("x.nobody.default.svc."), Address(51));
+    let mut lab = Lab::empty(&pass);
+    lab.statics(&[above], &pass);
+    for name in below {
+        assert_eq!(lab.ask(name), Address(50), "{name} without a cluster");
+    }
+}
+
+#[test]
 fn static_wildcards_wait_for_a_cluster_and_names_do_not() {
     let pass = ["nobody.default.svc"];
     let wildcards = ["x.apps.", "y.x.apps.", "x.default.svc.", "x.nobody.default.svc."];
