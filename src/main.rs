@@ -39,7 +39,8 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Path) -> ExitCode {
-    let default = env_logger::Env::default().default_filter_or("info,netlink_proto=error,notify=error");
+    let default =
+        env_logger::Env::default().default_filter_or("info,kube_client::client=error,netlink_proto=error,notify=error");
     env_logger::Builder::from_env(default).format_target(false).init();
     match daemon::run(config) {
         Ok(()) => ExitCode::SUCCESS,
