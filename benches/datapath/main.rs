@@ -20,7 +20,7 @@ use programs::{attach, load_baseline, load_edns, run_time, with_beat};
 const PROTOTYPE: &str = "prototype";
 const PROTOTYPE_TO_PEER: &str = "prototype, to the peer";
 
-const NAMES: [usize; 2] = [10, 10_000];
+const NAMES: [usize; 3] = [10, 10_000, 1_000_000];
 
 /// How much to measure.
 struct Effort {
@@ -31,7 +31,7 @@ struct Effort {
 
 fn main() {
     let quick = std::env::args().any(|a| a == "--quick");
-    let effort = Effort { rounds: if quick { 5 } else { 7 }, time: Duration::from_secs(if quick { 1 } else { 2 }) };
+    let effort = Effort { rounds: if quick { 3 } else { 5 }, time: Duration::from_secs(if quick { 1 } else { 3 }) };
     let lab = Lab::new();
     let scratch = std::env::temp_dir().join(format!("edns-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).expect("a scratch folder");

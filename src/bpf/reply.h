@@ -205,15 +205,17 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
     } else {
         struct iphdr *ip = data + l2;
         __be32 addr = ip->saddr;
-        __be16 *ttl = (void *)&ip->ttl, tot_len = bpf_htons(udp_len + sizeof(*ip)), was = *ttl;
-        __u32 sum = (__u16)~ip->check + (__u16)~ip->tot_len + (__u16)~was;
+        __be16 tot_len = bpf_htons(udp_len + sizeof(*ip));
+        /* With the protocol: to read two octets of which one was just written takes the processor long. */
+        __be16 *ttl = (void *)&ip->ttl, reply_ttl = (*ttl & bpf_htons(0xff)) | bpf_htons(REPLY_TTL << 8);
+        __u32 sum = (__u16)~ip->check;
 
         ip->saddr = ip->daddr;
         ip->daddr = addr;
+        sum += (__u16)~ip->tot_len + (__u16) ~*ttl + tot_len + reply_ttl;
         ip->tot_len = tot_len;
-        /* Whole, with the protocol: to read two octets of which one was just written takes the processor long. */
-        *ttl = REPLY_TTL | (was & 0xff00);
-        ip->check = ~csum_fold16(sum + tot_len + (REPLY_TTL | (was & 0xff00)));
+        *ttl = reply_ttl;
+        ip->check = ~csum_fold16(sum);
     }
 
     udp = data + udp_off;
