@@ -50,8 +50,8 @@ const BEAT: Duration = Duration::from_millis(500);
 const BEAT_MAX: Duration = Duration::from_millis(2500);
 /// A start that waits for the API server may go on for so long after each heartbeat.
 const START_EXTENSION: Duration = Duration::from_secs(10);
-/// Names written before others get a turn: some milliseconds.
-const APPLY_SLICE: usize = 4096;
+/// Names written before others get a turn: a millisecond, or some tens where the kernel has to be waited for once or twice.
+const APPLY_SLICE: usize = 256;
 /// Events of the cluster that are applied together.
 const EVENTS_MAX: usize = 10_000;
 /// An interface that could not be attached is tried again after this.

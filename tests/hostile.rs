@@ -19,7 +19,7 @@ use common::packet::{
 use common::raw::{RawSocket, Received};
 use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode};
 use edns::datapath::counters::{FAMILIES, OUTCOMES, Queries};
-use edns::datapath::{Datapath, Gate, Program, Table};
+use edns::datapath::{Datapath, Gate, Program, Table, probe};
 use edns::zone::node::{Kind, Node, ZoneId};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -652,6 +652,10 @@ fn without_a_heartbeat() {
 fn over_a_tun() {
     let (datapath, mut table) = common::load(false, 1024);
     let model = zone(&mut table);
+    // Beside a program for Ethernet that was loaded before, and others that are afterwards.
+    let wildcard = Packet::v4(&a("x.apps.example.org"));
+    let over_ethernet = row("over Ethernet", &wildcard, Expect::Reply("answered"));
+    assert!(test_run(&datapath, &over_ethernet, &model));
     let node = Netns::new("node");
     let tun = node.run(|| open_tun("tun0"));
     node.ip("link set tun0 up");
@@ -675,6 +679,12 @@ fn over_a_tun() {
     check_packets("over a tun", &query, &read_tun(&tun, &query), 0, &model);
     let wanted = [("answered", "ipv4", 1), ("pass_not_found", "ipv4", 1)];
     assert_eq!(moved(&before, &datapath.queries().expect("counters")), wanted);
+    let to_peer = datapath.test_run(Program::EthernetToPeer).expect("a program");
+    let (verdict, _) = to_peer.run(&over_ethernet.frame, &mut [0; 2048]).expect("test run");
+    assert_eq!(verdict, TC_ACT_REDIRECT);
+    let question = probe::query("x.apps.example.org", TYPE_A).expect("a name");
+    assert_eq!(probe::run(&datapath, &question).expect("a program").0, "answered");
+    assert!(test_run(&datapath, &over_ethernet, &model));
 }
 
 fn read_tun(tun: &OwnedFd, query: &[u8]) -> Vec<u8> {

@@ -216,10 +216,11 @@ impl Attachments {
     pub fn reconcile(&mut self, plan: Plan) -> Outcome {
         let mut outcome = Outcome { done: Vec::new(), errors: plan.errors };
         self.by_index.retain(|ifindex, attachment| {
-            // An interface that was made again under its old number has neither; others may take a filter away.
+            // An interface that was made again under its old number has neither; others may take a filter away. One that can't
+            // be asked for is not gone for that.
             let alive = match &attachment.attached {
                 Attached::Tcx(link) => link.is_alive(),
-                Attached::Clsact(filter) => filter.is_there(),
+                Attached::Clsact(filter) => filter.is_there().unwrap_or(true),
             };
             let keep = alive && plan.links.iter().any(|(l, _)| l.ifindex == *ifindex);
             if !keep {

@@ -130,7 +130,8 @@ impl Datapath {
         check_btf(options.ext_btf.as_deref())?;
 
         // The skeleton borrows the object's memory, and both live until the daemon ends: a few octets that are not freed.
-        let mut open = open(Box::leak(Box::new(MaybeUninit::uninit())), options, &options.programs)?;
+        let steps: Vec<edns_step> = options.programs.iter().flat_map(|p| p.steps()).collect();
+        let mut open = open(Box::leak(Box::new(MaybeUninit::uninit())), options, &options.programs, &steps)?;
         open.progs.edns_beat.set_autoload(true);
         let lines = map_lines(options.max_records as usize);
         let key = HashKey::random();
@@ -146,7 +147,7 @@ impl Datapath {
         let beat = TestRun::new(skel.progs.edns_beat.as_fd()).map_err(|e| other(&e))?;
         let datapath = Self { skel, options: options.clone(), settings, beat, programs: Default::default() };
         for program in &options.programs {
-            datapath.keep(*program, &datapath.skel)?;
+            datapath.keep(*program, &program.steps(), &datapath.skel)?;
         }
         datapath.check_offsets()?;
         let chunks = owned(datapath.skel.maps.edns_chunks.as_fd())?;
@@ -163,7 +164,8 @@ impl Datapath {
         let loaded = &self.programs[program as usize];
         if loaded.get().is_none() {
             let mut object = MaybeUninit::uninit();
-            let mut open = open(&mut object, &self.options, &[program])?;
+            let steps = self.steps_missing(program);
+            let mut open = open(&mut object, &self.options, &[program], &steps)?;
             let (maps, ours) = (&mut open.maps, &self.skel.maps);
             let shared = [
                 maps.edns_index.reuse_fd(ours.edns_index.as_fd()),
@@ -178,15 +180,22 @@ impl Datapath {
             ];
             shared.into_iter().collect::<Result<(), _>>().map_err(|e| other(&e))?;
             let skel = open.load().map_err(|e| explain(&e, &self.options))?;
-            self.keep(program, &skel)?;
+            self.keep(program, &steps, &skel)?;
         }
         loaded.get().map(OwnedFd::as_fd).ok_or_else(|| LoadError::Other("a program is not there".into()))
     }
 
-    /// Keeps a program that was just loaded, and lets it find those that a query goes on to.
-    fn keep(&self, program: Program, skel: &EdnsSkel<'_>) -> Result<(), LoadError> {
-        for step in program.steps() {
-            let fd = step_fd(skel, step).as_raw_fd().to_ne_bytes();
+    /// The programs that a query goes on to from this one, and from none that is loaded.
+    fn steps_missing(&self, program: Program) -> Vec<edns_step> {
+        let loaded = Program::ALL.into_iter().filter(|p| self.programs[*p as usize].get().is_some());
+        let there: Vec<edns_step> = loaded.flat_map(Program::steps).collect();
+        program.steps().into_iter().filter(|step| !there.contains(step)).collect()
+    }
+
+    /// Keeps a program that was just loaded, and lets it find those that a query goes on to, of which `steps` are new.
+    fn keep(&self, program: Program, steps: &[edns_step], skel: &EdnsSkel<'_>) -> Result<(), LoadError> {
+        for step in steps {
+            let fd = step_fd(skel, *step).as_raw_fd().to_ne_bytes();
             self.skel.maps.edns_steps.update(&step.0.to_ne_bytes(), &fd, MapFlags::ANY).map_err(|e| other(&e))?;
         }
         // Named twice, it is the same one.
@@ -293,11 +302,12 @@ fn settings(skel: &EdnsSkel<'_>) -> Result<Settings, LoadError> {
     Ok(Settings::new(mapped, at))
 }
 
-/// The object, set up to load these programs and those that queries go on to from them, and no other.
+/// The object, set up to load these programs, and `steps` that queries go on to, and no other.
 fn open<'o>(
     object: &'o mut MaybeUninit<OpenObject>,
     options: &Options,
     programs: &[Program],
+    steps: &[edns_step],
 ) -> Result<OpenEdnsSkel<'o>, LoadError> {
     let mut builder = EdnsSkelBuilder::default();
     if let Some(path) = &options.ext_btf {
@@ -317,11 +327,10 @@ fn open<'o>(
         };
         prog.set_autoload(programs.contains(&program));
     }
-    let is_needed = |step| programs.iter().any(|p| p.steps().contains(&step));
-    progs.edns_search_eth.set_autoload(is_needed(edns_step::EDNS_STEP_SEARCH_ETH));
-    progs.edns_search_ip.set_autoload(is_needed(edns_step::EDNS_STEP_SEARCH_IP));
-    progs.edns_reply_eth.set_autoload(is_needed(edns_step::EDNS_STEP_REPLY_ETH));
-    progs.edns_reply_ip.set_autoload(is_needed(edns_step::EDNS_STEP_REPLY_IP));
+    progs.edns_search_eth.set_autoload(steps.contains(&edns_step::EDNS_STEP_SEARCH_ETH));
+    progs.edns_search_ip.set_autoload(steps.contains(&edns_step::EDNS_STEP_SEARCH_IP));
+    progs.edns_reply_eth.set_autoload(steps.contains(&edns_step::EDNS_STEP_REPLY_ETH));
+    progs.edns_reply_ip.set_autoload(steps.contains(&edns_step::EDNS_STEP_REPLY_IP));
     Ok(open)
 }
 

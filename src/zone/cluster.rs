@@ -424,6 +424,12 @@ impl Cluster {
         }
     }
 
+    /// Whether there is a cluster, be anything known of it or not.
+    #[must_use]
+    pub const fn is_expected(&self) -> bool {
+        self.awaited || self.begun
+    }
+
     /// Whether there was a commit.
     #[must_use]
     pub const fn is_begun(&self) -> bool {

@@ -6,6 +6,7 @@
 //! would call it missing, and with it all below (RFC 8020).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::change::{Change, order};
 use super::cluster::Cluster;
@@ -42,7 +43,7 @@ impl Layers {
 
     /// Makes `nodes` the static set; `pass` is what they were made with, and the cluster too. Returns what has to change in
     /// the maps, in order; nodes that were there before are among it. `cluster` has no changes to commit, and was
-    /// reconfigured before if PassNames are new.
+    /// announced before if there is one, and reconfigured if PassNames are new.
     pub fn set_statics(&mut self, nodes: Vec<(Name, Node)>, pass: &PassNames, cluster: &Cluster) -> Vec<Change> {
         let zone = self.zones[0].clone();
         let mut all: HashMap<Name, Node> = nodes.into_iter().collect();
@@ -66,6 +67,10 @@ impl Layers {
         self.names = all.keys().cloned().collect();
         self.within.clear();
 
+        // A wildcard above the zone ends there, also for what is below names that pass.
+        let above = zone.ancestors().skip(1).find_map(|above| all.get(&above)?.child.clone());
+        let is_above = |node: &Node| node.child.as_ref().zip(above.as_ref()).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+
         let mut changes = Vec::with_capacity(all.len());
         for name in old.into_iter().filter(|name| !all.contains_key(name)) {
             // Before anything is known, the one of all names is at the zone's own.
@@ -76,8 +81,14 @@ impl Layers {
                 None => Change::Remove(name),
             });
         }
-        for (name, node) in all {
+        for (name, mut node) in all {
             if self.may_be_cluster(&name) {
+                if cluster.is_expected() {
+                    if is_above(&node) {
+                        (node.child, node.deep) = (None, None);
+                    }
+                    node = over_cluster(node);
+                }
                 self.within.insert(name.clone(), node.clone());
                 let below = cluster.node(&name);
                 changes.push(self.over(name, below));
@@ -138,6 +149,19 @@ impl Layers {
         let own = if keeps { node.clone() } else { cluster };
         Change::Put(name, Node { child, deep, ..own })
     }
+}
+
+/// A static node where the cluster may have names. What a wildcard says holds for those that the cluster does not have, so it
+/// goes by the cluster's zone: held back until all of the cluster is known, and while it may have changed since. It is also
+/// said to those alone who are asked for the cluster's names: at other servers other names exist, and it is not known which.
+fn over_cluster(node: Node) -> Node {
+    let held = |wildcard: Option<Arc<Node>>| wildcard.map(|node| Arc::new(of_cluster(&node)));
+    Node { child: held(node.child), deep: held(node.deep), ..node }
+}
+
+fn of_cluster(node: &Node) -> Node {
+    let fallback = node.fallback.as_deref().map(|fallback| Arc::new(of_cluster(fallback)));
+    Node { zone: ZoneId::Cluster, fallback, ..node.clone() }
 }
 
 fn has_records(node: &Node) -> bool {

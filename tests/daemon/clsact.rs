@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
-use edns::datapath::attach::{Attachments, Direction, Hook, Plan};
+use edns::datapath::attach::{Attachments, Direction, Done, Hook, Plan};
 use edns::datapath::interfaces::{Header, Interfaces, Link};
 use edns::datapath::{Datapath, Options, Program, Table};
 use edns::zone::name::Name;
@@ -148,6 +148,49 @@ fn a_filter_of_somebody_else_stays_as_it_is() {
         drop(attachments);
         assert_eq!(filters(&lab), 1);
         assert!(lab.sh("host", "tc filter show dev veth0 ingress").contains("handle 0x1 "));
+    });
+}
+
+/// From now on this thread gets no sockets, as if too many files were open.
+fn without_sockets() {
+    let load = (libbpf_sys::BPF_LD | libbpf_sys::BPF_W | libbpf_sys::BPF_ABS) as u16;
+    let equals = (libbpf_sys::BPF_JMP | libbpf_sys::BPF_JEQ | libbpf_sys::BPF_K) as u16;
+    let end = (libbpf_sys::BPF_RET | libbpf_sys::BPF_K) as u16;
+    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let mut steps = [
+        step(load, 0, std::mem::offset_of!(libc::seccomp_data, nr) as u32),
+        step(equals, 1, libc::SYS_socket as u32),
+        step(end, 0, libc::SECCOMP_RET_ERRNO | libc::EMFILE as u32),
+        step(end, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the filter lives through the call.
+    let ret = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    assert_eq!(ret, 0, "seccomp: {}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_filter_that_cannot_be_asked_for_is_not_gone() {
+    let lab = Lab::new();
+    in_host(&lab, |link| {
+        let (datapath, _table) = datapath(1);
+        let mut attachments = attach(&datapath, &link);
+        let plan = Plan::new(&datapath, std::slice::from_ref(&link), Direction::Ingress);
+        let unasked = std::thread::scope(|scope| {
+            let reconcile = || {
+                without_sockets();
+                attachments.reconcile(plan)
+            };
+            scope.spawn(reconcile).join().unwrap()
+        });
+        assert!(unasked.done.is_empty() && unasked.errors.is_empty(), "{unasked:?}");
+        assert_eq!(ask(&lab), "10.0.0.1");
+        // One that is gone is, and comes back.
+        lab.sh("host", "tc qdisc del dev veth0 clsact");
+        let plan = Plan::new(&datapath, std::slice::from_ref(&link), Direction::Ingress);
+        let [gone, back] = [Done::Detached, Done::Attached].map(|done| done("veth0".into()));
+        assert_eq!(attachments.reconcile(plan).done, [gone, back]);
+        assert_eq!(ask(&lab), "10.0.0.1");
     });
 }
 

@@ -85,6 +85,19 @@ impl Lab {
         self.ip(peer_ns, &format!("link set {peer} up"));
     }
 
+    /// Puts the servers' addresses to `far`, behind a bridge that the pod's interface is a port of: frames for another host.
+    pub fn bridge(&mut self) {
+        self.add("far");
+        self.ip("host", "addr flush dev veth0");
+        self.ip("host", "link add br0 type bridge");
+        self.ip("host", "link set br0 up");
+        self.ip("host", "link set veth0 master br0");
+        self.veth(("host", "veth1"), ("far", "eth0"));
+        self.ip("host", "link set veth1 master br0");
+        self.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
+        self.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
+    }
+
     /// `ip` in a namespace.
     pub fn ip(&self, ns: &str, args: &str) {
         run(Command::new("ip").args(["-n", &self.ns(ns)]).args(args.split(' ')));
@@ -125,6 +138,15 @@ impl Lab {
     pub fn configure(&self, config: &str) {
         let btf = if Path::new(KERNEL_BTF).exists() { String::new() } else { format!("ExtBTF: {RIGHT_BTF}\n") };
         self.write("config.yaml", &format!("{btf}{config}"));
+    }
+
+    /// Writes a kubeconfig of an API server that is not there.
+    pub fn dead_cluster(&self) {
+        self.write(
+            "kubeconfig",
+            "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n\
+             users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
+        );
     }
 
     /// Starts the daemon in `host` with config.yaml and waits until it is ready.

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
@@ -91,11 +91,7 @@ fn a_page_is_prometheus_text_and_says_what_the_counters_say() {
 fn alerts_and_dashboard_ask_for_what_there_is() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: '[::]:9153'\nEnableK8S: true\nKubeConfig: kubeconfig\n"));
     // A cluster that is away shows all that one in touch does.
-    lab.write(
-        "kubeconfig",
-        "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n\
-         users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
-    );
+    lab.dead_cluster();
     let _daemon = lab.spawn("host", "config.yaml");
     // On both families.
     metrics(&lab, "127.0.0.1:9153");
@@ -224,9 +220,8 @@ fn hostile_clients_hold_up_nothing() {
             _ => client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"),
         };
     }
-    let start = Instant::now();
+    // Not kept out by them: one that had to wait until all of these are given up would come after a minute.
     metrics(&lab, "127.0.0.1:9153");
-    assert!(start.elapsed() < Duration::from_secs(4), "a page is not kept out by them");
     let report = {
         lab.write("queries", "apis.example.org A\n");
         lab.sh("pod", &format!("dnsperf -s {SERVER} -d queries -l 4 -c 1 -Q 500 -T 1 -t 1"))

@@ -9,17 +9,9 @@ use crate::lab::{Lab, SERVER, SERVER6, until};
 /// the server's has to receive. The daemon is on the bridge port of the pod.
 fn lab() -> Lab {
     let mut lab = Lab::new();
-    lab.add("far");
-    lab.ip("host", "addr flush dev veth0");
-    lab.ip("host", "link add br0 type bridge");
-    lab.ip("host", "link set br0 up");
-    lab.ip("host", "link set veth0 master br0");
-    lab.veth(("host", "veth1"), ("far", "eth0"));
-    lab.ip("host", "link set veth1 master br0");
+    lab.bridge();
     // Else netfilter puts fragments together on their way.
     lab.sh("host", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done");
-    lab.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
-    lab.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
     lab.write(
         "example.org.zone",
         "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 300\n@ NS ns\nns A 10.77.0.1\n\
@@ -153,4 +145,37 @@ fn what_is_too_large_for_the_client_or_the_link_is_the_servers() {
     let reply = lab.dig(&format!("@{SERVER} many.example.org +bufsize=1232 +ignore"));
     assert!(reply.contains("many.example.org"), "the server's own reply, in pieces or truncated: {reply}");
     assert_eq!(lab.count("pass_too_large"), 2);
+}
+
+#[test]
+fn what_may_be_a_clusters_waits_for_it() {
+    let lab = Lab::new();
+    lab.write(
+        "domain.yaml",
+        "Domains:\n  - {Name: '*.default.svc.cluster.local', IP: 10.1.1.1}\n  - {Name: '*.apps.cluster.local', IP: 10.1.1.2}\n  \
+         - {Name: web.default.svc.cluster.local, IP: 10.1.1.3}\n  - {Name: '*.apps.example.org', IP: 10.1.1.4}\n",
+    );
+    lab.configure("Ifname: veth0\nNetworkDirection: Ingress\n");
+    let daemon = lab.daemon();
+    let ask = |question: &str| lab.dig(&format!("@{SERVER} +short {question}"));
+    let wildcards = ["new.default.svc.cluster.local", "x.new.default.svc.cluster.local", "a.apps.cluster.local"];
+    // Without a cluster they are names as any.
+    for wildcard in wildcards {
+        assert!(ask(wildcard).starts_with("10.1.1."), "{wildcard}");
+    }
+    drop(daemon);
+    lab.dead_cluster();
+    lab.configure("EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n");
+    let daemon = lab.spawn("host", "config.yaml");
+    daemon.wait_for("waiting for the first list");
+    assert_eq!(ask("web.default.svc.cluster.local"), "10.1.1.3");
+    assert_eq!(ask("a.apps.example.org"), "10.1.1.4");
+    for wildcard in wildcards {
+        for qtype in ["A", "AAAA"] {
+            let reply = lab.dig(&format!("@{SERVER} {wildcard} {qtype}"));
+            assert!(reply.contains("no servers could be reached"), "{reply}");
+        }
+    }
+    assert_eq!(lab.count("pass_not_synced"), 6);
+    assert_eq!([lab.count("answered"), lab.count("nodata")], [2, 0]);
 }

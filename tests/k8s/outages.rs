@@ -130,7 +130,8 @@ fn silent_from_the_middle_of_the_first_list_on() {
 #[test]
 fn not_there_at_start() {
     let node = Node::shared();
-    node.lab.write("domain.yaml", &format!("{DOMAINS}  - Name: web.default.svc.cluster.local\n    IP: 10.1.1.1\n"));
+    let statics = "  - {Name: web.default.svc.cluster.local, IP: 10.1.1.1}\n  - {Name: '*.team.svc.cluster.local', IP: 10.1.1.2}\n";
+    node.lab.write("domain.yaml", &format!("{DOMAINS}{statics}"));
     node.refuse_api();
     let daemon = node.spawn();
     node.says(&daemon, 30, "waiting for the first list");
@@ -161,6 +162,7 @@ fn not_there_at_start() {
     node.until_answered(&client, "dual.default.svc.cluster.local");
     node.until_absence_is(&client, CURRENT_WITHIN, true);
     node.until_address(&client, "web.default.svc.cluster.local", "10.1.1.1");
+    node.until_address(&client, "nobody.team.svc.cluster.local", "10.1.1.2");
     let [held, _, elsewhere] = counts();
     let other = Client::new(&node.lab, "pod", "10.77.0.1");
     within(20, "another server is known to be none of ours", || {

@@ -53,23 +53,10 @@ fn of_a_pod_on_a_veth() {
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "veth0")]);
 }
 
-/// A server `far`, reached over a bridge that the pod's interface is a port of: frames for another host.
-fn bridged(lab: &mut Lab) {
-    lab.add("far");
-    lab.ip("host", "addr flush dev veth0");
-    lab.ip("host", "link add br0 type bridge");
-    lab.ip("host", "link set br0 up");
-    lab.ip("host", "link set veth0 master br0");
-    lab.veth(("host", "veth1"), ("far", "eth0"));
-    lab.ip("host", "link set veth1 master br0");
-    lab.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
-    lab.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
-}
-
 #[test]
 fn of_a_pod_on_a_bridge_port() {
     let mut lab = lab(INGRESS);
-    bridged(&mut lab);
+    lab.bridge();
     let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "veth0")]);

@@ -55,11 +55,27 @@ impl Filter {
     }
 
     /// Whether it still runs our program: neither taken away nor taken over.
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> io::Result<bool> {
         let (hook, mut opts) = (self.hook(), self.opts());
         // SAFETY: hook and opts live through the call.
-        let found = unsafe { libbpf_sys::bpf_tc_query(&raw const hook, &raw mut opts) } == 0;
-        found && opts.prog_id == self.program_id
+        match -unsafe { libbpf_sys::bpf_tc_query(&raw const hook, &raw mut opts) } {
+            0 => Ok(opts.prog_id == self.program_id),
+            // No such filter; no qdisc, or none of its priority for our protocol; no interface.
+            libc::ENOENT | libc::EINVAL | libc::ENODEV => Ok(false),
+            e => Err(io::Error::from_raw_os_error(e)),
+        }
+    }
+
+    fn detach(&self) -> io::Result<()> {
+        if !self.is_there()? {
+            return Ok(());
+        }
+        let (hook, opts) = (self.hook(), self.opts());
+        // SAFETY: hook and opts live through the call.
+        match -unsafe { libbpf_sys::bpf_tc_detach(&raw const hook, &raw const opts) } {
+            0 | libc::ENODEV => Ok(()),
+            e => Err(io::Error::from_raw_os_error(e)),
+        }
     }
 
     fn hook(&self) -> libbpf_sys::bpf_tc_hook {
@@ -86,14 +102,8 @@ impl Filter {
 
 impl Drop for Filter {
     fn drop(&mut self) {
-        if !self.is_there() {
-            return;
-        }
-        let (hook, opts) = (self.hook(), self.opts());
-        // SAFETY: hook and opts live through the call.
-        let ret = unsafe { libbpf_sys::bpf_tc_detach(&raw const hook, &raw const opts) };
-        if ret < 0 && ret != -libc::ENODEV {
-            log::warn!("interface {}: detaching: {}", self.ifindex, io::Error::from_raw_os_error(-ret));
+        if let Err(e) = self.detach() {
+            log::warn!("interface {}: detaching: {e}", self.ifindex);
         }
     }
 }

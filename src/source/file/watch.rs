@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 const SETTLE: Duration = Duration::from_millis(50);
 /// And after so long in any case: others may write into the same folders all the time.
 const SETTLE_MAX: Duration = Duration::from_millis(500);
-/// And so long where a file is being written that was not closed yet: half of it may be valid, too.
+/// And so long after a file was written that was not closed yet: half of it may be valid, too.
 const WRITING: Duration = Duration::from_secs(2);
 
 /// After this, folders that could not be watched are tried again.
@@ -41,8 +41,8 @@ pub fn state(file: &Path) -> State {
 struct Seen {
     /// The first and the last event that were not looked at yet.
     events: Option<(Instant, Instant)>,
-    /// Whether one of our files is open for writing.
-    writing: bool,
+    /// When one of our files was last written that is still open for that.
+    writing: Option<Instant>,
     /// What our files are called.
     names: HashSet<OsString>,
 }
@@ -51,10 +51,13 @@ impl Seen {
     fn event(&mut self, event: &Event) {
         let is_ours = event.paths.iter().any(|p| p.file_name().is_some_and(|n| self.names.contains(n)));
         match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => self.writing &= !is_ours,
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) if is_ours => self.writing = None,
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
             // Our own reading.
             EventKind::Access(_) => return,
-            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) => self.writing |= is_ours,
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) if is_ours => {
+                self.writing = Some(Instant::now());
+            }
             _ => {}
         }
         self.note();
@@ -68,10 +71,9 @@ impl Seen {
     /// How long to wait until what happened is looked at; None: nothing has.
     fn wait(&self) -> Option<Duration> {
         let (first, last) = self.events?;
-        Some(if self.writing {
-            WRITING.saturating_sub(last.elapsed())
-        } else {
-            SETTLE.saturating_sub(last.elapsed()).min(SETTLE_MAX.saturating_sub(first.elapsed()))
+        Some(match self.writing {
+            Some(written) => WRITING.saturating_sub(written.elapsed()),
+            None => SETTLE.saturating_sub(last.elapsed()).min(SETTLE_MAX.saturating_sub(first.elapsed())),
         })
     }
 }
@@ -148,7 +150,7 @@ impl FileWatcher {
                 Some(wait) if !wait.is_zero() => sleep(wait.min(SETTLE)).await,
                 Some(_) => {
                     let mut seen = lock(&self.seen);
-                    (seen.events, seen.writing) = (None, false);
+                    (seen.events, seen.writing) = (None, None);
                     drop(seen);
                     // Others write into the same folders.
                     let states: HashMap<_, _> = self.states.keys().map(|f| (f.clone(), state(f))).collect();
@@ -183,6 +185,8 @@ fn folders(file: &Path) -> impl Iterator<Item = PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use notify::event::DataChange;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -198,8 +202,29 @@ mod tests {
             assert!(began.elapsed() <= SETTLE_MAX);
         }
         assert!(began.elapsed() >= SETTLE * 5, "several events are one change");
-        // But half a file is none.
-        seen.writing = true;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_file_is_none_but_others_are_not_waited_for() {
+        let mut seen = Seen { names: HashSet::from(["ours".into()]), ..Seen::default() };
+        let written = |file: &str| Event::new(EventKind::Modify(ModifyKind::Any)).add_path(file.into());
+        let data = |file| Event { kind: EventKind::Modify(ModifyKind::Data(DataChange::Any)), ..written(file) };
+        seen.event(&data("ours"));
+        tokio::time::advance(WRITING / 2).await;
+        seen.event(&data("ours"));
         assert_eq!(seen.wait(), Some(WRITING));
+        let began = Instant::now();
+        while seen.wait() != Some(Duration::ZERO) {
+            tokio::time::advance(SETTLE / 5).await;
+            seen.event(&data("another"));
+            assert!(began.elapsed() <= WRITING);
+        }
+        assert!(began.elapsed() >= WRITING);
+        // Closed, there is nothing to wait for.
+        seen = Seen { names: seen.names, ..Seen::default() };
+        seen.event(&data("ours"));
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        seen.event(&Event { kind: closed, ..written("ours") });
+        assert_eq!(seen.wait(), Some(SETTLE));
     }
 }

@@ -7,6 +7,7 @@ use crate::zone::node::{ANY_TYPE, Kind, Verdict};
 use crate::zone::statics::{self, Entry};
 
 const A: u16 = 1;
+const AAAA: u16 = 28;
 
 /// What a question for A gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +121,11 @@ impl Lab {
     fn ask(&self, relative: &str) -> Got {
         self.ask_name(&name(relative))
     }
+
+    /// The set of names by whose gates the answer goes.
+    fn zone(&self, relative: &str, qtype: u16) -> Option<ZoneId> {
+        find(&self.maps, &name(relative), qtype).map(|(zone, _)| zone)
+    }
 }
 
 fn apply(maps: &mut HashMap<Name, Node>, change: Change) {
@@ -130,18 +136,19 @@ fn apply(maps: &mut HashMap<Name, Node>, change: Change) {
 }
 
 /// By the rules of zone.h.
-fn ask(maps: &HashMap<Name, Node>, name: &Name) -> Got {
-    let Some((depth, node)) = name.ancestors().enumerate().find_map(|(i, a)| maps.get(&a).map(|n| (i, n))) else {
-        return Pass;
-    };
+fn find<'a>(maps: &'a HashMap<Name, Node>, name: &Name, qtype: u16) -> Option<(ZoneId, &'a Verdict)> {
+    let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| maps.get(&a).map(|n| (i, n)))?;
     let node = match depth {
         0 => Some(node),
         1 => node.child.as_deref(),
         _ => node.deep.as_deref(),
-    };
-    let Some(node) = node else { return Pass };
-    let types = node.types.iter().chain(node.fallback.iter().flat_map(|f| &f.types));
-    match types.into_iter().find(|(t, _)| *t == A || *t == ANY_TYPE) {
+    }?;
+    let mut types = [Some(node), node.fallback.as_deref()].into_iter().flatten();
+    types.find_map(|n| n.types.iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE).map(|(_, v)| (n.zone, v)))
+}
+
+fn ask(maps: &HashMap<Name, Node>, name: &Name) -> Got {
+    match find(maps, name, A) {
         Some((_, Verdict::Answer(a))) => match a.kind {
             Kind::Answer => Address(a.bytes[a.bytes.len() - 1]),
             Kind::Nodata => Nodata,
@@ -257,6 +264,55 @@ fn static_wildcards_end_at_names_of_the_cluster() {
     lab.statics(&[Entry { name: Name::parse("local").unwrap(), ..entry("*.", 53) }], &[]);
     assert_eq!(lab.ask("foo."), Nxdomain);
     assert_eq!(ask(&lab.maps, &Name::parse("foo.local").unwrap()), Address(53));
+}
+
+#[test]
+fn wildcards_above_the_zone_end_there_beside_names_that_pass() {
+    let pass = ["nobody.default.svc", "web.default.svc"];
+    let above = Entry { name: Name::parse("local").unwrap(), ..entry("*.", 50) };
+    let below = ["x.nobody.default.svc.", "x.y.nobody.default.svc.", "x.web.default.svc."];
+    let mut lab = Lab::new(&pass);
+    lab.statics(std::slice::from_ref(&above), &pass);
+    for name in below {
+        assert_ne!(lab.ask(name), Address(50), "{name}");
+    }
+    lab.statics(&[above.clone(), entry("*.default.svc.", 51)], &pass);
+    assert_eq!(lab.ask("x.nobody.default.svc."), Address(51));
+    let mut lab = Lab::empty(&pass);
+    lab.statics(&[above], &pass);
+    for name in below {
+        assert_eq!(lab.ask(name), Address(50), "{name} without a cluster");
+    }
+}
+
+#[test]
+fn static_wildcards_wait_for_a_cluster_and_names_do_not() {
+    let pass = ["nobody.default.svc"];
+    let wildcards = ["x.apps.", "y.x.apps.", "x.default.svc.", "x.nobody.default.svc."];
+    let entries =
+        [entry("*.apps.", 1), entry("*.default.svc.", 2), entry("web.default.svc.", 3), entry("*.a.example", 4)];
+    for is_known in [false, true] {
+        let mut lab = if is_known { Lab::new(&pass) } else { Lab::empty(&pass) };
+        let announced = lab.layers.merge(lab.cluster.announce());
+        lab.apply(announced);
+        lab.statics(&entries, &pass);
+        for wildcard in wildcards {
+            for qtype in [A, AAAA] {
+                assert_eq!(lab.zone(wildcard, qtype), Some(ZoneId::Cluster), "{wildcard} {qtype} {is_known}");
+            }
+        }
+        for qtype in [A, AAAA] {
+            assert_eq!(lab.zone("web.default.svc.", qtype), Some(ZoneId::Static));
+            let outside = find(&lab.maps, &Name::parse("x.a.example").unwrap(), qtype);
+            assert_eq!(outside.map(|(zone, _)| zone), Some(ZoneId::Static));
+        }
+    }
+    // Without a cluster there is nothing to wait for.
+    let mut lab = Lab::empty(&pass);
+    lab.statics(&entries, &pass);
+    for wildcard in wildcards {
+        assert_eq!(lab.zone(wildcard, A), Some(ZoneId::Static), "{wildcard}");
+    }
 }
 
 #[test]
