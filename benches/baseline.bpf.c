@@ -3,7 +3,8 @@
  * What the benchmark compares with. `empty`: the cost of any TC program. `floor`: what every answer costs at least: swap
  * addresses, grow by one A record, redirect; and the QR bit, so that the client takes it for a reply and goes on asking.
  * `prototype`: the obvious design: IPv4 and A only, the kernel's hash keyed by
- * names of up to 64 octets, lengths believed, no EDNS, no UDP checksum, no counters.
+ * names of up to 64 octets, lengths believed, no EDNS, no UDP checksum, no counters. `prototype_peer`: the same, straight into
+ * the pod's network namespace.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -19,7 +20,7 @@ struct name {
     __u64 word[NAME_WORDS];
 };
 
-struct answer {
+struct address {
     __be32 addr;
     __u32 ttl;
 };
@@ -28,7 +29,7 @@ struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 65536);
     __type(key, struct name);
-    __type(value, struct answer);
+    __type(value, struct address);
 } names SEC(".maps");
 
 struct headers {
@@ -98,48 +99,47 @@ int floor(struct __sk_buff *skb)
     return bpf_redirect(skb->ifindex, 0);
 }
 
-SEC("tc")
-int prototype(struct __sk_buff *skb)
+static __always_inline bool answer(struct __sk_buff *skb)
 {
     void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct headers *h = query(skb);
     struct a_record *record;
-    struct answer *found;
+    struct address *found;
     struct name key = {};
     __u32 off = QNAME_OFF, len, i, sum, ip_len;
     __u8 *tail;
 
     if (!h || h->dns[2] != bpf_htons(1) || h->dns[1] & bpf_htons(0xf800) || h->dns[3] | h->dns[4] | h->dns[5])
-        return NEXT;
+        return false;
     for (i = 0; i < 32; i++) {
         __u8 *label = data + off;
 
         if (off > QNAME_OFF + 255 || (void *)(label + 1) > end || *label > 63)
-            return NEXT;
+            return false;
         if (!*label)
             break;
         off += *label + 1;
     }
     tail = data + off;
     if (i == 32 || (void *)(tail + 5) > end || tail[1] || tail[2] != 1 || tail[3] || tail[4] != 1)
-        return NEXT;
+        return false;
     len = off + 1 - QNAME_OFF;
     if (len < 1 || len > sizeof(key) || bpf_skb_load_bytes(skb, QNAME_OFF, &key, len))
-        return NEXT;
+        return false;
     for (i = 0; i < NAME_WORDS; i++)
         key.word[i] = lower(key.word[i]);
     found = bpf_map_lookup_elem(&names, &key);
     if (!found || bpf_skb_change_tail(skb, off + 5 + sizeof(*record), 0))
-        return NEXT;
+        return false;
 
     data = (void *)(long)skb->data;
     end = (void *)(long)skb->data_end;
     h = data;
     if ((void *)(h + 1) > end || off > QNAME_OFF + 255)
-        return NEXT;
+        return false;
     record = data + off + 5;
     if ((void *)(record + 1) > end)
-        return NEXT;
+        return false;
     turn_round(h);
     h->dns[1] = bpf_htons(0x8400) | (h->dns[1] & bpf_htons(0x0100));
     h->dns[3] = bpf_htons(1);
@@ -158,5 +158,17 @@ int prototype(struct __sk_buff *skb)
     h->ip.tot_len = bpf_htons(ip_len);
     h->udp.len = bpf_htons(ip_len - 20);
     h->udp.check = 0;
-    return bpf_redirect(skb->ifindex, 0);
+    return true;
+}
+
+SEC("tc")
+int prototype(struct __sk_buff *skb)
+{
+    return answer(skb) ? bpf_redirect(skb->ifindex, 0) : NEXT;
+}
+
+SEC("tc")
+int prototype_peer(struct __sk_buff *skb)
+{
+    return answer(skb) ? bpf_redirect_peer(skb->ifindex, 0) : NEXT;
 }

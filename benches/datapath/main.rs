@@ -16,6 +16,10 @@ use edns::datapath::{Datapath, Program};
 use lab::{Lab, NODE_IFNAME};
 use programs::{attach, load_baseline, load_edns, run_time, with_beat};
 
+/// With what others are compared.
+const PROTOTYPE: &str = "prototype";
+const PROTOTYPE_TO_PEER: &str = "prototype, to the peer";
+
 const NAMES: [usize; 3] = [10, 10_000, 1_000_000];
 
 /// How much to measure.
@@ -40,28 +44,42 @@ fn main() {
     println!("| --- | --- | --- | --- | --- | --- |");
     for names in NAMES {
         let queries = traffic::query_file(&scratch, names);
-        let object = load_baseline(&baseline, names);
-        let (datapath, table, _, filled) = load_edns(names);
-        let program = |name: &str| object.progs().find(|p| p.name() == name).expect("a baseline");
-        let (empty, floor, prototype) = (program("empty"), program("floor"), program("prototype"));
-        let contenders = [
-            // The prototype answers what the empty program lets pass, so that the client asks as often as elsewhere.
-            Contender { name: "empty", program: empty.as_fd(), behind: Some(prototype.as_fd()) },
-            Contender::alone("floor", floor.as_fd()),
-            Contender::alone("prototype", prototype.as_fd()),
-            Contender::alone("edns", datapath.program(Program::Ethernet).expect("a program")),
-            Contender::alone("edns, to the peer", datapath.program(Program::EthernetToPeer).expect("a program")),
-        ];
-        let rows = measure(&effort, &datapath, &contenders, |time| traffic::dnsperf(&lab, &queries, time));
-        for (contender, (ns, rate)) in contenders.iter().zip(&rows) {
-            let (above, by) = (ns - rows[0].0, (ns - rows[0].0) / (rows[2].0 - rows[0].0));
-            println!("| {names} | {} | {ns:.0} | {above:.0} | {by:.2} | {rate:.0} |", contender.name);
+        let mut rounds = Rounds::default();
+        let (mut filled, mut memory) = (Duration::ZERO, 0);
+        // Filled anew for each round: where in memory the names lie is luck, and much of the time of many names.
+        for round in 0..effort.rounds {
+            let object = load_baseline(&baseline, names);
+            let (datapath, table, _, time) = load_edns(names);
+            (filled, memory) = (time, table.memory());
+            let program = |name: &str| object.progs().find(|p| p.name() == name).expect("a baseline");
+            let [empty, floor, prototype, to_peer] =
+                ["empty", "floor", "prototype", "prototype_peer"].map(program);
+            let contenders = [
+                // The prototype answers what the empty program lets pass, so that the client asks as often as elsewhere.
+                Contender { name: "empty", program: empty.as_fd(), behind: Some(prototype.as_fd()) },
+                Contender::alone("floor", floor.as_fd()),
+                Contender::alone(PROTOTYPE, prototype.as_fd()),
+                Contender::alone("edns", datapath.program(Program::Ethernet).expect("a program")),
+                Contender::alone(PROTOTYPE_TO_PEER, to_peer.as_fd()),
+                Contender::alone("edns, to the peer", datapath.program(Program::EthernetToPeer).expect("a program")),
+            ];
+            rounds.measure(effort.time, &datapath, &contenders, |time| traffic::dnsperf(&lab, &queries, time));
+            if names == 10_000 && round == 0 {
+                no_dns = others(&effort, &lab, &datapath, &[0, 2, 3].map(|i| contenders[i].without_behind()));
+            }
         }
-        sizes.push((names, filled, table.memory()));
-        if names == 10_000 {
-            let contenders = [0, 2, 3].map(|i| contenders[i].without_behind());
-            no_dns = others(&effort, &lab, &datapath, &contenders);
+        let rows = rounds.medians();
+        let above = |row: &Row| row.ns - rows[0].ns;
+        let mut prototype = 0.0;
+        for row in &rows {
+            // Its own stand in front of those that are compared with it.
+            if [PROTOTYPE, PROTOTYPE_TO_PEER].contains(&row.name) {
+                prototype = above(row);
+            }
+            let by = if prototype > 0.0 { format!("{:.2}", above(row) / prototype) } else { String::new() };
+            println!("| {names} | {} | {:.0} | {:.0} | {by} | {:.0} |", row.name, row.ns, above(row), row.rate);
         }
+        sizes.push((names, filled, memory));
     }
     println!("\n## Time in the program, packets that are no DNS\n");
     println!("| packet | program | ns a packet | by the empty program's | sent/s |");
@@ -95,14 +113,19 @@ fn start_up(rounds: usize) {
 /// What packets pay that are no DNS: each contender against the first one, in Markdown.
 fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>]) -> String {
     let mut table = String::new();
-    let mut rows = |packet, results: &[(f64, f64)]| {
-        for (contender, (ns, rate)) in contenders.iter().zip(results) {
-            let by = ns / results[0].0;
-            writeln!(table, "| {packet} | {} | {ns:.0} | {by:.2} | {rate:.0} |", contender.name).expect("memory");
+    let mut add = |packet, traffic: &(dyn Fn(Duration) -> f64 + Sync)| {
+        let mut rounds = Rounds::default();
+        for _ in 0..effort.rounds {
+            rounds.measure(effort.time, datapath, contenders, traffic);
+        }
+        let rows = rounds.medians();
+        for row in &rows {
+            let by = row.ns / rows[0].ns;
+            writeln!(table, "| {packet} | {} | {:.0} | {by:.2} | {:.0} |", row.name, row.ns, row.rate).expect("memory");
         }
     };
-    rows("TCP", &measure(effort, datapath, contenders, |time| traffic::tcp(lab, time)));
-    rows("UDP, another port", &measure(effort, datapath, contenders, |time| traffic::udp(lab, time)));
+    add("TCP", &|time| traffic::tcp(lab, time));
+    add("UDP, another port", &|time| traffic::udp(lab, time));
     table
 }
 
@@ -123,27 +146,46 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Nanoseconds a run of each contender, and the rate of its traffic: medians.
-fn measure(
-    effort: &Effort,
-    datapath: &Datapath,
-    contenders: &[Contender<'_>],
-    traffic: impl Fn(Duration) -> f64 + Sync,
-) -> Vec<(f64, f64)> {
-    let _stats = programs::enable_stats();
-    let mut results = vec![(Vec::new(), Vec::new()); contenders.len()];
-    for _ in 0..effort.rounds {
-        for (contender, (ns, rates)) in contenders.iter().zip(&mut results) {
+/// What was measured of one contender.
+struct Row {
+    name: &'static str,
+    /// Nanoseconds a run.
+    ns: f64,
+    /// Of its traffic, a second.
+    rate: f64,
+}
+
+/// Of each contender the nanoseconds a run and the rate of its traffic, a round after the other.
+#[derive(Default)]
+struct Rounds(Vec<(&'static str, Vec<f64>, Vec<f64>)>);
+
+impl Rounds {
+    /// A round: all contenders in turn.
+    fn measure(
+        &mut self,
+        time: Duration,
+        datapath: &Datapath,
+        contenders: &[Contender<'_>],
+        traffic: impl Fn(Duration) -> f64 + Sync,
+    ) {
+        let _stats = programs::enable_stats();
+        if self.0.is_empty() {
+            self.0 = contenders.iter().map(|c| (c.name, Vec::new(), Vec::new())).collect();
+        }
+        for (contender, (_, ns, rates)) in contenders.iter().zip(&mut self.0) {
             let _link = attach(contender.program, NODE_IFNAME);
             let _behind = contender.behind.map(|program| attach(program, NODE_IFNAME));
             let before = run_time(contender.program);
-            rates.push(with_beat(datapath, || traffic(effort.time)));
+            rates.push(with_beat(datapath, || traffic(time)));
             let after = run_time(contender.program);
             assert!(after.1 > before.1, "{} never ran", contender.name);
             ns.push((after.0 - before.0) as f64 / (after.1 - before.1) as f64);
         }
     }
-    results.into_iter().map(|(ns, rates)| (median(ns), median(rates))).collect()
+
+    fn medians(self) -> Vec<Row> {
+        self.0.into_iter().map(|(name, ns, rates)| Row { name, ns: median(ns), rate: median(rates) }).collect()
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -36,6 +36,7 @@ enum edns_limits {
     EDNS_SERVERS_MAX = 4096,
     EDNS_EVENT_OCTETS = 272,      /* of a message that an event holds: header, longest name, type and class */
     EDNS_EVENTS_OCTETS = 1 << 18, /* of the ring that holds events */
+    EDNS_CASE_BIT = 0x20,         /* in which the two cases of a letter differ */
     EDNS_SERVERS_FIRST = 4,       /* IPv4 addresses that are looked at before the map of all */
 };
 

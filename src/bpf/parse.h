@@ -59,8 +59,7 @@ struct query {
     __be16 arcount;
     __be16 qtype;
     bool v6;
-    bool has_opt;
-    bool dnssec_ok;
+    __u32 opt_flags; /* PLAN_OPT, PLAN_DO */
 };
 
 /*
@@ -225,7 +224,7 @@ static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
 {
     void *end = skb_data_end(skb);
     struct dns_opt *opt;
-    __u32 rest, limit = DNS_UDP_MIN, has_opt = false, dnssec_ok = false;
+    __u32 rest, limit = DNS_UDP_MIN, flags = 0;
     __u8 *tail;
 
     rest = sizeof(struct udphdr) + sizeof(struct dnshdr) + q->qname_len + DNS_QUESTION_TAIL;
@@ -250,8 +249,7 @@ static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
         if (opt->name || opt->type != bpf_htons(DNS_TYPE_OPT) || opt->ext_rcode || opt->version ||
             bpf_ntohs(opt->rdlen) + sizeof(*opt) != rest)
             return EDNS_PASS_EDNS;
-        has_opt = true;
-        dnssec_ok = !!(opt->flags & bpf_htons(DNS_OPT_DO));
+        flags = opt->flags & bpf_htons(DNS_OPT_DO) ? PLAN_OPT | PLAN_DO : PLAN_OPT;
         if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
             limit = bpf_ntohs(opt->udp_size);
         if (limit > EDNS_ANSWER_MAX)
@@ -260,9 +258,9 @@ static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
         return EDNS_PASS_MALFORMED;
     }
     q->tail_len = rest;
-    q->limit = forget(skb, limit);
-    q->has_opt = forget(skb, has_opt);
-    q->dnssec_ok = forget(skb, dnssec_ok);
+    limit = forget(skb, limit << 16 | flags);
+    q->limit = limit >> 16;
+    q->opt_flags = limit & (PLAN_OPT | PLAN_DO);
     return EDNS_ANSWERED;
 }
 

@@ -22,6 +22,17 @@ static __always_inline __u32 link_mtu(struct __sk_buff *ctx)
     return can_read_kernel ? BPF_CORE_READ(skb, dev, mtu) : MTU_UNCHECKED;
 }
 
+/* Has an Ethernet frame's source and destination change places: 12 octets, in words, since clang would go octet by octet. */
+static __always_inline void eth_swap(void *data)
+{
+    __u64 *first = data, word = *first;
+    __u32 *last = data + sizeof(word);
+    __u64 dest = word & 0xffffffffffffULL, source = word >> 48 | (__u64)*last << 16;
+
+    *first = source | dest << 48;
+    *last = dest >> 16;
+}
+
 /* Writes `len` of the answer's octets, from `from` on, at `off`. */
 static __always_inline void write_octets(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 from,
                                          __u32 len)
@@ -89,12 +100,12 @@ static __always_inline int csum_is_partial(struct __sk_buff *ctx, const struct q
 {
     struct sk_buff *skb = (void *)ctx; /* see link_mtu */
     struct udphdr *udp = octets_at(ctx, q->udp, sizeof(struct udphdr) + sizeof(struct dnshdr));
-    __u8 *question = octets_at(ctx, q->qname + q->qname_len, DNS_QUESTION_TAIL);
     void *ip = octets_at(ctx, q->l3, sizeof(struct iphdr));
+    __be16 *question;
     __u64 sum;
     __u32 end;
 
-    if (!udp || !question || !ip || !udp->check)
+    if (!udp || !ip || !udp->check)
         return false;
     sum = bpf_htons(IPPROTO_UDP) + udp->len;
     if (q->v6) {
@@ -107,8 +118,11 @@ static __always_inline int csum_is_partial(struct __sk_buff *ctx, const struct q
     }
     if (csum_fold16(sum + (__u16)~udp->check) != 0xffff)
         return false;
+    question = octets_at(ctx, q->qname + q->qname_len, DNS_QUESTION_TAIL);
+    if (!question)
+        return false;
     sum += sum_of(udp, 5) + q->qname_sum;
-    end = csum_fold16((__u64) * (__be16 *)question + *(__be16 *)(question + 2) + tail_csum);
+    end = csum_fold16((__u64)question[0] + question[1] + tail_csum);
     sum += csum_at(end, q->qname_len);
     if (q->has_sum && csum_fold16(sum) != 0xffff)
         return true;
@@ -123,7 +137,7 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
                                       const struct edns_answer *answer, struct plan *plan)
 {
     const __u32 tail_off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
-    const __u32 end = tail_off + answer->len + (q->has_opt ? sizeof(struct dns_opt) : 0);
+    const __u32 end = tail_off + answer->len + (q->opt_flags & PLAN_OPT ? sizeof(struct dns_opt) : 0);
     __u32 len = skb->len;
     int is_partial;
 
@@ -132,10 +146,7 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
     if (end - l2 > MTU_UNCHECKED && end - l2 > link_mtu(skb))
         return EDNS_PASS_TOO_LARGE;
     plan->qname_len = q->qname_len;
-    if (q->has_opt)
-        plan->flags |= PLAN_OPT;
-    if (q->dnssec_ok)
-        plan->flags |= PLAN_DO;
+    plan->flags |= q->opt_flags;
     is_partial = csum_is_partial(skb, q, plan->csum);
     if (is_partial < 0)
         return EDNS_PASS_ERROR;
@@ -162,8 +173,8 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
         struct dns_opt opt;
         __u16 words[(sizeof(struct dns_opt) + 1) / 2];
     } opt = {.words = {0}}; /* all of them: the octet behind the record counts in its sum */
-    __u64 diff = (__u16)~csum_at(plan->csum, tail_off - udp_off);
-    __u16 check, pseudo_diff;
+    __u16 check, pseudo_diff, opt_sum = 0;
+    __u64 diff;
     struct dnshdr *dns;
     struct udphdr *udp;
     void *data, *data_end;
@@ -178,34 +189,32 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
     if (data + dns_off + sizeof(*dns) > data_end)
         return;
 
-    if (l2) {
-        struct ethhdr *eth = data;
-        __u8 mac[6];
-
-        __builtin_memcpy(mac, eth->h_dest, sizeof(mac));
-        __builtin_memcpy(eth->h_dest, eth->h_source, sizeof(mac));
-        __builtin_memcpy(eth->h_source, mac, sizeof(mac));
-    }
+    if (l2)
+        eth_swap(data);
     if (v6) {
         struct ipv6hdr *ip6 = data + l2;
-        struct in6_addr addr = ip6->saddr;
+        __u64 *from = (void *)&ip6->saddr, *to = (void *)&ip6->daddr;
+        __u64 first = from[0], last = from[1];
 
-        ip6->saddr = ip6->daddr;
-        ip6->daddr = addr;
+        from[0] = to[0];
+        from[1] = to[1];
+        to[0] = first;
+        to[1] = last;
         ip6->payload_len = bpf_htons(udp_len);
         ip6->hop_limit = REPLY_TTL;
     } else {
         struct iphdr *ip = data + l2;
         __be32 addr = ip->saddr;
-        __be16 *ttl = (void *)&ip->ttl;
+        __be16 tot_len = bpf_htons(udp_len + sizeof(*ip));
+        /* With the protocol: to read two octets of which one was just written takes the processor long. */
+        __be16 *ttl = (void *)&ip->ttl, reply_ttl = (*ttl & bpf_htons(0xff)) | bpf_htons(REPLY_TTL << 8);
         __u32 sum = (__u16)~ip->check;
 
         ip->saddr = ip->daddr;
         ip->daddr = addr;
-        sum += (__u16)~ip->tot_len + (__u16) ~*ttl;
-        ip->tot_len = bpf_htons(udp_len + sizeof(*ip));
-        ip->ttl = REPLY_TTL;
-        sum += ip->tot_len + *ttl;
+        sum += (__u16)~ip->tot_len + (__u16) ~*ttl + tot_len + reply_ttl;
+        ip->tot_len = tot_len;
+        *ttl = reply_ttl;
         ip->check = ~csum_fold16(sum);
     }
 
@@ -219,15 +228,14 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
 
     dns = data + dns_off;
     turn = bpf_ntohs(dns->id) + bpf_ntohs(port);
-    diff += (__u16)~dns->flags + (__u16)~dns->arcount;
+    diff = (__u16)~dns->flags + (__u16)~dns->arcount;
     /* RD and CD as asked (RFC 1035 §4.1.1, RFC 4035 §3.2.2); RA, AD, Z and TC clear. */
     dns->flags = answer->flags | (dns->flags & bpf_htons(DNS_RD | DNS_CD));
     dns->ancount = answer->count[0];
     dns->nscount = answer->count[1];
     dns->arcount = bpf_htons(bpf_ntohs(answer->count[2]) + has_opt);
     diff += dns->flags + dns->ancount + dns->nscount + dns->arcount;
-    diff += 2 * pseudo_diff; /* the length counts in both headers */
-    diff += csum_at(answer->csum, tail_off - udp_off);
+    barrier_var(diff); /* else clang keeps all of them, and adds them up later */
 
     write_answer(skb, tail_off, answer, turn);
     if (has_opt) {
@@ -243,17 +251,21 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
         __builtin_memcpy(to, &opt.opt, sizeof(opt.opt));
         for (i = 0; i < ARRAY_SIZE(opt.words); i++)
             sum += opt.words[i];
-        diff += csum_at(csum_fold16(sum), opt_off - udp_off);
+        opt_sum = csum_at(csum_fold16(sum), opt_off - udp_off);
     }
 
     udp = octets_at(skb, udp_off, sizeof(*udp));
     if (!udp || !check) /* the client sent none (RFC 768) */
         return;
     /* The sum changes as its octets do; one of the pseudo-header alone by the length in that. */
-    if (plan->flags & PLAN_PARTIAL)
+    if (plan->flags & PLAN_PARTIAL) {
         udp->check = csum_fold16((__u64)check + pseudo_diff);
-    else
-        udp->check = (__u16)~csum_fold16((__u16)~check + diff) ?: 0xffff; /* 0 would be: none */
+        return;
+    }
+    diff += 2 * pseudo_diff; /* the length counts in both headers */
+    diff += (__u16)~csum_at(plan->csum, tail_off - udp_off);
+    diff += csum_at(answer->csum, tail_off - udp_off) + opt_sum;
+    udp->check = (__u16)~csum_fold16((__u16)~check + diff) ?: 0xffff; /* 0 would be: none */
 }
 
 #endif

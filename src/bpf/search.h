@@ -27,6 +27,17 @@ struct {
     __type(value, struct scratch);
 } edns_scratch SEC(".maps");
 
+/* A word of eight octets with A-Z in lower case. Length octets are at most 63 and never change. */
+static __always_inline __u64 fold_case(__u64 x)
+{
+    const __u64 high = 0x8080808080808080ULL;
+    __u64 low = x & ~high;
+    __u64 from_a = low + 0x3f3f3f3f3f3f3f3fULL;  /* high bit where the octet is at least 'A' */
+    __u64 above_z = low + 0x2525252525252525ULL; /* high bit where it is above 'Z' */
+
+    return x | (from_a & ~above_z & ~x & high) >> 2;
+}
+
 static __always_inline __u32 plan_slot(const struct plan *plan)
 {
     return plan->flags & PLAN_PROBE ? 1 : 0;

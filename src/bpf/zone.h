@@ -3,21 +3,14 @@
 #ifndef EDNS_ZONE_H
 #define EDNS_ZONE_H
 
-/* A word of eight octets with A-Z in lower case. Length octets are at most 63 and never change. */
-static __always_inline __u64 fold_case(__u64 x)
-{
-    const __u64 high = 0x8080808080808080ULL;
-    __u64 low = x & ~high;
-    __u64 from_a = low + 0x3f3f3f3f3f3f3f3fULL;  /* high bit where the octet is at least 'A' */
-    __u64 above_z = low + 0x2525252525252525ULL; /* high bit where it is above 'Z' */
+/* In each octet, the bit in which a letter's two cases differ. */
+#define CASE_BITS (EDNS_CASE_BIT * 0x0101010101010101ULL)
 
-    return x | (from_a & ~above_z & ~x & high) >> 2;
-}
-
+/* The same for both cases; and for few others, which are told apart when the name is compared. */
 static __always_inline __u64 hash_mix(__u64 hash, __u64 word)
 {
     /* Upper bits into lower ones first: a multiplication alone carries them nowhere. */
-    hash ^= word;
+    hash ^= word | CASE_BITS;
     return (hash ^ hash >> 32) * settings.hash_multiplier;
 }
 
@@ -81,7 +74,7 @@ static __always_inline void scan_last(struct scan *scan, __u64 word, __u64 zeros
     __u64 first = (zeros & -zeros) >> 7;
 
     word &= first - 1;
-    scan->hash = hash_mix(scan->hash, fold_case(word));
+    scan->hash = hash_mix(scan->hash, word);
     scan->sum += (word & 0xffffffff) + (word >> 32);
     /* The product's top octet is how many octets are before the zero. */
     scan->len = (first * 0x0001020304050607ULL >> 56) + words * 8 + 1;
@@ -112,7 +105,7 @@ static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 e
             scan_last(scan, *word, zeros, i);
             goto out;
         }
-        scan->hash = hash_mix(scan->hash, fold_case(*word));
+        scan->hash = hash_mix(scan->hash, *word);
         scan->sum += (*word & 0xffffffff) + (*word >> 32);
     }
     /*
@@ -130,7 +123,10 @@ out:
     scan->len = forget(skb, scan->len);
 }
 
-/* Whether the node is that of the name of `len` octets in the packet at `off`. */
+/*
+ * Whether the node is that of the name of `len` octets in the packet at `off`, which is in lower case. Few write names otherwise
+ * (0x20): theirs are searched.
+ */
 static __always_inline bool node_is(const struct edns_node *node, struct __sk_buff *skb, __u32 off, __u32 len)
 {
     void *data = skb_data(skb), *data_end = skb_data_end(skb);
@@ -146,7 +142,7 @@ static __always_inline bool node_is(const struct edns_node *node, struct __sk_bu
         p = data;
         if ((void *)(p + 1) > data_end)
             return false;
-        differs |= name[i] ^ fold_case(*p);
+        differs |= name[i] ^ *p;
     }
     if (len % 8) {
         p = last_octets_at(skb, off, len);
@@ -155,7 +151,7 @@ static __always_inline bool node_is(const struct edns_node *node, struct __sk_bu
         /* Anew: the loop told the verifier much of the number above. */
         barrier_var(len);
         words = len / 8 % DNS_NAME_WORDS;
-        differs |= name[words] ^ fold_case(last_octets(*p, len));
+        differs |= name[words] ^ last_octets(*p, len);
     }
     return !differs;
 }

@@ -18,6 +18,8 @@ pub(super) const CHUNKS: usize = limit(types::edns_limits::EDNS_CHUNKS);
 pub(super) const CHUNK_VALUE: usize =
     limit(types::edns_limits::EDNS_CHUNK_OCTETS) + limit(types::edns_limits::EDNS_CHUNK_SLACK);
 /// Words of an index line.
+/// In which the two cases of a letter differ.
+pub(super) const CASE_BIT: u8 = limit(types::edns_limits::EDNS_CASE_BIT) as u8;
 pub(super) const LINE_WORDS: usize = limit(types::edns_limits::EDNS_LINE_WORDS);
 /// Lines that may hold a name.
 pub(super) const PROBE_LINES: usize = limit(types::edns_limits::EDNS_PROBE_LINES);

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::abi::LINE_WORDS;
+use super::abi::{CASE_BIT, LINE_WORDS};
 use super::arena::{Arena, ArenaError, Mapped};
 use super::encode::{EncodeError, Refs, Stored, encode};
 use super::index::{Found, Index, map_lines};
@@ -61,7 +61,7 @@ impl HashKey {
         wire.chunks(8).fold(self.seed, |hash, octets| {
             let mut word = [0; 8];
             word[..octets.len()].copy_from_slice(octets);
-            let word = hash ^ u64::from_le_bytes(word);
+            let word = hash ^ (u64::from_le_bytes(word) | u64::from_ne_bytes([CASE_BIT; 8]));
             (word ^ word >> 32).wrapping_mul(self.multiplier)
         })
     }
