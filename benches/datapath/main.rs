@@ -52,8 +52,7 @@ fn main() {
             let (datapath, table, _, time) = load_edns(names);
             (filled, memory) = (time, table.memory());
             let program = |name: &str| object.progs().find(|p| p.name() == name).expect("a baseline");
-            let [empty, floor, prototype, to_peer] =
-                ["empty", "floor", "prototype", "prototype_peer"].map(program);
+            let [empty, floor, prototype, to_peer] = ["empty", "floor", "prototype", "prototype_peer"].map(program);
             let contenders = [
                 // The prototype answers what the empty program lets pass, so that the client asks as often as elsewhere.
                 Contender { name: "empty", program: empty.as_fd(), behind: Some(prototype.as_fd()) },

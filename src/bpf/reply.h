@@ -94,7 +94,8 @@ static __always_inline void write_answer(struct __sk_buff *skb, __u32 off, struc
 /*
  * Whether the UDP header's field holds not the sum of all but that of the pseudo-header (CHECKSUM_PARTIAL: a query from a
  * local socket, whose sum some interface will finish). The kernel knows, but only tells by a helper that costs as much as all
- * of a look-up. So it is asked only where the field could be either. Negative where it can't be asked.
+ * of a look-up. So it is asked only where the field could be either. Negative where it can't be asked. A query that was damaged
+ * such that it looks unfinished gets a reply that no host takes, either.
  */
 static __always_inline int csum_is_partial(struct __sk_buff *ctx, const struct query *q, __u32 tail_csum)
 {
