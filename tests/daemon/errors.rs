@@ -49,6 +49,17 @@ fn mistakes_in_the_files_are_exit_status_2() {
 }
 
 #[test]
+fn a_kernel_that_is_too_old() {
+    let lab = Lab::new();
+    let mut command = lab.command("host", "setarch");
+    command.args(["--uname-2.6", EDNS, "--config"]).arg(lab.path("config.yaml"));
+    let mut daemon = Daemon::of(&lab, command);
+    let (status, log) = (daemon.wait(), daemon.log());
+    assert_eq!(status, Some(1), "{log}");
+    assert!(log.contains("Linux 2.6.") && log.contains("is too old: 5.10 or newer is needed"), "{log}");
+}
+
+#[test]
 fn no_privilege() {
     let lab = Lab::new();
     let output = lab

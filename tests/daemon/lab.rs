@@ -289,7 +289,7 @@ impl Daemon {
 
     /// Waits for its end; returns the exit status, None where a signal ended it.
     pub fn wait(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(patience());
+        let deadline = Instant::now() + Duration::from_secs(PATIENCE);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -310,14 +310,12 @@ impl Drop for Daemon {
     }
 }
 
-/// Seconds that nothing takes which works, on a loaded machine neither. An emulated one may need more.
-pub fn patience() -> u64 {
-    std::env::var("EDNS_TEST_PATIENCE").map_or(30, |s| s.parse().unwrap())
-}
+/// Seconds that nothing takes which works, on a loaded or emulated machine neither.
+pub const PATIENCE: u64 = 60;
 
 /// Tries until it is so, for as long as patience lasts.
 pub fn until<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
-    within(patience(), what, check)
+    within(PATIENCE, what, check)
 }
 
 /// Tries until it is so, so many seconds at most.

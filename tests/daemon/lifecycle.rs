@@ -1,11 +1,12 @@
 //! Start, end, and all ways in which a daemon goes or hangs.
 
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{EDNS, Lab, SERVER, patience, until};
+use crate::lab::{EDNS, Lab, PATIENCE, SERVER, until};
 
 fn is_answered(lab: &Lab) -> bool {
     lab.dig(&format!("@{SERVER} +short apis.example.org")) == "172.16.171.52"
@@ -117,6 +118,29 @@ fn a_full_map_is_a_named_error_and_the_rest_is_answered() {
     assert_eq!(lab.dig(&format!("@{SERVER} +short n1.example.org")), "10.1.0.1");
 }
 
+/// What counts for the limit of a pod: the process, and the maps, of which some are in the process, too.
+#[test]
+fn with_all_names_it_stays_below_the_memory_limit_of_the_manifest() {
+    const NAMES: usize = 262_144; // MaxRecords' default
+    let limit = include_str!("../../configs/kubernetes/daemonset.yaml").split_once("limits: {memory: ").unwrap().1;
+    let limit: usize = limit.split_once("Mi}").unwrap().0.parse().unwrap();
+    let lab = Lab::new();
+    lab.configure("Ifname: veth0\nNetworkDirection: Ingress\n");
+    let entry = |i: usize| {
+        let [_, a, b, c] = (i as u32).to_be_bytes();
+        format!("  - Name: web-{i}.default.svc.cluster.example\n    IP: 10.{a}.{b}.{c}\n")
+    };
+    lab.write("domain.yaml", &format!("Domains:\n{}", (0..NAMES).map(entry).collect::<String>()));
+    let daemon = lab.daemon();
+    let stats = serde_json::from_slice::<serde_json::Value>(&lab.edns(&["stats", "--json"]).stdout).unwrap();
+    assert_eq!((&stats["records"], &stats["refused_records"]), (&NAMES.into(), &0.into()), "{}", daemon.log());
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+    let (peak, maps) = (peak.parse::<usize>().unwrap() >> 10, stats["map_bytes"].as_u64().unwrap() as usize >> 20);
+    assert!(peak + maps < limit, "{peak} MiB at most, and maps of {maps} MiB; {limit} MiB are allowed");
+    assert_eq!(lab.dig(&format!("@{SERVER} +short web-262143.default.svc.cluster.example")), "10.3.255.255");
+}
+
 #[test]
 fn a_start_that_fails_or_ends_leaves_the_commands_to_the_one_that_runs() {
     let lab = Lab::new();
@@ -147,7 +171,7 @@ fn systemd_is_told_of_start_life_and_end() {
     use std::os::unix::net::UnixDatagram;
     let lab = Lab::new();
     let socket = UnixDatagram::bind(lab.path("notify")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(patience()))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(PATIENCE))).unwrap();
     let mut daemon = lab.spawn_with("host", "config.yaml", &[("NOTIFY_SOCKET", lab.path("notify"))]);
     let mut buffer = [0; 256];
     let mut wait_for = |wanted: &str| {

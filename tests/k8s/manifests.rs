@@ -41,6 +41,7 @@ impl Pod {
         let context = &container["securityContext"];
         assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]));
         assert_eq!(context["runAsUser"], 0);
+        assert_eq!(context["readOnlyRootFilesystem"], true);
         let added = context["capabilities"]["add"].as_array().unwrap();
         let added: String = added.iter().map(|c| format!(",+{}", c.as_str().unwrap().to_lowercase())).collect();
         let script = format!(
@@ -49,6 +50,7 @@ impl Pod {
              mkdir -p $account /run/edns
              cp token ca.crt $account
              echo kube-system >$account/namespace
+             mount -o remount,bind,ro /
              export KUBERNETES_SERVICE_HOST={API} KUBERNETES_SERVICE_PORT=443
              exec setpriv --no-new-privs --inh-caps -all --bounding-set -all{added} {EDNS} --config etc/config.yaml"
         );
@@ -93,6 +95,7 @@ fn manifests_are_valid_and_what_they_describe_answers() {
     // On every node, where the pods' interfaces are, and never by the DNS server that it stands in for.
     assert_eq!((&pod["hostNetwork"], &pod["dnsPolicy"]), (&Value::from(true), &Value::from("Default")));
     assert_eq!(pod["tolerations"], serde_json::json!([{ "operator": "Exists" }]));
+    assert_eq!(pod["priorityClassName"], "system-node-critical");
     // A throttled daemon misses its heartbeat.
     assert!(
         container["resources"]["limits"]["memory"].is_string() && container["resources"]["limits"]["cpu"].is_null()
