@@ -9,6 +9,7 @@ mod traffic;
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use edns::datapath::{Datapath, Program};
@@ -19,6 +20,9 @@ use programs::{attach, load_baseline, load_edns, run_time, with_beat};
 /// With what others are compared.
 const PROTOTYPE: &str = "prototype";
 const PROTOTYPE_TO_PEER: &str = "prototype, to the peer";
+
+/// Queries a second at which latency is measured.
+const RATE: u32 = 20_000;
 
 const NAMES: [usize; 3] = [10, 10_000, 1_000_000];
 
@@ -38,7 +42,7 @@ fn main() {
     let baseline = programs::compile_baseline(&scratch);
 
     start_up(effort.rounds);
-    let (mut sizes, mut no_dns) = (Vec::new(), String::new());
+    let (mut sizes, mut no_dns, mut latencies) = (Vec::new(), String::new(), Vec::new());
     println!("\n## Time in the program, answers\n");
     println!("| names | program | ns a query | above empty | by the prototype's | queries/s |");
     println!("| --- | --- | --- | --- | --- | --- |");
@@ -64,6 +68,7 @@ fn main() {
             ];
             rounds.measure(effort.time, &datapath, &contenders, |time| traffic::dnsperf(&lab, &queries, time));
             if names == 10_000 && round == 0 {
+                latencies = latency(&effort, &lab, &datapath, &contenders[2..], &queries);
                 no_dns = others(&effort, &lab, &datapath, &[0, 2, 3].map(|i| contenders[i].without_behind()));
             }
         }
@@ -76,9 +81,17 @@ fn main() {
                 prototype = above(row);
             }
             let by = if prototype > 0.0 { format!("{:.2}", above(row) / prototype) } else { String::new() };
-            println!("| {names} | {} | {:.0} | {:.0} | {by} | {:.0} |", row.name, row.ns, above(row), row.rate);
+            println!("| {names} | {} | {:.0} | {:.0} | {by} | {:.0} |", row.name, row.ns, above(row), row.traffic);
         }
         sizes.push((names, filled, memory));
+    }
+    println!("\n## Latency at {RATE} queries/s, 10000 names\n");
+    println!("| program | mean | by the prototype's |");
+    println!("| --- | --- | --- |");
+    for pair in latencies.chunks(2) {
+        for row in pair {
+            println!("| {} | {:.1} µs | {:.2} |", row.name, row.traffic, row.traffic / pair[0].traffic);
+        }
     }
     println!("\n## Time in the program, packets that are no DNS\n");
     println!("| packet | program | ns a packet | by the empty program's | sent/s |");
@@ -109,6 +122,15 @@ fn start_up(rounds: usize) {
     println!("| {loaded:.0} ms | {filled:.1} ms | {all:.0} ms |");
 }
 
+/// Mean latency of each contender at a steady rate.
+fn latency(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>], queries: &Path) -> Vec<Row> {
+    let mut rounds = Rounds::default();
+    for _ in 0..effort.rounds {
+        rounds.measure(effort.time, datapath, contenders, |time| traffic::latency(lab, queries, time, RATE));
+    }
+    rounds.medians()
+}
+
 /// What packets pay that are no DNS: each contender against the first one, in Markdown.
 fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>]) -> String {
     let mut table = String::new();
@@ -120,7 +142,8 @@ fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contend
         let rows = rounds.medians();
         for row in &rows {
             let by = row.ns / rows[0].ns;
-            writeln!(table, "| {packet} | {} | {:.0} | {by:.2} | {:.0} |", row.name, row.ns, row.rate).expect("memory");
+            writeln!(table, "| {packet} | {} | {:.0} | {by:.2} | {:.0} |", row.name, row.ns, row.traffic)
+                .expect("memory");
         }
     };
     add("TCP", &|time| traffic::tcp(lab, time));
@@ -150,11 +173,11 @@ struct Row {
     name: &'static str,
     /// Nanoseconds a run.
     ns: f64,
-    /// Of its traffic, a second.
-    rate: f64,
+    /// What its traffic gave: a rate a second, or a latency.
+    traffic: f64,
 }
 
-/// Of each contender the nanoseconds a run and the rate of its traffic, a round after the other.
+/// Of each contender the nanoseconds a run and what its traffic gave, a round after the other.
 #[derive(Default)]
 struct Rounds(Vec<(&'static str, Vec<f64>, Vec<f64>)>);
 
@@ -171,11 +194,11 @@ impl Rounds {
         if self.0.is_empty() {
             self.0 = contenders.iter().map(|c| (c.name, Vec::new(), Vec::new())).collect();
         }
-        for (contender, (_, ns, rates)) in contenders.iter().zip(&mut self.0) {
+        for (contender, (_, ns, results)) in contenders.iter().zip(&mut self.0) {
             let _link = attach(contender.program, NODE_IFNAME);
             let _behind = contender.behind.map(|program| attach(program, NODE_IFNAME));
             let before = run_time(contender.program);
-            rates.push(with_beat(datapath, || traffic(time)));
+            results.push(with_beat(datapath, || traffic(time)));
             let after = run_time(contender.program);
             assert!(after.1 > before.1, "{} never ran", contender.name);
             ns.push((after.0 - before.0) as f64 / (after.1 - before.1) as f64);
@@ -183,7 +206,7 @@ impl Rounds {
     }
 
     fn medians(self) -> Vec<Row> {
-        self.0.into_iter().map(|(name, ns, rates)| Row { name, ns: median(ns), rate: median(rates) }).collect()
+        self.0.into_iter().map(|(name, ns, traffic)| Row { name, ns: median(ns), traffic: median(traffic) }).collect()
     }
 }
 

@@ -28,17 +28,29 @@ pub fn query_file(dir: &Path, names: usize) -> PathBuf {
 
 /// As many queries as the client can: answers a second.
 pub fn dnsperf(lab: &Lab, queries: &Path, time: Duration) -> f64 {
+    report(lab, queries, time, &[], "Queries per second:")
+}
+
+/// So many queries a second: the mean time to an answer, in microseconds.
+pub fn latency(lab: &Lab, queries: &Path, time: Duration, rate: u32) -> f64 {
+    report(lab, queries, time, &["-Q", &rate.to_string()], "Average Latency (s):") * 1e6
+}
+
+/// A figure of dnsperf's report.
+fn report(lab: &Lab, queries: &Path, time: Duration, args: &[&str], key: &str) -> f64 {
     let output = lab
         .pod_command("dnsperf")
-        .args(["-s", SERVER, "-c8", "-q200", "-l", &time.as_secs().max(1).to_string(), "-d"])
+        .args(["-s", SERVER, "-c8", "-q200", "-l", &time.as_secs().max(1).to_string()])
+        .args(args)
+        .arg("-d")
         .arg(queries)
         .stderr(Stdio::null())
         .output()
         .expect("dnsperf");
     let text = String::from_utf8_lossy(&output.stdout);
-    let field = |key| text.lines().find_map(|l| l.trim().strip_prefix(key)).map(str::trim);
-    let rate = field("Queries per second:").and_then(|n| n.parse().ok());
-    rate.filter(|rate| *rate > 0.0).unwrap_or_else(|| panic!("dnsperf got no answers: {text}"))
+    let field = text.lines().find_map(|l| l.trim().strip_prefix(key)).map(str::trim);
+    let figure = field.and_then(|f| f.split(' ').next()?.parse().ok());
+    figure.filter(|n| *n > 0.0).unwrap_or_else(|| panic!("dnsperf got no answers: {text}"))
 }
 
 /// Segments of 64 octets on one connection: segments a second.

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::traffic::Percentiles;
-
 const STYLE: &str = "<style>\
     text{font:13px system-ui,sans-serif;fill:#1f2328}.dim{fill:#59636e}.end{text-anchor:end}.mid{text-anchor:middle}\
     .theirs{fill:#8c959f;stroke:#8c959f}.ours{fill:#0969da;stroke:#0969da}.grid{stroke:#8c959f;stroke-opacity:.35}\
@@ -48,7 +46,7 @@ pub fn bars(names: &[&str], panels: &[Bars]) -> String {
 }
 
 /// Three dots a row on a logarithmic scale.
-pub fn dots(title: &str, names: &[&str], rows: &[Percentiles]) -> String {
+pub fn dots(title: &str, names: &[&str], rows: &[[f64; 3]]) -> String {
     let mut out = start(names, 24);
     writeln!(out, "<text class=\"dim\" x=\"{NAMES}\" y=\"18\">{title}</text>").expect("memory");
     let all = || rows.iter().flatten().map(|v| v.max(1.0).log10());

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::RATES;
 use crate::chart::{self, Bars};
 use crate::contenders::ALL;
-use crate::traffic::{Busy, Percentiles, Run};
+use crate::traffic::{Busy, Latency, Run};
 use crate::world::World;
 
 /// More than the servers' timers take, and the API server: something else runs on this machine.
@@ -19,7 +19,7 @@ pub struct Figures {
     /// Answered queries, as many as can be.
     pub per_second: f64,
     /// At each rate: microseconds.
-    pub latency: [Percentiles; RATES.len()],
+    pub latency: [Latency; RATES.len()],
     /// What was answered of each rate, and the share that was lost.
     pub kept: [[f64; 2]; RATES.len()],
     /// Microseconds of processors a query, of the whole machine above idle; and of that, the client's own code.
@@ -29,11 +29,11 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn of_round(most: &Run, steady: &[(Run, Percentiles); RATES.len()], idle: Busy, busy: Busy, ran: &Run) -> Self {
+    pub fn of_round(most: &Run, steady: &[(Run, Latency); RATES.len()], idle: Busy, busy: Busy, ran: &Run) -> Self {
         let cost = |cores: f64| cores / ran.per_second * 1e6;
         Self {
             per_second: most.per_second,
-            latency: steady.map(|(_, percentiles)| percentiles),
+            latency: steady.map(|(_, latency)| latency),
             kept: steady.map(|(run, _)| [run.per_second, run.lost]),
             cpu: [cost(busy.cores - idle.cores), cost(busy.client)],
             idle: idle.cores,
@@ -82,13 +82,16 @@ pub fn print(world: &World, outcomes: &BTreeMap<String, usize>, questions: &[Str
     }
     println!("\n![latency](latency.svg)");
     for (i, rate) in RATES.iter().enumerate() {
-        println!("\n| at {rate} queries/s | p50 | p99 | p99.9 | by eDNS' p99 | answered |");
-        println!("| --- | --- | --- | --- | --- | --- |");
+        println!("\n| at {rate} queries/s | mean | by eDNS' | p50 | p99 | by eDNS' | p99.9 | answered |");
+        println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
         for (contender, figures) in ALL.iter().zip(figures) {
-            let ([p50, p99, p999], [kept, lost]) = (figures.latency[i], figures.kept[i]);
-            let by = p99 / ours.latency[i][1];
+            let ([mean, p50, p99, p999], [kept, lost]) = (figures.latency[i], figures.kept[i]);
+            let [by_mean, _, by_p99, _] = std::array::from_fn(|k| figures.latency[i][k] / ours.latency[i][k]);
             let lost = if lost > 0.0 { format!(", {:.2} % lost", lost * 100.0) } else { String::new() };
-            println!("| {} | {p50:.0} µs | {p99:.0} µs | {p999:.0} µs | {by:.1} | {kept:.0}/s{lost} |", contender.name);
+            println!(
+                "| {} | {mean:.0} µs | {by_mean:.1} | {p50:.0} µs | {p99:.0} µs | {by_p99:.1} | {p999:.0} µs | {kept:.0}/s{lost} |",
+                contender.name
+            );
         }
     }
 }
@@ -100,18 +103,22 @@ pub fn write(dir: &Path, figures: &[Figures]) {
     let panel =
         |title: String, value: &dyn Fn(&Figures) -> f64| Bars { title, values: figures.iter().map(value).collect() };
     let bars = [
-        panel(format!("p99 latency at {steady}/s, µs"), &|f| f.latency[1][1]),
+        panel(format!("p99 latency at {steady}/s, µs"), &|f| f.latency[1][2]),
         panel("CPU a query, µs".into(), &|f| f.cpu[0]),
         panel("queries a second".into(), &|f| f.per_second),
     ];
-    let latencies: Vec<Percentiles> = figures.iter().map(|f| f.latency[1]).collect();
+    let percentiles = |f: &Figures| {
+        let [_mean, percentiles @ ..] = f.latency[1];
+        percentiles
+    };
+    let latencies: Vec<[f64; 3]> = figures.iter().map(percentiles).collect();
     let title = format!("latency at {steady} queries/s, µs: p50, p99, p99.9");
     let [edns, coredns, cache, ..] = figures else { unreachable!("as many as contenders") };
     let headline = format!(
         "At {steady} queries a second on one node, 99 of 100 are answered within {:.0} µs; by NodeLocal DNSCache within {:.0} µs, \
          by CoreDNS within {:.0} µs.\nA query costs the machine {:.1} µs of CPU, client included; with NodeLocal DNSCache {:.1} µs, \
          with CoreDNS {:.1} µs.\n",
-        edns.latency[1][1], cache.latency[1][1], coredns.latency[1][1], edns.cpu[0], cache.cpu[0], coredns.cpu[0]
+        edns.latency[1][2], cache.latency[1][2], coredns.latency[1][2], edns.cpu[0], cache.cpu[0], coredns.cpu[0]
     );
     for (file, text) in [
         ("servers.svg", chart::bars(&names, &bars)),

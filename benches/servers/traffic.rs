@@ -18,8 +18,8 @@ pub struct Run {
     pub lost: f64,
 }
 
-/// Of the time to an answer, in microseconds: the median, and those that 1 of 100 and of 1000 exceed.
-pub type Percentiles = [f64; 3];
+/// Of the time to an answer, in microseconds: the mean, the median, and those that 1 of 100 and of 1000 exceed.
+pub type Latency = [f64; 4];
 
 fn dnsperf(lab: &Lab, to: &Contender, seconds: u64) -> Command {
     let mut command = lab.command(to.client, "dnsperf");
@@ -50,7 +50,7 @@ fn report(to: &Contender, text: &str) -> Run {
 }
 
 /// At a steady rate, each answer's time looked at.
-pub fn latency(lab: &Lab, to: &Contender, seconds: u64, rate: u32) -> (Run, Percentiles) {
+pub fn latency(lab: &Lab, to: &Contender, seconds: u64, rate: u32) -> (Run, Latency) {
     let log = lab.path("latency");
     let status = dnsperf(lab, to, seconds)
         .args(["-v", "-Q", &rate.to_string()])
@@ -68,7 +68,8 @@ pub fn latency(lab: &Lab, to: &Contender, seconds: u64, rate: u32) -> (Run, Perc
     }
     times.sort_by(f64::total_cmp);
     let at = |of_1000: usize| times[(times.len() * of_1000 / 1000).min(times.len() - 1)] * 1e6;
-    (report(to, &rest), [at(500), at(990), at(999)])
+    let mean = times.iter().sum::<f64>() / times.len() as f64 * 1e6;
+    (report(to, &rest), [mean, at(500), at(990), at(999)])
 }
 
 /// What the processors spent their time on.
