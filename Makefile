@@ -58,9 +58,9 @@ soak: ## answers checked while the cluster changes and its API server dies; MINU
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_SOAK_SECONDS=$$(($(or $(MINUTES),5) * 60)) \
 		$(CARGO) test --release --locked --features k8s-tests --test soak -- --nocapture
 
-bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1: two minutes, nothing written
+bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1, BEFORE=commit: see benches/README.md
 	scripts/setup.sh
-	benches/run.sh $(if $(QUICK),--quick)
+	$(if $(BEFORE),benches/before.sh $(BEFORE),benches/run.sh) $(if $(QUICK),--quick)
 
 bench-scale: ## measure what a large cluster costs, and write benches/scale.md (root, Go, ten minutes)
 	scripts/setup.sh

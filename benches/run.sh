@@ -26,6 +26,7 @@ measure() {
 if [[ ${1:-} == --quick ]]; then
     measure datapath -- --quick
     measure servers -- --quick
+    measure before -- --quick
     exit
 fi
 measure datapath | tee "$out/datapath.md"

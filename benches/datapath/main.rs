@@ -4,7 +4,11 @@
 //! `cargo bench --bench datapath -- [--quick]`; root. Tables in Markdown on stdout; run.sh makes RESULTS.md of them.
 
 mod lab;
+#[path = "../common/no_dns.rs"]
+mod no_dns;
 mod programs;
+#[path = "../common/run_time.rs"]
+mod run_time;
 mod traffic;
 
 use std::fmt::Write as _;
@@ -14,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use edns::datapath::{Datapath, Program};
 
-use lab::{Lab, NODE_IFNAME};
-use programs::{attach, load_baseline, load_edns, run_time, with_beat};
+use lab::{Lab, NODE_IFNAME, SERVER};
+use programs::{attach, load_baseline, load_edns, with_beat};
+use run_time::{enable_stats, run_time};
 
 /// With what others are compared.
 const PROTOTYPE: &str = "prototype";
@@ -146,8 +151,8 @@ fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contend
                 .expect("memory");
         }
     };
-    add("TCP", &|time| traffic::tcp(lab, time));
-    add("UDP, another port", &|time| traffic::udp(lab, time));
+    add("TCP", &|time| no_dns::tcp(SERVER, || lab.enter_pod(), time));
+    add("UDP, another port", &|time| no_dns::udp(SERVER, || lab.enter_pod(), time));
     table
 }
 
@@ -190,7 +195,7 @@ impl Rounds {
         contenders: &[Contender<'_>],
         traffic: impl Fn(Duration) -> f64 + Sync,
     ) {
-        let _stats = programs::enable_stats();
+        let _stats = enable_stats();
         if self.0.is_empty() {
             self.0 = contenders.iter().map(|c| (c.name, Vec::new(), Vec::new())).collect();
         }

@@ -1,9 +1,10 @@
 //! Somebody who speaks as an API server with very many objects, in which nothing changes: a real one takes an hour to fill.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
@@ -12,68 +13,89 @@ use serde_json::{Value, json};
 use crate::lab::Lab;
 use crate::objects::{NAMESPACES, World, namespace, service, slice};
 
-/// A lab with such a server, and a config for it.
-pub fn lab(world: World) -> Lab {
-    let lab = Lab::new();
+/// The pages of such a server. Each is made once: what that takes is no client's.
+pub struct Pages {
+    world: World,
+    /// By the request's target.
+    made: Mutex<HashMap<String, Arc<str>>>,
+}
+
+impl Pages {
+    pub fn new(world: World) -> Self {
+        Self { world, made: Mutex::default() }
+    }
+
+    fn get(&self, target: &str) -> Option<Arc<str>> {
+        let mut made = self.made.lock().expect("no panic");
+        if !made.contains_key(target) {
+            made.insert(target.to_owned(), self.make(target)?.into());
+        }
+        made.get(target).cloned()
+    }
+
+    fn make(&self, target: &str) -> Option<String> {
+        let (count, item): (usize, fn(usize) -> Value) = match target.split('?').next()?.rsplit('/').next()? {
+            "services" => (self.world.services, with_address),
+            "endpointslices" => (self.world.services, slice),
+            _ => (NAMESPACES, namespace),
+        };
+        let from: usize = parameter(target, "continue").map_or(0, |c| c.parse().unwrap_or(0));
+        let to = count.min(from + parameter(target, "limit").map_or(count, |l| l.parse().unwrap_or(count)));
+        let next = if to < count { to.to_string() } else { String::new() };
+        let items: Vec<Value> = (from..to).map(item).collect();
+        Some(json!({"metadata": {"resourceVersion": "1000000", "continue": next}, "items": items}).to_string())
+    }
+}
+
+/// Starts such a server in a lab, on a port of its own, for as long as this program runs.
+pub fn start(lab: &Lab, port: u16, pages: &Arc<Pages>) {
     let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).expect("the namespace");
     let listen = || {
         setns(&netns, CloneFlags::CLONE_NEWNET).expect("root");
-        TcpListener::bind("127.0.0.1:8080").expect("a port")
+        TcpListener::bind(("127.0.0.1", port)).expect("a port")
     };
     let listener = std::thread::scope(|scope| scope.spawn(listen).join().expect("no panic"));
-    let world = Arc::new(world);
+    let pages = Arc::clone(pages);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let world = Arc::clone(&world);
+            let pages = Arc::clone(&pages);
             // Ends with the connection.
-            std::thread::spawn(move || serve(&stream, &world));
+            std::thread::spawn(move || serve(&stream, &pages));
         }
     });
-    lab.write("domain.yaml", "Domains: []\n");
-    lab.write(
-        "kubeconfig",
-        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: c, cluster: {server: 'http://127.0.0.1:8080'}}]\n\
-         users: [{name: c, user: {}}]\ncontexts: [{name: c, context: {cluster: c, user: c}}]\n",
-    );
-    lab.write(
-        "config.yaml",
-        "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\nMaxRecords: 1048576\n",
-    );
-    lab
 }
 
-fn serve(stream: &TcpStream, world: &World) -> Option<()> {
+/// A kubeconfig for it.
+pub fn kubeconfig(port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
+         users: [{{name: c, user: {{}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: c}}}}]\n"
+    )
+}
+
+fn serve(stream: &TcpStream, pages: &Pages) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     loop {
         let request = lines.next()?.ok()?;
         lines.by_ref().map_while(Result::ok).find(String::is_empty)?;
         let target = request.split(' ').nth(1)?;
-        let query = |key: &str| target.split(['?', '&']).find_map(|p| p.strip_prefix(key)?.strip_prefix('='));
-        if query("watch").is_some() {
+        let mut stream = stream;
+        if parameter(target, "watch").is_some() {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let mut stream = stream;
             stream.write_all(head.as_bytes()).ok()?;
             std::thread::sleep(Duration::from_secs(3600));
             return None;
         }
-        let (count, item): (usize, fn(usize) -> Value) = match target.split('?').next()?.rsplit('/').next()? {
-            "services" => (world.services, with_address),
-            "endpointslices" => (world.services, slice),
-            _ => (NAMESPACES, namespace),
-        };
-        let from: usize = query("continue").map_or(0, |c| c.parse().unwrap_or(0));
-        let to = count.min(from + query("limit").map_or(count, |l| l.parse().unwrap_or(count)));
-        let next = if to < count { to.to_string() } else { String::new() };
-        let items: Vec<Value> = (from..to).map(item).collect();
-        let page = json!({"metadata": {"resourceVersion": "1000000", "continue": next}, "items": items}).to_string();
-        let mut stream = stream;
-        write!(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{page}",
-            page.len()
-        )
-        .ok()?;
+        let page = pages.get(target)?;
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", page.len());
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(page.as_bytes())).ok()?;
     }
+}
+
+/// A parameter of a request's target.
+fn parameter<'a>(target: &'a str, key: &str) -> Option<&'a str> {
+    target.split(['?', '&']).find_map(|p| p.strip_prefix(key)?.strip_prefix('='))
 }
 
 /// A Service, as the API server completes it.
