@@ -122,6 +122,11 @@ impl Index {
         free.map_or(Found::NoSlot, Found::Free)
     }
 
+    /// What a slot leads to.
+    pub(super) fn at(&self, slot: usize) -> u32 {
+        self.words()[slot].load(Ordering::Relaxed) & !WORD_DEAD
+    }
+
     /// Makes a slot that [`Self::find`] gave lead to a node.
     pub(super) fn put(&mut self, slot: usize, hash: u64, at: u32) {
         match self.words()[slot].load(Ordering::Relaxed) {

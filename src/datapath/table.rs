@@ -6,8 +6,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::abi::{CASE_BIT, LINE_WORDS};
-use super::arena::{Arena, ArenaError, Mapped};
+use super::abi::{CASE_BIT, LINE_WORDS, UNIT};
+use super::arena::{Arena, ArenaError, Kind, Mapped, UNITS_MAX};
 use super::encode::{EncodeError, Refs, Stored, encode};
 use super::index::{Found, Index, map_lines};
 use super::settings::Settings;
@@ -174,6 +174,12 @@ impl Table {
         self.index.octets() + self.arena.octets()
     }
 
+    /// Octets of nodes in use, and how many there may be.
+    #[must_use]
+    pub const fn used(&self) -> (usize, usize) {
+        (self.arena.live() * UNIT, UNITS_MAX * UNIT)
+    }
+
     /// Adds a name or replaces its node.
     ///
     /// # Errors
@@ -214,13 +220,15 @@ impl Table {
         } else {
             Ok(())
         };
-        let at = match ready.and_then(|()| self.arena.store(&octets)) {
+        let at = match ready.and_then(|()| self.store(&octets, old.is_none())) {
             Ok(at) => at,
             Err(e) => {
                 self.unshare(refs);
                 return Err(e.into());
             }
         };
+        // Which may have moved to make room.
+        let old = old.map(|_| self.index.at(slot));
         // Deeper names are looked up from now on: before the name can be an encloser, so that none is passed over.
         if old.is_none() {
             self.depths.change(labels, true);
@@ -235,6 +243,7 @@ impl Table {
             None => self.recent.added = self.recent.added.max(Some(labels)),
         }
         self.settings.set_below_min(self.below.min());
+        self.tidy();
         Ok(if old.is_some() { Put::Changed } else { Put::Added })
     }
 
@@ -252,6 +261,7 @@ impl Table {
         self.retire(at, labels);
         self.settings.set_below_min(self.below.min());
         self.settings.set_below_max(self.depths.max());
+        self.tidy();
         true
     }
 
@@ -275,6 +285,65 @@ impl Table {
     /// The node that `fallback`, `child` or `deep` of another refers to.
     pub(super) fn stored_at(&self, at: u32) -> Option<Stored<'_>> {
         (at != 0).then(|| Stored::new(self.arena.octets_at(at)))
+    }
+
+    /// Copies a name's node into the arena, where others may have to move for it.
+    fn store(&mut self, octets: &[u8], is_new: bool) -> Result<u32, ArenaError> {
+        if is_new && self.arena.live() + octets.len().div_ceil(UNIT) > UNITS_MAX {
+            return Err(ArenaError::Exhausted);
+        }
+        match self.arena.store(Kind::Named, octets) {
+            Err(ArenaError::Exhausted) if self.arena.may_compact() => {
+                self.compact()?;
+                self.arena.store(Kind::Named, octets)
+            }
+            result => result,
+        }
+    }
+
+    /// Makes memory usable that much was retired of, and moves nodes together where they lie too far apart.
+    fn tidy(&mut self) {
+        let result = if self.arena.is_sparse() {
+            self.compact()
+        } else if self.arena.has_retired_much() {
+            self.wait_for_programs()
+        } else {
+            Ok(())
+        };
+        if let Err(e) = result {
+            log::warn!("memory of names that are gone is not used again yet: {e}");
+        }
+    }
+
+    /// Moves nodes of names out of the emptiest chunks, and gives back those that are too many.
+    fn compact(&mut self) -> Result<(), ArenaError> {
+        while let Some(runs) = self.arena.take_sparsest() {
+            // Where there is no room for them, they stay.
+            if runs.into_iter().try_for_each(|(at, units)| self.move_nodes(at, units)).is_err() {
+                break;
+            }
+        }
+        self.arena.end_compaction();
+        self.wait_for_programs()?;
+        self.arena.give_back();
+        Ok(())
+    }
+
+    /// Moves the nodes in `units` units, one behind another from `at` on. Programs find the same octets before and after.
+    fn move_nodes(&mut self, mut at: u32, units: usize) -> Result<(), ArenaError> {
+        let end = at + units as u32;
+        while at < end {
+            let stored = Stored::new(self.arena.octets_at(at));
+            let (from, len, hash) = (at, stored.len(), self.key.hash(stored.wire()));
+            at += len.div_ceil(UNIT) as u32;
+            // Else it is retired.
+            if let Found::At(slot, _) = self.index.find(hash, |found| found == from) {
+                let to = self.arena.copy(from, len)?;
+                self.index.put(slot, hash, to);
+                self.arena.retire_moved(from, len);
+            }
+        }
+        Ok(())
     }
 
     /// Returns when every program that runs now has ended.
@@ -344,7 +413,8 @@ impl Table {
             return Ok(shared.at);
         }
         let refs = self.share(node)?;
-        let stored = encode(None, node, refs).map_err(TableError::from).and_then(|o| Ok(self.arena.store(&o)?));
+        let stored =
+            encode(None, node, refs).map_err(TableError::from).and_then(|o| Ok(self.arena.store(Kind::Shared, &o)?));
         let at = match stored {
             Ok(at) => at,
             Err(e) => {

@@ -1,0 +1,213 @@
+//! The memory that nodes lie in: whatever comes and goes, and of whatever size, it is little more than what is in use, and every
+//! name keeps its answer, also while it moves.
+
+mod common;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use common::decode;
+use common::env_number;
+use common::model::{absence, addresses, node};
+use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA};
+use common::rng::Rng;
+use edns::datapath::counters::outcome_name;
+use edns::datapath::{Datapath, Program, Put, Table, TestRun};
+use edns::zone::name::Name;
+use edns::zone::node::{ANY_TYPE, Kind, Node};
+
+/// As in `src/bpf/edns_abi.h`: octets of a chunk for nodes, and what its map takes.
+const CHUNK: usize = 2 << 20;
+const CHUNK_MAP: usize = CHUNK + (24 << 10);
+
+/// A table whose names are known by number, each with an answer that its version tells.
+struct Zone {
+    table: Table,
+    probe: TestRun,
+    /// Octets of the index, which are there from the start.
+    index: usize,
+    /// By number of the name; None where it is not there.
+    versions: Vec<Option<u32>>,
+    _datapath: Datapath,
+}
+
+const RECORDS_MAX: u32 = 70;
+
+/// How many records a version has: few mostly.
+fn records(version: u32) -> u32 {
+    let number = version.wrapping_mul(0x9e37_79b9) >> 7;
+    if number.is_multiple_of(4) { 1 + number / 4 % RECORDS_MAX } else { 1 + number / 4 % 5 }
+}
+
+fn address(number: usize, version: u32, record: u32) -> Ipv4Addr {
+    Ipv4Addr::from((number as u32).wrapping_mul(31) ^ version << 8 ^ record)
+}
+
+fn domain(number: usize) -> String {
+    format!("n{number}.arena.example.org")
+}
+
+fn name(number: usize) -> Name {
+    Name::parse(&domain(number)).expect("a name")
+}
+
+fn version_node(number: usize, version: u32, fallback: &Arc<Node>) -> Node {
+    let of: Vec<_> = (0..records(version)).map(|i| address(number, version, i)).collect();
+    Node { fallback: Some(Arc::clone(fallback)), ..node(vec![(TYPE_A, addresses(&of, 30))]) }
+}
+
+impl Zone {
+    fn new(names: usize) -> Self {
+        let (datapath, table) = common::load(false, names as u32);
+        let probe = datapath.test_run(Program::Probe).expect("test run");
+        Self { index: table.memory() - CHUNK_MAP, table, probe, versions: vec![None; names], _datapath: datapath }
+    }
+
+    fn put(&mut self, number: usize, version: u32, fallback: &Arc<Node>) {
+        let put = self.table.put(&name(number), &version_node(number, version, fallback)).expect("fits");
+        let old = self.versions[number].replace(version);
+        assert_eq!(put, if old.is_some() { Put::Changed } else { Put::Added });
+        self.assert_bound();
+    }
+
+    fn remove(&mut self, number: usize) {
+        assert!(self.table.remove(&name(number)));
+        self.versions[number] = None;
+        self.assert_bound();
+    }
+
+    fn chunks(&self) -> usize {
+        (self.table.memory() - self.index) / CHUNK_MAP
+    }
+
+    fn assert_bound(&self) {
+        let (used, _) = self.table.used();
+        assert!(self.chunks() * CHUNK <= used + used / 2 + 2 * CHUNK, "{} chunks for {used} octets", self.chunks());
+    }
+
+    /// Asks the program for a name.
+    fn assert_answer(&self, number: usize) {
+        let frame = Packet::v4(&Query::new(&domain(number), TYPE_A).edns(&Opt::new(1232))).frame();
+        let mut out = vec![0; 2048];
+        let (outcome, len) = self.probe.run(&frame, &mut out).expect("test run");
+        let Some(version) = self.versions[number] else {
+            assert_eq!(outcome_name(outcome), Some("pass_not_found"), "{number}");
+            return;
+        };
+        assert_eq!(outcome_name(outcome), Some("answered"), "{number}, version {version}");
+        let reply = decode::reply(&frame, &out[..len], ETHERNET).unwrap_or_else(|e| panic!("{number}: {e}"));
+        let mut got: Vec<_> = reply.sections[0].iter().map(|r| r.rdata.clone()).collect();
+        let mut wanted: Vec<_> = (0..records(version)).map(|i| address(number, version, i).octets().to_vec()).collect();
+        got.sort();
+        wanted.sort();
+        assert_eq!(got, wanted, "{number}, version {version}");
+    }
+
+    /// Asks for all names, and looks at what the table says it holds.
+    fn assert_all(&self) {
+        (0..self.versions.len()).for_each(|number| self.assert_answer(number));
+        let mut names: Vec<Name> = self.table.names(0, usize::MAX).into_iter().flatten().collect();
+        let mut wanted: Vec<Name> =
+            (0..self.versions.len()).filter(|n| self.versions[*n].is_some()).map(name).collect();
+        names.sort();
+        wanted.sort();
+        assert_eq!(names, wanted);
+    }
+}
+
+/// What a name that has no address of a type gets, as many names share it.
+fn nodata() -> Arc<Node> {
+    Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nodata, &common::model::OWNER))]))
+}
+
+#[test]
+fn memory_follows_what_is_in_use_through_any_history() {
+    const NAMES: usize = 80_000;
+    let changes = env_number("EDNS_ARENA_CHANGES", 1_000_000);
+    let mut zone = Zone::new(NAMES);
+    let mut rng = Rng::new(13);
+    let fallback = nodata();
+    // Between full and a fiftieth, in turns.
+    let (mut there, mut most) = (0, 0);
+    for change in 0..changes as u32 {
+        let target = if change / 200_000 % 2 == 0 { NAMES } else { NAMES / 50 };
+        let number = rng.below(NAMES);
+        match zone.versions[number] {
+            Some(_) if there > target || rng.one_in(4) => {
+                zone.remove(number);
+                there -= 1;
+            }
+            None if there > target && !rng.one_in(50) => {}
+            old => {
+                zone.put(number, change, &fallback);
+                there += usize::from(old.is_none());
+            }
+        }
+        most = most.max(zone.chunks());
+        if change % 8 == 0 {
+            zone.assert_answer(rng.below(NAMES));
+        }
+    }
+    zone.assert_all();
+    assert!(most >= 8, "{most} chunks are no test");
+}
+
+/// One name in fifty keeps its chunk from becoming empty, unless it moves.
+#[test]
+fn names_that_stay_hold_no_memory_of_those_that_went() {
+    const NAMES: usize = 250_000;
+    let mut zone = Zone::new(NAMES);
+    let fallback = nodata();
+    // Versions with few records, and others with many.
+    let of = |wanted: fn(u32) -> bool| (0..).filter(move |v| wanted(records(*v)));
+    for (number, version) in of(|n| n <= 3).take(NAMES).enumerate() {
+        zone.put(number, version, &fallback);
+    }
+    let full = zone.chunks();
+    let goes = |number: &usize| !number.is_multiple_of(50);
+    (0..NAMES).filter(goes).for_each(|number| zone.remove(number));
+    let left = zone.chunks();
+    assert!(left <= 2 && full > 6 * left, "{full} chunks, and {left} of them for one name in fifty");
+    zone.assert_all();
+    for (number, version) in (0..NAMES).filter(goes).zip(of(|n| n > 3 && n < 12)) {
+        zone.put(number, version, &fallback);
+    }
+    zone.assert_all();
+    (0..NAMES).for_each(|number| zone.remove(number));
+    assert!(zone.chunks() <= 2);
+    zone.assert_all();
+}
+
+/// Nodes that others refer to do not move. What is left of many keeps chunks of their own, and none of those of named ones.
+#[test]
+fn nodes_that_others_refer_to_lie_apart() {
+    const NAMES: usize = 60_000;
+    let mut zone = Zone::new(NAMES);
+    let fallback = |number: usize| {
+        let address = Ipv4Addr::from(number as u32).to_ipv6_mapped();
+        Arc::new(node(vec![(TYPE_AAAA, addresses(&[address], 30))]))
+    };
+    let large: Vec<u32> = (0..).filter(|v| records(*v) > 30).take(NAMES).collect();
+    // They alone are not held to the bound.
+    let put = |zone: &mut Zone, number: usize| {
+        let node = version_node(number, large[number], &fallback(number));
+        zone.table.put(&name(number), &node).expect("fits");
+        zone.versions[number] = Some(large[number]);
+    };
+    let remove = |zone: &mut Zone, number: usize| {
+        assert!(zone.table.remove(&name(number)));
+        zone.versions[number] = None;
+    };
+    (0..NAMES).for_each(|number| put(&mut zone, number));
+    let full = zone.chunks();
+    let goes = |number: &usize| !number.is_multiple_of(1000);
+    (0..NAMES).filter(goes).for_each(|number| remove(&mut zone, number));
+    let left = zone.chunks();
+    assert!(left * 3 < full, "{left} of {full} chunks are left");
+    zone.assert_all();
+    (0..NAMES).filter(goes).for_each(|number| put(&mut zone, number));
+    zone.assert_all();
+    assert!(zone.chunks() <= full + 2, "{} chunks and {full} before", zone.chunks());
+    (0..NAMES).for_each(|number| remove(&mut zone, number));
+    assert!(zone.chunks() <= 2);
+}
