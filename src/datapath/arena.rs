@@ -135,7 +135,7 @@ impl Arena {
     }
 
     /// Units of nodes that are referred to.
-    pub(super) const fn live(&self) -> usize {
+    pub(super) const fn live_units(&self) -> usize {
         self.live[0] + self.live[1]
     }
 
@@ -182,12 +182,12 @@ impl Arena {
 
     /// Whether so much is retired that it is worth a wait.
     pub(super) fn has_retired_much(&self) -> bool {
-        self.retired_units > RECLAIM_MIN.max(self.live() / 8)
+        self.retired_units > RECLAIM_MIN.max(self.live_units() / 8)
     }
 
     /// Whether it is worth it that nodes move: not again before enough has gone.
     pub(super) fn may_compact(&self) -> bool {
-        self.gone_units > RECLAIM_MIN.max(self.live() / 8)
+        self.gone_units > RECLAIM_MIN.max(self.live_units() / 8)
     }
 
     /// Whether there are more chunks than what is live accounts for.

@@ -126,6 +126,9 @@ struct Recent {
 const LOADS_PASS: bool = cfg!(not(target_arch = "x86_64"));
 
 impl Table {
+    /// Units of memory that nodes may take.
+    pub const UNITS_MAX: usize = UNITS_MAX;
+
     pub(super) fn new(
         index: BorrowedFd<'_>,
         chunks: OwnedFd,
@@ -174,10 +177,10 @@ impl Table {
         self.index.octets() + self.arena.octets()
     }
 
-    /// Octets of nodes in use, and how many there may be.
+    /// Units of memory that nodes take at present.
     #[must_use]
-    pub const fn used(&self) -> (usize, usize) {
-        (self.arena.live() * UNIT, UNITS_MAX * UNIT)
+    pub const fn units(&self) -> usize {
+        self.arena.live_units()
     }
 
     /// Adds a name or replaces its node.
@@ -289,7 +292,7 @@ impl Table {
 
     /// Copies a name's node into the arena, where others may have to move for it.
     fn store(&mut self, octets: &[u8], is_new: bool) -> Result<u32, ArenaError> {
-        if is_new && self.arena.live() + octets.len().div_ceil(UNIT) > UNITS_MAX {
+        if is_new && self.arena.live_units() + octets.len().div_ceil(UNIT) > UNITS_MAX {
             return Err(ArenaError::Exhausted);
         }
         match self.arena.store(Kind::Named, octets) {
@@ -306,7 +309,7 @@ impl Table {
         let result = if self.arena.is_sparse() {
             self.compact()
         } else if self.arena.has_retired_much() {
-            self.wait_for_programs()
+            self.wait_for_programs().map(|()| self.arena.give_back())
         } else {
             Ok(())
         };
