@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-packages test-kernels deb crash fuzz storm soak bench bench-scale install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb crash rewrites fuzz storm soak bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -45,6 +45,9 @@ test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built o
 
 crash: ## two hundred kills at any moment, under load (root)
 	EDNS_CRASHES=200 $(CARGO) test --release --locked --test daemon crash -- --nocapture
+
+rewrites: ## two thousand versions of a file that is written in pieces, under questions (root)
+	EDNS_REWRITES=2000 $(CARGO) test --release --locked --test daemon rewrites -- --nocapture
 
 fuzz: ## ten million mutated packets (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture

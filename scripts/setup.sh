@@ -5,7 +5,7 @@ set -eu
 
 build="clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev dpkg-dev"
 tests="clang-format-19 bpftool bind9-dnsutils knot-dnsutils dnsperf nsd dnsmasq-base knot unbound iproute2 tcpdump ethtool nftables
-    musl-tools openssl procps util-linux python3 curl prometheus"
+    musl-tools openssl procps rsync util-linux python3 curl prometheus"
 kernels="qemu-system-x86 busybox-static cpio kmod zstd xz-utils debian-archive-keyring dwarves flex bison bc"
 packaging="mmdebstrap buildah qemu-system-x86 cpio kmod zstd xz-utils debian-archive-keyring"
 # The newest Rust whose language this uses is in Cargo.toml; Debian 12's is older.

@@ -19,7 +19,7 @@ use crate::zone::pass::PassNames;
 use crate::zone::statics::TTL_RANGE;
 
 /// Beside the config file, read where the config names no other.
-const DOMAIN_FILE: &str = "domain.yaml";
+pub const DOMAIN_FILE: &str = "domain.yaml";
 const TTL_DEFAULT: u32 = 30;
 const MAX_RECORDS_DEFAULT: u32 = 1 << 18;
 
@@ -137,7 +137,15 @@ impl Config {
     /// # Errors
     /// With file, line, setting and reason.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Self::validate(path, yaml::read(path)?)
+        Self::parse(path, &yaml::text(path)?)
+    }
+
+    /// As [`Self::load`], of the file's text.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        Self::validate(path, yaml::parse(path, text)?)
     }
 
     fn validate(path: &Path, raw: Raw) -> Result<Self, Error> {

@@ -89,6 +89,9 @@ pub struct StatsReply {
     pub reload_errors: u64,
     /// Why, where that is so of the last time.
     pub reload_error: Option<String>,
+    /// Why changes of files are not in effect.
+    #[serde(default)]
+    pub held_files: Vec<String>,
     /// How it stands with the cluster, where there is one.
     pub sync: Option<SyncReply>,
     /// Why the daemon is not ready, where it is not.

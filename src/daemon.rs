@@ -35,10 +35,11 @@ use crate::config::{Config, ServerSpec};
 use crate::control;
 use crate::control::server::Server;
 use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, Outcome, Plan, program_for};
+use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
 use crate::privileges;
-use crate::source::file::FileWatcher;
+use crate::source::file::{Change as FileChange, FileWatcher};
 use crate::source::kubernetes::{self, AccessError, Event, Kubernetes, Mend};
 use crate::yaml;
 use crate::zone::change::Change;
@@ -130,7 +131,7 @@ struct Daemon {
     /// That shall have the program.
     links: Vec<Link>,
     interfaces: Interfaces,
-    watcher: FileWatcher,
+    files: FileWatcher,
     hangup: Signal,
     /// When interfaces that could not be attached are tried again.
     retry: Option<Instant>,
@@ -165,10 +166,7 @@ impl Daemon {
     async fn start(path: &Path) -> Result<Self, DaemonError> {
         let started = Instant::now();
         let hangup = on_signal(SignalKind::hangup())?;
-        // Before the files are read: an edit in between would be lost.
-        let mut watcher = FileWatcher::new(&[path.to_owned()]).map_err(watch_error)?;
-        let Loaded { config, nodes, has_names } = load::load(path).await?;
-        watcher.set(&load::watched(&config)).map_err(watch_error)?;
+        let (files, Loaded { config, nodes, has_names }) = load::start(path).await?;
         let (interfaces, links) = Interfaces::open(config.ifname.clone()).await?;
         let kubernetes = if config.enable_k8s { Some(kubernetes::spawn(config.access()).await?) } else { None };
         let world = World::new(&config);
@@ -197,7 +195,7 @@ impl Daemon {
             kubernetes,
             http: None,
             interfaces,
-            watcher,
+            files,
             hangup,
             retry: None,
         };
@@ -250,8 +248,18 @@ impl Daemon {
             }
             let why = tokio::select! {
                 () = signals.wait() => break,
-                _ = self.hangup.recv() => "SIGHUP",
-                () = self.watcher.changed() => "a changed file",
+                _ = self.hangup.recv() => {
+                    self.files.mean();
+                    continue;
+                }
+                change = self.files.changed() => {
+                    self.core.borrow_mut().status.held = self.files.held();
+                    match change {
+                        FileChange::Texts { meant: true } => "SIGHUP",
+                        FileChange::Texts { meant: false } => "a changed file",
+                        FileChange::Held => continue,
+                    }
+                }
                 links = self.interfaces.changed() => {
                     match links {
                         Ok(links) => self.attach(links),
@@ -292,15 +300,19 @@ impl Daemon {
         Ok(())
     }
 
-    /// Reads both files anew. A mistake in one of them changes nothing.
+    /// Takes over what both files say. A mistake in one of them changes nothing.
     async fn reload(&mut self, why: &str) {
-        let read = load::load(&self.path).await;
-        // Of whatever is to be watched by now, also where it is no good: it may become so.
-        let files = load::watched(read.as_ref().map_or(&self.config, |loaded| &loaded.config));
-        if let Err(e) = self.watcher.set(&files) {
-            log::error!("watching the config: {e}; SIGHUP reloads it");
+        let changed = match load::load(&self.path, &mut self.files).await {
+            Ok(Ok(loaded)) => self.change_to(loaded).await,
+            Ok(Err(domain_file)) => {
+                log::info!("{}: read when it is certain that nobody writes it", domain_file.display());
+                return;
+            }
+            Err(e) => Err(e),
+        };
+        if changed.is_ok() {
+            self.files.in_force();
         }
-        let changed = self.change_to(read).await;
         let core = &mut *self.core.borrow_mut();
         match &changed {
             Ok(changed) => {
@@ -315,8 +327,12 @@ impl Daemon {
         core.status.reload_error = changed.err().map(|e| e.to_string());
     }
 
-    async fn change_to(&mut self, read: Result<Loaded, DaemonError>) -> Result<usize, DaemonError> {
-        let Loaded { config, nodes, has_names } = read?;
+    async fn change_to(&mut self, loaded: Loaded) -> Result<usize, DaemonError> {
+        let Loaded { config, nodes, has_names } = loaded;
+        if config.ifname == [IfPattern::DefaultRoute] && config.ifname != self.config.ifname {
+            let reason = "Ifname: is empty; the default route's interface takes a restart, or name an interface";
+            return Err(yaml::Error::of_file(&config.path, reason).into());
+        }
         if self.has_names && !has_names {
             return Err(yaml::Error::of_file(&config.domain_file, "is gone; an empty one drops its names").into());
         }
@@ -485,10 +501,6 @@ async fn beat(core: Rc<RefCell<Core>>) {
             Err(e) => log::error!("the heartbeat: {e}"),
         }
     }
-}
-
-fn watch_error(e: io::Error) -> DaemonError {
-    DaemonError::System("watching the config", e)
 }
 
 fn warn_of_missing_parts(config: &Config) {

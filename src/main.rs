@@ -39,8 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Path) -> ExitCode {
-    let default =
-        env_logger::Env::default().default_filter_or("info,kube_client::client=error,netlink_proto=error,notify=error");
+    let default = env_logger::Env::default().default_filter_or("info,kube_client::client=error,netlink_proto=error");
     env_logger::Builder::from_env(default).format_target(false).init();
     match daemon::run(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,7 +52,8 @@ fn run(config: &Path) -> ExitCode {
 
 fn check(path: &Path) -> ExitCode {
     let names = config::Config::load(path).and_then(|c| {
-        Ok((file::load(&c.domain_file, c.domain_file_optional)?.map_or(0, |names| names.len()), c.max_records))
+        let names = file::parse(&c.domain_file, &file::text(&c.domain_file), c.domain_file_optional)?;
+        Ok((names.map_or(0, |names| names.len()), c.max_records))
     });
     match names {
         Ok((names, max)) => {

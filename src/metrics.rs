@@ -56,7 +56,7 @@ pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
     page.gauge(
         "edns_last_reload_successful",
         "Whether what is in the files is in effect.",
-        flag(stats.reload_error.is_none()),
+        flag(stats.reload_error.is_none() && stats.held_files.is_empty()),
     )?;
     page.gauge("edns_paused", "Whether everything passes since `edns pause`.", flag(stats.paused))?;
     page.gauge("edns_ready", "Whether /readyz says so.", flag(stats.not_ready.is_none()))?;
@@ -141,6 +141,7 @@ mod tests {
             reloads: 4,
             reload_errors: 5,
             reload_error: Some("config.yaml".into()),
+            held_files: Vec::new(),
             sync: None,
             not_ready: None,
             version: "0.1.0".into(),

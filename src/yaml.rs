@@ -45,23 +45,23 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads a file; an empty one is a `T` with nothing set.
+/// Reads a file's text.
 ///
 /// # Errors
-/// Where it can't be read, is no YAML, or holds something else than a `T`.
-pub fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Error> {
+/// Where it can't be read.
+pub fn text(path: &Path) -> Result<String, Error> {
     let of_file = |e: io::Error| Error::of_file(path, e.to_string());
     // Others may keep who reads them waiting for ever.
     if !fs::metadata(path).map_err(of_file)?.is_file() {
         return Err(Error::of_file(path, "is no regular file"));
     }
-    parse(path, &fs::read_to_string(path).map_err(of_file)?)
+    fs::read_to_string(path).map_err(of_file)
 }
 
-/// As [`read`], of the file's text.
+/// What a file's text says; an empty one is a `T` with nothing set.
 ///
 /// # Errors
-/// As [`read`].
+/// Where it is no YAML, or holds something else than a `T`.
 pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, Error> {
     let mut options = Options::default();
     // The operator's own file, of as many names as there are.

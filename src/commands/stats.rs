@@ -155,6 +155,9 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
     if let Some(error) = &stats.reload_error {
         writeln!(out, "the last change is not in effect: {error}")?;
     }
+    for file in &stats.held_files {
+        writeln!(out, "{file}")?;
+    }
     Ok(())
 }
 

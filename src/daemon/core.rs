@@ -250,6 +250,7 @@ impl Core {
             reloads: self.status.reloads,
             reload_errors: self.status.reload_errors,
             reload_error: self.status.reload_error.clone(),
+            held_files: self.status.held.clone(),
             sync: self.status.sync(),
             not_ready: self.not_ready(),
             version: env!("CARGO_PKG_VERSION").into(),

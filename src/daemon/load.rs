@@ -1,22 +1,17 @@
-//! What the files say, read in a thread of its own: a million names take seconds, and a disk may hang.
+//! What the files say: config and static names. They are parsed in a thread of its own: a million names take seconds.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
 use super::DaemonError;
-use crate::config::Config;
-use crate::source::file;
+use crate::config::{Config, DOMAIN_FILE};
+use crate::source::file::{self, FileWatcher};
 use crate::yaml;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 use crate::zone::statics;
-
-/// A file that changes while it is read is read again after this.
-const AGAIN: Duration = Duration::from_millis(50);
-const TRIES: usize = 100;
 
 /// Config and static names.
 pub(super) struct Loaded {
@@ -26,33 +21,37 @@ pub(super) struct Loaded {
     pub has_names: bool,
 }
 
-/// Reads both files, as they are at one moment.
-pub(super) async fn load(path: &Path) -> Result<Loaded, DaemonError> {
-    let path = path.to_owned();
-    let read = spawn_blocking(move || {
-        for _ in 1..TRIES {
-            let before = file::state(&path);
-            let config = Config::load(&path)?;
-            let domains = file::state(&config.domain_file);
-            let loaded = with_names(config)?;
-            if before == file::state(&path) && domains == file::state(&loaded.config.domain_file) {
-                return Ok(loaded);
+/// Reads both files when they are whole, and follows them from then on.
+pub(super) async fn start(path: &Path) -> Result<(FileWatcher, Loaded), DaemonError> {
+    // The usual domain file is looked at while the config is: each may have to be looked at for some time.
+    let usual = path.with_file_name(DOMAIN_FILE);
+    let mut files =
+        FileWatcher::new(&[path.to_owned(), usual]).map_err(|e| DaemonError::System("watching the config", e))?;
+    files.whole(path).await?;
+    loop {
+        match load(path, &mut files).await? {
+            Ok(loaded) => {
+                files.in_force();
+                return Ok((files, loaded));
             }
-            sleep(AGAIN);
+            Err(domain_file) => files.whole(&domain_file).await?,
         }
-        with_names(Config::load(&path)?)
-    });
-    Ok(read.await.map_err(|e| DaemonError::System("reading the config", e.into()))??)
+    }
 }
 
-fn with_names(config: Config) -> Result<Loaded, yaml::Error> {
-    let entries = file::load(&config.domain_file, config.domain_file_optional)?;
-    let has_names = entries.is_some();
-    let nodes = statics::nodes(&entries.unwrap_or_default(), &config.pass_names, config.ttl);
-    Ok(Loaded { config, nodes, has_names })
-}
-
-/// Files whose changes count.
-pub(super) fn watched(config: &Config) -> Vec<PathBuf> {
-    vec![config.path.clone(), config.domain_file.clone()]
+/// What both files say, as they were when they were whole last; or the domain file, where that never was.
+pub(super) async fn load(path: &Path, files: &mut FileWatcher) -> Result<Result<Loaded, PathBuf>, DaemonError> {
+    let text = files.text(path).cloned().unwrap_or(Ok(None))?.ok_or_else(|| file::missing(path))?;
+    let config = Config::parse(path, &text)?;
+    files.set(&[path.to_owned(), config.domain_file.clone()]);
+    let Some(text) = files.text(&config.domain_file).cloned() else { return Ok(Err(config.domain_file)) };
+    let parse = move || -> Result<Loaded, yaml::Error> {
+        let entries = file::parse(&config.domain_file, &text, config.domain_file_optional)?;
+        let has_names = entries.is_some();
+        let nodes = statics::nodes(&entries.unwrap_or_default(), &config.pass_names, config.ttl);
+        Ok(Loaded { config, nodes, has_names })
+    };
+    let parsed =
+        spawn_blocking(parse).await.map_err(|e| DaemonError::System("reading the config", io::Error::from(e)))?;
+    Ok(Ok(parsed?))
 }

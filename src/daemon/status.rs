@@ -30,6 +30,8 @@ pub(super) struct Status {
     pub reload_errors: u64,
     /// Why the last reload changed nothing.
     pub reload_error: Option<String>,
+    /// Why changes of files are not in effect.
+    pub held: Vec<String>,
     /// Seconds from an event's arrival to the maps.
     pub programming: Histogram,
 }
@@ -48,6 +50,7 @@ impl Status {
             reloads: 0,
             reload_errors: 0,
             reload_error: None,
+            held: Vec::new(),
             programming: metrics::programming_duration(),
         }
     }

@@ -1,16 +1,21 @@
-//! domain.yaml: static names.
+//! domain.yaml: static names. And how it and the config are followed while others write them.
 
+mod inotify;
+mod look;
+mod tracker;
 mod watch;
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use nix::errno::Errno;
 use serde::Deserialize;
 use serde_yaml::{Location, Spanned};
 
-pub use watch::{FileWatcher, State, state};
+pub use look::Text;
+pub use watch::{Change, FileWatcher};
 
 use crate::yaml::{self, Error, Texts};
 use crate::zone::name::Name;
@@ -35,16 +40,30 @@ struct RawEntry {
     authoritative: Option<bool>,
 }
 
-/// Reads and validates a file, all of it: one bad entry and there are none. None: it is not there, and need not be.
+/// What a file says now, whether it is whole or not.
+///
+/// # Errors
+/// With the reason.
+pub fn text(path: &Path) -> Text {
+    look::text(path)
+}
+
+/// Validates a file, all of it: one bad entry and there are none. None: it is not there, and need not be.
 ///
 /// # Errors
 /// With file, line and reason.
-pub fn load(path: &Path, optional: bool) -> Result<Option<Vec<Entry>>, Error> {
-    // A link that leads nowhere was meant to.
-    if optional && path.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-        return Ok(None);
+pub fn parse(path: &Path, text: &Text, optional: bool) -> Result<Option<Vec<Entry>>, Error> {
+    match text.clone()? {
+        Some(text) => validate(path, yaml::parse(path, &text)?).map(Some),
+        None if optional => Ok(None),
+        None => Err(missing(path)),
     }
-    validate(path, yaml::read(path)?).map(Some)
+}
+
+/// Says that a file is not there.
+#[must_use]
+pub fn missing(path: &Path) -> Error {
+    Error::of_file(path, io::Error::from(Errno::ENOENT).to_string())
 }
 
 fn validate(path: &Path, raw: Raw) -> Result<Vec<Entry>, Error> {

@@ -12,6 +12,7 @@ mod commands;
 mod crash;
 mod egress;
 mod errors;
+mod files;
 mod interfaces;
 mod lab;
 mod lifecycle;
@@ -19,6 +20,7 @@ mod metrics;
 mod passing;
 mod privileges;
 mod reload;
+mod rewrites;
 #[allow(dead_code, reason = "tests on other kernels use the rest")]
 mod sockets;
 mod trace;

@@ -89,24 +89,6 @@ fn a_bad_edit_changes_nothing_and_says_why() {
 }
 
 #[test]
-fn a_half_written_file_is_none() {
-    let lab = Lab::new();
-    let daemon = lab.daemon();
-    let text = "Domains:\n  - Name: apis.example.org\n    IP: 10.0.0.1";
-    let slow = format!("{{ printf '{}'; sleep 0.5; printf '24\\n'; }} >domain.yaml", text.replace('\n', "\\n"));
-    std::thread::scope(|scope| {
-        scope.spawn(|| lab.sh("host", &slow));
-        until("the whole file", || match ask(&lab, "apis.example.org") {
-            a if a == "10.0.0.124" => Ok(()),
-            a => {
-                assert_eq!(a, "172.16.171.52", "{}", daemon.log());
-                Err(a)
-            }
-        });
-    });
-}
-
-#[test]
 fn an_edit_during_a_reload_is_not_lost() {
     let lab = Lab::new();
     let daemon = lab.daemon();

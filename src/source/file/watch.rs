@@ -1,230 +1,259 @@
-//! Tells when files have changed.
-//!
-//! Folders are watched, not files: editors replace a file, and a ConfigMap's files are symbolic links into a folder that is
-//! replaced by another one, which shows beside them only.
+//! Follows files, and tells what they say when they say something new.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
-use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep_until;
 
-/// Without a further event for so long, what happened is looked at.
-const SETTLE: Duration = Duration::from_millis(50);
-/// And after so long in any case: others may write into the same folders all the time.
-const SETTLE_MAX: Duration = Duration::from_millis(500);
-/// And so long after a file was written that was not closed yet: half of it may be valid, too.
-const WRITING: Duration = Duration::from_secs(2);
+use super::inotify::Watches;
+use super::look::{self, Place, Text};
+use super::tracker::{Decision, Event, Held, Look, Note, Tracker};
+use crate::yaml::Error;
 
-/// After this, folders that could not be watched are tried again.
-const AGAIN: Duration = Duration::from_secs(2);
-
-/// What tells one state of a file from the next: inode, size, and when it was last changed. None: it is not there.
-pub type State = Option<(u64, u64, i64, i64)>;
-
-/// The state of a file, behind symbolic links.
-#[must_use]
-pub fn state(file: &Path) -> State {
-    fs::metadata(file).ok().map(|m| (m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
+/// What has happened to files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Some say something new.
+    Texts {
+        /// Whether the operator said that they are to be read.
+        meant: bool,
+    },
+    /// Others are held back than before ([`FileWatcher::held`]).
+    Held,
 }
 
-/// What the watcher's thread has seen.
-#[derive(Default)]
-struct Seen {
-    /// The first and the last event that were not looked at yet.
-    events: Option<(Instant, Instant)>,
-    /// When one of our files was last written that is still open for that.
-    writing: Option<Instant>,
-    /// What our files are called.
-    names: HashSet<OsString>,
-}
-
-impl Seen {
-    fn event(&mut self, event: &Event) {
-        let is_ours = event.paths.iter().any(|p| p.file_name().is_some_and(|n| self.names.contains(n)));
-        match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) if is_ours => self.writing = None,
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
-            // Our own reading.
-            EventKind::Access(_) => return,
-            EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)) if is_ours => {
-                self.writing = Some(Instant::now());
-            }
-            _ => {}
-        }
-        self.note();
-    }
-
-    fn note(&mut self) {
-        let now = Instant::now();
-        self.events = Some((self.events.map_or(now, |(first, _)| first), now));
-    }
-
-    /// How long to wait until what happened is looked at; None: nothing has.
-    fn wait(&self) -> Option<Duration> {
-        let (first, last) = self.events?;
-        Some(match self.writing {
-            Some(written) => WRITING.saturating_sub(written.elapsed()),
-            None => SETTLE.saturating_sub(last.elapsed()).min(SETTLE_MAX.saturating_sub(first.elapsed())),
-        })
-    }
-}
-
-/// Watches some files.
+/// Follows some files. A file that is not whole counts as what it was when it was so last.
 pub struct FileWatcher {
-    watcher: RecommendedWatcher,
-    seen: Arc<Mutex<Seen>>,
-    wake: Arc<Notify>,
-    folders: HashSet<PathBuf>,
-    /// Whether one of them could not be watched: it may come yet.
-    is_partial: bool,
-    /// As they were when they were last told of; a change while they are read is one.
-    states: HashMap<PathBuf, State>,
+    watches: Watches,
+    files: Vec<Watched>,
+    /// What goes on in another thread.
+    work: Option<JoinHandle<Vec<Found>>>,
+    /// What was held back when that was told last.
+    told: Vec<String>,
+}
+
+struct Watched {
+    path: PathBuf,
+    places: Vec<Place>,
+    tracker: Tracker,
+    /// None: it was never whole.
+    text: Option<Text>,
+}
+
+/// What was found of a file.
+struct Found {
+    path: PathBuf,
+    what: What,
+}
+
+enum What {
+    Look(Look, Vec<Place>),
+    /// With how it looked before; None where it has changed.
+    Text(Look, Option<Text>),
 }
 
 impl FileWatcher {
-    /// Watches these files, whether they are there or not, from what they are now.
+    /// Follows these files, whether they are there or not.
     ///
     /// # Errors
-    /// Where a folder is not there, or the system has no more watches to give.
+    /// Where the system has no inotify to give.
     pub fn new(files: &[PathBuf]) -> io::Result<Self> {
-        let (seen, wake) = <(Arc<Mutex<Seen>>, Arc<Notify>)>::default();
-        let (to, waker) = (Arc::clone(&seen), Arc::clone(&wake));
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error means that something may have been missed.
-            lock(&to).event(&event.unwrap_or_default());
-            waker.notify_one();
-        })
-        .map_err(io::Error::other)?;
-        let mut this = Self { watcher, seen, wake, folders: HashSet::new(), is_partial: false, states: HashMap::new() };
-        this.set(files)?;
+        let mut this = Self { watches: Watches::new()?, files: Vec::new(), work: None, told: Vec::new() };
+        this.set(files);
         Ok(this)
     }
 
-    /// Watches these files instead. What was watched before is compared with what it was then.
+    /// Follows these files instead. What is known of those that were followed before stays.
+    pub fn set(&mut self, paths: &[PathBuf]) {
+        if self.files.iter().map(|f| &f.path).eq(paths) {
+            return;
+        }
+        let mut old = std::mem::take(&mut self.files);
+        for path in paths {
+            let known = old.iter().position(|f| f.path == *path).map(|at| old.swap_remove(at));
+            self.files.push(known.unwrap_or_else(|| Watched {
+                path: path.clone(),
+                places: Vec::new(),
+                tracker: Tracker::new(Instant::now()),
+                text: None,
+            }));
+        }
+        self.watch();
+    }
+
+    /// What a file said when it was whole last; None: it never was.
+    #[must_use]
+    pub fn text(&self, path: &Path) -> Option<&Text> {
+        self.files.iter().find(|f| f.path == path)?.text.as_ref()
+    }
+
+    /// What was told last is in effect: it is what changes are compared with.
+    pub fn in_force(&mut self) {
+        self.files.iter_mut().for_each(|f| f.tracker.in_force());
+    }
+
+    /// The operator says that all files are whole as they are.
+    pub fn mean(&mut self) {
+        let now = Instant::now();
+        self.files.iter_mut().for_each(|f| f.tracker.mean(now));
+    }
+
+    /// Why changes of files are not in effect.
+    #[must_use]
+    pub fn held(&self) -> Vec<String> {
+        let reason = |f: &Watched| Some(format!("{}: {}", f.path.display(), reason(f.tracker.held()?)));
+        self.files.iter().filter_map(reason).collect()
+    }
+
+    /// Returns when something has happened. May be dropped and called again.
+    pub async fn changed(&mut self) -> Change {
+        loop {
+            if let Some(change) = self.step().await {
+                return change;
+            }
+        }
+    }
+
+    /// Returns when this one of the files was whole once.
     ///
     /// # Errors
-    /// As [`Self::new`].
-    pub fn set(&mut self, files: &[PathBuf]) -> io::Result<()> {
-        // Anew also where they are the same: a folder that was removed and made again is another one.
-        for folder in std::mem::take(&mut self.folders) {
-            let _ = self.watcher.unwatch(&folder);
-        }
-        let known = std::mem::take(&mut self.states);
-        self.states = files.iter().map(|f| (f.clone(), known.get(f).copied().unwrap_or_else(|| state(f)))).collect();
-        lock(&self.seen).names =
-            files.iter().flat_map(|f| [Some(f.clone()), f.canonicalize().ok()]).flatten().filter_map(name).collect();
-        self.folders = files.iter().flat_map(|f| folders(f)).collect();
-        let mut failed = Ok(());
-        for folder in &self.folders {
-            if let Err(e) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
-                failed = Err(io::Error::other(format!("{}: {e}", folder.display())));
+    /// Where it goes on changing.
+    pub async fn whole(&mut self, path: &Path) -> Result<(), Error> {
+        while let Some(file) = self.files.iter().find(|f| f.path == path && f.text.is_none()) {
+            if file.tracker.held() == Some(Held::Changing) {
+                return Err(Error::of_file(path, reason(Held::Changing)));
             }
+            self.step().await;
         }
-        self.is_partial = failed.is_err();
-        // What happened while nothing was watched.
-        lock(&self.seen).note();
-        failed
+        Ok(())
     }
 
-    /// Returns when a file has changed, and nobody is writing it any more. May be dropped and called again.
-    pub async fn changed(&mut self) {
-        loop {
-            let wait = lock(&self.seen).wait();
-            match wait {
-                None if self.is_partial => {
-                    let _ = timeout(AGAIN, self.wake.notified()).await;
-                    let files: Vec<PathBuf> = self.states.keys().cloned().collect();
-                    let _ = self.set(&files);
+    /// Does what is due, or waits until something is.
+    async fn step(&mut self) -> Option<Change> {
+        self.take_events();
+        if let Some(work) = &mut self.work {
+            let found = work.await;
+            self.work = None;
+            // What happened until then counts before what was found.
+            self.take_events();
+            // It can't panic, and ends early only with the daemon.
+            return self.found(found.unwrap_or_default());
+        }
+        let now = Instant::now();
+        let due = self.files.iter().filter(|f| f.tracker.due() <= now);
+        let due: Vec<_> = due.map(|f| (f.path.clone(), f.tracker.idle())).collect();
+        if due.is_empty() {
+            let next = self.files.iter().map(|f| f.tracker.due()).min()?;
+            tokio::select! {
+                () = self.watches.wait() => {}
+                () = sleep_until(next.into()) => {}
+            }
+            return None;
+        }
+        let look = |(path, idle): (PathBuf, _)| {
+            let what = What::Look(look::look(&path, idle), look::places(&path));
+            Found { path, what }
+        };
+        self.work = Some(spawn_blocking(move || due.into_iter().map(look).collect()));
+        None
+    }
+
+    fn take_events(&mut self) {
+        let now = Instant::now();
+        for (file, event) in self.watches.take() {
+            if let Some(file) = self.files.get_mut(file) {
+                file.tracker.event(event, now);
+            }
+        }
+    }
+
+    /// Decides by what was found.
+    fn found(&mut self, found: Vec<Found>) -> Option<Change> {
+        let now = Instant::now();
+        let (mut to_read, mut meant, mut is_new, mut has_moved) = (Vec::new(), false, false, false);
+        for Found { path, what } in found {
+            let Some(file) = self.files.iter_mut().find(|f| f.path == path) else { continue };
+            match what {
+                // Only what is seen while changes are told counts; it is still due.
+                What::Look(_, places) if file.places != places => {
+                    file.places = places;
+                    has_moved = true;
                 }
-                None => self.wake.notified().await,
-                // The end of a file's writing may come earlier.
-                Some(wait) if !wait.is_zero() => sleep(wait.min(SETTLE)).await,
-                Some(_) => {
-                    let mut seen = lock(&self.seen);
-                    (seen.events, seen.writing) = (None, None);
-                    drop(seen);
-                    // Others write into the same folders.
-                    let states: HashMap<_, _> = self.states.keys().map(|f| (f.clone(), state(f))).collect();
-                    if states != self.states {
-                        self.states = states;
-                        return;
+                What::Look(look, _) => {
+                    if file.tracker.looked(&look, now) == Decision::Read {
+                        to_read.push((path, look));
                     }
                 }
+                // What changed while it was read is looked at again.
+                What::Text(look, Some(text)) if file.tracker.is_meant() || !file.tracker.has_events() => {
+                    meant |= file.tracker.is_meant();
+                    file.tracker.was_read(&look, now);
+                    file.text = Some(text);
+                    is_new = true;
+                }
+                What::Text(..) => file.tracker.was_disturbed(now),
+            }
+            for note in file.tracker.notes() {
+                say(&file.path, note);
             }
         }
+        if has_moved || self.watches.is_partial() {
+            self.watch();
+        }
+        if !to_read.is_empty() {
+            let read = |(path, look): (PathBuf, Look)| {
+                let what = What::Text(look, look::read(&path, look.state));
+                Found { path, what }
+            };
+            self.work = Some(spawn_blocking(move || to_read.into_iter().map(read).collect()));
+        }
+        let held = self.held();
+        let is_other = std::mem::replace(&mut self.told, held) != self.told;
+        if is_new { Some(Change::Texts { meant }) } else { is_other.then_some(Change::Held) }
+    }
+
+    fn watch(&mut self) {
+        let was_partial = self.watches.is_partial();
+        match self.watches.set(self.files.iter().map(|f| &*f.places)) {
+            Err(e) if !was_partial => log::warn!("{e}: not watched; changes there are found by looking"),
+            // What happened in between was not told.
+            Ok(()) if was_partial => {
+                let now = Instant::now();
+                self.files.iter_mut().for_each(|f| f.tracker.event(Event::Unclear, now));
+            }
+            _ => {}
+        }
     }
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn name(file: PathBuf) -> Option<OsString> {
-    file.file_name().map(OsString::from)
-}
-
-/// The folders that a file is in, by its path, by each symbolic link on that, and behind them all.
-fn folders(file: &Path) -> impl Iterator<Item = PathBuf> {
-    let folder = |file: &Path| {
-        let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
-        parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
-    };
-    let real = file.canonicalize().ok().map(|f| folder(&f));
-    let links = file.ancestors().skip(1).filter(|a| a.is_symlink()).map(folder);
-    std::iter::once(folder(file)).chain(links).chain(real)
-}
-
-#[cfg(test)]
-mod tests {
-    use notify::event::DataChange;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_never_settles_is_looked_at_nevertheless() {
-        let mut seen = Seen::default();
-        assert_eq!(seen.wait(), None);
-        let began = Instant::now();
-        seen.note();
-        assert_eq!(seen.wait(), Some(SETTLE));
-        while seen.wait() != Some(Duration::ZERO) {
-            tokio::time::advance(SETTLE / 5).await;
-            seen.note();
-            assert!(began.elapsed() <= SETTLE_MAX);
+const fn reason(held: Held) -> &'static str {
+    match held {
+        Held::Writer => {
+            "somebody has had it open for writing for 10 s or more: what it said before stays in effect until that is over"
         }
-        assert!(began.elapsed() >= SETTLE * 5, "several events are one change");
+        Held::NoEnd => {
+            "its last line has no end, so it may be half-written: what it said before stays in effect until it ends with a \
+             newline, or SIGHUP says that it is meant"
+        }
+        Held::Changing => "it goes on changing; try again when it is written",
     }
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn half_a_file_is_none_but_others_are_not_waited_for() {
-        let mut seen = Seen { names: HashSet::from(["ours".into()]), ..Seen::default() };
-        let written = |file: &str| Event::new(EventKind::Modify(ModifyKind::Any)).add_path(file.into());
-        let data = |file| Event { kind: EventKind::Modify(ModifyKind::Data(DataChange::Any)), ..written(file) };
-        seen.event(&data("ours"));
-        tokio::time::advance(WRITING / 2).await;
-        seen.event(&data("ours"));
-        assert_eq!(seen.wait(), Some(WRITING));
-        let began = Instant::now();
-        while seen.wait() != Some(Duration::ZERO) {
-            tokio::time::advance(SETTLE / 5).await;
-            seen.event(&data("another"));
-            assert!(began.elapsed() <= WRITING);
+fn say(path: &Path, note: Note) {
+    let path = path.display();
+    match note {
+        Note::Held(held) => log::warn!("{path}: {}", reason(held)),
+        Note::WriterGone => log::info!("{path}: nobody has it open for writing any more"),
+        Note::Trusted => {
+            log::warn!(
+                "{path}: its last line has no end, or somebody has it open; believed, since it is unchanged for 10 s"
+            );
         }
-        assert!(began.elapsed() >= WRITING);
-        // Closed, there is nothing to wait for.
-        seen = Seen { names: seen.names, ..Seen::default() };
-        seen.event(&data("ours"));
-        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        seen.event(&Event { kind: closed, ..written("ours") });
-        assert_eq!(seen.wait(), Some(SETTLE));
+        Note::Unheard => log::warn!(
+            "{path}: changes without a word of inotify (a network file system?); looked at every 2 s, and read when two \
+             looks are the same"
+        ),
     }
 }

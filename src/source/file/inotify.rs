@@ -1,0 +1,146 @@
+//! What inotify tells of files.
+//!
+//! Folders are watched, not files: editors replace a file, and a ConfigMap's files are symbolic links into a folder that is
+//! replaced by another one, which shows beside them only.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::look::Place;
+use super::tracker::Event;
+
+/// Room for some tens of events.
+const BUFFER: usize = 4096;
+
+/// Watches the places at which files can change.
+pub(super) struct Watches {
+    inotify: AsyncFd<Inotify>,
+    folders: HashMap<WatchDescriptor, PathBuf>,
+    /// The files, by their numbers, that a name in a folder belongs to.
+    names: HashMap<(WatchDescriptor, OsString), Vec<usize>>,
+    /// Whether a folder is not watched that should be: it may come yet.
+    is_partial: bool,
+}
+
+impl Watches {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// Where the system has no more of this to give.
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: it owns its descriptor, and closes it when it is dropped, not before.
+        let inotify = unsafe { AsyncFd::register_with_interest(Inotify::init()?, Interest::READABLE) };
+        let inotify = inotify.map_err(io::Error::from)?;
+        Ok(Self { inotify, folders: HashMap::new(), names: HashMap::new(), is_partial: false })
+    }
+
+    /// Watches these places, of files by their numbers, and no others. Folders that were watched before are without a gap.
+    ///
+    /// # Errors
+    /// Where a folder is not there, or the system has no more watches to give; the others are watched.
+    pub(super) fn set<'a>(&mut self, files: impl Iterator<Item = &'a [Place]>) -> io::Result<()> {
+        let mask = WatchMask::MODIFY
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::ATTRIB
+            | WatchMask::CREATE
+            | WatchMask::DELETE
+            | WatchMask::MOVE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            // Who writes on to what was replaced is nobody's concern.
+            | WatchMask::EXCL_UNLINK;
+        let old = std::mem::take(&mut self.folders);
+        self.names.clear();
+        let mut done = Ok(());
+        for (file, places) in files.enumerate() {
+            for (folder, name) in places {
+                match self.inotify.get_ref().watches().add(folder, mask) {
+                    Ok(watch) => {
+                        self.folders.insert(watch.clone(), folder.clone());
+                        self.names.entry((watch, name.clone())).or_default().push(file);
+                    }
+                    Err(e) => done = Err(io::Error::other(format!("{}: {e}", folder.display()))),
+                }
+            }
+        }
+        for watch in old.into_keys().filter(|w| !self.folders.contains_key(w)) {
+            // It fails where the folder is gone.
+            let _ = self.inotify.get_ref().watches().remove(watch);
+        }
+        self.is_partial = done.is_err();
+        done
+    }
+
+    /// Whether a folder is not watched, since it is or was not there.
+    pub(super) const fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Returns when there are events.
+    pub(super) async fn wait(&mut self) {
+        // Only a closed descriptor fails.
+        if let Ok(mut ready) = self.inotify.readable_mut().await {
+            ready.clear_ready();
+        }
+    }
+
+    /// The events that came since, with the numbers of their files.
+    pub(super) fn take(&mut self) -> Vec<(usize, Event)> {
+        let mut events = Vec::new();
+        let mut buffer = [0; BUFFER];
+        loop {
+            let Ok(read) = self.inotify.get_mut().read_events(&mut buffer) else { return events };
+            let before = events.len();
+            let mut is_empty = true;
+            for event in read {
+                is_empty = false;
+                let of_watch = |files: &Vec<usize>| files.clone();
+                if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    events.extend(self.names.values().flatten().map(|file| (*file, Event::Unclear)));
+                } else if let Some(name) = event.name {
+                    let key = (event.wd, name.to_owned());
+                    let Some(files) = self.names.get(&key).map(of_watch) else { continue };
+                    let Some(folder) = self.folders.get(&key.0) else { continue };
+                    let Some(kind) = kind(event.mask, &folder.join(name)) else { continue };
+                    events.extend(files.into_iter().map(|file| (file, kind)));
+                } else {
+                    // Of the folder itself: it is removed or moved away.
+                    let files = self.names.iter().filter(|((watch, _), _)| *watch == event.wd).flat_map(|(_, f)| f);
+                    events.extend(files.map(|file| (*file, Event::Unclear)));
+                    self.is_partial |= self.folders.contains_key(&event.wd) && !event.mask.contains(EventMask::ATTRIB);
+                }
+            }
+            log::trace!("inotify: {:?}", &events[before..]);
+            if is_empty {
+                return events;
+            }
+        }
+    }
+}
+
+fn kind(mask: EventMask, path: &Path) -> Option<Event> {
+    // Links are not closed.
+    let is_link = || path.symlink_metadata().is_ok_and(|m| m.is_symlink() || m.nlink() > 1);
+    Some(if mask.contains(EventMask::MOVED_TO) {
+        Event::Renamed
+    } else if mask.contains(EventMask::MODIFY) {
+        Event::Written
+    } else if mask.contains(EventMask::CREATE) {
+        if is_link() { Event::Unclear } else { Event::Written }
+    } else if mask.contains(EventMask::CLOSE_WRITE) {
+        Event::Closed
+    } else if mask.contains(EventMask::ATTRIB) {
+        Event::Touched
+    } else if mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM) {
+        Event::Unclear
+    } else {
+        return None;
+    })
+}
