@@ -1,17 +1,18 @@
 //! Puts the parts together: what happens at start, what then makes it act, and how it ends.
 //!
-//! Everything but the reading of files, the work on the zone and the attaching runs in one thread: whoever holds it up also
-//! holds up the heartbeat, and with that the kernel's programs stop answering. Long work gives way to it in between (see
-//! [`Daemon::apply`]).
+//! Everything but the reading of files, the work on the zone, the writing of the maps and the attaching runs in one thread:
+//! whoever holds it up also holds up the heartbeat, and with that the kernel's programs stop answering.
 
 mod attacher;
 mod commands;
 mod core;
+mod gates;
 mod http;
 mod load;
 mod status;
 mod trace;
 mod world;
+mod writer;
 
 use std::cell::RefCell;
 use std::io;
@@ -22,15 +23,17 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::{spawn_blocking, spawn_local, yield_now};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::attacher::Attacher;
 use self::core::Core;
+use self::gates::Gates;
 use self::http::Http;
 use self::load::Loaded;
 use self::status::Status;
 use self::world::World;
+use self::writer::Writer;
 use crate::config::{Config, ServerSpec};
 use crate::control;
 use crate::control::server::Server;
@@ -51,8 +54,6 @@ const BEAT: Duration = Duration::from_millis(500);
 const BEAT_MAX: Duration = Duration::from_millis(2500);
 /// A start that waits for the API server may go on for so long after each heartbeat.
 const START_EXTENSION: Duration = Duration::from_secs(10);
-/// Names written before others get a turn: a millisecond, or some tens where the kernel has to be waited for once or twice.
-const APPLY_SLICE: usize = 256;
 /// Events of the cluster that are applied together.
 const EVENTS_MAX: usize = 10_000;
 /// An interface that could not be attached is tried again after this.
@@ -123,6 +124,7 @@ struct Daemon {
     /// Whether there was a domain file when it was read last.
     has_names: bool,
     core: Rc<RefCell<Core>>,
+    writer: Rc<Writer>,
     /// None while it is worked on elsewhere.
     world: Option<World>,
     kubernetes: Option<Kubernetes>,
@@ -181,7 +183,11 @@ impl Daemon {
         let handle = control::config_hash(path).map_err(DaemonError::Control)? as u32;
         let hook = Hook::detect(&datapath, config.tc_priority, handle);
         let status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
-        let core = Rc::new(RefCell::new(Core::new(datapath, table, status)));
+        let gates = Arc::new(Gates::new(datapath.settings()));
+        let writer = Writer::start(table, Arc::clone(&gates))
+            .map_err(|e| DaemonError::System("starting the thread that writes the maps", e))?;
+        let writer = Rc::new(writer);
+        let core = Rc::new(RefCell::new(Core::new(datapath, Rc::clone(&writer), gates, status)));
         spawn_local(beat(Rc::clone(&core)));
         let mut daemon = Self {
             path: path.to_owned(),
@@ -191,6 +197,7 @@ impl Daemon {
             config,
             has_names,
             core,
+            writer,
             world: Some(world),
             kubernetes,
             http: None,
@@ -199,10 +206,9 @@ impl Daemon {
             hangup,
             retry: None,
         };
-        daemon.core.borrow_mut().set_gates();
         if daemon.kubernetes.is_some() {
             let changes = daemon.work(World::announce).await?;
-            daemon.apply(changes).await;
+            daemon.apply(changes).await?;
         }
         daemon.set_statics(nodes).await?;
         daemon.attach(links);
@@ -225,7 +231,7 @@ impl Daemon {
         let core = daemon.core.borrow();
         log::info!(
             "{} names on {} in {} ms",
-            core.table.len(),
+            daemon.writer.reader().len(),
             if core.attached.is_empty() { "no interface yet".into() } else { core.attached_names().join(", ") },
             started.elapsed().as_millis()
         );
@@ -276,8 +282,11 @@ impl Daemon {
                     }
                     continue;
                 }
-                _ = gates.tick(), if self.kubernetes.is_some() => {
-                    self.core.borrow_mut().set_gates();
+                _ = gates.tick() => {
+                    self.writer.check()?;
+                    if self.core.borrow_mut().set_gates() && !self.writer.is_opening() {
+                        spawn_local(open(Rc::clone(&self.writer)));
+                    }
                     continue;
                 }
                 done = self.attacher.done() => {
@@ -317,7 +326,7 @@ impl Daemon {
         match &changed {
             Ok(changed) => {
                 core.status.reloads += 1;
-                log::info!("reloaded after {why}: {} names, {changed} changed", core.table.len());
+                log::info!("reloaded after {why}: {} names, {changed} changed", self.writer.reader().len());
             }
             Err(e) => {
                 core.status.reload_errors += 1;
@@ -365,7 +374,7 @@ impl Daemon {
     async fn set_statics(&mut self, nodes: Vec<(Name, Node)>) -> Result<usize, DaemonError> {
         let config = self.config.clone();
         let changes = self.work(move |world| world.set_statics(nodes, &config)).await?;
-        Ok(self.apply(changes).await)
+        self.apply(changes).await
     }
 
     /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it.
@@ -382,23 +391,26 @@ impl Daemon {
             (world.commit(), world.is_complete())
         };
         let (changes, is_complete) = self.work(note).await?;
-        let changed = self.apply(changes).await;
+        let changed = self.apply(changes).await?;
         if let Some(kubernetes) = &self.kubernetes {
             mends.iter().for_each(|mend| kubernetes.health().mended(mend));
         }
         if !is_complete {
             return Ok(());
         }
-        let core = &mut *self.core.borrow_mut();
-        for arrived in &arrivals {
-            core.status.programming.observe(arrived.elapsed().as_secs_f64());
+        {
+            let core = &mut *self.core.borrow_mut();
+            for arrived in &arrivals {
+                core.status.programming.observe(arrived.elapsed().as_secs_f64());
+            }
+            core.is_read = true;
         }
-        let is_first = !core.status.synced;
-        core.status.synced = true;
-        core.set_gates();
+        self.open_gates().await?;
+        let is_first = !std::mem::replace(&mut self.core.borrow_mut().status.synced, true);
         let [first, last] = [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, Instant::elapsed));
         if is_first {
-            log::info!("Kubernetes: all is read: {} names, {last:?} after the last list came", core.table.len());
+            let names = self.writer.reader().len();
+            log::info!("Kubernetes: all is read: {names} names, {last:?} after the last list came");
         }
         log::debug!("Kubernetes: {changed} names changed by {} events, the first {first:?} ago", arrivals.len());
         Ok(())
@@ -416,21 +428,20 @@ impl Daemon {
         Ok(result)
     }
 
-    /// Makes changes of the maps, in their order; returns how many there were. A name that stays is there at every moment.
-    async fn apply(&self, changes: Vec<Change>) -> usize {
-        let mut changed = 0;
-        for slice in changes.chunks(APPLY_SLICE) {
-            changed += self.core.borrow_mut().change(slice);
-            yield_now().await;
+    /// Has changes of the maps made, in their order; returns how many there were.
+    async fn apply(&self, changes: Vec<Change>) -> Result<usize, DaemonError> {
+        let changed = self.writer.apply(changes).await?;
+        if self.writer.refused() > 0 {
+            log::error!("{} names pass to the DNS server for lack of room", self.writer.refused());
         }
-        let core = &mut *self.core.borrow_mut();
-        core.complete();
-        if core.refused() > 0 {
-            log::error!("{} names pass to the DNS server for lack of room", core.refused());
-        }
-        drop(spawn_blocking(move || drop(changes)));
-        core.set_gates();
-        changed
+        self.open_gates().await?;
+        Ok(changed)
+    }
+
+    /// Lets answers come back that were held back, where nothing speaks against them any more.
+    async fn open_gates(&self) -> Result<(), DaemonError> {
+        let opens = self.core.borrow_mut().set_gates();
+        if opens { self.writer.open().await } else { Ok(()) }
     }
 
     /// Serves metrics where the config says so now, and nowhere else.
@@ -481,7 +492,14 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells the programs that the daemon is there, and then systemd.
+/// Opens gates; where that fails, whoever writes next is told why.
+async fn open(writer: Rc<Writer>) {
+    if let Err(e) = writer.open().await {
+        log::error!("{e}");
+    }
+}
+
+/// Tells the programs that the daemon is there, and then systemd. Also closes gates, whatever else goes on.
 async fn beat(core: Rc<RefCell<Core>>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -500,6 +518,7 @@ async fn beat(core: Rc<RefCell<Core>>) {
             // Programs pass everything then, and the watchdog ends us.
             Err(e) => log::error!("the heartbeat: {e}"),
         }
+        core.set_gates();
     }
 }
 

@@ -107,7 +107,7 @@ impl Zone {
     /// Asks for all names, and looks at what the table says it holds.
     fn assert_all(&self) {
         (0..self.versions.len()).for_each(|number| self.assert_answer(number));
-        let mut names: Vec<Name> = self.table.names(0, usize::MAX).into_iter().flatten().collect();
+        let mut names: Vec<Name> = self.table.reader().names(0, usize::MAX).into_iter().flatten().collect();
         let mut wanted: Vec<Name> =
             (0..self.versions.len()).filter(|n| self.versions[*n].is_some()).map(name).collect();
         names.sort();
@@ -166,8 +166,11 @@ fn names_that_stay_hold_no_memory_of_those_that_went() {
     }
     let full = zone.chunks();
     let goes = |number: &usize| !number.is_multiple_of(50);
+    let waits = zone.table.waits();
     (0..NAMES).filter(goes).for_each(|number| zone.remove(number));
-    let left = zone.chunks();
+    let (left, waits) = (zone.chunks(), zone.table.waits() - waits);
+    // One for each eighth of what is left, so 33 of them leave a fiftieth.
+    assert!(waits <= 40, "{waits} waits");
     assert!(left <= 2 && full > 6 * left, "{full} chunks, and {left} of them for one name in fifty");
     zone.assert_all();
     for (number, version) in (0..NAMES).filter(goes).zip(of(|n| n > 3 && n < 12)) {
@@ -211,4 +214,33 @@ fn nodes_that_others_refer_to_lie_apart() {
     assert!(zone.chunks() <= full + 2, "{} chunks and {full} before", zone.chunks());
     (0..NAMES).for_each(|number| remove(&mut zone, number));
     assert!(zone.chunks() * 3 < full, "{} of {full} chunks are left of nothing", zone.chunks());
+}
+
+/// What does not fit is refused at once: a wait would bring nothing. What there is goes on, and what goes makes room.
+#[test]
+fn a_full_arena_refuses_without_a_wait() {
+    const NAMES: usize = 400_000;
+    let (_datapath, mut table) = common::load(false, NAMES as u32);
+    let v4: Vec<_> = (0..RECORDS_MAX).map(|i| address(0, 0, i)).collect();
+    let v6: Vec<_> = v4[..40].iter().map(Ipv4Addr::to_ipv6_mapped).collect();
+    let large = node(vec![(TYPE_A, addresses(&v4, 30)), (TYPE_AAAA, addresses(&v6, 30))]);
+    let other = node(vec![(TYPE_A, addresses(&v4, 31)), (TYPE_AAAA, addresses(&v6, 31))]);
+    let fits = (0..NAMES).take_while(|number| table.put(&name(*number), &large).is_ok()).count();
+    let units = table.units();
+    assert!(fits < NAMES && units <= Table::UNITS_MAX && units + 64 > Table::UNITS_MAX, "{fits} names, {units} units");
+    let waits = table.waits();
+    for number in fits..fits + 10_000 {
+        let refused = table.put(&name(number), &large).expect_err("it is full").to_string();
+        assert!(refused.contains("768 MiB"), "{refused}");
+    }
+    assert_eq!(table.waits(), waits, "a fruitless wait");
+    for number in 0..10_000 {
+        assert_eq!(table.put(&name(number), &other).expect("it was there before"), Put::Changed);
+    }
+    // Each eighth of what is there.
+    assert!(table.waits() <= waits + 1);
+    (0..1000).for_each(|number| assert!(table.remove(&name(number))));
+    for number in fits..fits + 1000 {
+        assert_eq!(table.put(&name(number), &large).expect("room again"), Put::Added);
+    }
 }

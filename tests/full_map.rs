@@ -147,7 +147,7 @@ fn no_name_is_lost_however_many_come_and_go() {
                 }
             }
         }
-        let mut names: Vec<Name> = table.names(0, usize::MAX).into_iter().flatten().collect();
+        let mut names: Vec<Name> = table.reader().names(0, usize::MAX).into_iter().flatten().collect();
         let mut wanted: Vec<Name> = live.iter().map(|i| name(&number(*i))).collect();
         names.sort();
         wanted.sort();

@@ -3,22 +3,25 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
-use std::time::UNIX_EPOCH;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
+use super::gates::Gates;
 use super::status::Status;
 use super::world::{NODE_LOCAL_DNS, World};
+use super::writer::Writer;
 use crate::config::ServerSpec;
 use crate::control::{LookupReply, OutcomeCount, RecordReply, StatsReply};
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
-use crate::datapath::{Datapath, Gate, Put, Table, probe};
-use crate::zone::change::{self, Change};
-use crate::zone::name::Name;
-use crate::zone::node::{Node, ZoneId};
+use crate::datapath::{Datapath, probe};
+use crate::zone::node::ZoneId;
 
 /// The program and its maps.
 pub(super) struct Core {
     pub datapath: Datapath,
-    pub table: Table,
+    pub writer: Rc<Writer>,
+    gates: Arc<Gates>,
     /// Addresses that the program answers for, with the sets of names.
     servers: HashMap<IpAddr, u8>,
     /// Interfaces that it is attached to, by number and name.
@@ -26,32 +29,36 @@ pub(super) struct Core {
     /// Whether a command gets to know of queries.
     pub traced: bool,
     pub status: Status,
-    /// Nodes that did not fit.
-    refused: HashMap<Name, Node>,
+    /// Whether all of the cluster is in the maps.
+    pub is_read: bool,
     /// Whether the view of the cluster is not current any more.
     stale: bool,
-    /// What holds answers back: all of the cluster's, and the negative ones of each set of names.
-    gates: [Gate; 3],
+    /// Whether changes have waited for too long to be written.
+    late: bool,
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
+
+/// Changes that wait for longer to be written are what a view is not current without.
+const LATE: Duration = Duration::from_millis(2500);
 
 /// The bits of the two sets of names.
 const STATIC: u8 = 1 << ZoneId::Static as u8;
 const CLUSTER: u8 = 1 << ZoneId::Cluster as u8;
 
 impl Core {
-    pub(super) fn new(datapath: Datapath, table: Table, status: Status) -> Self {
+    pub(super) fn new(datapath: Datapath, writer: Rc<Writer>, gates: Arc<Gates>, status: Status) -> Self {
         Self {
             datapath,
-            table,
+            writer,
+            gates,
             servers: HashMap::new(),
             attached: Vec::new(),
             traced: false,
             status,
-            refused: HashMap::new(),
+            is_read: false,
             stale: false,
-            gates: [Gate::Open; 3],
+            late: false,
             pause: (false, 0),
         }
     }
@@ -98,100 +105,29 @@ impl Core {
         self.pause.1
     }
 
-    /// Makes changes; returns how many there were. What does not fit passes.
-    pub(super) fn change(&mut self, changes: &[Change]) -> usize {
-        changes.iter().filter(|change| self.change_one(change)).count()
-    }
-
-    fn change_one(&mut self, change: &Change) -> bool {
-        match change {
-            Change::Put(name, node) => self.put(name, node),
-            Change::Remove(name) => {
-                self.refused.remove(name);
-                self.table.remove(name)
-            }
-        }
-    }
-
-    fn put(&mut self, name: &Name, node: &Node) -> bool {
-        match self.table.put(name, node) {
-            Ok(put) => {
-                self.refused.remove(name);
-                put != Put::Same
-            }
-            Err(e) => {
-                if self.refused.is_empty() {
-                    log::error!("names pass for lack of room: {e}");
-                    // A name that is not there may be one that is said not to exist, or a wildcard's.
-                    let [cluster, _, _] = self.gates;
-                    self.put_gates([cluster, Gate::Incomplete, Gate::Incomplete]);
-                    self.table.settle();
-                }
-                self.refused.insert(name.clone(), node.clone());
-                // What was there may be what shall be no more: it must not go on.
-                self.table.remove(name)
-            }
-        }
-    }
-
-    /// Tries again what did not fit. Negative answers come back when all of it is there.
-    pub(super) fn complete(&mut self) {
-        if self.refused.is_empty() || self.table.len() == self.table.max_len() {
-            return;
-        }
-        let mut changes: Vec<Change> = self.refused.drain().map(|(name, node)| Change::Put(name, node)).collect();
-        change::order(&mut changes);
-        let mut left = changes.into_iter();
-        for change in left.by_ref() {
-            self.change_one(&change);
-            if !self.refused.is_empty() {
-                break;
-            }
-        }
-        self.refused.extend(left.filter_map(|c| if let Change::Put(n, node) = c { Some((n, node)) } else { None }));
-    }
-
-    /// How many names did not fit.
-    pub(super) fn refused(&self) -> usize {
-        self.refused.len()
-    }
-
-    /// Holds back what can't be told for certain.
-    pub(super) fn set_gates(&mut self) {
-        let (synced, current) = (self.status.synced, self.status.is_current());
-        let stale = synced && !current;
-        if stale != std::mem::replace(&mut self.stale, stale) {
-            if stale {
+    /// Holds back what can't be told for certain. Returns whether answers may come back, which takes [`Writer::open`].
+    pub(super) fn set_gates(&mut self) -> bool {
+        let current = self.status.is_current();
+        if self.is_read && current == self.stale {
+            self.stale = !current;
+            if self.stale {
                 log::warn!("Kubernetes: out of touch: what is known is answered, names that are not known pass");
             } else {
                 log::info!("Kubernetes: the view is current: names that don't exist are answered again");
             }
         }
-        let complete = if self.refused.is_empty() { Gate::Open } else { Gate::Incomplete };
-        let negative = if !synced {
-            Gate::NotSynced
-        } else if complete == Gate::Open && !current {
-            Gate::Stale
-        } else {
-            complete
-        };
-        self.put_gates([if synced { Gate::Open } else { Gate::NotSynced }, complete, negative]);
-    }
-
-    fn put_gates(&mut self, mut gates: [Gate; 3]) {
-        let opens = gates.iter().zip(self.gates).any(|(new, old)| *new == Gate::Open && old != Gate::Open);
-        // A program that looked for a name before it was put must not find the gate open afterwards.
-        if opens && !self.table.settle() {
-            for (gate, old) in gates.iter_mut().zip(self.gates).filter(|(gate, _)| **gate == Gate::Open) {
-                *gate = old;
-            }
+        let late = self.writer.waiting().is_some_and(|time| time > LATE);
+        if late && !self.late {
+            log::warn!(
+                "changes wait to be written for more than {LATE:?}: names that are not known pass until they are"
+            );
         }
-        self.gates = gates;
-        let settings = self.datapath.settings();
-        let [cluster, static_negative, cluster_negative] = gates;
-        settings.set_negative_gate(ZoneId::Static, static_negative);
-        settings.set_negative_gate(ZoneId::Cluster, cluster_negative);
-        settings.set_positive_gate(ZoneId::Cluster, cluster);
+        self.late = late;
+        self.gates.set(|facts| {
+            facts.synced = self.is_read;
+            facts.current = current;
+            facts.late = late;
+        })
     }
 
     pub(super) fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {
@@ -203,7 +139,8 @@ impl Core {
     /// The records of some of the index' slots; None behind the last one.
     pub(super) fn records(&self, slot: usize, slots: usize) -> Option<Vec<RecordReply>> {
         Some(
-            self.table
+            self.writer
+                .reader()
                 .records(slot, slots)?
                 .into_iter()
                 .map(|r| {
@@ -238,12 +175,13 @@ impl Core {
                 count,
             })
         });
+        let reader = self.writer.reader();
         Ok(StatsReply {
             queries: queries.collect(),
-            records: self.table.len() as u64,
-            max_records: self.table.max_len() as u64,
-            refused_records: self.refused() as u64,
-            map_bytes: self.table.memory() as u64,
+            records: reader.len() as u64,
+            max_records: reader.max_len() as u64,
+            refused_records: self.writer.refused() as u64,
+            map_bytes: reader.memory() as u64,
             attached_interfaces: self.attached_names(),
             unattached: self.status.unattached.clone(),
             attach_errors: self.status.attach_errors,

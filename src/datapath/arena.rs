@@ -17,14 +17,18 @@
 mod chunk;
 
 use std::io;
+use std::mem::offset_of;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use self::chunk::Chunk;
-use super::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT};
+use super::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT, edns_node};
+use super::reader::Reader;
 
 /// A map's value, shared with the kernel's programs.
 pub(super) struct Mapped {
@@ -109,6 +113,8 @@ pub(super) const UNITS_MAX: usize = CHUNKS * CHUNK_UNITS / 4 * 3;
 /// The allocator. Single writer; programs read at any time.
 pub(super) struct Arena {
     outer: OwnedFd,
+    /// Who reads the nodes beside programs.
+    reader: Reader,
     /// By number; None where there is none at present.
     chunks: Vec<Option<Chunk>>,
     /// Runs no longer referred to, which programs may still read.
@@ -122,16 +128,18 @@ pub(super) struct Arena {
 
 impl Arena {
     /// An arena over the map `edns_chunks`, with one chunk.
-    pub(super) fn new(outer: OwnedFd) -> Result<Self, ArenaError> {
-        let mut arena =
-            Self { outer, chunks: Vec::new(), retired: Vec::new(), retired_units: 0, gone_units: 0, live: [0; 2] };
+    pub(super) fn new(outer: OwnedFd, reader: Reader) -> Result<Self, ArenaError> {
+        let mut arena = Self {
+            outer,
+            reader,
+            chunks: Vec::new(),
+            retired: Vec::new(),
+            retired_units: 0,
+            gone_units: 0,
+            live: [0; 2],
+        };
         arena.add_chunk(SHARED_FIRST)?;
         Ok(arena)
-    }
-
-    /// Octets of kernel memory in chunks.
-    pub(super) fn octets(&self) -> usize {
-        self.present().count() * CHUNK_VALUE
     }
 
     /// Units of nodes that are referred to.
@@ -176,7 +184,7 @@ impl Arena {
     /// From a node on, to the end of its chunk's value.
     pub(super) fn octets_at(&self, at: u32) -> &[u8] {
         let len = CHUNK_VALUE - at as usize % CHUNK_UNITS * UNIT;
-        // SAFETY: within the mapping; a stored node changes only when it is retired and reused, by &mut self.
+        // SAFETY: within the mapping; a stored node changes only by &mut self, as when it is retired and reused.
         unsafe { std::slice::from_raw_parts(self.ptr(at), len) }
     }
 
@@ -219,6 +227,8 @@ impl Arena {
     pub(super) fn reclaim(&mut self) -> io::Result<()> {
         let first = self.chunks[0].as_ref().expect("it is never given back");
         self.publish(0, first.map())?;
+        // Nor any reader: who has just begun finds none of it.
+        drop(self.reader.lock());
         self.retired_units = 0;
         for (at, units) in std::mem::take(&mut self.retired) {
             let chunk = self.chunks[at as usize / CHUNK_UNITS].as_mut().expect("a node's chunk is there");
@@ -255,7 +265,20 @@ impl Arena {
             });
         }
         for number in given {
+            self.reader.lock().set_chunk(number, None);
             self.chunks[number] = None;
+        }
+    }
+
+    /// Changes what a stored node says of the names below it, while programs read it.
+    pub(super) fn set_below(&mut self, at: u32, child: u32, deep: u32) {
+        // Readers take a node for what does not change.
+        let _none_reads = self.reader.lock();
+        for (offset, to) in [(offset_of!(edns_node, child), child), (offset_of!(edns_node, deep), deep)] {
+            // SAFETY: a field of a node, aligned as that is; whoever else uses it at this time is a program, which loads it whole.
+            let field = unsafe { AtomicU32::from_ptr(self.ptr(at).add(offset).cast()) };
+            // The octets of what it refers to come before it.
+            field.store(to, Ordering::Release);
         }
     }
 
@@ -272,7 +295,7 @@ impl Arena {
         let (chunk, unit) = (at as usize / CHUNK_UNITS, at as usize % CHUNK_UNITS);
         let chunk = self.chunks[chunk].as_ref().expect("a node's chunk is there");
         // SAFETY: a ref's unit is within the chunk.
-        unsafe { chunk.as_ptr().add(unit * UNIT) }
+        unsafe { chunk.mapped().as_ptr().add(unit * UNIT) }
     }
 
     /// A free run. `new` nodes get no further chunk where nodes could move instead.
@@ -308,6 +331,7 @@ impl Arena {
         if number == self.chunks.len() {
             self.chunks.push(None);
         }
+        self.reader.lock().set_chunk(number, Some(Arc::clone(chunk.mapped())));
         self.chunks[number] = Some(chunk);
         Ok(())
     }

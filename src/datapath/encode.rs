@@ -118,6 +118,27 @@ impl<'a> Stored<'a> {
         Self { octets, head: read_at(octets, 0) }
     }
 
+    /// The node at `start`, and none of the octets behind it, which another thread may be writing.
+    ///
+    /// # Safety
+    /// A node begins there, and stays as it is for as long as this lives.
+    pub(super) unsafe fn read(start: *const u8) -> Self {
+        // SAFETY: each of these is within the node, by what was read before.
+        let octets = |len: usize| unsafe { std::slice::from_raw_parts(start, len) };
+        let head = Self::new(octets(size_of::<edns_node>()));
+        let mut end = (head.name_at() + usize::from(head.head.name_len)).next_multiple_of(ALIGN);
+        let types = octets(head.name_at());
+        for i in 0..usize::from(head.head.n_types) {
+            let entry: edns_type = read_at(types, size_of::<edns_node>() + i * size_of::<edns_type>());
+            let at = usize::from(entry.answer) * ALIGN;
+            if at != 0 {
+                let answer = StoredAnswer::new(&octets(at + size_of::<edns_answer>())[at..]);
+                end = end.max(at + answer.size());
+            }
+        }
+        Self { octets: octets(end), head: head.head }
+    }
+
     pub(super) const fn refs(&self) -> Refs {
         Refs { fallback: self.head.fallback, child: self.head.child, deep: self.head.deep }
     }
@@ -182,7 +203,12 @@ impl<'a> StoredAnswer<'a> {
 
     /// Where it ends, as an offset in `node`, of which its octets are the tail.
     fn end(&self, node: &[u8]) -> usize {
-        (node.len() - self.octets.len() + size_of::<edns_answer>() + usize::from(self.head.len)).next_multiple_of(ALIGN)
+        node.len() - self.octets.len() + self.size()
+    }
+
+    /// Octets that it takes.
+    fn size(&self) -> usize {
+        (size_of::<edns_answer>() + usize::from(self.head.len)).next_multiple_of(ALIGN)
     }
 }
 

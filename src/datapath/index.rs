@@ -4,6 +4,7 @@
 //! a smaller one. Beside the index of n lines, from line 2n on, is room for another of the same size. A move copies the words
 //! to another area and then tells programs of it; who still reads the old one finds there what held until then.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::abi::{LINE_WORDS, PROBE_LINES, REF_BITS, WORD_DEAD};
@@ -53,7 +54,7 @@ pub(super) enum Found {
 
 /// The writer's side.
 pub(super) struct Index {
-    map: Mapped,
+    map: Arc<Mapped>,
     area: Area,
     lines_max: usize,
     names: usize,
@@ -64,7 +65,7 @@ pub(super) struct Index {
 
 impl Index {
     /// An empty index in a map of [`map_lines`] lines of zeros.
-    pub(super) fn new(map: Mapped, names_max: usize) -> Self {
+    pub(super) fn new(map: Arc<Mapped>, names_max: usize) -> Self {
         let lines_max = lines_for(names_max);
         let lines = LINES_MIN.min(lines_max);
         let area = Area { first: lines, lines };
@@ -80,28 +81,8 @@ impl Index {
         self.names
     }
 
-    /// Octets of its map.
-    pub(super) const fn octets(&self) -> usize {
-        self.map.len()
-    }
-
-    fn words_of(&self, area: Area) -> &[AtomicU32] {
-        assert!((area.first + area.lines) * LINE_WORDS * size_of::<AtomicU32>() <= self.map.len());
-        // SAFETY: within the mapping, as asserted, which lives as long as self; programs and we access words as words only.
-        unsafe {
-            let first = self.map.as_ptr().cast::<AtomicU32>().add(area.first * LINE_WORDS);
-            std::slice::from_raw_parts(first, area.lines * LINE_WORDS)
-        }
-    }
-
     fn words(&self) -> &[AtomicU32] {
-        self.words_of(self.area)
-    }
-
-    /// The refs in `slots` slots, from `slot` on; None behind the last one.
-    pub(super) fn refs(&self, slot: usize, slots: usize) -> Option<impl Iterator<Item = u32>> {
-        let words = self.words().get(slot..).filter(|w| !w.is_empty())?;
-        Some(words.iter().take(slots).map(|w| w.load(Ordering::Relaxed) & !WORD_DEAD).filter(|at| *at != 0))
+        words_of(&self.map, self.area)
     }
 
     /// Looks for the name with this hash that `is` knows by its ref.
@@ -197,12 +178,12 @@ impl Index {
 
     /// Moves to another area, which programs have to be told of then. False where it stays: names do not fit there.
     pub(super) fn move_to(&mut self, area: Area, hash: impl Fn(u32) -> u64) -> bool {
-        let words = self.words_of(area);
+        let words = words_of(&self.map, area);
         let empty = || words.iter().for_each(|w| w.store(0, Ordering::Relaxed));
         if self.was_used(area) {
             empty();
         }
-        for at in self.refs(0, usize::MAX).into_iter().flatten() {
+        for at in refs_in(&self.map, self.area, 0, usize::MAX).into_iter().flatten() {
             let hash = hash(at);
             let Some(slot) = slots(area, hash).find(|s| words[*s].load(Ordering::Relaxed) == 0) else {
                 empty();
@@ -215,6 +196,22 @@ impl Index {
         self.dead = 0;
         true
     }
+}
+
+fn words_of(map: &Mapped, area: Area) -> &[AtomicU32] {
+    assert!((area.first + area.lines) * LINE_WORDS * size_of::<AtomicU32>() <= map.len());
+    // SAFETY: within the mapping, as asserted, which is borrowed; programs and we access words as words only.
+    unsafe {
+        let first = map.as_ptr().cast::<AtomicU32>().add(area.first * LINE_WORDS);
+        std::slice::from_raw_parts(first, area.lines * LINE_WORDS)
+    }
+}
+
+/// The refs in `slots` slots of an area, from `slot` on; None behind the last one.
+pub(super) fn refs_in(map: &Mapped, area: Area, slot: usize, slots: usize) -> Option<impl Iterator<Item = u32>> {
+    let words = words_of(map, area).get(slot..).filter(|w| !w.is_empty())?;
+    // The octets of a node are there before the word that leads to it.
+    Some(words.iter().take(slots).map(|w| w.load(Ordering::Acquire) & !WORD_DEAD).filter(|at| *at != 0))
 }
 
 const fn tag(hash: u64) -> u32 {
@@ -241,7 +238,7 @@ mod tests {
     const NAMES: usize = 1 << 14;
 
     fn index() -> Index {
-        Index::new(Mapped::anonymous(map_lines(NAMES) * LINE_WORDS * size_of::<u32>()).unwrap(), NAMES)
+        Index::new(Mapped::anonymous(map_lines(NAMES) * LINE_WORDS * size_of::<u32>()).unwrap().into(), NAMES)
     }
 
     /// A hash of a ref, which stands for its name here.
@@ -302,8 +299,8 @@ mod tests {
             let found = matches!(index.find(hash(at), |f| f == at), Found::At(_, f) if f == at);
             assert_eq!(found, model.contains_key(&at), "{at}");
         }
-        assert_eq!(index.refs(0, usize::MAX).unwrap().count(), model.len());
-        assert!(index.refs(index.area.lines * LINE_WORDS, 1).is_none());
+        assert_eq!(refs_in(&index.map, index.area, 0, usize::MAX).unwrap().count(), model.len());
+        assert!(refs_in(&index.map, index.area, index.area.lines * LINE_WORDS, 1).is_none());
     }
 
     #[test]

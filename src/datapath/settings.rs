@@ -139,6 +139,14 @@ impl Settings {
         self.octet(|s| unsafe { (&raw mut (*s).positive_gate).cast::<u8>().add(zone as usize) }, gate.outcome());
     }
 
+    /// Whether every answer of a zone is held back.
+    pub(super) fn is_held_back(&self, zone: ZoneId) -> bool {
+        // SAFETY: as in `octet`; the array has an element for each zone.
+        let gate =
+            unsafe { AtomicU8::from_ptr((&raw mut (*self.raw()).positive_gate).cast::<u8>().add(zone as usize)) };
+        gate.load(Ordering::Acquire) != 0
+    }
+
     /// Holds back a zone's answers that rest on the absence of a name or type: NXDOMAIN, NODATA, wildcards.
     pub fn set_negative_gate(&self, zone: ZoneId, gate: Gate) {
         // SAFETY: as above.

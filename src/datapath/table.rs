@@ -1,15 +1,19 @@
 //! The zone in the maps: the only writer of index and arena. Each change of a name is one store of an index word, so a
 //! program sees the node before or after it and never anything else.
 
+mod batch;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use self::batch::Batch;
 use super::abi::{CASE_BIT, LINE_WORDS, UNIT};
 use super::arena::{Arena, ArenaError, Kind, Mapped, UNITS_MAX};
 use super::encode::{EncodeError, Refs, Stored, encode};
 use super::index::{Found, Index, map_lines};
+use super::reader::Reader;
 use super::settings::Settings;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
@@ -98,6 +102,7 @@ impl Depths {
 pub struct Table {
     arena: Arena,
     index: Index,
+    reader: Reader,
     key: HashKey,
     max_names: usize,
     /// Shared nodes by content, and the content by ref.
@@ -108,6 +113,12 @@ pub struct Table {
     /// Of names with child or deep only.
     below: Depths,
     recent: Recent,
+    /// Of changes that are made together.
+    batch: Option<Batch>,
+    /// Waits for programs so far.
+    waits: u64,
+    /// Whether loads pass each other on this machine.
+    loads_pass: bool,
 }
 
 /// What has changed since every program that may run now began. A program looks a name up before those above it, and not all
@@ -120,6 +131,12 @@ struct Recent {
     added: Option<usize>,
     /// Labels of the shortest name whose statement on the names below has changed.
     restated: Option<usize>,
+}
+
+impl Recent {
+    fn restate(&mut self, labels: usize) {
+        self.restated = Some(self.restated.map_or(labels, |r| r.min(labels)));
+    }
 }
 
 /// Whether loads pass each other on this machine.
@@ -137,11 +154,14 @@ impl Table {
         settings: Settings,
     ) -> Result<Self, TableError> {
         let octets = (map_lines(max_names) * LINE_WORDS * size_of::<u32>()).next_multiple_of(super::arena::page_size());
-        let index = Index::new(Mapped::new(index, octets).map_err(ArenaError::from)?, max_names);
+        let map = Arc::new(Mapped::new(index, octets).map_err(ArenaError::from)?);
+        let index = Index::new(Arc::clone(&map), max_names);
         settings.set_index(index.area().abi());
+        let reader = Reader::new(map, index.area(), max_names);
         Ok(Self {
-            arena: Arena::new(chunks)?,
+            arena: Arena::new(chunks, reader.clone())?,
             index,
+            reader,
             key,
             max_names,
             shared: HashMap::new(),
@@ -150,6 +170,9 @@ impl Table {
             depths: Depths([0; 129]),
             below: Depths([0; 129]),
             recent: Recent::default(),
+            batch: None,
+            waits: 0,
+            loads_pass: LOADS_PASS,
         })
     }
 
@@ -174,7 +197,13 @@ impl Table {
     /// Octets of kernel memory in index and arena.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.index.octets() + self.arena.octets()
+        self.reader.memory()
+    }
+
+    /// Reads what it holds, also from other threads.
+    #[must_use]
+    pub const fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Units of memory that nodes take at present.
@@ -215,14 +244,15 @@ impl Table {
         }
         let labels = name.label_count();
         let below = |refs: Refs| (refs.child, refs.deep);
-        let old_below = old.map_or((0, 0), |at| below(Stored::new(self.arena.octets_at(at)).refs()));
+        let old_refs = old.map_or(Refs::default(), |at| Stored::new(self.arena.octets_at(at)).refs());
         let has_below = below(refs) != (0, 0);
-        let states = has_below && below(refs) != old_below;
-        let ready = if states && self.recent.added.is_some_and(|added| added > labels) {
-            self.wait_for_programs()
-        } else {
-            Ok(())
-        };
+        let states = has_below && below(refs) != below(old_refs);
+        let waits = states && self.recent.added.is_some_and(|added| added > labels) && !self.is_held_back(node);
+        if waits && let Some(stand_in) = self.postpone(name, node, old_refs) {
+            self.unshare(refs);
+            return self.put(name, &stand_in);
+        }
+        let ready = if waits { self.wait_for_programs() } else { Ok(()) };
         let at = match ready.and_then(|()| self.store(&octets, old.is_none())) {
             Ok(at) => at,
             Err(e) => {
@@ -255,9 +285,14 @@ impl Table {
         let Found::At(slot, at) = self.find(self.key.hash(name.wire()), name) else { return false };
         let labels = name.label_count();
         let restated = self.recent.restated.is_some_and(|restated| restated < labels);
-        if LOADS_PASS && restated && self.wait_for_programs().is_err() {
-            // It fails where the kernel has no memory for a pointer. Better late than torn.
-            log::warn!("{name} is removed without waiting for programs that read it");
+        if self.loads_pass {
+            if self.postpone_removal(name, at, restated) {
+                return true;
+            }
+            if restated && self.wait_for_programs().is_err() {
+                // Fails only where the kernel has no memory for a pointer; the name is removed rather than kept for ever.
+                log::warn!("{name} is removed without waiting for programs that read it");
+            }
         }
         self.index.clear(slot);
         self.depths.change(labels, false);
@@ -268,26 +303,10 @@ impl Table {
         true
     }
 
-    /// Names in `slots` slots of the index, from `slot` on; None behind the last one. A name that is put in between may move
-    /// all others.
-    pub fn names(&self, slot: usize, slots: usize) -> Option<impl Iterator<Item = Name>> {
-        Some(self.stored(slot, slots)?.filter_map(|s| s.name()))
-    }
-
     /// Returns true when every program that runs now has ended, so that those to come see all that was written; false where
     /// that can't be waited for, and the log says why.
     pub fn settle(&mut self) -> bool {
         self.wait_for_programs().inspect_err(|e| log::warn!("waiting for programs: {e}")).is_ok()
-    }
-
-    /// The nodes that `slots` of the index lead to, from `slot` on; None behind the last one.
-    pub(super) fn stored(&self, slot: usize, slots: usize) -> Option<impl Iterator<Item = Stored<'_>>> {
-        Some(self.index.refs(slot, slots)?.map(|at| Stored::new(self.arena.octets_at(at))))
-    }
-
-    /// The node that `fallback`, `child` or `deep` of another refers to.
-    pub(super) fn stored_at(&self, at: u32) -> Option<Stored<'_>> {
-        (at != 0).then(|| Stored::new(self.arena.octets_at(at)))
     }
 
     /// Copies a name's node into the arena, where others may have to move for it.
@@ -304,8 +323,9 @@ impl Table {
         }
     }
 
-    /// Makes memory usable that much was retired of, and moves nodes together where they lie too far apart.
+    /// After a change: tells readers of it, makes memory usable that much was retired of, and moves nodes together where they lie too far apart.
     fn tidy(&mut self) {
+        self.reader.set_counts(self.index.len(), self.arena.live_units());
         let result = if self.arena.is_sparse() {
             self.compact()
         } else if self.arena.has_retired_much() {
@@ -349,8 +369,21 @@ impl Table {
         Ok(())
     }
 
+    /// For tests on machines whose loads do not: takes the precautions for loads that pass each other.
+    #[doc(hidden)]
+    pub const fn assume_loads_pass(&mut self) {
+        self.loads_pass = true;
+    }
+
+    /// How often it has waited for programs.
+    #[must_use]
+    pub const fn waits(&self) -> u64 {
+        self.waits
+    }
+
     /// Returns when every program that runs now has ended.
     fn wait_for_programs(&mut self) -> Result<(), ArenaError> {
+        self.waits += 1;
         self.arena.reclaim()?;
         self.recent = Recent::default();
         Ok(())
@@ -377,6 +410,7 @@ impl Table {
         let moved = self.index.move_to(area, |at| key.hash(Stored::new(arena.octets_at(at)).wire()));
         if moved {
             self.settings.set_index(area.abi());
+            self.reader.lock().set_area(area);
         }
         moved
     }
@@ -387,7 +421,7 @@ impl Table {
         let (refs, len) = (stored.refs(), stored.len());
         if refs.child | refs.deep != 0 {
             self.below.change(labels, false);
-            self.recent.restated = Some(self.recent.restated.map_or(labels, |r| r.min(labels)));
+            self.recent.restate(labels);
         }
         self.arena.retire(at, len);
         self.unshare(refs);

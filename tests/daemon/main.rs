@@ -25,3 +25,4 @@ mod rewrites;
 mod sockets;
 mod trace;
 mod verify;
+mod waits;

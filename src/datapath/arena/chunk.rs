@@ -8,6 +8,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::sync::Arc;
 
 use range_alloc::RangeAllocator;
 
@@ -47,7 +48,7 @@ impl Room {
 /// A map, mapped into the daemon.
 pub(super) struct Chunk {
     map: OwnedFd,
-    mapped: Mapped,
+    mapped: Arc<Mapped>,
     shared: Room,
     named: Room,
     /// Whether nodes move out of it, so that none may come.
@@ -83,7 +84,7 @@ impl Chunk {
         let split = shared as u32;
         Ok(Self {
             map,
-            mapped,
+            mapped: Arc::new(mapped),
             shared: Room::new(u32::from(first)..split.max(first.into())),
             named: Room::new(split..CHUNK_UNITS as u32),
             is_leaving: false,
@@ -94,8 +95,8 @@ impl Chunk {
         self.map.as_fd()
     }
 
-    pub(super) const fn as_ptr(&self) -> *mut u8 {
-        self.mapped.as_ptr()
+    pub(super) const fn mapped(&self) -> &Arc<Mapped> {
+        &self.mapped
     }
 
     /// The first unit of a free run.

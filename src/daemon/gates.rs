@@ -1,0 +1,102 @@
+//! What holds answers back that can't be told for certain. Whoever learns of a reason closes a gate at once, which is a store; a
+//! gate opens when the writer has waited for the programs that may have missed a name.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::datapath::{Gate, Settings};
+use crate::zone::node::ZoneId;
+
+/// What is known. Each thread sets its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// Whether the cluster's zone was read whole, or there is none to be read.
+    pub synced: bool,
+    /// Whether the view of the cluster is current.
+    pub current: bool,
+    /// Whether all names fit.
+    pub complete: bool,
+    /// Whether changes wait for too long to be written.
+    pub late: bool,
+}
+
+impl Facts {
+    /// What holds back all of the cluster's answers, the negative ones of static names, and those of the cluster.
+    fn gates(self) -> [Gate; 3] {
+        let positive = if self.synced { Gate::Open } else { Gate::NotSynced };
+        let complete = if self.complete { Gate::Open } else { Gate::Incomplete };
+        let first = |gates: [Gate; 3]| gates.into_iter().find(|g| *g != Gate::Open).unwrap_or(Gate::Open);
+        let late = if self.late { Gate::Stale } else { Gate::Open };
+        let current = if self.current { Gate::Open } else { Gate::Stale };
+        let cluster = if self.synced { first([complete, current, late]) } else { positive };
+        [positive, first([complete, late, Gate::Open]), cluster]
+    }
+}
+
+/// The gates that programs ask.
+pub(super) struct Gates {
+    settings: Settings,
+    state: Mutex<State>,
+}
+
+struct State {
+    facts: Facts,
+    gates: [Gate; 3],
+    /// How often each was closed, so that what is about to open it sees that.
+    closed: [u64; 3],
+}
+
+/// Which gates may be opened: those that nobody closes until all programs have ended that ran when it was made.
+pub(super) struct Ticket([u64; 3]);
+
+impl Gates {
+    /// Nothing is known of the cluster, and all is written that there is.
+    pub(super) fn new(settings: Settings) -> Self {
+        let facts = Facts { synced: false, current: false, complete: true, late: false };
+        let gates = Self { settings, state: Mutex::new(State { facts, gates: [Gate::Open; 3], closed: [0; 3] }) };
+        gates.set(|_| ());
+        gates
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of something, and closes at once what is to be closed. Returns whether gates are to be opened.
+    pub(super) fn set(&self, note: impl FnOnce(&mut Facts)) -> bool {
+        let state = &mut *self.state();
+        note(&mut state.facts);
+        let mut opens = false;
+        for (i, wanted) in state.facts.gates().into_iter().enumerate() {
+            if wanted == Gate::Open {
+                opens |= state.gates[i] != Gate::Open;
+            } else {
+                state.gates[i] = wanted;
+                state.closed[i] += 1;
+            }
+        }
+        self.show(state.gates);
+        opens
+    }
+
+    /// To be taken before programs are waited for.
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket(self.state().closed)
+    }
+
+    /// Opens what is to be opened still, and was not closed since the ticket was taken.
+    pub(super) fn open(&self, ticket: &Ticket) {
+        let state = &mut *self.state();
+        for (i, wanted) in state.facts.gates().into_iter().enumerate() {
+            if wanted == Gate::Open && state.closed[i] == ticket.0[i] {
+                state.gates[i] = Gate::Open;
+            }
+        }
+        self.show(state.gates);
+    }
+
+    fn show(&self, [cluster, static_negative, cluster_negative]: [Gate; 3]) {
+        self.settings.set_negative_gate(ZoneId::Static, static_negative);
+        self.settings.set_negative_gate(ZoneId::Cluster, cluster_negative);
+        self.settings.set_positive_gate(ZoneId::Cluster, cluster);
+    }
+}

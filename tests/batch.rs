@@ -1,0 +1,186 @@
+//! Batches of changes: few waits for programs, however many levels of names come and go, and no query gets what was true
+//! neither before nor after.
+
+mod common;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::decode;
+use common::model::{addresses, node};
+use common::packet::{ETHERNET, Packet, Query, TYPE_A};
+use common::{Heart, TC_ACT_REDIRECT, env_number};
+use edns::datapath::{Program, Put, Table, TestRun};
+use edns::zone::change::{Change, order};
+use edns::zone::name::Name;
+use edns::zone::node::{Node, ZoneId};
+
+/// Levels of names below the zone, each with one that speaks for those below it.
+const LEVELS: u8 = 10;
+const ZONE: &str = "batch.example.org";
+/// Names of each level that speak for none.
+const LEAVES: u8 = 20;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+/// The one that speaks for those below it at a level; the zone at level 0.
+fn encloser(level: u8) -> String {
+    (1..=level).fold(ZONE.into(), |above, level| format!("l{level}.{above}"))
+}
+
+fn leaf(level: u8, i: u8) -> String {
+    format!("leaf{i}.{}", encloser(level))
+}
+
+/// What speaks for the names below a level: an address that tells the level.
+fn speaker(level: u8) -> Node {
+    let below = Arc::new(node(vec![(TYPE_A, addresses(&[Ipv4Addr::new(10, 1, level, 0)], 30))]));
+    Node { child: Some(Arc::clone(&below)), deep: Some(below), ..node(vec![(TYPE_A, addresses(&[own(level, 0)], 30))]) }
+}
+
+fn own(level: u8, i: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 2, level, i)
+}
+
+/// All names, or none but the zone's.
+fn changes(there: bool) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for level in 1..=LEVELS {
+        let mut nodes = vec![(name(&encloser(level)), speaker(level))];
+        let leaf = |i| (name(&leaf(level, i)), node(vec![(TYPE_A, addresses(&[own(level, i)], 30))]));
+        nodes.extend((1..=LEAVES).map(leaf));
+        changes.extend(
+            nodes.into_iter().map(|(name, node)| if there { Change::Put(name, node) } else { Change::Remove(name) }),
+        );
+    }
+    // The zone's own statement changes with them.
+    changes.push(Change::Put(name(ZONE), speaker(if there { 100 } else { 200 })));
+    order(&mut changes);
+    changes
+}
+
+fn make(table: &mut Table, change: &Change) -> bool {
+    match change {
+        Change::Put(name, node) => table.put(name, node).expect("fits") != Put::Same,
+        Change::Remove(name) => table.remove(name),
+    }
+}
+
+/// The address that the program answers; None where the query passes.
+fn ask(program: &TestRun, frame: &[u8]) -> Option<Ipv4Addr> {
+    let mut out = vec![0; 2048];
+    let (verdict, len) = program.run(frame, &mut out).expect("test run");
+    (verdict == TC_ACT_REDIRECT).then(|| {
+        let reply = decode::reply(frame, &out[..len], ETHERNET).unwrap_or_else(|e| panic!("{e}"));
+        let octets: [u8; 4] = reply.sections[0][0].rdata[..].try_into().expect("an address");
+        octets.into()
+    })
+}
+
+/// A question, and what it gets before and after.
+struct Question {
+    frame: Vec<u8>,
+    name: String,
+    answers: [Ipv4Addr; 2],
+}
+
+fn questions() -> Vec<Question> {
+    let question = |name: String, there: Ipv4Addr| Question {
+        frame: Packet::v4(&Query::new(&name, TYPE_A)).frame(),
+        name,
+        answers: [Ipv4Addr::new(10, 1, 200, 0), there],
+    };
+    let of_level = |level: u8| {
+        [
+            question(leaf(level, 1 + level % LEAVES), own(level, 1 + level % LEAVES)),
+            question(encloser(level), own(level, 0)),
+            question(format!("none.{}", encloser(level)), Ipv4Addr::new(10, 1, level, 0)),
+            question(format!("none.at.all.{}", encloser(level)), Ipv4Addr::new(10, 1, level, 0)),
+        ]
+    };
+    (1..=LEVELS).flat_map(of_level).collect()
+}
+
+#[test]
+fn a_batch_waits_twice_at_most_and_shows_nothing_between_before_and_after() {
+    // Also with what is needed where a processor's loads may pass each other.
+    for loads_pass in [false, true] {
+        come_and_go(loads_pass);
+    }
+}
+
+fn come_and_go(loads_pass: bool) {
+    let rounds = env_number("EDNS_BATCHES", 100);
+    let (datapath, mut table) = common::load(false, 4096);
+    if loads_pass {
+        table.assume_loads_pass();
+    }
+    table.batch(&changes(false), make);
+    let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
+    let _heart = Heart::new(datapath);
+    let questions = questions();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = programs
+            .iter()
+            .map(|program| {
+                let (questions, over) = (&questions, &over);
+                scope.spawn(move || {
+                    let (mut passed, mut seen) = (0_u64, [0_u64; 2]);
+                    while !over.load(Ordering::Relaxed) {
+                        for Question { frame, name, answers } in questions {
+                            match ask(program, frame) {
+                                None => passed += 1,
+                                Some(answer) => {
+                                    let which = answers.iter().position(|a| *a == answer);
+                                    let which =
+                                        which.unwrap_or_else(|| panic!("{name}: {answer}, not one of {answers:?}"));
+                                    seen[which] += 1;
+                                }
+                            }
+                        }
+                    }
+                    (passed, seen)
+                })
+            })
+            .collect();
+        for round in 0..rounds {
+            let there = round % 2 == 0;
+            let before = table.waits();
+            table.batch(&changes(there), make);
+            assert!(table.waits() - before <= 2, "{} waits", table.waits() - before);
+            for Question { frame, name, answers } in &questions {
+                assert_eq!(ask(&programs[0], frame), Some(answers[usize::from(there)]), "{name}, there: {there}");
+            }
+            if readers.iter().any(|r| r.is_finished()) {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            let (passed, seen) = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            eprintln!("{seen:?} answers of before and after, {passed} queries passed");
+            assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
+        }
+    });
+}
+
+/// What programs hold back anyway needs no order, as at the first sync of a cluster.
+#[test]
+fn names_that_are_held_back_wait_for_nothing() {
+    let (datapath, mut table) = common::load(false, 4096);
+    let of_cluster = |change: Change| match change {
+        Change::Put(name, node) => {
+            let below = node.child.as_deref().map(|below| Arc::new(Node { zone: ZoneId::Cluster, ..below.clone() }));
+            Change::Put(name, Node { zone: ZoneId::Cluster, child: below.clone(), deep: below, ..node })
+        }
+        remove => remove,
+    };
+    let all: Vec<Change> = changes(true).into_iter().map(of_cluster).collect();
+    datapath.settings().set_positive_gate(ZoneId::Cluster, edns::datapath::Gate::NotSynced);
+    table.batch(&all, make);
+    assert_eq!(table.waits(), 0);
+}
