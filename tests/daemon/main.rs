@@ -13,6 +13,7 @@ mod crash;
 mod egress;
 mod errors;
 mod files;
+mod frames;
 mod interfaces;
 mod lab;
 mod lifecycle;
@@ -23,6 +24,7 @@ mod reload;
 mod rewrites;
 #[allow(dead_code, reason = "tests on other kernels use the rest")]
 mod sockets;
+mod tap;
 mod trace;
 mod verify;
 mod waits;
