@@ -243,6 +243,7 @@ impl Core {
             records: self.table.len() as u64,
             max_records: self.table.max_len() as u64,
             refused_records: self.refused() as u64,
+            rekeys: self.table.rekeys(),
             map_bytes: self.table.memory() as u64,
             attached_interfaces: self.attached_names(),
             unattached: self.status.unattached.clone(),
