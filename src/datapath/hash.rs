@@ -57,6 +57,8 @@ pub(super) fn random() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// Bits of the hashes that are compared: those that choose one of 1,024 lines.
@@ -150,7 +152,9 @@ mod tests {
 
     fn random_differences(count: usize) -> impl Iterator<Item = Vec<usize>> {
         let bit = |_| random() as usize % (KEY_WORDS * 64);
-        (0..count).map(move |_| (0..=random() as usize % 16).map(bit).collect())
+        // A bit that is drawn twice counts once.
+        let bits = move || (0..=random() as usize % 16).map(bit).collect::<BTreeSet<_>>();
+        (0..count).map(move |_| bits().into_iter().collect())
     }
 
     /// `make hash-search` looks further.
