@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch] tests/common/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-packages test-kernels deb crash rewrites fuzz storm soak bench bench-scale install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb crash rewrites fuzz storm hash-search soak bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -55,6 +55,9 @@ fuzz: ## ten million mutated packets, and a million with neighbours in the chain
 
 storm: ## ten million answers checked while records change (root)
 	EDNS_STORM_ANSWERS=10000000 $(CARGO) test --release --locked --test storm -- --nocapture
+
+hash-search: ## look for names that collide by more keys than chance lets (ten minutes)
+	EDNS_HASH_SEARCH=1 $(CARGO) test --release --locked --lib hash
 
 soak: ## answers checked while the cluster changes and its API server dies; MINUTES=n (root, Go)
 	@test "$$(id -u)" = 0 || { echo 'make soak: run as root' >&2; exit 1; }

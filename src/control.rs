@@ -75,6 +75,8 @@ pub struct StatsReply {
     pub max_records: u64,
     /// Names that did not fit, and pass.
     pub refused_records: u64,
+    /// How often names collided, and are hashed by another key since.
+    pub rekeys: u64,
     /// Octets of kernel memory that records take.
     pub map_bytes: u64,
     /// Interfaces with our program.

@@ -43,6 +43,11 @@ pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
     page.gauge("edns_records", "Names in the maps.", stats.records as f64)?;
     page.gauge("edns_records_capacity", "Names that the maps can hold (MaxRecords).", stats.max_records as f64)?;
     page.gauge("edns_records_refused", "Names that did not fit, and pass.", stats.refused_records as f64)?;
+    page.counter(
+        "edns_index_rekeys_total",
+        "How often names collided, and were hashed by another key since.",
+        stats.rekeys,
+    )?;
     page.gauge("edns_map_memory_bytes", "Kernel memory of the maps.", stats.map_bytes as f64)?;
     page.gauge("edns_attached_interfaces", "Interfaces with the program.", stats.attached_interfaces.len() as f64)?;
     page.gauge(
@@ -134,6 +139,7 @@ mod tests {
             records: 6,
             max_records: 9,
             refused_records: 2,
+            rekeys: 8,
             map_bytes: 4096,
             attached_interfaces: vec!["veth0".into()],
             unattached: vec!["veth1: no".into()],
@@ -162,6 +168,7 @@ mod tests {
             "edns_records 6",
             "edns_records_capacity 9",
             "edns_records_refused 2",
+            "edns_index_rekeys_total 8",
             "edns_attached_interfaces 1",
             "edns_unattached_interfaces 1",
             "edns_attach_errors_total 3",

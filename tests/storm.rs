@@ -2,7 +2,7 @@
 //! some moment between question and answer. Nodes are replaced, grow, shrink, go and come back, so their memory is used again
 //! and again under the programs that read it.
 //!
-//! EDNS_STORM_ANSWERS says how many answers are looked at.
+//! EDNS_STORM_ANSWERS says how many answers are looked at, EDNS_STORM_REKEYS how often the table takes another key under them.
 
 mod common;
 
@@ -18,7 +18,7 @@ use common::netns::{Netns, veth};
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
 use common::rng::Rng;
 use common::{Heart, TC_ACT_REDIRECT, env_number};
-use edns::datapath::{Program, Table, TestRun};
+use edns::datapath::{HashKey, Program, Table, TestRun};
 use edns::zone::name::Name;
 use edns::zone::node::{Node, ZoneId};
 
@@ -138,6 +138,21 @@ impl Storm {
         written
     }
 
+    /// As many keys one after the other as grace periods let, and some updates in between; returns how many keys there were.
+    fn rekey(&self, table: &mut Table, keys: u64) -> u64 {
+        let mut rng = Rng::new(2);
+        for done in 0..keys {
+            if self.over.load(Ordering::Relaxed) {
+                return done;
+            }
+            assert!(table.rekey(HashKey::random()), "so few names fit by any key");
+            for _ in 0..16 {
+                self.update(table, rng.below(NAMES));
+            }
+        }
+        keys
+    }
+
     /// What holds for a name from now on.
     fn known(&self, name: usize) -> [u64; 2] {
         [name, WILDCARD].map(|n| self.versions[n].done.load(Ordering::SeqCst))
@@ -233,9 +248,16 @@ fn by_socket(storm: &Storm, pod: &Netns) -> u64 {
     answers
 }
 
-#[test]
-fn every_answer_is_of_one_version_that_held() {
-    let wanted = env_number("EDNS_STORM_ANSWERS", 2_000_000);
+/// What readers saw while the table was written to.
+struct Seen<T> {
+    runs: u64,
+    replies: u64,
+    took: Duration,
+    written: T,
+}
+
+/// Has `write` change the table under readers, until it ends or they have looked at `wanted` answers.
+fn storm<T: Send>(wanted: u64, write: impl FnOnce(&Storm, &mut Table) -> T + Send) -> Seen<T> {
     let (datapath, mut table) = common::load(false, 4096);
     let (pod, host) = (Netns::new("pod"), Netns::new("host"));
     veth((&host, "p"), (&pod, "eth0"));
@@ -255,9 +277,9 @@ fn every_answer_is_of_one_version_that_held() {
     let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
     let _heart = Heart::new(datapath);
     let started = Instant::now();
-    let (runs, replies, written) = std::thread::scope(|s| {
+    std::thread::scope(|s| {
         let (storm, pod) = (&storm, &pod);
-        let writer = s.spawn(|| storm.write(&mut table));
+        let writer = s.spawn(|| write(storm, &mut table));
         let runners: Vec<_> = programs
             .iter()
             .zip(1..)
@@ -273,14 +295,20 @@ fn every_answer_is_of_one_version_that_held() {
         }
         storm.over.store(true, Ordering::Relaxed);
         storm.left.store(0, Ordering::Relaxed);
-        let runs: u64 = runners.into_iter().map(joined).sum();
-        (runs, joined(client), joined(writer))
-    });
+        let runs = runners.into_iter().map(joined).sum();
+        Seen { runs, replies: joined(client), written: joined(writer), took: started.elapsed() }
+    })
+}
+
+#[test]
+fn every_answer_is_of_one_version_that_held() {
+    let wanted = env_number("EDNS_STORM_ANSWERS", 2_000_000);
+    let Seen { runs, replies, took, written } = storm(wanted, Storm::write);
     eprintln!(
         "{runs} answers by test runs, {replies} by sockets, {} updates of {} MiB in {:.1} s; {:?} octets of maps",
         written.updates,
         written.octets >> 20,
-        started.elapsed().as_secs_f64(),
+        took.as_secs_f64(),
         written.memory
     );
     assert!(runs > wanted / 2 && replies > 0, "{runs} answers by test runs, {replies} by sockets of {wanted}");
@@ -288,6 +316,15 @@ fn every_answer_is_of_one_version_that_held() {
     // Else the storm was none: memory is used again, and much more went through it than it holds.
     assert_eq!(written.memory[0], written.memory[1], "memory grows");
     assert!(written.octets > 4 * written.memory[1] as u64, "{} octets written", written.octets);
+}
+
+#[test]
+fn every_answer_holds_while_the_table_takes_other_keys() {
+    let wanted = env_number("EDNS_STORM_REKEYS", 1000);
+    let Seen { runs, replies, took, written } = storm(u64::MAX, |storm, table| storm.rekey(table, wanted));
+    eprintln!("{runs} answers by test runs, {replies} by sockets, {written} keys in {:.1} s", took.as_secs_f64());
+    assert_eq!(written, wanted);
+    assert!(runs > 10 * wanted && replies > wanted, "{runs} answers by test runs, {replies} by sockets");
 }
 
 /// Names are added until the table is full, and some go again: what is in it is found at every moment, also while it makes

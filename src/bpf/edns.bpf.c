@@ -40,6 +40,7 @@ const volatile struct {
     struct edns_answer answer;
     struct edns_port port;
     struct edns_event event;
+    enum edns_index_part index_part;
 } abi = {};
 
 struct {
@@ -210,7 +211,7 @@ static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, st
 {
     struct edns_node *node;
     struct scan scan;
-    __u32 word;
+    __u32 word, index;
     __u64 beat;
     int outcome;
 
@@ -225,18 +226,20 @@ static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, st
     outcome = parse_dns(skb, q);
     if (outcome)
         return outcome;
-    qname_scan(skb, q->qname, q->udp + q->udp_len, &scan);
+    index = settings.index;
+    qname_scan(skb, q->qname, q->udp + q->udp_len, index, &scan);
     if (scan.len - 1 >= DNS_NAME_MAX) /* or 0 */
         return EDNS_PASS_MALFORMED;
     q->qname_len = scan.len;
     q->qname_sum = scan.sum;
     q->has_sum = true;
-    word = word_first(scan.hash);
+    word = word_first(scan.hash, index);
     plan->place.ref = word & EDNS_REF_MAX;
     node = node_first(skb, q->qname, q->qname_len, plan->place.ref);
     outcome = node ? answer_plan(skb, l2, NULL, q, node, false, plan) : EDNS_SEARCH;
     if (outcome == EDNS_SEARCH) {
         plan->place.ref = word;
+        plan->place.at = index;
         plan->qname_len = q->qname_len;
         plan->csum = csum_fold16(q->qname_sum);
     }
@@ -258,7 +261,8 @@ static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, st
 
     if (!parse_again(skb, l2, &q))
         return EDNS_PASS_ERROR; /* never: it was there just before */
-    outcome = node_search(skb, &q, scratch, plan_slot(plan), !plan->place.ref, &plan->place.ref, &absence);
+    outcome = node_search(skb, &q, scratch, plan_slot(plan), !plan->place.ref, plan->place.at, &plan->place.ref,
+                          &absence);
     if (outcome)
         return outcome;
     return answer_plan(skb, l2, scratch, &q, node_at(plan->place.ref), absence, plan);

@@ -37,8 +37,19 @@ enum edns_limits {
     EDNS_PORTS_MAX = 1 << 16,
     EDNS_EVENT_OCTETS = 272,      /* of a message that an event holds: header, longest name, type and class */
     EDNS_EVENTS_OCTETS = 1 << 18, /* of the ring that holds events */
-    EDNS_CASE_BIT = 0x20,         /* in which the two cases of a letter differ */
     EDNS_SERVERS_FIRST = 4,       /* IPv4 addresses that are looked at before the map of all */
+    EDNS_KEYS = 2,                /* hash keys: the one in use, and one that programs may still hash with */
+    EDNS_KEY_WORDS = 32,          /* of 8 octets, as of the longest name */
+};
+
+/*
+ * The parts of edns_settings.index: an index of n lines begins at line n, or where it lies beside that one at line 2n. A program
+ * reads it once for a query, so that no query mixes two keys or two areas.
+ */
+enum edns_index_part {
+    EDNS_INDEX_LINES = 31,       /* mask of the binary logarithm of its lines, at least 1 */
+    EDNS_INDEX_BESIDE_SHIFT = 5, /* whether it lies beside */
+    EDNS_INDEX_KEY_SHIFT = 6,    /* the key that hashes its names */
 };
 
 /* Which names a node belongs to; see DnsServers. */
@@ -156,13 +167,18 @@ struct edns_server {
     __be32 addr[4];
 };
 
+/* Random numbers that hash names, see hash_word: who does not know them can't choose names that collide. */
+struct edns_key {
+    __u64 multiplier[2]; /* odd */
+    __u64 word[EDNS_KEY_WORDS];
+    __u64 _pad[6]; /* to the end of a cache line */
+};
+
 /* Written by the daemon while programs run; each field stands for itself. What each packet needs is in one cache line. */
 struct edns_settings {
     __u64 beat;      /* jiffies of the daemon's last heartbeat */
     __u64 beat_max;  /* jiffies after which it counts as gone */
-    __u64 index;     /* first line of the index in use | its lines, a power of 2, << 32 */
-    __u64 hash_seed; /* as hash_multiplier set before anything is attached */
-    __u64 hash_multiplier;
+    __u8 index;      /* the index in use; see enum edns_index_part */
     __u8 below_min;  /* labels of the shortest name with child or deep; 255: there is none */
     __u8 below_max;  /* labels of the longest name */
     __u8 any_server; /* bit mask of zones answered whatever the server */
@@ -172,8 +188,10 @@ struct edns_settings {
     __u8 negative_gate[EDNS_ZONE_COUNT]; /* the same for answers that rest on the absence of a name or type */
     __u8 egress;                         /* whether programs are on egress; set before anything is attached */
     __u8 ipvs; /* whether IPVS has services, where programs can't see which packets are theirs */
-    __u8 _pad[13];
+    __u8 _pad[36];
     __u64 servers[EDNS_SERVERS_FIRST]; /* an address as in the packet << 32 | bit mask of enum edns_zone; 0: none */
+    __u64 _pad_servers[4];             /* to the end of a cache line */
+    struct edns_key keys[EDNS_KEYS];   /* the one that index names never changes */
 };
 
 #endif

@@ -98,21 +98,23 @@ __noinline int suffix_is(__u32 slot, __u32 off, __u32 ref)
     return !differs;
 }
 
-/* The ref of the node of the suffix; 0 where there is none. */
-__noinline __u32 suffix_find(__u32 slot, __u32 off)
+/* The ref of the node of the suffix in the index that settings.index named; 0 where there is none. */
+__noinline __u32 suffix_find(__u32 slot, __u32 off, __u32 index)
 {
     struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
-    __u64 index = settings.index, hash = settings.hash_seed;
+    const volatile struct edns_key *key = hash_key(index);
+    __u64 hash = 0;
     __u32 i, l, len;
 
     if (!scratch)
         return 0;
     len = scratch->name_len - off;
     for (i = 0; i < DNS_NAME_WORDS && i * 8 < len; i++)
-        hash = hash_mix(hash, scratch_word(scratch, off, i));
+        hash += hash_word(scratch_word(scratch, off, i), key->word[i]);
+    hash = hash_finish(hash, key);
     for (l = 0; l < EDNS_PROBE_LINES; l++) {
-        __u32 key = hash_line(hash, l, index);
-        struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
+        __u32 nth = hash_line(hash, l, index);
+        struct edns_line *line = bpf_map_lookup_elem(&edns_index, &nth);
 
         if (!line)
             return 0;
@@ -138,7 +140,7 @@ static __always_inline __u32 label_next(const struct scratch *scratch, __u32 off
  * For a name without node: the node that holds for names below its closest encloser (RFC 4592 §3.3.1); 0 where nothing
  * holds there. Names of more than below_max or less than below_min labels need no look-up: no node of use is there.
  */
-static __always_inline __u32 name_below(const struct scratch *scratch, __u32 slot, __u32 labels)
+static __always_inline __u32 name_below(const struct scratch *scratch, __u32 slot, __u32 labels, __u32 index)
 {
     __u32 min = settings.below_min, max = settings.below_max, left = labels, off = 0, i;
 
@@ -149,7 +151,7 @@ static __always_inline __u32 name_below(const struct scratch *scratch, __u32 slo
 
         off = label_next(scratch, off);
         left--;
-        node = node_at(suffix_find(slot, off));
+        node = node_at(suffix_find(slot, off, index));
         if (node)
             return labels - left == 1 ? node->child : node->deep;
     }
@@ -164,7 +166,7 @@ static __always_inline __u32 name_below(const struct scratch *scratch, __u32 slo
  * one that speaks for names like it, which then do not exist; or no ref. 0 where it is no name, or not `len` octets.
  * `absent`: it is known to have no node.
  */
-__noinline __u64 name_search(__u32 slot, __u32 len, __u32 absent)
+__noinline __u64 name_search(__u32 slot, __u32 len, __u32 absent, __u32 index)
 {
     struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
     __u32 labels, at = 0, ref = 0;
@@ -192,9 +194,9 @@ end:
     labels = scratch->labels;
     found = (__u64)scratch->name_len << FOUND_LEN_SHIFT;
     if (!absent)
-        ref = suffix_find(slot, 0);
+        ref = suffix_find(slot, 0, index);
     if (!ref && labels > settings.below_min) {
-        ref = name_below(scratch, slot, labels);
+        ref = name_below(scratch, slot, labels, index);
         found |= FOUND_ABSENCE;
     }
     return found | (ref & EDNS_REF_MAX);
@@ -250,36 +252,43 @@ static __always_inline bool scratch_load(struct __sk_buff *skb, struct scratch *
     return !bpf_skb_load_bytes(skb, off, scratch->octets, len + 1);
 }
 
-/* Copies the `len` octets of the packet at `off` into the scratch, in lower case, zeros behind them. */
-static __always_inline void scratch_name(struct __sk_buff *skb, struct scratch *scratch, __u32 off, __u32 len)
+/*
+ * Copies the `len` octets of the packet at `off` into the scratch, in lower case, zeros behind them. Returns whether they were in
+ * lower case.
+ */
+static __always_inline bool scratch_name(struct __sk_buff *skb, struct scratch *scratch, __u32 off, __u32 len)
 {
     void *data = skb_data(skb), *data_end = skb_data_end(skb);
+    __u64 *p, last, differs = 0;
     __u32 i, words = len / 8;
-    __u64 *p;
 
     barrier_var(words); /* see node_is */
     data += off & 0xfff;
     for (i = 0; i < DNS_NAME_WORDS && i < words; i++, data += 8) {
         p = data;
         if ((void *)(p + 1) > data_end)
-            return;
+            return false;
         scratch->words[i] = fold_case(*p);
+        differs |= scratch->words[i] ^ *p;
     }
     p = last_octets_at(skb, off, len);
     if (!p)
-        return;
+        return false;
     barrier_var(len);
-    scratch->words[len / 8 % DNS_NAME_WORDS] = fold_case(last_octets(*p, len));
+    last = last_octets(*p, len);
+    scratch->words[len / 8 % DNS_NAME_WORDS] = fold_case(last);
+    return !(differs | (fold_case(last) ^ last));
 }
 
 /* node_search with the scratch. */
 static __always_inline int scratch_search(struct __sk_buff *skb, struct query *q, struct scratch *scratch, __u32 slot,
-                                          bool absent, __u64 *found)
+                                          bool absent, __u32 index, __u64 *found)
 {
     __u32 len = q->udp + q->udp_len - q->qname, i;
 
-    scratch_name(skb, scratch, q->qname, q->qname_len);
-    *found = name_search(slot, q->qname_len, absent);
+    /* The first look was for the name as it is written. */
+    absent &= scratch_name(skb, scratch, q->qname, q->qname_len);
+    *found = name_search(slot, q->qname_len, absent, index);
     if (*found)
         return EDNS_ANSWERED;
     /* No name; or a label holds a zero, so that the first one is not its end. */
@@ -288,21 +297,21 @@ static __always_inline int scratch_search(struct __sk_buff *skb, struct query *q
         return EDNS_PASS_ERROR;
     for (i = 0; i < DNS_NAME_WORDS; i++)
         scratch->words[i] = fold_case(scratch->words[i]);
-    *found = name_search(slot, 0, false);
+    *found = name_search(slot, 0, false, index);
     return *found ? EDNS_ANSWERED : EDNS_PASS_MALFORMED;
 }
 
 /*
  * Sets `*ref` to the node of the question's name, or to the one that speaks for names like it, which then do not exist; 0
- * where there is none. `absent`: the name is known to have no node. Returns EDNS_ANSWERED, or why the packet passes.
+ * where there is none. `absent`: as it is written, the name has no node. Returns EDNS_ANSWERED, or why the packet passes.
  */
 static __always_inline int node_search(struct __sk_buff *skb, struct query *q, struct scratch *scratch, __u32 slot,
-                                       bool absent, __u32 *ref, bool *absence)
+                                       bool absent, __u32 index, __u32 *ref, bool *absence)
 {
     __u64 found = 0;
     int outcome;
 
-    outcome = scratch_search(skb, q, scratch, slot, absent, &found);
+    outcome = scratch_search(skb, q, scratch, slot, absent, index, &found);
     if (outcome)
         return outcome;
     q->qname_len = found >> FOUND_LEN_SHIFT;

@@ -3,32 +3,48 @@
 #ifndef EDNS_ZONE_H
 #define EDNS_ZONE_H
 
-/* In each octet, the bit in which a letter's two cases differ. */
-#define CASE_BITS (EDNS_CASE_BIT * 0x0101010101010101ULL)
-
-/* The same for both cases; and for few others, which are told apart when the name is compared. */
-static __always_inline __u64 hash_mix(__u64 hash, __u64 word)
+/* The key that hashes the names of the index that settings.index named. */
+static __always_inline const volatile struct edns_key *hash_key(__u32 index)
 {
-    /* Upper bits into lower ones first: a multiplication alone carries them nowhere. */
-    hash ^= word | CASE_BITS;
-    return (hash ^ hash >> 32) * settings.hash_multiplier;
+    return &settings.keys[index >> EDNS_INDEX_KEY_SHIFT & (EDNS_KEYS - 1)];
 }
 
-/* The low octet takes no part: nothing that a multiplication carries gets there. */
+/*
+ * What a word of a name adds to the name's sum, by the key's word of the same number. As in NH (RFC 4418 §5.2.2) halves multiply each
+ * other, so that a chosen difference of two names changes the sum by a number that depends on the key, and no other word takes it
+ * back. (word * (upper half + 1) does without a mask, and its factor is never 0.)
+ */
+static __always_inline __u64 hash_word(__u64 word, __u64 key)
+{
+    word += key;
+    return word * ((word >> 32) + 1);
+}
+
+/* The hash of a name with this sum; different sums have different ones. What is used is the upper half. */
+static __always_inline __u64 hash_finish(__u64 sum, const volatile struct edns_key *key)
+{
+    sum = (sum ^ sum >> 32) * key->multiplier[0];
+    return (sum ^ sum >> 32) * key->multiplier[1];
+}
+
+/* The word of a line that is looked at first. */
 static __always_inline __u32 hash_start(__u64 hash)
 {
-    return (hash >> 48) % EDNS_LINE_WORDS;
+    return (hash >> 40) % EDNS_LINE_WORDS;
 }
 
-/* The line of edns_index that is number `nth` of those that may hold the name, in settings.index. */
-static __always_inline __u32 hash_line(__u64 hash, __u32 nth, __u64 index)
+/* The line of edns_index that is number `nth` of those that may hold the name, in the index that settings.index named. */
+static __always_inline __u32 hash_line(__u64 hash, __u32 nth, __u32 index)
 {
-    return (__u32)index + (((hash >> 8) + nth) & ((index >> 32) - 1));
+    __u32 bits = index & EDNS_INDEX_LINES, lines = 1U << bits, home = hash >> (64 - bits);
+    __u32 first = lines << (index >> EDNS_INDEX_BESIDE_SHIFT & 1);
+
+    return first + (nth ? (home + nth) & (lines - 1) : home);
 }
 
 static __always_inline __u32 hash_tag(__u64 hash)
 {
-    return hash >> 56;
+    return (__u8)(hash >> 32);
 }
 
 static __always_inline struct edns_node *node_at(__u32 ref)
@@ -63,49 +79,51 @@ static __always_inline __u64 zero_octets(__u64 word)
 
 /* What a walk over a question's name tells, without an eye for labels. */
 struct scan {
-    __u64 hash; /* see hash_mix */
-    __u64 sum;  /* one's complement, of the octets, unfolded */
-    __u32 len;  /* octets up to the first zero, and that; 0 where there is none */
+    __u64 hash;
+    __u64 sum; /* one's complement, of the octets, unfolded */
+    __u32 len; /* octets up to the first zero, and that; 0 where there is none */
 };
 
-/* Adds the word that holds the first zero, after `words` without. */
-static __always_inline void scan_last(struct scan *scan, __u64 word, __u64 zeros, __u32 words)
+/* Adds the word that holds the first zero, behind `octets` without. */
+static __always_inline void scan_last(struct scan *scan, __u64 word, __u64 zeros, __u32 octets, __u64 key)
 {
     __u64 first = (zeros & -zeros) >> 7;
 
     word &= first - 1;
-    scan->hash = hash_mix(scan->hash, word);
+    scan->hash += hash_word(word, key);
     scan->sum += (word & 0xffffffff) + (word >> 32);
     /* The product's top octet is how many octets are before the zero. */
-    scan->len = (first * 0x0001020304050607ULL >> 56) + words * 8 + 1;
+    scan->len = (first * 0x0001020304050607ULL >> 56) + octets + 1;
 }
 
 /*
  * Scans the octets in the packet from `off` up to the first zero; `end` is where the message ends. Most names end at their
  * first zero, and what equals the name of a node is one: so a name that is found needs no walk along its labels.
  */
-static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 end, struct scan *scan)
+static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 end, __u32 index, struct scan *scan)
 {
+    const volatile struct edns_key *key = hash_key(index);
+    const volatile void *key_words = key->word;
     void *data = skb_data(skb), *data_end = skb_data_end(skb);
     __u64 zeros, *word, last;
-    __u32 i;
+    __u32 at;
 
-    scan->hash = settings.hash_seed;
+    scan->hash = 0;
     scan->sum = 0;
     scan->len = 0;
     off &= 0xff;
     barrier_var(off);
     data += off;
-    for (i = 0; i < DNS_NAME_WORDS; i++, data += 8) {
-        word = data;
+    for (at = 0; at < DNS_NAME_WORDS * 8; at += 8) {
+        word = data + at;
         if ((void *)(word + 1) > data_end)
             break;
         zeros = zero_octets(*word);
         if (zeros) {
-            scan_last(scan, *word, zeros, i);
+            scan_last(scan, *word, zeros, at, *(__u64 *)(key_words + at));
             goto out;
         }
-        scan->hash = hash_mix(scan->hash, *word);
+        scan->hash += hash_word(*word, *(__u64 *)(key_words + at));
         scan->sum += (*word & 0xffffffff) + (*word >> 32);
     }
     /*
@@ -113,13 +131,14 @@ static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 e
      * too long.
      */
     word = octets_at(skb, end - 8, 8);
-    if (word && i < DNS_NAME_WORDS) {
+    if (word && at < DNS_NAME_WORDS * 8) {
         last = last_octets(*word, end - off);
         zeros = zero_octets(last);
         if (zeros)
-            scan_last(scan, last, zeros, i);
+            scan_last(scan, last, zeros, at, *(__u64 *)(key_words + at));
     }
 out:
+    scan->hash = hash_finish(scan->hash, key);
     scan->len = forget(skb, scan->len);
 }
 
@@ -160,9 +179,9 @@ static __always_inline bool node_is(const struct edns_node *node, struct __sk_bu
  * The index word that most likely leads to the name with that hash; 0 where none does, EDNS_WORD_DEAD where its home line is
  * not enough to tell.
  */
-static __always_inline __u32 word_first(__u64 hash)
+static __always_inline __u32 word_first(__u64 hash, __u32 index)
 {
-    __u32 key = hash_line(hash, 0, settings.index), i, w;
+    __u32 key = hash_line(hash, 0, index), i, w;
     struct edns_line *line = bpf_map_lookup_elem(&edns_index, &key);
 
     if (!line)

@@ -152,6 +152,9 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
             "no room for {names} names: they pass, and so do all that don't exist; raise MaxRecords, restart"
         )?;
     }
+    if stats.rekeys > 0 {
+        writeln!(out, "names collided: they were hashed by another key {} times since", stats.rekeys)?;
+    }
     if let Some(error) = &stats.reload_error {
         writeln!(out, "the last change is not in effect: {error}")?;
     }

@@ -181,6 +181,7 @@ impl Core {
             records: reader.len() as u64,
             max_records: reader.max_len() as u64,
             refused_records: self.writer.refused() as u64,
+            rekeys: reader.rekeys(),
             map_bytes: reader.memory() as u64,
             attached_interfaces: self.attached_names(),
             unattached: self.status.unattached.clone(),

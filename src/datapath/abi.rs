@@ -20,8 +20,6 @@ pub(super) const CHUNKS: usize = limit(types::edns_limits::EDNS_CHUNKS);
 pub(super) const CHUNK_VALUE: usize =
     limit(types::edns_limits::EDNS_CHUNK_OCTETS) + limit(types::edns_limits::EDNS_CHUNK_SLACK);
 /// Words of an index line.
-/// In which the two cases of a letter differ.
-pub(super) const CASE_BIT: u8 = limit(types::edns_limits::EDNS_CASE_BIT) as u8;
 pub(super) const LINE_WORDS: usize = limit(types::edns_limits::EDNS_LINE_WORDS);
 /// Lines that may hold a name.
 pub(super) const PROBE_LINES: usize = limit(types::edns_limits::EDNS_PROBE_LINES);
@@ -35,6 +33,10 @@ pub(super) const TYPES_MAX: usize = limit(types::edns_limits::EDNS_TYPES_MAX);
 pub(super) const NODE_MAX: usize = limit(types::edns_limits::EDNS_NODE_MAX);
 /// Octets of the largest DNS message that is sent.
 pub const ANSWER_MAX: usize = limit(types::edns_limits::EDNS_ANSWER_MAX);
+/// Hash keys.
+pub(super) const KEYS: usize = limit(types::edns_limits::EDNS_KEYS);
+/// Words of 8 octets in the longest name.
+pub(super) const KEY_WORDS: usize = limit(types::edns_limits::EDNS_KEY_WORDS);
 /// IPv4 addresses of servers in the settings.
 pub(super) const SERVERS_FIRST: usize = limit(types::edns_limits::EDNS_SERVERS_FIRST);
 /// Server addresses at most.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::abi::{LINE_WORDS, PROBE_LINES, REF_BITS, WORD_DEAD};
 use super::arena::Mapped;
+use super::skel::types::edns_index_part;
 
 /// Slots per name, at least: half of an index stays free, so that a look-up ends after a slot or two.
 const SLOTS_PER_NAME: usize = 2;
@@ -17,9 +18,9 @@ const LINES_MIN: usize = 64;
 /// One slot in so many may be dead before all are moved: they make look-ups of what is not there longer.
 const SLOTS_PER_DEAD: usize = 4;
 
-/// Lines of an index for `names` names.
+/// Lines of an index for `names` names: two at least, since a program shifts by how many bits number them.
 fn lines_for(names: usize) -> usize {
-    (names * SLOTS_PER_NAME).div_ceil(LINE_WORDS).next_power_of_two()
+    (names * SLOTS_PER_NAME).div_ceil(LINE_WORDS).next_power_of_two().max(2)
 }
 
 /// Lines of the map: of the largest index, the one beside it, and all smaller ones.
@@ -35,9 +36,18 @@ pub(super) struct Area {
 }
 
 impl Area {
-    /// As in `edns_settings`.
-    pub(super) const fn abi(self) -> u64 {
-        self.first as u64 | (self.lines as u64) << 32
+    /// As in `edns_settings`, with the number of the key that hashes its names.
+    pub(super) const fn abi(self, key: usize) -> u8 {
+        let beside = (self.first != self.lines) as u32;
+        let parts = self.bits()
+            | beside << edns_index_part::EDNS_INDEX_BESIDE_SHIFT.0
+            | (key as u32) << edns_index_part::EDNS_INDEX_KEY_SHIFT.0;
+        parts as u8
+    }
+
+    /// How many bits number its lines.
+    const fn bits(self) -> u32 {
+        self.lines.trailing_zeros()
     }
 }
 
@@ -215,7 +225,7 @@ pub(super) fn refs_in(map: &Mapped, area: Area, slot: usize, slots: usize) -> Op
 }
 
 const fn tag(hash: u64) -> u32 {
-    (hash >> 56) as u32
+    (hash >> 32) as u8 as u32
 }
 
 const fn word(hash: u64, at: u32) -> u32 {
@@ -224,7 +234,8 @@ const fn word(hash: u64, at: u32) -> u32 {
 
 /// The slots of an area that may hold a name in the order in which the program looks at them (`suffix_find` in search.h).
 fn slots(area: Area, hash: u64) -> impl Iterator<Item = usize> {
-    let (line, start, lines) = ((hash >> 8) as usize, (hash >> 48) as usize % LINE_WORDS, area.lines);
+    let (line, lines) = ((hash >> (u64::BITS - area.bits())) as usize, area.lines);
+    let start = (hash >> 40) as usize % LINE_WORDS;
     (0..PROBE_LINES)
         .flat_map(move |l| (0..LINE_WORDS).map(move |i| (line + l) % lines * LINE_WORDS + (start + i) % LINE_WORDS))
 }
@@ -322,7 +333,8 @@ mod tests {
         };
         let missing = 1_000_000..1_010_000;
         let mean = missing.clone().map(words).sum::<usize>() as f64 / missing.len() as f64;
-        assert!(mean < 4.0, "{mean} words in front of an empty one");
+        // Half of the slots are names, and up to a quarter dead.
+        assert!(mean < 8.0, "{mean} words in front of an empty one");
         assert_eq!(index.dead, index.words().iter().filter(|w| w.load(Ordering::Relaxed) == WORD_DEAD).count());
     }
 

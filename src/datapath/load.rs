@@ -23,7 +23,7 @@ use super::ipvs;
 use super::settings::Settings;
 use super::skel::types::edns_step;
 use super::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
-use super::table::{HashKey, Table, TableError};
+use super::table::{Table, TableError};
 use super::test_run::TestRun;
 
 /// Where a kernel shows its BTF.
@@ -152,12 +152,10 @@ impl Datapath {
             open(Box::leak(Box::new(MaybeUninit::uninit())), options, reads_kernel, &options.programs, &steps)?;
         open.progs.edns_beat.set_autoload(true);
         let lines = map_lines(options.max_records as usize);
-        let key = HashKey::random();
         open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
 
         let skel = open.load().map_err(|e| explain(&e, options))?;
         let settings = settings(&skel)?;
-        settings.set_hash(key);
         settings.set_egress(options.egress);
         settings.set_beat_max(BEAT_MAX, tick());
         settings.set_below_min(None);
@@ -171,7 +169,7 @@ impl Datapath {
         datapath.check_offsets()?;
         let chunks = owned(datapath.skel.maps.edns_chunks.as_fd())?;
         let index = datapath.skel.maps.edns_index.as_fd();
-        let table = Table::new(index, chunks, key, options.max_records as usize, datapath.settings())?;
+        let table = Table::new(index, chunks, options.max_records as usize, datapath.settings())?;
         Ok((datapath, table))
     }
 

@@ -36,7 +36,7 @@ pub fn query(name: &str, qtype: u16) -> Result<Vec<u8>, ProtoError> {
 
 /// Rotating records turn with the message's id.
 fn rand_id() -> u16 {
-    super::table::random() as u16
+    super::hash::random() as u16
 }
 
 /// Runs the program on a query; what it is counted as, and the reply where it is answered.

@@ -4,7 +4,7 @@
 //! have a grace period, it has a lock, which the writer takes for a moment before it uses memory again. So whoever reads is
 //! never held up by a writer that waits for programs.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::abi::{CHUNK_UNITS, CHUNK_VALUE, UNIT};
@@ -36,6 +36,7 @@ struct Shared {
     names: AtomicUsize,
     max_names: usize,
     units: AtomicUsize,
+    rekeys: AtomicU64,
 }
 
 /// The memory in use.
@@ -91,6 +92,7 @@ impl Reader {
             names: AtomicUsize::new(0),
             max_names,
             units: AtomicUsize::new(0),
+            rekeys: AtomicU64::new(0),
         }))
     }
 
@@ -131,6 +133,17 @@ impl Reader {
     #[must_use]
     pub fn units(&self) -> usize {
         self.0.units.load(Ordering::Relaxed)
+    }
+
+    /// How often the names got another hash key.
+    #[must_use]
+    pub fn rekeys(&self) -> u64 {
+        self.0.rekeys.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that they got another one.
+    pub(super) fn set_rekeys(&self, rekeys: u64) {
+        self.0.rekeys.store(rekeys, Ordering::Relaxed);
     }
 
     /// Octets of kernel memory in index and arena.

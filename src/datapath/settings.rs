@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::abi::{SERVERS_FIRST, edns_settings};
+use super::abi::{KEYS, SERVERS_FIRST, edns_settings};
 use super::arena::Mapped;
+use super::hash::HashKey;
 use super::skel::types::edns_outcome;
-use super::table::HashKey;
 use crate::zone::node::ZoneId;
 
 /// Why answers of a zone are held back.
@@ -65,12 +65,17 @@ impl Settings {
         unsafe { AtomicU64::from_ptr(field(self.raw())) }.store(value, Ordering::Release);
     }
 
-    /// What hashes names; before anything is attached.
-    pub(super) fn set_hash(&self, key: HashKey) {
-        // SAFETY: as in `word`.
-        self.word(|s| unsafe { &raw mut (*s).hash_seed }, key.seed);
-        // SAFETY: as in `word`.
-        self.word(|s| unsafe { &raw mut (*s).hash_multiplier }, key.multiplier);
+    /// Makes this key number `nth`, which no program uses.
+    pub(super) fn set_key(&self, nth: usize, key: &HashKey) {
+        assert!(nth < KEYS);
+        for (i, multiplier) in key.multiplier.iter().enumerate() {
+            // SAFETY: as in `word`; both arrays have these elements.
+            self.word(|s| unsafe { (&raw mut (*s).keys[nth].multiplier[i]) }, *multiplier);
+        }
+        for (i, word) in key.word.iter().enumerate() {
+            // SAFETY: as above.
+            self.word(|s| unsafe { (&raw mut (*s).keys[nth].word[i]) }, *word);
+        }
     }
 
     /// Whether programs are on egress; before anything is attached.
@@ -92,10 +97,10 @@ impl Settings {
         self.word(|s| unsafe { &raw mut (*s).beat_max }, jiffies);
     }
 
-    /// Which index programs read.
-    pub(super) fn set_index(&self, area: u64) {
-        // SAFETY: as in `word`.
-        self.word(|s| unsafe { &raw mut (*s).index }, area);
+    /// Which index programs read, and by which key; see `enum edns_index_part`.
+    pub(super) fn set_index(&self, index: u8) {
+        // SAFETY: as in `octet`.
+        self.octet(|s| unsafe { &raw mut (*s).index }, index);
     }
 
     pub(super) fn set_below_min(&self, labels: Option<usize>) {

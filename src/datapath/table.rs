@@ -4,15 +4,16 @@
 mod batch;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use self::batch::Batch;
-use super::abi::{CASE_BIT, LINE_WORDS, UNIT};
+use super::abi::{KEYS, LINE_WORDS, UNIT};
 use super::arena::{Arena, ArenaError, Kind, Mapped, UNITS_MAX};
 use super::encode::{EncodeError, Refs, Stored, encode};
-use super::index::{Found, Index, map_lines};
+use super::hash::HashKey;
+use super::index::{Area, Found, Index, map_lines};
 use super::reader::Reader;
 use super::settings::Settings;
 use crate::zone::name::Name;
@@ -24,8 +25,8 @@ pub enum TableError {
     /// As many names as MaxRecords allows.
     #[error("the record maps are full: MaxRecords allows {0} names; raise it and restart")]
     Full(usize),
-    /// Too many names whose hashes are alike.
-    #[error("no slot is left for its hash; a restart makes others")]
+    /// Too many names whose hashes are alike, so soon after the index got another key.
+    #[error("no slot is left for its hash until the index gets another key, in a minute at the latest")]
     Collisions,
     /// No memory for its node.
     #[error(transparent)]
@@ -44,35 +45,6 @@ pub enum Put {
     Changed,
     /// It was there already, octet by octet.
     Same,
-}
-
-/// What makes hashes that nobody can foresee, so that nobody can choose names which collide.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HashKey {
-    pub seed: u64,
-    pub multiplier: u64,
-}
-
-impl HashKey {
-    pub(super) fn random() -> Self {
-        // Odd, so that no two words give the same; large, so that each bit moves many.
-        Self { seed: random(), multiplier: random() | 0x8000_0001_0000_0001 }
-    }
-
-    /// The hash of `qname_scan` and `suffix_find` in src/bpf. A word's upper bits are mixed into its lower ones first: a
-    /// multiplication alone carries them nowhere, and who knows where they stay can cancel them out by the next word.
-    fn hash(self, wire: &[u8]) -> u64 {
-        wire.chunks(8).fold(self.seed, |hash, octets| {
-            let mut word = [0; 8];
-            word[..octets.len()].copy_from_slice(octets);
-            let word = hash ^ (u64::from_le_bytes(word) | u64::from_ne_bytes([CASE_BIT; 8]));
-            (word ^ word >> 32).wrapping_mul(self.multiplier)
-        })
-    }
-}
-
-pub(super) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// A shared node in the arena, and how many nodes refer to it.
@@ -98,12 +70,20 @@ impl Depths {
     }
 }
 
+/// From one time that the index gets another key to the next: it takes as long as some ten thousand changes.
+const REKEY_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The writer.
 pub struct Table {
     arena: Arena,
     index: Index,
     reader: Reader,
     key: HashKey,
+    /// The key's number in the settings.
+    key_at: usize,
+    rekeys: u64,
+    /// When the index got another key because it had to, or could not get one.
+    rekeyed: Option<Instant>,
     max_names: usize,
     /// Shared nodes by content, and the content by ref.
     shared: HashMap<Arc<Node>, Shared>,
@@ -131,6 +111,8 @@ struct Recent {
     added: Option<usize>,
     /// Labels of the shortest name whose statement on the names below has changed.
     restated: Option<usize>,
+    /// The range of labels that programs look at in an index that was left (`below_min`, `below_max`).
+    left: Option<(Option<usize>, Option<usize>)>,
 }
 
 impl Recent {
@@ -149,20 +131,24 @@ impl Table {
     pub(super) fn new(
         index: BorrowedFd<'_>,
         chunks: OwnedFd,
-        key: HashKey,
         max_names: usize,
         settings: Settings,
     ) -> Result<Self, TableError> {
         let octets = (map_lines(max_names) * LINE_WORDS * size_of::<u32>()).next_multiple_of(super::arena::page_size());
         let map = Arc::new(Mapped::new(index, octets).map_err(ArenaError::from)?);
         let index = Index::new(Arc::clone(&map), max_names);
-        settings.set_index(index.area().abi());
+        let (key, key_at) = (HashKey::random(), 0);
+        settings.set_key(key_at, &key);
+        settings.set_index(index.area().abi(key_at));
         let reader = Reader::new(map, index.area(), max_names);
         Ok(Self {
             arena: Arena::new(chunks, reader.clone())?,
             index,
             reader,
             key,
+            key_at,
+            rekeys: 0,
+            rekeyed: None,
             max_names,
             shared: HashMap::new(),
             shared_at: HashMap::new(),
@@ -217,10 +203,9 @@ impl Table {
     /// # Errors
     /// Where it does not fit; what was there before stays.
     pub fn put(&mut self, name: &Name, node: &Node) -> Result<Put, TableError> {
-        let hash = self.key.hash(name.wire());
-        let mut found = self.find(hash, name);
+        let mut found = self.find(name);
         while !matches!(found, Found::At(..)) && self.make_room(found) {
-            found = self.find(hash, name);
+            found = self.find(name);
         }
         let (slot, old) = match found {
             Found::At(slot, at) => (slot, Some(at)),
@@ -269,20 +254,20 @@ impl Table {
         if has_below {
             self.below.change(labels, true);
         }
-        self.settings.set_below_max(self.depths.max());
-        self.index.put(slot, hash, at);
+        self.tell_depths();
+        self.index.put(slot, self.key.hash(name.wire()), at);
         match old {
             Some(old) => self.retire(old, labels),
             None => self.recent.added = self.recent.added.max(Some(labels)),
         }
-        self.settings.set_below_min(self.below.min());
+        self.tell_depths();
         self.tidy();
         Ok(if old.is_some() { Put::Changed } else { Put::Added })
     }
 
     /// Removes a name; false where it was not there.
     pub fn remove(&mut self, name: &Name) -> bool {
-        let Found::At(slot, at) = self.find(self.key.hash(name.wire()), name) else { return false };
+        let Found::At(slot, at) = self.find(name) else { return false };
         let labels = name.label_count();
         let restated = self.recent.restated.is_some_and(|restated| restated < labels);
         if self.loads_pass {
@@ -297,8 +282,7 @@ impl Table {
         self.index.clear(slot);
         self.depths.change(labels, false);
         self.retire(at, labels);
-        self.settings.set_below_min(self.below.min());
-        self.settings.set_below_max(self.depths.max());
+        self.tell_depths();
         self.tidy();
         true
     }
@@ -386,30 +370,83 @@ impl Table {
         self.waits += 1;
         self.arena.reclaim()?;
         self.recent = Recent::default();
+        self.tell_depths();
         Ok(())
     }
 
-    fn find(&self, hash: u64, name: &Name) -> Found {
-        self.index.find(hash, |at| Stored::new(self.arena.octets_at(at)).wire() == name.wire())
+    fn find(&self, name: &Name) -> Found {
+        self.index.find(self.key.hash(name.wire()), |at| Stored::new(self.arena.octets_at(at)).wire() == name.wire())
     }
 
-    /// Moves the index where a further name needs that. False where it stays.
+    /// Tells programs which names are worth a look, as long as the ones that read an index which was left need it.
+    fn tell_depths(&self) {
+        let (left_min, left_max) = self.recent.left.unwrap_or_default();
+        self.settings.set_below_min([self.below.min(), left_min].into_iter().flatten().min());
+        self.settings.set_below_max(self.depths.max().max(left_max));
+    }
+
+    /// Moves the index where a further name needs that, or gives it another key. False where it stays.
     fn make_room(&mut self, found: Found) -> bool {
-        let area = if self.index.is_crowded() || found == Found::NoSlot {
+        let no_slot = found == Found::NoSlot;
+        let area = if self.index.is_crowded() || no_slot {
             self.index.larger()
         } else if self.index.is_littered() {
             Some(self.index.beside())
         } else {
             None
         };
-        let Some(area) = area else { return false };
-        if self.index.was_used(area) && self.wait_for_programs().is_err() {
+        let may_move = |table: &mut Self, area| !table.index.was_used(area) || table.wait_for_programs().is_ok();
+        if area.is_some_and(|area| may_move(self, area) && self.move_to(area)) {
+            return true;
+        }
+        let is_due = self.rekeyed.is_none_or(|last| last.elapsed() > REKEY_INTERVAL);
+        if !no_slot || !is_due || self.len() == self.max_names {
             return false;
         }
-        let (arena, key) = (&self.arena, self.key);
+        self.rekeyed = Some(Instant::now());
+        let done = self.rekey(HashKey::random());
+        if done && self.rekeys == 1 {
+            log::warn!(
+                "too many names with one hash: they are hashed by another key now, as they will be if that comes again"
+            );
+        }
+        done
+    }
+
+    /// Has another key hash the names. False where it stays as it is: names do not fit by that key, or programs can't be waited for.
+    pub fn rekey(&mut self, key: HashKey) -> bool {
+        // Programs may still hash by the key that is to be overwritten, and read the area beside.
+        if self.wait_for_programs().is_err() {
+            return false;
+        }
+        let key_at = (self.key_at + 1) % KEYS;
+        self.settings.set_key(key_at, &key);
+        let old = (std::mem::replace(&mut self.key, key), std::mem::replace(&mut self.key_at, key_at));
+        let moved = self.move_to(self.index.beside());
+        if moved {
+            self.rekeys += 1;
+            self.reader.set_rekeys(self.rekeys);
+        } else {
+            (self.key, self.key_at) = old;
+        }
+        moved
+    }
+
+    /// How often the names got another key.
+    #[must_use]
+    pub const fn rekeys(&self) -> u64 {
+        self.rekeys
+    }
+
+    /// Moves the index to an area that no program reads. False where it stays.
+    fn move_to(&mut self, area: Area) -> bool {
+        let (arena, key) = (&self.arena, &self.key);
         let moved = self.index.move_to(area, |at| key.hash(Stored::new(arena.octets_at(at)).wire()));
         if moved {
-            self.settings.set_index(area.abi());
+            let (min, max) = self.recent.left.unwrap_or_default();
+            let min = [self.below.min(), min].into_iter().flatten().min();
+            self.recent.left = Some((min, self.depths.max().max(max)));
+            self.settings.set_index(area.abi(self.key_at));
             self.reader.lock().set_area(area);
         }
         moved

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod attach;
+pub mod collide;
 pub mod decode;
 pub mod model;
 pub mod mutate;

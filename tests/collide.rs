@@ -1,0 +1,176 @@
+//! Names that were chosen to collide are answered like any others; and where names should collide nevertheless, the table takes
+//! another key.
+
+mod common;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use common::collide;
+use common::decode;
+use common::model::{absence, addresses, node};
+use common::packet::{ETHERNET, Packet, Query, TYPE_A, hex, wire};
+use common::rng::Rng;
+use edns::datapath::counters::outcome_name;
+use edns::datapath::{Datapath, HashKey, Program, Table, TableError, TestRun};
+use edns::zone::name::Name;
+use edns::zone::node::{ANY_TYPE, Kind, Node, ZoneId};
+
+/// MaxRecords' default, and the lines of an index for so many.
+const MAX_RECORDS: u32 = 262_144;
+const LINES: usize = 1 << 15;
+/// As many as five slices bring, and as a domain file does.
+const BY_SLICES: usize = 4_957;
+const BY_FILE: usize = 12_288;
+const OTHERS: usize = 5_000;
+const SERVICE: &str = "chosen.tenant.svc.cluster.local";
+
+fn chosen_by_slices() -> Vec<String> {
+    collide::hostnames(BY_SLICES).into_iter().map(|host| format!("{host}.{SERVICE}")).collect()
+}
+
+fn chosen_by_file() -> Vec<String> {
+    collide::names(BY_FILE, "example.org")
+}
+
+fn others() -> impl Iterator<Item = String> {
+    (0..OTHERS).map(|i| format!("svc-{i}.ns-{}.svc.cluster.local", i % 100))
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap_or_else(|e| panic!("{text} {e}"))
+}
+
+fn one(i: usize) -> Node {
+    node(vec![(TYPE_A, addresses(&[Ipv4Addr::from(i as u32)], 30))])
+}
+
+/// What a question for a name's address gets: that, or what it is counted as.
+fn ask(probe: &TestRun, name: &str) -> Result<Ipv4Addr, &'static str> {
+    let frame = Packet::v4(&Query::new(name, TYPE_A)).frame();
+    let mut out = vec![0; 2048];
+    let (outcome, len) = probe.run(&frame, &mut out).expect("test run");
+    match outcome_name(outcome).expect("an outcome") {
+        "answered" => {
+            let reply = decode::reply(&frame, &out[..len], ETHERNET)
+                .unwrap_or_else(|e| panic!("{name}: {e}\n{}", hex(&out[..len])));
+            let octets: [u8; 4] = reply.sections[0][0].rdata[..].try_into().expect("an A record");
+            Ok(octets.into())
+        }
+        other => Err(other),
+    }
+}
+
+fn probe(datapath: &Datapath) -> TestRun {
+    datapath.test_run(Program::Probe).expect("test run")
+}
+
+/// Names of a zone whose other names don't exist, and a wildcard.
+fn put_zone(table: &mut Table) {
+    let missing = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &wire("cluster.local")))]));
+    let zone = Node { child: Some(Arc::clone(&missing)), deep: Some(missing), ..Node::pass(ZoneId::Static) };
+    table.put(&name("cluster.local"), &zone).expect("fits");
+    let apps = Node { child: Some(Arc::new(one(7))), ..Node::pass(ZoneId::Static) };
+    table.put(&name("apps.example.com"), &apps).expect("fits");
+}
+
+fn assert_zone_goes_on(probe: &TestRun) {
+    assert_eq!(ask(probe, "missing.ns-1.svc.cluster.local"), Err("nxdomain"));
+    assert_eq!(ask(probe, "any.apps.example.com"), Ok(Ipv4Addr::from(7)));
+}
+
+#[test]
+fn chosen_names_and_others_are_answered() {
+    let (datapath, mut table) = common::load(false, MAX_RECORDS);
+    let probe = probe(&datapath);
+    put_zone(&mut table);
+    let names: Vec<String> = chosen_by_slices().into_iter().chain(others()).chain(chosen_by_file()).collect();
+    for (i, text) in names.iter().enumerate() {
+        table.put(&name(text), &one(i)).unwrap_or_else(|e| panic!("{text}: {e}"));
+    }
+    assert_eq!(table.len(), names.len() + 2, "each is its own");
+    for (i, text) in names.iter().enumerate() {
+        assert_eq!(ask(&probe, text), Ok(Ipv4Addr::from(i as u32)), "{text}");
+        if i % 8 == 0 {
+            assert_eq!(ask(&probe, &text.to_ascii_uppercase()), Ok(Ipv4Addr::from(i as u32)), "{text}");
+        }
+    }
+    assert_zone_goes_on(&probe);
+    assert_eq!(table.rekeys(), 0, "one key does for all of them");
+}
+
+/// The hash of the first versions.
+fn former_hash(wire: &[u8], seed: u64, multiplier: u64) -> u64 {
+    wire.chunks(8).fold(seed, |hash, octets| {
+        let mut word = [0; 8];
+        word[..octets.len()].copy_from_slice(octets);
+        let word = hash ^ (u64::from_le_bytes(word) | 0x2020_2020_2020_2020);
+        (word ^ word >> 32).wrapping_mul(multiplier)
+    })
+}
+
+/// How many names found no slot in an index of the first versions.
+fn refused_formerly(names: &[String], rng: &mut Rng) -> usize {
+    let (seed, multiplier) = (rng.next(), rng.next() | 0x8000_0001_0000_0001);
+    let mut lines = vec![0; LINES];
+    let has_no_slot = |text: &&String| {
+        let home = (former_hash(name(text).wire(), seed, multiplier) >> 8) as usize;
+        let free = (home..home + 4).map(|line| line % LINES).find(|line| lines[*line] < 16);
+        free.map(|line| lines[line] += 1).is_none()
+    };
+    names.iter().filter(has_no_slot).count()
+}
+
+/// Else the test above would show nothing.
+#[test]
+fn by_the_former_hash_they_had_no_room() {
+    const KEYS: usize = 16;
+    let mut rng = Rng::new(6);
+    let (by_slices, by_file) = (chosen_by_slices(), chosen_by_file());
+    let innocent: Vec<String> = others().collect();
+    let mut hurt = 0;
+    for _ in 0..KEYS {
+        assert_eq!(refused_formerly(&innocent, &mut rng), 0);
+        assert!(refused_formerly(&by_file, &mut rng) > 0, "by file, whatever the key");
+        hurt += usize::from(refused_formerly(&by_slices, &mut rng) > 0);
+    }
+    assert!(hurt > KEYS / 4, "by slices, with {hurt} of {KEYS} keys");
+}
+
+#[test]
+fn where_names_collide_the_table_takes_another_key() {
+    const NAMES: usize = 1_000;
+    let (datapath, mut table) = common::load(false, MAX_RECORDS);
+    let probe = probe(&datapath);
+    let names: Vec<String> = others().take(NAMES).collect();
+    put_zone(&mut table);
+    assert!(table.rekey(HashKey::colliding()), "a few names fit by any key");
+    for (i, text) in names.iter().enumerate() {
+        table.put(&name(text), &one(i)).unwrap_or_else(|e| panic!("{text}: {e}"));
+        for j in [0, i / 2, i] {
+            assert_eq!(ask(&probe, &names[j]), Ok(Ipv4Addr::from(j as u32)), "{} when {i} are there", names[j]);
+        }
+        assert_zone_goes_on(&probe);
+    }
+    assert_eq!(table.rekeys(), 2, "one by the test, and one that was needed");
+
+    // Not again so soon: names without room are refused, and nothing else changes.
+    for text in &names {
+        assert!(table.remove(&name(text)));
+    }
+    assert!(table.rekey(HashKey::colliding()));
+    let results: Vec<_> = names.iter().enumerate().map(|(i, text)| table.put(&name(text), &one(i))).collect();
+    assert!(results.iter().any(|r| matches!(r, Err(TableError::Collisions))), "{:?}", results.last());
+    for (i, (text, result)) in names.iter().zip(&results).enumerate() {
+        let wanted = if result.is_ok() { Ok(Ipv4Addr::from(i as u32)) } else { Err("nxdomain") };
+        assert_eq!(ask(&probe, text), wanted, "{text}");
+    }
+    assert_zone_goes_on(&probe);
+    assert_eq!(table.rekeys(), 3);
+    // By a key of chance all fit.
+    assert!(table.rekey(HashKey::random()));
+    for (i, text) in names.iter().enumerate() {
+        table.put(&name(text), &one(i)).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(ask(&probe, text), Ok(Ipv4Addr::from(i as u32)), "{text}");
+    }
+}
