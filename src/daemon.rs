@@ -25,7 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{spawn_blocking, spawn_local, yield_now};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use self::attacher::Attacher;
+use self::attacher::{Attached, Attacher};
 use self::core::Core;
 use self::http::Http;
 use self::load::Loaded;
@@ -34,7 +34,7 @@ use self::world::World;
 use crate::config::{Config, ServerSpec};
 use crate::control;
 use crate::control::server::Server;
-use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, Outcome, Plan, program_for};
+use crate::datapath::attach::{AttachError, Direction, Hook, Outcome, Plan, program_for};
 use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
@@ -180,12 +180,13 @@ impl Daemon {
         })?;
         let handle = control::config_hash(path).map_err(DaemonError::Control)? as u32;
         let hook = Hook::detect(&datapath, config.tc_priority, handle);
+        let attacher = Attacher::new(hook, config.direction).map_err(InterfaceError::from)?;
         let status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
         let core = Rc::new(RefCell::new(Core::new(datapath, table, status)));
         spawn_local(beat(Rc::clone(&core)));
         let mut daemon = Self {
             path: path.to_owned(),
-            attacher: Attacher::new(Attachments::new(hook, config.direction)),
+            attacher,
             links: Vec::new(),
             started: config.clone(),
             config,
@@ -449,15 +450,17 @@ impl Daemon {
     }
 
     /// Takes note of what was attached; returns why other interfaces are not.
-    fn attached(&mut self, outcome: Outcome, attached: Vec<(u32, String)>) -> Vec<AttachError> {
+    fn attached(&mut self, outcome: Outcome, attached: Attached) -> Vec<AttachError> {
         let core = &mut *self.core.borrow_mut();
         for done in &outcome.done {
-            log::info!("{done}");
+            log::log!(if done.is_warning() { log::Level::Warn } else { log::Level::Info }, "{done}");
         }
-        core.attached = attached;
+        core.attached = attached.places;
         core.status.attach_errors += outcome.errors.len() as u64;
-        core.status.unattached = outcome.errors.iter().map(ToString::to_string).collect();
-        self.retry = (!outcome.errors.is_empty()).then(|| Instant::now() + ATTACH_RETRY);
+        core.status.unattached = attached.unattached;
+        if !outcome.errors.is_empty() {
+            self.retry = Some(Instant::now() + ATTACH_RETRY);
+        }
         outcome.errors
     }
 }
