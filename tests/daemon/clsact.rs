@@ -102,7 +102,7 @@ fn what_a_killed_daemon_left_passes_everything_and_is_replaced() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (dead, table) = datapath(1);
-        std::mem::forget(attach(&dead, &link));
+        add_filter(dead.program(Program::EthernetToPeer).unwrap(), &link, Direction::Ingress, 7, HANDLE);
         drop((dead, table));
         assert_eq!(filters(&lab), 1);
         std::thread::sleep(std::time::Duration::from_secs(3));
@@ -209,6 +209,7 @@ fn what_killed_daemons_left_elsewhere_is_taken_away_and_nothing_else() {
         add_filter(dead, &veth0, Direction::Egress, 7, HANDLE);
         add_filter(dead, &veth1, Direction::Ingress, 7, HANDLE);
         add_filter(dead, &veth1, Direction::Ingress, 7, HANDLE2);
+        add_filter(dead, &veth1, Direction::Egress, 9, HANDLE2);
         // Of another config, and of somebody else.
         add_filter(dead, &veth1, Direction::Egress, 7, HANDLE + 1);
         add_filter(beside::program(0).as_fd(), &veth1, Direction::Egress, 8, HANDLE);
@@ -221,7 +222,7 @@ fn what_killed_daemons_left_elsewhere_is_taken_away_and_nothing_else() {
         let _attachments = attach(&next, &veth0);
         // Where it attaches it has taken them away already.
         assert_eq!(filters(&lab), 2);
-        assert_eq!(remove_leftovers(), 3);
+        assert_eq!(remove_leftovers(), 2);
         assert_eq!(ask(&lab), "10.0.0.3");
         assert_eq!(lab.filters("host", "veth0"), 1);
         let filters = |direction| lab.sh("host", &format!("tc filter show dev veth1 {direction}"));
