@@ -77,6 +77,9 @@ pub enum InterfaceError {
 
 type Events = futures_util::stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
+/// Interfaces that match, and the default routes by which they were chosen.
+type Read = (Vec<Link>, DefaultRoutes);
+
 /// Follows the interfaces that match some patterns.
 pub struct Interfaces {
     patterns: Vec<IfPattern>,
@@ -88,7 +91,7 @@ pub struct Interfaces {
     /// When what happened is looked at.
     due: Option<Instant>,
     /// What is there, being read: it goes on while nobody waits for it, so that reading takes no longer where much happens.
-    reading: Option<BoxFuture<'static, Result<(Vec<Link>, DefaultRoutes), InterfaceError>>>,
+    reading: Option<BoxFuture<'static, Result<Read, InterfaceError>>>,
     connections: [AbortHandle; 2],
 }
 

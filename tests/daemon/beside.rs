@@ -54,6 +54,21 @@ fn other(lab: &Lab, verdict: i32, priority: u32) -> OwnedFd {
     })
 }
 
+/// Such a program in front of all others by a tcx link; None where the kernel has no tcx.
+pub fn in_front_on_tcx(ifindex: i32, verdict: i32) -> Option<OwnedFd> {
+    let program = program(verdict);
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+        flags: libbpf_sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    // SAFETY: opts lives through the call.
+    let link = unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex, libbpf_sys::BPF_TCX_INGRESS, &raw const opts)
+    };
+    (link != -libc::EINVAL).then(|| owned(link))
+}
+
 /// Adds a filter on clsact in front of those of its priority; returns libbpf's error, or 0.
 pub fn add_filter(program: BorrowedFd<'_>, ifindex: i32, point: u32, priority: u32, handle: u32) -> i32 {
     let mut hook = hook(ifindex, point);

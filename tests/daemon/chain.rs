@@ -145,20 +145,26 @@ fn ours_moves_in_front_of_what_comes_later_without_a_gap() {
     until_chain(&lab, "theirs alone", |c| c.len() == 2 && !c.iter().any(|f| is_ours(f)));
 }
 
-#[test]
-fn one_who_insists_is_let_be_and_named_and_tried_again_each_minute() {
-    let lab = Lab::new();
-    lab.configure(&format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
-    let _server = Server::new(&lab, "host", &[SERVER]);
-    let client = Client::new(&lab, "pod", SERVER);
-    let daemon = lab.daemon_on_clsact();
-    let neighbour = Neighbour::new(&lab, TC_ACT_OK);
+/// Puts a filter in front again and again, until ours is let be.
+fn insist(lab: &Lab, daemon: &Daemon) {
+    let neighbour = Neighbour::new(lab, TC_ACT_OK);
     for handle in 1..=3 {
         neighbour.add(1, handle);
-        until_chain(&lab, "ours in front", |c| is_ours(&c[0]));
+        until_chain(lab, "ours in front", |c| is_ours(&c[0]));
     }
     neighbour.add(1, 4);
     daemon.wait_for("veth0: not first in the chain: other");
+    assert_eq!(daemon.log().matches("moved to the front").count(), 3, "{}", daemon.log());
+}
+
+#[test]
+fn one_who_insists_is_let_be_and_named() {
+    let lab = Lab::new();
+    lab.configure(CONFIG);
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let client = Client::new(&lab, "pod", SERVER);
+    let daemon = lab.daemon_on_clsact();
+    insist(&lab, &daemon);
     let stats = until_first(&lab, 10, false);
     assert!(!is_answered(&client));
     let in_front = &stats["interfaces"][0]["in_front"];
@@ -167,8 +173,17 @@ fn one_who_insists_is_let_be_and_named_and_tried_again_each_minute() {
     let text = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
     let wanted = format!(" id {} priority 1 may keep queries from eDNS", in_front[0]["id"]);
     assert!(text.contains("\nnot first on veth0: other") && text.contains(&wanted), "{text}");
-    assert_eq!(daemon.log().matches("moved to the front").count(), 3, "{}", daemon.log());
-    // Within a minute or so, and then nobody contends.
+}
+
+#[test]
+fn against_one_who_insists_it_is_tried_again_each_minute() {
+    let lab = Lab::new();
+    lab.configure(CONFIG);
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let client = Client::new(&lab, "pod", SERVER);
+    let daemon = lab.daemon_on_clsact();
+    insist(&lab, &daemon);
+    // And then nobody contends.
     within(TRIED_AGAIN, "an answer", || if is_answered(&client) { Ok(()) } else { Err(daemon.log()) });
     until_first(&lab, 10, true);
     assert_eq!(daemon.log().matches("moved to the front").count(), 4, "{}", daemon.log());
@@ -246,6 +261,31 @@ fn another_edns_in_front_is_no_cause_to_move() {
         end(second);
         end(first);
     }
+}
+
+#[test]
+fn on_tcx_one_in_front_is_told_and_nothing_is_moved() {
+    let lab = Lab::new();
+    lab.configure(CONFIG);
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let client = Client::new(&lab, "pod", SERVER);
+    let daemon = lab.daemon();
+    until_answered(&client);
+    let in_front = || beside::in_front_on_tcx(if_nametoindex("veth0").unwrap() as i32, TC_ACT_OK);
+    let Some(link) = lab.run_in("host", in_front) else {
+        assert_eq!(lab.tcx_programs("host", "veth0"), 0, "a kernel without tcx");
+        return;
+    };
+    daemon.wait_for("veth0: not first in the chain: program ");
+    let stats = until_first(&lab, 10, false);
+    assert!(stats["interfaces"][0]["in_front"][0]["id"].as_u64().unwrap() > 0, "{stats}");
+    assert!(!is_answered(&client) && lab.tcx_programs("host", "veth0") == 2);
+    let text = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
+    assert!(text.contains("\nnot first on veth0: program id "), "{text}");
+    drop(link);
+    daemon.wait_for("veth0: first in the chain again");
+    until_answered(&client);
+    assert!(!daemon.log().contains("moved"), "{}", daemon.log());
 }
 
 /// Takes over while pods come: the old daemon neither takes a filter back nor takes away the new one's.

@@ -133,11 +133,7 @@ impl Filters {
             let (datagram, _) = self.0.recv_from_full()?;
             for message in messages(&datagram) {
                 match message?.payload {
-                    NetlinkPayload::InnerMessage(Octets { octets, .. }) => {
-                        if result.is_ok() {
-                            result = each(&octets);
-                        }
-                    }
+                    NetlinkPayload::InnerMessage(Octets { octets, .. }) if result.is_ok() => result = each(&octets),
                     NetlinkPayload::Error(e) if e.code.is_some() => return Err(e.to_io()),
                     NetlinkPayload::Done(d) if d.code < 0 => return Err(io::Error::from_raw_os_error(-d.code)),
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return result,

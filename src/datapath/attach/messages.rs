@@ -53,12 +53,9 @@ fn changed(datagram: &[u8]) -> Changed {
         let Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(Octets { kind, octets }), .. }) = message else {
             return Changed::Any;
         };
-        match (kind, TcHeader::parse(&octets)) {
-            (libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER | libc::RTM_NEWQDISC | libc::RTM_DELQDISC, Ok(header)) => {
-                interfaces.push(header.index as u32);
-            }
-            // Of chains as such, of classes and actions.
-            _ => {}
+        // Others are of chains as such, of classes and actions.
+        if matches!(kind, libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER | libc::RTM_NEWQDISC | libc::RTM_DELQDISC) {
+            interfaces.extend(TcHeader::parse(&octets).map(|header| header.index as u32));
         }
     }
     Changed::Of(interfaces)
