@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch] tests/common/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-packages test-kernels deb crash rewrites fuzz storm hash-search soak bench bench-scale install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb chain crash rewrites fuzz storm hash-search soak bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -42,6 +42,9 @@ test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built o
 	scripts/setup.sh kernels
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/kernels/run.sh \
 		$(CARGO) test --release --locked --features kernel-tests --test kernels
+
+chain: ## thirty rounds of pods under a neighbour that changes their chains at random (root)
+	EDNS_CHAIN_ROUNDS=30 $(CARGO) test --release --locked --test daemon chain::many -- --nocapture
 
 crash: ## two hundred kills at any moment, under load (root)
 	EDNS_CRASHES=200 $(CARGO) test --release --locked --test daemon crash -- --nocapture

@@ -81,6 +81,8 @@ pub struct StatsReply {
     pub map_bytes: u64,
     /// Interfaces with our program.
     pub attached_interfaces: Vec<String>,
+    /// The same, with their places in the chains.
+    pub interfaces: Vec<InterfaceReply>,
     /// Why interfaces that should have it have it not.
     pub unattached: Vec<String>,
     /// How often attaching failed.
@@ -110,6 +112,28 @@ pub struct StatsReply {
     pub events_lost: u64,
     /// Whether everything passes since it was told so.
     pub paused: bool,
+}
+
+/// An interface with our program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceReply {
+    /// Of the interface.
+    pub name: String,
+    /// Whether no other program but eDNS' goes first.
+    pub is_first: bool,
+    /// Those that do.
+    pub in_front: Vec<InFrontReply>,
+}
+
+/// A program of somebody else's that runs before ours, and may end the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFrontReply {
+    /// As the kernel numbers BPF programs; other kinds of filters have none.
+    pub id: Option<u32>,
+    /// What its filter on clsact is called.
+    pub name: Option<String>,
+    /// Of that filter.
+    pub priority: Option<u16>,
 }
 
 /// The view of the Kubernetes API.

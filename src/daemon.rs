@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use self::attacher::Attacher;
+use self::attacher::{Attached, Attacher};
 use self::core::Core;
 use self::gates::Gates;
 use self::http::Http;
@@ -37,7 +37,7 @@ use self::writer::Writer;
 use crate::config::{Config, ServerSpec};
 use crate::control;
 use crate::control::server::Server;
-use crate::datapath::attach::{AttachError, Attachments, Direction, Hook, Outcome, Plan, program_for};
+use crate::datapath::attach::{AttachError, Direction, Hook, Outcome, Plan, program_for};
 use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
 use crate::datapath::{Datapath, LoadError, Options};
@@ -182,6 +182,7 @@ impl Daemon {
         })?;
         let handle = control::config_hash(path).map_err(DaemonError::Control)? as u32;
         let hook = Hook::detect(&datapath, config.tc_priority, handle);
+        let attacher = Attacher::new(hook, config.direction).map_err(InterfaceError::from)?;
         let status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
         let gates = Arc::new(Gates::new(datapath.settings()));
         let writer = Writer::start(table, Arc::clone(&gates))
@@ -191,7 +192,7 @@ impl Daemon {
         spawn_local(beat(Rc::clone(&core)));
         let mut daemon = Self {
             path: path.to_owned(),
-            attacher: Attacher::new(Attachments::new(hook, config.direction)),
+            attacher,
             links: Vec::new(),
             started: config.clone(),
             config,
@@ -465,15 +466,17 @@ impl Daemon {
     }
 
     /// Takes note of what was attached; returns why other interfaces are not.
-    fn attached(&mut self, outcome: Outcome, attached: Vec<(u32, String)>) -> Vec<AttachError> {
+    fn attached(&mut self, outcome: Outcome, attached: Attached) -> Vec<AttachError> {
         let core = &mut *self.core.borrow_mut();
         for done in &outcome.done {
-            log::info!("{done}");
+            log::log!(if done.is_warning() { log::Level::Warn } else { log::Level::Info }, "{done}");
         }
-        core.attached = attached;
+        core.attached = attached.places;
         core.status.attach_errors += outcome.errors.len() as u64;
-        core.status.unattached = outcome.errors.iter().map(ToString::to_string).collect();
-        self.retry = (!outcome.errors.is_empty()).then(|| Instant::now() + ATTACH_RETRY);
+        core.status.unattached = attached.unattached;
+        if !outcome.errors.is_empty() {
+            self.retry = Some(Instant::now() + ATTACH_RETRY);
+        }
         outcome.errors
     }
 }

@@ -55,6 +55,11 @@ pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
         "Interfaces that should have the program and could not be attached.",
         stats.unattached.len() as f64,
     )?;
+    page.gauge(
+        "edns_interfaces_shadowed",
+        "Interfaces where another program goes before ours and may end the chain.",
+        stats.interfaces.iter().filter(|i| !i.is_first).count() as f64,
+    )?;
     page.counter("edns_attach_errors_total", "Failures to attach the program.", stats.attach_errors)?;
     page.counter("edns_reloads_total", "Changes of config and static names that took effect.", stats.reloads)?;
     page.counter("edns_reload_errors_total", "Changes that could not, and changed nothing.", stats.reload_errors)?;
@@ -131,7 +136,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{KindReply, OutcomeCount};
+    use crate::control::{InterfaceReply, KindReply, OutcomeCount};
 
     fn stats() -> StatsReply {
         StatsReply {
@@ -142,6 +147,9 @@ mod tests {
             rekeys: 8,
             map_bytes: 4096,
             attached_interfaces: vec!["veth0".into()],
+            interfaces: [true, false]
+                .map(|is_first| InterfaceReply { name: "veth0".into(), is_first, in_front: Vec::new() })
+                .into(),
             unattached: vec!["veth1: no".into()],
             attach_errors: 3,
             reloads: 4,
@@ -171,6 +179,7 @@ mod tests {
             "edns_index_rekeys_total 8",
             "edns_attached_interfaces 1",
             "edns_unattached_interfaces 1",
+            "edns_interfaces_shadowed 1",
             "edns_attach_errors_total 3",
             "edns_reloads_total 4",
             "edns_reload_errors_total 5",

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::top::Top;
 use super::{Outcome, stdout};
 use crate::control::client::ask_one;
-use crate::control::{Request, StatsReply, SyncReply};
+use crate::control::{InFrontReply, InterfaceReply, Request, StatsReply, SyncReply};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Clears the terminal from its upper left corner on (ECMA-48).
@@ -145,6 +145,7 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
     for error in &stats.unattached {
         writeln!(out, "not attached: {error}")?;
     }
+    print_places(out, &stats.interfaces)?;
     if stats.refused_records > 0 {
         let names = stats.refused_records;
         writeln!(
@@ -162,6 +163,32 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
         writeln!(out, "{file}")?;
     }
     Ok(())
+}
+
+/// Where in its chain our program is, for every interface.
+fn print_places(out: &mut impl Write, interfaces: &[InterfaceReply]) -> io::Result<()> {
+    let (first, behind): (Vec<_>, Vec<_>) = interfaces.iter().partition(|i| i.is_first);
+    for interface in &behind {
+        let programs: Vec<String> = interface.in_front.iter().map(program).collect();
+        let name = &interface.name;
+        writeln!(out, "not first on {name}: {} may keep queries from eDNS", programs.join(", "))?;
+    }
+    match (first.len(), behind.len()) {
+        (0, _) => Ok(()),
+        (_, 0) => writeln!(out, "first in the chain on every interface"),
+        _ => writeln!(out, "first in the chain on every other interface"),
+    }
+}
+
+fn program(program: &InFrontReply) -> String {
+    let mut text = program.name.clone().unwrap_or_else(|| "program".into());
+    if let Some(id) = program.id {
+        text += &format!(" id {id}");
+    }
+    if let Some(priority) = program.priority {
+        text += &format!(" priority {priority}");
+    }
+    text
 }
 
 fn interfaces(names: &[String]) -> String {
@@ -252,6 +279,31 @@ mod tests {
         assert_eq!(interfaces(&names), "300 interfaces: veth0, veth1, veth2, veth3 and 296 more");
         assert_eq!(interfaces(&names[..2]), "veth0, veth1");
         assert_eq!(interfaces(&[]), "no interface");
+    }
+
+    #[test]
+    fn every_interface_is_first_or_behind_something() {
+        let place = |name: &str, in_front: Vec<InFrontReply>| InterfaceReply {
+            name: name.into(),
+            is_first: in_front.is_empty(),
+            in_front,
+        };
+        let text = |interfaces: &[InterfaceReply]| {
+            let mut out = Vec::new();
+            print_places(&mut out, interfaces).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let first = place("veth0", Vec::new());
+        let tcx = InFrontReply { id: Some(7), name: None, priority: None };
+        let filter = InFrontReply { id: Some(8), name: Some("ender".into()), priority: Some(1) };
+        let behind = place("veth1", vec![filter, tcx]);
+        assert_eq!(text(&[]), "");
+        assert_eq!(text(std::slice::from_ref(&first)), "first in the chain on every interface\n");
+        assert_eq!(
+            text(&[behind, first]),
+            "not first on veth1: ender id 8 priority 1, program id 7 may keep queries from eDNS\n\
+             first in the chain on every other interface\n"
+        );
     }
 
     #[test]

@@ -1,11 +1,23 @@
-//! Attaches and detaches in another thread: the kernel may take seconds for that, in which heart, commands and names go on.
+//! Attaches, detaches and looks after what is attached in another thread: the kernel may take seconds for that, in which heart,
+//! commands and names go on.
 
+use std::collections::BTreeSet;
 use std::future::pending;
+use std::io;
+use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
 
 use super::DaemonError;
-use crate::datapath::attach::{Attachments, Outcome, Plan};
+use crate::datapath::attach::{Attachments, Changed, Direction, Hook, Messages, Outcome, Place, Plan};
+
+/// Between looks where no message says that anything has changed.
+const LOOK: Duration = Duration::from_secs(10);
+/// Changes of a chain come in several messages; they are looked at together.
+const SETTLE: Duration = Duration::from_millis(10);
+/// Where messages never end a look is followed by so many times its own time without one.
+const REST: u32 = 4;
 
 /// What is attached, and what is to be.
 pub(super) struct Attacher {
@@ -14,36 +26,110 @@ pub(super) struct Attacher {
     work: Option<JoinHandle<(Attachments, Outcome)>>,
     /// What comes after that.
     next: Option<Plan>,
+    /// Interfaces of the last plan.
+    interfaces: BTreeSet<u32>,
+    /// None where the kernel has no messages about it.
+    messages: Option<Messages>,
+    /// When it is looked after.
+    look: Instant,
+    /// When the last work began, and when there may be more.
+    began: Instant,
+    rest: Instant,
+}
+
+/// How it stands with the interfaces.
+pub(super) struct Attached {
+    /// That have the program.
+    pub places: Vec<Place>,
+    /// Why others have it not.
+    pub unattached: Vec<String>,
 }
 
 impl Attacher {
-    pub(super) const fn new(attachments: Attachments) -> Self {
-        Self { attachments: Some(attachments), work: None, next: None }
+    /// Nothing attached yet.
+    pub(super) fn new(hook: Hook, direction: Direction) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            attachments: Some(Attachments::new(hook, direction)),
+            work: None,
+            next: None,
+            interfaces: BTreeSet::new(),
+            messages: if hook == Hook::Tcx { None } else { Some(Messages::open()?) },
+            look: now + LOOK,
+            began: now,
+            rest: now,
+        })
     }
 
     /// Begins to make it as planned, in place of what was planned before and has not begun yet.
     pub(super) fn follow(&mut self, plan: Plan) {
-        match self.attachments.take() {
-            Some(mut attachments) => {
-                self.work = Some(spawn_blocking(move || {
-                    let outcome = attachments.reconcile(plan);
-                    (attachments, outcome)
-                }));
-            }
-            None => self.next = Some(plan),
+        self.interfaces = plan.interfaces().collect();
+        if self.attachments.is_some() {
+            self.begin(|attachments| attachments.reconcile(plan));
+        } else {
+            self.next = Some(plan);
         }
     }
 
-    /// What was done, and the interfaces that have the program then, by number and name. Waits for ever where nothing is to be
-    /// done. May be dropped and called again.
-    pub(super) async fn done(&mut self) -> Result<(Outcome, Vec<(u32, String)>), DaemonError> {
-        let Some(work) = &mut self.work else { return pending().await };
-        let (attachments, outcome) = work.await.map_err(|e| DaemonError::System("attaching", e.into()))?;
-        let attached = attachments.links().map(|l| (l.ifindex, l.name.clone())).collect();
+    fn begin(&mut self, work: impl FnOnce(&mut Attachments) -> Outcome + Send + 'static) {
+        let Some(mut attachments) = self.attachments.take() else { return };
+        self.began = Instant::now();
+        self.work = Some(spawn_blocking(move || {
+            let outcome = work(&mut attachments);
+            (attachments, outcome)
+        }));
+    }
+
+    /// What was done, and how it stands then. Waits until something was. May be dropped and called again.
+    pub(super) async fn done(&mut self) -> Result<(Outcome, Attached), DaemonError> {
+        loop {
+            if let Some(work) = &mut self.work {
+                let (attachments, outcome) = work.await.map_err(|e| DaemonError::System("attaching", e.into()))?;
+                return Ok((outcome, self.note(attachments)));
+            }
+            tokio::select! {
+                changed = changed(&mut self.messages) => {
+                    if self.concerns(&changed) {
+                        self.look = self.look.min((Instant::now() + SETTLE).max(self.rest));
+                    }
+                }
+                () = sleep_until(self.look) => self.begin(Attachments::look),
+            }
+        }
+    }
+
+    /// Takes note of what is attached now, and goes on with what is planned.
+    fn note(&mut self, attachments: Attachments) -> Attached {
+        let now = Instant::now();
+        self.rest = now + REST * (now - self.began);
+        let due = attachments.due().map(Instant::from_std);
+        self.look = due.map_or(now + LOOK, |due| due.clamp(now, now + LOOK));
+        let attached =
+            Attached { places: attachments.places().collect(), unattached: attachments.unattached().collect() };
         (self.attachments, self.work) = (Some(attachments), None);
         if let Some(plan) = self.next.take() {
             self.follow(plan);
         }
-        Ok((outcome, attached))
+        attached
+    }
+
+    fn concerns(&self, changed: &Changed) -> bool {
+        match changed {
+            Changed::Of(interfaces) => interfaces.iter().any(|i| self.interfaces.contains(i)),
+            Changed::Any => true,
+        }
+    }
+}
+
+/// The next message; never, where there are none.
+async fn changed(messages: &mut Option<Messages>) -> Changed {
+    let Some(listening) = messages else { return pending().await };
+    match listening.next().await {
+        Ok(changed) => changed,
+        Err(e) => {
+            log::error!("the kernel's messages about filters ended: {e}; looked after every {} s", LOOK.as_secs());
+            *messages = None;
+            Changed::Any
+        }
     }
 }

@@ -74,7 +74,7 @@ async fn answer(mut connection: Connection, core: &Rc<RefCell<Core>>) -> io::Res
             connection.reply([servers]).await
         }
         Request::Interfaces => {
-            let attached = core.borrow().attached.clone();
+            let attached: Vec<_> = core.borrow().attached.iter().map(|p| (p.ifindex, p.name.clone())).collect();
             connection.reply([attached]).await
         }
         Request::Trace => match trace::start(core) {

@@ -12,7 +12,8 @@ use super::status::Status;
 use super::world::{NODE_LOCAL_DNS, World};
 use super::writer::Writer;
 use crate::config::ServerSpec;
-use crate::control::{LookupReply, OutcomeCount, RecordReply, StatsReply};
+use crate::control::{InFrontReply, InterfaceReply, LookupReply, OutcomeCount, RecordReply, StatsReply};
+use crate::datapath::attach::Place;
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
 use crate::datapath::{Datapath, probe};
 use crate::zone::node::ZoneId;
@@ -24,8 +25,8 @@ pub(super) struct Core {
     gates: Arc<Gates>,
     /// Addresses that the program answers for, with the sets of names.
     servers: HashMap<IpAddr, u8>,
-    /// Interfaces that it is attached to, by number and name.
-    pub attached: Vec<(u32, String)>,
+    /// Interfaces that it is attached to.
+    pub attached: Vec<Place>,
     /// Whether a command gets to know of queries.
     pub traced: bool,
     pub status: Status,
@@ -158,7 +159,7 @@ impl Core {
 
     /// What the interfaces with the program are called.
     pub(super) fn attached_names(&self) -> Vec<String> {
-        self.attached.iter().map(|(_, name)| name.clone()).collect()
+        self.attached.iter().map(|place| place.name.clone()).collect()
     }
 
     /// Why the daemon is not ready, where it is not.
@@ -184,6 +185,7 @@ impl Core {
             rekeys: reader.rekeys(),
             map_bytes: reader.memory() as u64,
             attached_interfaces: self.attached_names(),
+            interfaces: self.attached.iter().map(interface_reply).collect(),
             unattached: self.status.unattached.clone(),
             attach_errors: self.status.attach_errors,
             reloads: self.status.reloads,
@@ -200,4 +202,9 @@ impl Core {
             paused: self.pause.0,
         })
     }
+}
+
+fn interface_reply(place: &Place) -> InterfaceReply {
+    let in_front = place.in_front.iter().map(|f| InFrontReply { id: f.id, name: f.name.clone(), priority: f.priority });
+    InterfaceReply { name: place.name.clone(), is_first: place.in_front.is_empty(), in_front: in_front.collect() }
 }

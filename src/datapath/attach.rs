@@ -1,21 +1,34 @@
 //! Attaches the program to interfaces: by a tcx link where the kernel has that (6.6), which goes when the daemon does; else
 //! by a filter on the clsact qdisc, which stays until somebody takes it away.
+//!
+//! Others attach to the same interfaces, and some end the chain. [`Attachments::look`] sees to it that ours is there and goes
+//! first, and says where it does not; [`Messages`] tell when to look.
 
+mod alive;
+mod attachment;
 mod clsact;
+mod filters;
 mod leftovers;
+mod messages;
+mod pace;
 mod tcx;
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::spawn_blocking;
 
 use super::interfaces::{self, Header, InterfaceError, Interfaces, Link};
 use super::load::{Datapath, LoadError, Program};
-use clsact::Filter;
-use leftovers::Alive;
-use tcx::TcxLink;
+use alive::Alive;
+use attachment::{Attachment, Pass};
+use filters::Filters;
+pub use messages::{Changed, Messages};
 
 /// Which of an interface's hooks the program runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +48,8 @@ pub enum Hook {
     Clsact {
         /// From 1 on; lower ones go first.
         priority: u16,
-        /// Tells our filters from others of that priority, whichever daemon of this config made them.
+        /// With others that follow from it (two high bits differ), tells our filters from those of others, whichever daemon of
+        /// this config made them.
         handle: u32,
     },
 }
@@ -54,11 +68,12 @@ impl Hook {
     /// Where netlink does not work.
     pub async fn remove_leftovers(self, interfaces: &Interfaces) -> Result<usize, InterfaceError> {
         let Self::Clsact { handle, .. } = self else { return Ok(0) };
-        let mut removed = 0;
-        for link in interfaces::all(interfaces.netlink()).await? {
-            removed += leftovers::remove(interfaces.netlink(), link.ifindex, handle).await?;
-        }
-        Ok(removed)
+        let links = interfaces::all(interfaces.netlink()).await?;
+        let remove = move || -> io::Result<usize> {
+            let filters = Filters::open()?;
+            links.iter().map(|link| leftovers::remove(&filters, link.ifindex, handle)).sum()
+        };
+        Ok(spawn_blocking(remove).await.map_err(io::Error::from)??)
     }
 }
 
@@ -116,21 +131,41 @@ pub const fn program_for(link: &Link, direction: Direction) -> Program {
     }
 }
 
-enum Attached {
-    Tcx(TcxLink),
-    Clsact(Filter),
+/// A program in the kernel.
+#[derive(Clone)]
+struct Loaded {
+    /// Holds on to it, so that its number is no other's.
+    fd: Arc<OwnedFd>,
+    id: u32,
 }
 
-struct Attachment {
-    link: Link,
-    program: Program,
-    attached: Attached,
+impl Loaded {
+    fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut info = libbpf_sys::bpf_prog_info::default();
+        let mut len = size_of_val(&info) as u32;
+        // SAFETY: info lives through the call and has the size given.
+        let ret = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut len) };
+        if ret < 0 {
+            return Err(io::Error::from_raw_os_error(-ret));
+        }
+        Ok(Self { fd: Arc::new(fd.try_clone_to_owned()?), id: info.id })
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// What the kernel numbers it with.
+    const fn id(&self) -> u32 {
+        self.id
+    }
 }
 
 /// Interfaces that shall have the program, and no others, each with the one that it needs. Made where programs are loaded.
+#[derive(Default)]
 pub struct Plan {
     links: Vec<(Link, Program)>,
-    programs: HashMap<Program, OwnedFd>,
+    programs: HashMap<Program, Loaded>,
     /// Of those whose program does not load.
     errors: Vec<AttachError>,
 }
@@ -139,7 +174,7 @@ impl Plan {
     /// Loads what is not loaded yet.
     #[must_use]
     pub fn new(datapath: &Datapath, links: &[Link], direction: Direction) -> Self {
-        let mut plan = Self { links: Vec::new(), programs: HashMap::new(), errors: Vec::new() };
+        let mut plan = Self::default();
         for link in links {
             let program = program_for(link, direction);
             match plan.load(datapath, program) {
@@ -152,11 +187,53 @@ impl Plan {
 
     fn load(&mut self, datapath: &Datapath, program: Program) -> Result<(), LoadError> {
         if let Entry::Vacant(entry) = self.programs.entry(program) {
-            let fd = datapath.program(program)?.try_clone_to_owned();
-            entry.insert(fd.map_err(|e| LoadError::Other(e.to_string()))?);
+            let loaded = Loaded::new(datapath.program(program)?);
+            entry.insert(loaded.map_err(|e| LoadError::Other(e.to_string()))?);
         }
         Ok(())
     }
+
+    /// The interfaces, by number.
+    pub fn interfaces(&self) -> impl Iterator<Item = u32> {
+        self.links.iter().map(|(link, _)| link.ifindex)
+    }
+}
+
+/// A program of somebody else's that runs before ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InFront {
+    /// As the kernel numbers BPF programs; other kinds of filters have none.
+    pub id: Option<u32>,
+    /// What its filter is called; of tcx it takes more rights to know.
+    pub name: Option<String>,
+    /// Of its filter.
+    pub priority: Option<u16>,
+}
+
+impl fmt::Display for InFront {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.id) {
+            (Some(name), Some(id)) => write!(f, "{name} (id {id})"),
+            (None, Some(id)) => write!(f, "program {id}"),
+            (Some(kind), None) => write!(f, "a {kind} filter"),
+            (None, None) => write!(f, "a filter"),
+        }
+    }
+}
+
+fn list(programs: &[InFront]) -> String {
+    programs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// An interface with the program, and where in its chain that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Of the interface.
+    pub ifindex: u32,
+    /// Of the interface.
+    pub name: String,
+    /// Empty where ours is first.
+    pub in_front: Vec<InFront>,
 }
 
 /// What [`Attachments::reconcile`] did.
@@ -168,6 +245,22 @@ pub enum Done {
     Detached(String),
     /// The interface is called otherwise.
     Renamed(String, String),
+    /// It goes first again, before these.
+    Moved(String, Vec<InFront>),
+    /// These go before it.
+    NotFirst(String, Vec<InFront>),
+    /// It goes first again, and nobody contends for that.
+    First(String),
+    /// A living daemon of this config took its place.
+    Replaced(String),
+}
+
+impl Done {
+    /// Whether somebody should see to it.
+    #[must_use]
+    pub const fn is_warning(&self) -> bool {
+        matches!(self, Self::NotFirst(..))
+    }
 }
 
 impl fmt::Display for Done {
@@ -176,6 +269,14 @@ impl fmt::Display for Done {
             Self::Attached(name) => write!(f, "{name}: attached"),
             Self::Detached(name) => write!(f, "{name}: detached"),
             Self::Renamed(old, new) => write!(f, "{old}: is called {new} now"),
+            Self::Moved(name, passed) => write!(f, "{name}: moved to the front of the chain, before {}", list(passed)),
+            Self::NotFirst(name, in_front) => write!(
+                f,
+                "{name}: not first in the chain: {} may end it, so that queries go unanswered by eDNS; `edns stats` shows it",
+                list(in_front)
+            ),
+            Self::First(name) => write!(f, "{name}: first in the chain again"),
+            Self::Replaced(name) => write!(f, "{name}: left to the daemon of this config that took it over"),
         }
     }
 }
@@ -185,7 +286,7 @@ impl fmt::Display for Done {
 pub struct Outcome {
     /// In order.
     pub done: Vec<Done>,
-    /// Interfaces that have no program.
+    /// Interfaces that could not be attached.
     pub errors: Vec<AttachError>,
 }
 
@@ -195,6 +296,8 @@ pub struct Attachments {
     direction: Direction,
     /// By ifindex.
     by_index: BTreeMap<u32, Attachment>,
+    /// Why other interfaces have it not.
+    failed: Vec<String>,
     /// Behind the filters: they go first.
     alive: Alive,
 }
@@ -203,77 +306,85 @@ impl Attachments {
     /// Nothing attached yet.
     #[must_use]
     pub fn new(hook: Hook, direction: Direction) -> Self {
-        Self { hook, direction, by_index: BTreeMap::new(), alive: Alive::default() }
+        Self { hook, direction, by_index: BTreeMap::new(), failed: Vec::new(), alive: Alive::default() }
     }
 
     /// The interfaces that have the program.
-    pub fn links(&self) -> impl Iterator<Item = &Link> {
-        self.by_index.values().map(|a| &a.link)
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let there = self.by_index.values().filter(|a| a.is_there());
+        there.map(|a| Place { ifindex: a.link.ifindex, name: a.link.name.clone(), in_front: a.in_front().to_vec() })
+    }
+
+    /// Why interfaces that should have the program have it not.
+    pub fn unattached(&self) -> impl Iterator<Item = String> {
+        let waiting = self.by_index.values().filter(|a| a.is_waiting());
+        let waiting = waiting.map(|a| format!("{}: taken away again and again; back within 30 s", a.link.name));
+        self.failed.iter().cloned().chain(waiting)
+    }
+
+    /// When to look again, whatever happens.
+    pub fn due(&self) -> Option<Instant> {
+        self.by_index.values().filter_map(Attachment::due).min()
     }
 
     /// Makes it as planned. The kernel makes one change of interfaces at a time (RTNL): while it takes a hundred of them away
     /// this waits for seconds, so it is no work for a thread that has to go on.
     pub fn reconcile(&mut self, plan: Plan) -> Outcome {
         let mut outcome = Outcome { done: Vec::new(), errors: plan.errors };
+        self.failed = outcome.errors.iter().map(ToString::to_string).collect();
         self.by_index.retain(|ifindex, attachment| {
-            // An interface that was made again under its old number has neither; others may take a filter away. One that can't
-            // be asked for is not gone for that.
-            let alive = match &attachment.attached {
-                Attached::Tcx(link) => link.is_alive(),
-                Attached::Clsact(filter) => filter.is_there().unwrap_or(true),
-            };
-            let keep = alive && plan.links.iter().any(|(l, _)| l.ifindex == *ifindex);
-            if !keep {
+            let keep = plan.links.iter().any(|(l, _)| l.ifindex == *ifindex);
+            if !keep && attachment.is_there() {
                 outcome.done.push(Done::Detached(attachment.link.name.clone()));
             }
             keep
         });
+        let pass = Pass::new(self.hook, self.direction);
         for (link, program) in plan.links {
-            match self.ensure(link, program, plan.programs[&program].as_fd()) {
-                Ok(done) => outcome.done.extend(done),
-                Err(e) => outcome.errors.push(e),
-            }
+            let wanted = plan.programs[&program].clone();
+            let attachment = match self.by_index.remove(&link.ifindex) {
+                Some(mut attachment) => {
+                    attachment.follow(link, wanted, &mut outcome.done);
+                    attachment
+                }
+                None => Attachment::new(&pass, link, wanted),
+            };
+            self.look_at(&pass, attachment, &mut outcome);
         }
         outcome
     }
 
-    fn ensure(&mut self, link: Link, program: Program, fd: BorrowedFd<'_>) -> Result<Option<Done>, AttachError> {
-        let explain = |e| explain(self.hook, self.direction, &link, e);
-        if let Hook::Clsact { .. } = self.hook {
-            self.alive.say(fd).map_err(explain)?;
+    /// Looks whether all is as planned before, and mends what is not. Takes as long as [`Self::reconcile`] may.
+    pub fn look(&mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        let pass = Pass::new(self.hook, self.direction);
+        for attachment in std::mem::take(&mut self.by_index).into_values() {
+            self.look_at(&pass, attachment, &mut outcome);
         }
-        if let Some(attachment) = self.by_index.get_mut(&link.ifindex) {
-            if attachment.program != program {
-                let updated = match &mut attachment.attached {
-                    Attached::Tcx(tcx) => tcx.update(fd),
-                    Attached::Clsact(filter) => filter.update(fd),
-                };
-                if let Err(e) = updated {
-                    // The wrong program may drop what it should hand on.
-                    self.by_index.remove(&link.ifindex);
-                    return Err(explain(e));
-                }
-                attachment.program = program;
+        outcome
+    }
+
+    fn look_at(&mut self, pass: &Pass, mut attachment: Attachment, outcome: &mut Outcome) {
+        let looked = match (self.alive.say(attachment.wanted()), self.hook) {
+            // Without it others would take the filter for a dead daemon's.
+            (Err(e), Hook::Clsact { .. }) => Err(e),
+            (Err(e), Hook::Tcx) => {
+                log::debug!("the socket that says that the daemon lives: {e}");
+                attachment.look(pass, &mut outcome.done)
             }
-            let name = link.name.clone();
-            let old = std::mem::replace(&mut attachment.link, link);
-            return Ok((old.name != name).then_some(Done::Renamed(old.name, name)));
-        }
-        let attached = match self.hook {
-            Hook::Tcx => TcxLink::attach(fd, link.ifindex, self.direction).map(Attached::Tcx),
-            Hook::Clsact { priority, handle } => {
-                Filter::attach(fd, link.ifindex, self.direction, priority, handle).map(Attached::Clsact)
-            }
+            (Ok(()), _) => attachment.look(pass, &mut outcome.done),
         };
-        let attached = match attached {
-            Ok(attached) => attached,
+        match looked {
+            Ok(()) => drop(self.by_index.insert(attachment.link.ifindex, attachment)),
             // It went in the meantime.
-            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
-            Err(e) => return Err(explain(e)),
-        };
-        let name = link.name.clone();
-        self.by_index.insert(link.ifindex, Attachment { link, program, attached });
-        Ok(Some(Done::Attached(name)))
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
+            // Dropped: the wrong program may drop what it should hand on.
+            Err(e) => {
+                let error = explain(self.hook, self.direction, &attachment.link, e);
+                self.failed.push(error.to_string());
+                outcome.errors.push(error);
+            }
+        }
     }
 }
 

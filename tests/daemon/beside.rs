@@ -1,7 +1,7 @@
 //! Beside other programs on the interface, which may end the chain as Cilium's does.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::net::if_::if_nametoindex;
 
@@ -9,7 +9,8 @@ use crate::common::packet::{Query, TYPE_A};
 use crate::lab::{Lab, SERVER};
 use crate::sockets::{Client, Reply, Server};
 
-const TC_ACT_OK: i32 = 0;
+pub const TC_ACT_OK: i32 = 0;
+pub const TC_ACT_UNSPEC: i32 = -1;
 const TC_ACT_SHOT: i32 = 2;
 
 /// A program of somebody else's that ends the chain with this verdict.
@@ -47,27 +48,67 @@ fn other(lab: &Lab, verdict: i32, priority: u32) -> OwnedFd {
         if link != -libc::EINVAL {
             return owned(link);
         }
-        let mut hook = libbpf_sys::bpf_tc_hook {
-            sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
-            ifindex,
-            attach_point: libbpf_sys::BPF_TC_INGRESS,
-            ..Default::default()
-        };
-        let mut opts = libbpf_sys::bpf_tc_opts {
-            sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
-            prog_fd: program.as_raw_fd(),
-            handle: 1,
-            priority,
-            ..Default::default()
-        };
-        // SAFETY: hook and opts live through the calls.
-        let attached = unsafe {
-            libbpf_sys::bpf_tc_hook_create(&raw mut hook);
-            libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts)
-        };
+        let attached = add_filter(program.as_fd(), ifindex, libbpf_sys::BPF_TC_INGRESS, priority, 1);
         assert_eq!(attached, 0, "attaching");
         program
     })
+}
+
+/// Such a program in front of all others by a tcx link; None where the kernel has no tcx.
+pub fn in_front_on_tcx(ifindex: i32, verdict: i32) -> Option<OwnedFd> {
+    let program = program(verdict);
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+        flags: libbpf_sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    // SAFETY: opts lives through the call.
+    let link = unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex, libbpf_sys::BPF_TCX_INGRESS, &raw const opts)
+    };
+    (link != -libc::EINVAL).then(|| owned(link))
+}
+
+/// Adds a filter on clsact in front of those of its priority; returns libbpf's error, or 0.
+pub fn add_filter(program: BorrowedFd<'_>, ifindex: i32, point: u32, priority: u32, handle: u32) -> i32 {
+    let mut hook = hook(ifindex, point);
+    let mut opts = libbpf_sys::bpf_tc_opts {
+        sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
+        prog_fd: program.as_raw_fd(),
+        handle,
+        priority,
+        ..Default::default()
+    };
+    // SAFETY: hook and opts live through the calls.
+    unsafe {
+        libbpf_sys::bpf_tc_hook_create(&raw mut hook);
+        libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts)
+    }
+}
+
+/// Takes a filter away; returns libbpf's error, or 0.
+pub fn remove_filter(ifindex: i32, point: u32, priority: u32, handle: u32) -> i32 {
+    let hook = hook(ifindex, point);
+    let opts = libbpf_sys::bpf_tc_opts {
+        sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
+        handle,
+        priority,
+        ..Default::default()
+    };
+    // SAFETY: hook and opts live through the call.
+    unsafe { libbpf_sys::bpf_tc_detach(&raw const hook, &raw const opts) }
+}
+
+/// Takes the qdisc away, with all its filters; returns libbpf's error, or 0.
+pub fn remove_qdisc(ifindex: i32) -> i32 {
+    let mut hook = hook(ifindex, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
+    // SAFETY: the hook lives through the call.
+    unsafe { libbpf_sys::bpf_tc_hook_destroy(&raw mut hook) }
+}
+
+fn hook(ifindex: i32, attach_point: u32) -> libbpf_sys::bpf_tc_hook {
+    let sz = size_of::<libbpf_sys::bpf_tc_hook>() as _;
+    libbpf_sys::bpf_tc_hook { sz, ifindex, attach_point, ..Default::default() }
 }
 
 fn owned(fd: i32) -> OwnedFd {

@@ -1,6 +1,6 @@
 //! The way to attach on kernels before tcx, driven by the library: a kernel that has tcx never takes it by itself.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use edns::datapath::attach::{Attachments, Direction, Done, Hook, Plan};
 use edns::datapath::interfaces::{Header, Interfaces, Link};
@@ -14,6 +14,8 @@ use crate::beside;
 use crate::lab::{Lab, SERVER};
 
 const HANDLE: u32 = 0xed05;
+/// The config's others.
+const HANDLE2: u32 = HANDLE ^ 1 << 30;
 const HOOK: Hook = Hook::Clsact { priority: 7, handle: HANDLE };
 
 /// Runs in the network namespace of the host.
@@ -67,28 +69,11 @@ fn attach_by(hook: Hook, datapath: &Datapath, link: &Link) -> Attachments {
 
 /// A filter that is none of a daemon's that lives.
 fn add_filter(program: BorrowedFd<'_>, link: &Link, direction: Direction, priority: u32, handle: u32) {
-    let mut hook = libbpf_sys::bpf_tc_hook {
-        sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
-        ifindex: link.ifindex as i32,
-        attach_point: match direction {
-            Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
-            Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
-        },
-        ..Default::default()
+    let point = match direction {
+        Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
+        Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
     };
-    let mut opts = libbpf_sys::bpf_tc_opts {
-        sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
-        prog_fd: program.as_raw_fd(),
-        handle,
-        priority,
-        ..Default::default()
-    };
-    // SAFETY: hook and opts live through the calls.
-    unsafe {
-        let made = libbpf_sys::bpf_tc_hook_create(&raw mut hook);
-        assert!(made == 0 || made == -libc::EEXIST, "making clsact: {made}");
-        assert_eq!(libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts), 0);
-    }
+    assert_eq!(beside::add_filter(program, link.ifindex as i32, point, priority, handle), 0);
 }
 
 fn ask(lab: &Lab) -> String {
@@ -119,7 +104,7 @@ fn what_a_killed_daemon_left_passes_everything_and_is_replaced() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (dead, table) = datapath(1);
-        std::mem::forget(attach(&dead, &link));
+        add_filter(dead.program(Program::EthernetToPeer).unwrap(), &link, Direction::Ingress, 7, HANDLE);
         drop((dead, table));
         assert_eq!(filters(&lab), 1);
         std::thread::sleep(std::time::Duration::from_secs(3));
@@ -219,11 +204,14 @@ fn what_killed_daemons_left_elsewhere_is_taken_away_and_nothing_else() {
         let veth1 = link("veth1");
         let (killed, table) = datapath(1);
         let dead = killed.program(Program::Ethernet).unwrap();
-        // As it is now, and with another priority, direction and interface.
+        // As it is now, twice as amid a move, and with another priority, direction and interface.
         add_filter(dead, &veth0, Direction::Ingress, 7, HANDLE);
+        add_filter(dead, &veth0, Direction::Ingress, 7, HANDLE2);
         add_filter(dead, &veth0, Direction::Ingress, 8, HANDLE);
         add_filter(dead, &veth0, Direction::Egress, 7, HANDLE);
         add_filter(dead, &veth1, Direction::Ingress, 7, HANDLE);
+        add_filter(dead, &veth1, Direction::Ingress, 7, HANDLE2);
+        add_filter(dead, &veth1, Direction::Egress, 9, HANDLE2);
         // Of another config, and of somebody else.
         add_filter(dead, &veth1, Direction::Egress, 7, HANDLE + 1);
         add_filter(beside::program(0).as_fd(), &veth1, Direction::Egress, 8, HANDLE);
@@ -234,7 +222,9 @@ fn what_killed_daemons_left_elsewhere_is_taken_away_and_nothing_else() {
 
         let (next, _table) = datapath(3);
         let _attachments = attach(&next, &veth0);
-        assert_eq!(remove_leftovers(), 3);
+        // Where it attaches it has taken them away already.
+        assert_eq!(filters(&lab), 2);
+        assert_eq!(remove_leftovers(), 2);
         assert_eq!(ask(&lab), "10.0.0.3");
         assert_eq!(lab.filters("host", "veth0"), 1);
         let filters = |direction| lab.sh("host", &format!("tc filter show dev veth1 {direction}"));

@@ -18,6 +18,8 @@ pub const EDNS: &str = env!("CARGO_BIN_EXE_edns");
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Where tests/kernels puts a file of the kernel's BTF.
 pub const RIGHT_BTF: &str = "/btf/right";
+/// Where it puts the library that notcx.c makes.
+const NOTCX: &str = "/notcx.so";
 pub const SERVER: &str = "10.77.0.1";
 pub const SERVER6: &str = "fd77::1";
 
@@ -168,6 +170,40 @@ impl Lab {
     /// Starts the daemon with environment variables.
     pub fn spawn_with(&self, ns: &str, config: &str, vars: &[(&str, PathBuf)]) -> Daemon {
         self.spawn_program(EDNS, ns, config, vars)
+    }
+
+    /// Starts the daemon in `host` as on a kernel without tcx, and waits until it is ready.
+    pub fn daemon_on_clsact(&self) -> Daemon {
+        let daemon = self.spawn_on_clsact("config.yaml");
+        daemon.wait_for("ready");
+        daemon
+    }
+
+    pub fn spawn_on_clsact(&self, config: &str) -> Daemon {
+        self.spawn_with("host", config, &[("LD_PRELOAD", self.notcx())])
+    }
+
+    /// A library that keeps a daemon from tcx: a guest's, or compiled here.
+    fn notcx(&self) -> PathBuf {
+        let library = self.path("notcx.so");
+        if Path::new(NOTCX).exists() {
+            return NOTCX.into();
+        }
+        if !library.exists() {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/notcx.c");
+            run(Command::new("gcc")
+                .args(["-shared", "-fPIC", "-O1", "-Wall", "-o"])
+                .arg(&library)
+                .arg(source)
+                .arg("-ldl"));
+        }
+        library
+    }
+
+    /// The filters of an interface's ingress on clsact, in order, as tc shows them.
+    pub fn chain(&self, ns: &str, ifname: &str) -> Vec<String> {
+        let filters = self.sh(ns, &format!("tc filter show dev {ifname} ingress"));
+        filters.lines().filter(|l| l.contains(" handle 0x")).map(str::to_owned).collect()
     }
 
     /// Starts a daemon that lies elsewhere, as another version may.

@@ -5,6 +5,7 @@
 mod common;
 
 mod beside;
+mod chain;
 mod checksums;
 mod clients;
 mod clsact;

@@ -2,6 +2,8 @@
 
 #[path = "../daemon/beside.rs"]
 mod beside;
+#[path = "../daemon/chain.rs"]
+mod chain;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../daemon/crash.rs"]
