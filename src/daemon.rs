@@ -9,6 +9,7 @@ mod commands;
 mod core;
 mod http;
 mod load;
+mod staleness;
 mod status;
 mod trace;
 mod world;
@@ -180,7 +181,8 @@ impl Daemon {
         })?;
         let handle = control::config_hash(path).map_err(DaemonError::Control)? as u32;
         let hook = Hook::detect(&datapath, config.tc_priority, handle);
-        let status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
+        let mut status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
+        status.staleness.set_max(config.max_stale);
         let core = Rc::new(RefCell::new(Core::new(datapath, table, status)));
         spawn_local(beat(Rc::clone(&core)));
         let mut daemon = Self {
@@ -346,6 +348,7 @@ impl Daemon {
             log::warn!("{}: what is set now takes effect with a restart", restart.join(", "));
         }
         warn_of_missing_parts(&config);
+        self.core.borrow_mut().status.staleness.set_max(config.max_stale);
         let has_moved = config.metrics_addr != self.config.metrics_addr;
         self.config = config;
         self.has_names = has_names;

@@ -28,8 +28,6 @@ pub(super) struct Core {
     pub status: Status,
     /// Nodes that did not fit.
     refused: HashMap<Name, Node>,
-    /// Whether the view of the cluster is not current any more.
-    stale: bool,
     /// What holds answers back: all of the cluster's, and the negative ones of each set of names.
     gates: [Gate; 3],
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
@@ -50,7 +48,6 @@ impl Core {
             traced: false,
             status,
             refused: HashMap::new(),
-            stale: false,
             gates: [Gate::Open; 3],
             pause: (false, 0),
         }
@@ -159,14 +156,7 @@ impl Core {
     /// Holds back what can't be told for certain.
     pub(super) fn set_gates(&mut self) {
         let (synced, current) = (self.status.synced, self.status.is_current());
-        let stale = synced && !current;
-        if stale != std::mem::replace(&mut self.stale, stale) {
-            if stale {
-                log::warn!("Kubernetes: out of touch: what is known is answered, names that are not known pass");
-            } else {
-                log::info!("Kubernetes: the view is current: names that don't exist are answered again");
-            }
-        }
+        self.status.staleness.note(synced && !current);
         let complete = if self.refused.is_empty() { Gate::Open } else { Gate::Incomplete };
         let negative = if !synced {
             Gate::NotSynced
@@ -175,7 +165,14 @@ impl Core {
         } else {
             complete
         };
-        self.put_gates([if synced { Gate::Open } else { Gate::NotSynced }, complete, negative]);
+        let positive = if !synced {
+            Gate::NotSynced
+        } else if self.status.staleness.is_expired() {
+            Gate::Stale
+        } else {
+            Gate::Open
+        };
+        self.put_gates([positive, complete, negative]);
     }
 
     fn put_gates(&mut self, mut gates: [Gate; 3]) {
