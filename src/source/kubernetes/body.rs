@@ -99,7 +99,7 @@ mod tests {
             Ok::<_, BoxError>(Frame::data(Bytes::from_static(piece.as_bytes())))
         });
         let end = stream::once(async move { if ends { None } else { std::future::pending().await } });
-        let body = body.map(Some).chain(end).filter_map(|piece| std::future::ready(piece));
+        let body = body.map(Some).chain(end).filter_map(std::future::ready);
         let mut body = WatchBody::new(StreamBody::new(Box::pin(body)));
         let (start, mut read) = (Instant::now(), String::new());
         loop {
