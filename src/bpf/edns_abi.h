@@ -63,7 +63,7 @@ enum edns_outcome {
     EDNS_PASS_TOO_LARGE,  /* for the client or the interface */
     EDNS_PASS_SERVER,     /* sent to a server that we don't answer for */
     EDNS_PASS_NOT_SYNCED, /* the zone was not read whole yet */
-    EDNS_PASS_STALE,      /* the view of the API is not current: absence is not certain; for longer than MaxStale: nothing is */
+    EDNS_PASS_STALE, /* the view of the API is not current: absence is not certain, and after MaxStale nothing is */
     EDNS_PASS_INCOMPLETE, /* the answer rests on absence, and the zone did not fit whole */
     EDNS_PASS_PAUSED,
     EDNS_PASS_DAEMON, /* no heartbeat of the daemon */
