@@ -22,6 +22,8 @@ use crate::zone::statics::TTL_RANGE;
 pub const DOMAIN_FILE: &str = "domain.yaml";
 const TTL_DEFAULT: u32 = 30;
 const MAX_RECORDS_DEFAULT: u32 = 1 << 18;
+/// A year.
+const MAX_STALE_MAX: u32 = 365 * 86400;
 
 /// Who may be answered for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -105,6 +107,8 @@ pub struct Config {
     pub tc_priority: u16,
     /// Where metrics are served.
     pub metrics_addr: Option<String>,
+    /// Seconds for which the cluster's names are answered while the view of the API is not current; 0: for ever.
+    pub max_stale: u32,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -129,6 +133,7 @@ struct Raw {
     max_records: Option<Spanned<i64>>,
     tc_priority: Option<Spanned<i64>>,
     metrics_addr: Option<Spanned<String>>,
+    max_stale: Option<Spanned<i64>>,
 }
 
 impl Config {
@@ -185,6 +190,7 @@ impl Config {
             max_records: check.number("MaxRecords", raw.max_records, MAX_RECORDS_DEFAULT, 1..=RECORDS_MAX)?,
             tc_priority: check.number("TcPriority", raw.tc_priority, 1, 1..=u16::MAX)?,
             metrics_addr: check.text("MetricsAddr", raw.metrics_addr, host_port)?,
+            max_stale: check.number("MaxStale", raw.max_stale, 0, 0..=MAX_STALE_MAX)?,
         })
     }
 
@@ -317,6 +323,7 @@ mod tests {
             assert_eq!(config.direction, Direction::Egress);
             assert_eq!(config.ifname, [IfPattern::DefaultRoute]);
             assert_eq!((config.ttl, config.max_records, config.tc_priority), (30, 262_144, 1));
+            assert_eq!(config.max_stale, 0);
             assert_eq!(config.cluster_domain, Name::parse("cluster.local").unwrap());
             assert!(config.negative_answers && config.dns_servers.is_empty() && config.domain_file_optional);
         }
@@ -328,6 +335,8 @@ mod tests {
             ("TTL: 0\n", "dir/config.yaml:1:6: TTL: 0 is out of range: 1 to 3600"),
             ("Ifname: eth0\nTtl: 5\n", "dir/config.yaml:2:"),
             ("TTL: soon\n", "dir/config.yaml:1:6:"),
+            ("MaxStale: -1\n", "dir/config.yaml:1:11: MaxStale: -1 is out of range: 0 to 31536000"),
+            ("MaxStale: 5m\n", "dir/config.yaml:1:11:"),
             ("MaxRecords: -1\n", "dir/config.yaml:1:13: MaxRecords: -1 is out of range: 1 to"),
             ("TcPriority: 70000\n", "dir/config.yaml:1:13: TcPriority: 70000 is out of range: 1 to 65535"),
             ("Ifname: @pods\n", "dir/config.yaml:1:9:"),
@@ -366,7 +375,7 @@ mod tests {
     #[test]
     fn says_what_needs_a_restart() {
         let old = parse("TTL: 30\n").unwrap();
-        let new = parse("TTL: 60\nMaxRecords: 10\nNetworkDirection: Ingress\n").unwrap();
+        let new = parse("TTL: 60\nMaxStale: 300\nMaxRecords: 10\nNetworkDirection: Ingress\n").unwrap();
         assert_eq!(new.changes_needing_restart(&old), ["NetworkDirection", "MaxRecords"]);
     }
 }

@@ -143,6 +143,13 @@ pub struct SyncReply {
     pub synced: bool,
     /// Whether the view is current, so that what is absent from it does not exist.
     pub current: bool,
+    /// Since it is not, where it was before.
+    pub stale_seconds: Option<f64>,
+    /// How long that may be before all names of the cluster pass, on this node; None: for ever.
+    pub max_stale_seconds: Option<f64>,
+    /// Whether it has been for longer.
+    #[serde(default)]
+    pub expired: bool,
     /// By kind of object.
     pub kinds: Vec<KindReply>,
 }

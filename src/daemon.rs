@@ -9,6 +9,7 @@ mod core;
 mod gates;
 mod http;
 mod load;
+mod staleness;
 mod status;
 mod trace;
 mod world;
@@ -183,7 +184,8 @@ impl Daemon {
         let handle = control::config_hash(path).map_err(DaemonError::Control)? as u32;
         let hook = Hook::detect(&datapath, config.tc_priority, handle);
         let attacher = Attacher::new(hook, config.direction).map_err(InterfaceError::from)?;
-        let status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
+        let mut status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
+        status.staleness.set_max(config.max_stale);
         let gates = Arc::new(Gates::new(datapath.settings()));
         let writer = Writer::start(table, Arc::clone(&gates))
             .map_err(|e| DaemonError::System("starting the thread that writes the maps", e))?;
@@ -356,6 +358,7 @@ impl Daemon {
             log::warn!("{}: what is set now takes effect with a restart", restart.join(", "));
         }
         warn_of_missing_parts(&config);
+        self.core.borrow_mut().status.staleness.set_max(config.max_stale);
         let has_moved = config.metrics_addr != self.config.metrics_addr;
         self.config = config;
         self.has_names = has_names;

@@ -39,7 +39,9 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Path) -> ExitCode {
-    let default = env_logger::Env::default().default_filter_or("info,kube_client::client=error,netlink_proto=error");
+    // Of these libraries' warnings ours say the same, once and with what helps.
+    let default = env_logger::Env::default()
+        .default_filter_or("info,kube_client::client=error,kube_runtime::watcher=error,netlink_proto=error");
     env_logger::Builder::from_env(default).format_target(false).init();
     match daemon::run(config) {
         Ok(()) => ExitCode::SUCCESS,

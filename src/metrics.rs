@@ -111,6 +111,11 @@ impl Page {
             "Whether the view of the cluster is current, so that the absence of names is answered.",
             flag(sync.current),
         )?;
+        self.gauge(
+            "edns_sync_expired",
+            "Whether it has not been for longer than MaxStale, so that all names of the cluster pass.",
+            flag(sync.expired),
+        )?;
         let vec = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["kind"]);
         let counters = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["kind"]);
         let silent =
@@ -203,13 +208,21 @@ mod tests {
             lists: 1,
         };
         let kinds = vec![kind("services", None), kind("namespaces", Some(3.0))];
-        let sync = Some(SyncReply { synced: true, current: false, kinds });
+        let sync = Some(SyncReply {
+            synced: true,
+            current: false,
+            stale_seconds: Some(90.0),
+            max_stale_seconds: Some(60.0),
+            expired: true,
+            kinds,
+        });
         let programming = programming_duration();
         programming.observe(0.002);
         let text = page(&StatsReply { sync, ..stats() }, &programming).unwrap();
         for line in [
             "edns_sync_synced 1",
             "edns_sync_current 0",
+            "edns_sync_expired 1",
             "edns_sync_silence_seconds{kind=\"services\"} 0.5",
             "edns_sync_broken{kind=\"services\"} 0",
             "edns_sync_broken{kind=\"namespaces\"} 1",

@@ -212,11 +212,26 @@ fn view(sync: &SyncReply) -> String {
     };
     let state = match (sync.synced, sync.current) {
         (false, _) => "not read whole yet, its names pass",
-        (true, false) => "not current: known names are answered as they were, others pass",
+        (true, false) => &stale(sync),
         (true, true) if sync.kinds.iter().any(|k| k.broken_seconds.is_some()) => "read whole, still counts as current",
         (true, true) => "read whole and current",
     };
     format!("{state}; {contact}")
+}
+
+/// What becomes of the cluster's names while the view is not current.
+fn stale(sync: &SyncReply) -> String {
+    let left = sync.max_stale_seconds.zip(sync.stale_seconds).map(|(max, time)| (max - time).max(0.0));
+    match (sync.expired, left) {
+        (true, _) => {
+            let time = sync.stale_seconds.unwrap_or_default();
+            format!("not current for {}, longer than MaxStale allows: all its names pass", span(time))
+        }
+        (false, Some(left)) => {
+            format!("not current: known names are answered as they were for {} yet, others pass", span(left))
+        }
+        (false, None) => "not current: known names are answered as they were, others pass".into(),
+    }
 }
 
 /// A time in the unit that tells most.
@@ -249,7 +264,7 @@ pub(super) fn meaning(outcome: &str) -> &'static str {
         "pass_server" => "server not in DnsServers",
         "pass_ipvs" => "IPVS has it in hand",
         "pass_not_synced" => "cluster not read whole yet",
-        "pass_stale" => "absent; view not current",
+        "pass_stale" => "view of cluster not current",
         "pass_incomplete" => "absent; maps are too small",
         "pass_paused" => "edns pause",
         "pass_daemon" => "daemon silent for 2.5 s",
@@ -270,6 +285,31 @@ mod tests {
             let words = meaning(outcome);
             assert!(!words.is_empty(), "{outcome}");
             assert!(outcome.len() < 16 && 16 + 13 + 8 + 12 + 2 + words.len() <= 80, "{outcome}: {words}");
+        }
+    }
+
+    #[test]
+    fn a_view_that_is_not_current_tells_what_becomes_of_names() {
+        let sync = |stale_seconds, max_stale_seconds, expired| SyncReply {
+            synced: true,
+            current: false,
+            stale_seconds,
+            max_stale_seconds,
+            expired,
+            kinds: Vec::new(),
+        };
+        for (sync, text) in [
+            (sync(Some(90.0), None, false), "not current: known names are answered as they were, others pass; "),
+            (
+                sync(Some(90.0), Some(270.0), false),
+                "not current: known names are answered as they were for 3 min yet, others pass; ",
+            ),
+            (
+                sync(Some(600.0), Some(270.0), true),
+                "not current for 10 min, longer than MaxStale allows: all its names pass; ",
+            ),
+        ] {
+            assert!(view(&sync).starts_with(text), "{}", view(&sync));
         }
     }
 

@@ -32,8 +32,6 @@ pub(super) struct Core {
     pub status: Status,
     /// Whether all of the cluster is in the maps.
     pub is_read: bool,
-    /// Whether the view of the cluster is not current any more.
-    stale: bool,
     /// Whether changes have waited for too long to be written.
     late: bool,
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
@@ -58,7 +56,6 @@ impl Core {
             traced: false,
             status,
             is_read: false,
-            stale: false,
             late: false,
             pause: (false, 0),
         }
@@ -109,14 +106,7 @@ impl Core {
     /// Holds back what can't be told for certain. Returns whether answers may come back, which takes [`Writer::open`].
     pub(super) fn set_gates(&mut self) -> bool {
         let current = self.status.is_current();
-        if self.is_read && current == self.stale {
-            self.stale = !current;
-            if self.stale {
-                log::warn!("Kubernetes: out of touch: what is known is answered, names that are not known pass");
-            } else {
-                log::info!("Kubernetes: the view is current: names that don't exist are answered again");
-            }
-        }
+        self.status.staleness.note(self.is_read && !current);
         let late = self.writer.waiting().is_some_and(|time| time > LATE);
         if late && !self.late {
             log::warn!(
@@ -124,9 +114,11 @@ impl Core {
             );
         }
         self.late = late;
+        let expired = self.status.staleness.is_expired();
         self.gates.set(|facts| {
             facts.synced = self.is_read;
             facts.current = current;
+            facts.expired = expired;
             facts.late = late;
         })
     }

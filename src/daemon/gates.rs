@@ -13,6 +13,8 @@ pub(super) struct Facts {
     pub synced: bool,
     /// Whether the view of the cluster is current.
     pub current: bool,
+    /// Whether it has not been for longer than MaxStale allows.
+    pub expired: bool,
     /// Whether all names fit.
     pub complete: bool,
     /// Whether changes wait for too long to be written.
@@ -22,7 +24,11 @@ pub(super) struct Facts {
 impl Facts {
     /// What holds back all of the cluster's answers, the negative ones of static names, and those of the cluster.
     fn gates(self) -> [Gate; 3] {
-        let positive = if self.synced { Gate::Open } else { Gate::NotSynced };
+        let positive = match (self.synced, self.expired) {
+            (false, _) => Gate::NotSynced,
+            (true, true) => Gate::Stale,
+            (true, false) => Gate::Open,
+        };
         let complete = if self.complete { Gate::Open } else { Gate::Incomplete };
         let first = |gates: [Gate; 3]| gates.into_iter().find(|g| *g != Gate::Open).unwrap_or(Gate::Open);
         let late = if self.late { Gate::Stale } else { Gate::Open };
@@ -51,7 +57,7 @@ pub(super) struct Ticket([u64; 3]);
 impl Gates {
     /// Nothing is known of the cluster, and all is written that there is.
     pub(super) fn new(settings: Settings) -> Self {
-        let facts = Facts { synced: false, current: false, complete: true, late: false };
+        let facts = Facts { synced: false, current: false, expired: false, complete: true, late: false };
         let gates = Self { settings, state: Mutex::new(State { facts, gates: [Gate::Open; 3], closed: [0; 3] }) };
         gates.set(|_| ());
         gates

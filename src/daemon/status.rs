@@ -7,6 +7,7 @@ use prometheus::Histogram;
 use tokio::time::Instant;
 
 use super::BEAT_MAX;
+use super::staleness::Staleness;
 use crate::control::{KindReply, SyncReply};
 use crate::metrics;
 use crate::source::kubernetes::{Health, Kind};
@@ -21,6 +22,8 @@ pub(super) struct Status {
     health: Option<Arc<Health>>,
     /// Whether the cluster's names are in the maps.
     pub synced: bool,
+    /// Of the view of the cluster.
+    pub staleness: Staleness,
     /// Whether `Ifname` has but interfaces that must be there.
     pub named: bool,
     /// Why interfaces have no program.
@@ -44,6 +47,7 @@ impl Status {
             beat: started,
             health,
             synced: false,
+            staleness: Staleness::new(),
             named: false,
             unattached: Vec::new(),
             attach_errors: 0,
@@ -95,6 +99,13 @@ impl Status {
                 lists: state.lists,
             }
         };
-        Some(SyncReply { synced: self.synced, current: self.is_current(), kinds: Kind::ALL.map(kind).into() })
+        Some(SyncReply {
+            synced: self.synced,
+            current: self.is_current(),
+            stale_seconds: self.staleness.time().map(|t| t.as_secs_f64()),
+            max_stale_seconds: self.staleness.max().map(|t| t.as_secs_f64()),
+            expired: self.staleness.is_expired(),
+            kinds: Kind::ALL.map(kind).into(),
+        })
     }
 }

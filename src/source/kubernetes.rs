@@ -4,10 +4,13 @@
 //! end: an API server that is away is tried again, and what it said before goes on. [`Health`] tells how current that is.
 
 mod backoff;
+mod body;
 mod client;
 mod convert;
+mod failures;
 mod health;
 mod past;
+mod trouble;
 mod watch;
 
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use backoff::random;
 pub use client::{Access, AccessError};
 pub use convert::{ServiceObject, SliceObject};
 pub use health::{Health, Kind, Mend, State};

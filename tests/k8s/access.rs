@@ -85,6 +85,49 @@ fn a_token_that_is_wrong_or_old_and_rights_that_are_taken_away() {
     cluster.delete(&["service", "after-token"]);
 }
 
+/// What a daemon says in ten seconds with such a kubeconfig, as loudly as it does by default; without `ready` in it.
+fn says_at_first(node: &Node, kubeconfig: &str) -> String {
+    node.lab.write("kubeconfig", kubeconfig);
+    node.configure_access("KubeConfig: kubeconfig", "");
+    let daemon = node.lab.spawn_with("host", "config.yaml", &[]);
+    node.says(&daemon, 30, "tried again until it works");
+    sleep(Duration::from_secs(10));
+    let log = daemon.log();
+    assert!(!log.contains("] ready"), "{log}");
+    log
+}
+
+#[test]
+fn a_missing_right_is_named_once_with_what_grants_it() {
+    let node = Node::shared();
+    let cluster = &node.cluster;
+    cluster.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: edns-nothing, namespace: kube-system}\n");
+    let token = format!("token: {}", token(cluster, "edns-nothing"));
+    let log = says_at_first(&node, &cluster.kubeconfig(&token));
+    let lines: Vec<&str> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
+    let [line] = lines[..] else { panic!("{log}") };
+    assert!(line.contains("403 Forbidden") && line.contains("cannot list resource"), "{line}");
+    assert!(line.contains("configs/kubernetes/rbac.yaml"), "{line}");
+}
+
+#[test]
+fn a_ca_that_is_another_is_named_once() {
+    let node = Node::shared();
+    let cluster = &node.cluster;
+    node.lab.sh(
+        "host",
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=other -keyout other.key -out other.crt 2>/dev/null",
+    );
+    let other = node.lab.path("other.crt").display().to_string();
+    let kubeconfig =
+        cluster.kubeconfig("token: none").replace(&cluster.lab.path("ca.crt").display().to_string(), &other);
+    let log = says_at_first(&node, &kubeconfig);
+    let lines: Vec<&str> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
+    let [line] = lines[..] else { panic!("{log}") };
+    assert!(line.contains(&format!("is not signed by the CA in {other}")), "{line}");
+    assert!(line.contains("UnknownIssuer"), "{line}");
+}
+
 #[test]
 fn in_a_pod_with_the_least_rights() {
     let node = Node::shared();

@@ -73,6 +73,35 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     cluster.delete(&["namespace", namespace]);
 }
 
+#[test]
+fn names_pass_after_the_bound_of_staleness_and_come_back_at_once() {
+    let node = Node::shared();
+    node.lab.write("domain.yaml", DOMAINS);
+    node.configure("MaxStale: 5\nMetricsAddr: 127.0.0.1:9153\n");
+    let daemon = node.daemon();
+    let client = node.pod();
+    let known = "web.default.svc.cluster.local";
+    node.until_answered(&client, known);
+    node.refuse_api();
+    node.until_out_of_touch(&client, &daemon);
+    node.says(&daemon, 20, "(MaxStale): all names of the cluster pass");
+    let stale = node.lab.count("pass_stale");
+    // By the server behind.
+    let (reply, in_kernel) = node.ask(&client, known, A);
+    assert!(reply.rcode == "NoError" && !in_kernel, "{reply:?}");
+    assert!(node.lab.count("pass_stale") > stale);
+    node.until_address(&client, "apis.example.org", "172.16.171.52");
+    assert!(stats(&node).contains("longer than MaxStale allows: all its names pass"));
+    has_metric(&node, "edns_sync_expired 1");
+
+    node.reach_api();
+    node.says(&daemon, CURRENT_WITHIN, "the view is current");
+    node.until_answered(&client, known);
+    has_metric(&node, "edns_sync_expired 0");
+    // Nothing had to be read again for that.
+    has_metric(&node, "edns_sync_lists_total{kind=\"services\"} 1");
+}
+
 fn stats(node: &Node) -> String {
     String::from_utf8(node.lab.edns(&["stats"]).stdout).unwrap()
 }

@@ -73,7 +73,7 @@ fn to_a_version_far_behind() {
 #[test]
 fn to_one_that_is_made_up_for() {
     let log = undo(5, 40);
-    assert!(log.contains("services: all is listed anew") && log.contains("is not there as it was"), "{log}");
+    assert!(log.contains("services: all is listed anew") && log.contains("has an older state"), "{log}");
 }
 
 #[test]

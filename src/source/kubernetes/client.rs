@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -23,15 +22,16 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
+use super::body::WatchBody;
+use super::failures::Work;
 use super::health::{Health, Kind};
 use super::past::{List, Past};
+use super::trouble::causes;
 
 /// Time for a second SYN, and less than a wait after failures.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without the head of a response for so long, nobody is at work there.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Nor without a word for so long: bookmarks come once a minute.
-const SILENCE_MAX: Duration = Duration::from_secs(100);
 /// At least, from the beginning of a watch to that of the next.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// A peer that says nothing is asked on TCP's level after this, and again after each interval; so many unanswered end the
@@ -63,6 +63,9 @@ pub enum AccessError {
     /// What is in it.
     #[error("the way to the API server: {0}")]
     Client(#[from] kube::Error),
+    /// The API server's certificate is signed by nobody whom the config knows: where the CA's certificate stands, and why.
+    #[error("the API server's certificate is not signed by the CA in {0}")]
+    Authority(String, #[source] BoxError),
 }
 
 impl Access {
@@ -79,8 +82,18 @@ impl Access {
             }
         }
     }
+}
 
-    /// Connects as this says at present.
+/// How the API server is reached.
+pub(super) trait Way: Clone + Send + Sync + 'static {
+    /// Connects as it is done at present.
+    fn connect(&self) -> impl Future<Output = Result<Connection, AccessError>> + Send;
+
+    /// Where the certificate of the CA stands that the API server's has to be signed by.
+    fn authority(&self) -> Option<String>;
+}
+
+impl Way for Access {
     async fn connect(&self) -> Result<Connection, AccessError> {
         let config = self.config().await?;
         let mut connector = HttpConnector::new();
@@ -91,26 +104,43 @@ impl Access {
         connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
         connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         connector.set_tcp_user_timeout(Some(USER_TIMEOUT));
-        let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
-        connector.set_read_timeout(Some(SILENCE_MAX));
-        connector.set_reset_reader_on_write(true);
+        let connector = config.rustls_https_connector_with_connector(connector)?;
         let service = ServiceBuilder::new()
             .layer(config.base_uri_layer())
             .option_layer(config.auth_layer()?)
             .layer(config.extra_headers_layer()?)
             .map_err(BoxError::from)
+            .map_response(|r: http::Response<Incoming>| r.map(|body| body.map_err(Into::into).boxed_unsync()))
             .service(HttpClient::builder(TokioExecutor::new()).build(connector));
         Ok(BoxCloneService::new(service))
     }
+
+    fn authority(&self) -> Option<String> {
+        let path = match self {
+            Self::InCluster => return Some(kube::Config::incluster().ok()?.root_cert_file?.display().to_string()),
+            Self::KubeConfig(path) => path,
+        };
+        let kubeconfig = path.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from).ok()?;
+        let context = kubeconfig.current_context?;
+        let context = kubeconfig.contexts.into_iter().find(|c| c.name == context)?.context?;
+        let cluster = kubeconfig.clusters.into_iter().find(|c| c.name == context.cluster)?.cluster?;
+        let file = path.as_ref().map_or_else(|| "the kubeconfig".into(), |p| p.display().to_string());
+        Some(match (cluster.certificate_authority_data, cluster.certificate_authority) {
+            (Some(_), _) => format!("certificate-authority-data of {file}"),
+            (None, Some(path)) => path,
+            (None, None) => format!("this system's list, and {file} names none"),
+        })
+    }
 }
 
-type Connection = BoxCloneService<http::Request<Body>, http::Response<Incoming>, BoxError>;
+pub(super) type Connection = BoxCloneService<http::Request<Body>, Response, BoxError>;
+pub(super) type Response = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
 
-/// A client for the objects of one kind, that tells `health` of all that comes from the API server, and lets no watch go on
-/// where that has another past.
-pub(super) fn client(access: Access, kind: Kind, health: Arc<Health>, past: Past) -> kube::Client {
-    let connection = Arc::default();
-    let requests = Requests { access, kind, health, past, connection, watched: Arc::default(), listed: Arc::default() };
+/// A client for the objects of one kind, that tells `health` of all that comes from the API server, `work` of what that did,
+/// and lets no watch go on where it has another past.
+pub(super) fn client(way: impl Way, kind: Kind, health: Arc<Health>, past: Past, work: Work) -> kube::Client {
+    let (connection, watched, listed) = Default::default();
+    let requests = Requests { way, kind, health, past, work, connection, watched, listed };
     kube::Client::new(requests, "default")
 }
 
@@ -118,11 +148,12 @@ pub(super) fn client(access: Access, kind: Kind, health: Arc<Health>, past: Past
 /// what watches need not begin anew for that. Tells of each piece of a response as it comes, since bookmarks never get past
 /// kube's watcher.
 #[derive(Clone)]
-struct Requests {
-    access: Access,
+struct Requests<W> {
+    way: W,
     kind: Kind,
     health: Arc<Health>,
     past: Past,
+    work: Work,
     connection: Arc<Mutex<Option<Connection>>>,
     /// When the last watch began.
     watched: Arc<Mutex<Option<Instant>>>,
@@ -130,9 +161,7 @@ struct Requests {
     listed: Arc<AtomicBool>,
 }
 
-type Response = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
-
-impl Requests {
+impl<W: Way> Requests<W> {
     async fn send(self, request: http::Request<Body>) -> Result<Response, BoxError> {
         let is_watch = is_watch(&request);
         if is_watch {
@@ -140,6 +169,7 @@ impl Requests {
             let last = *self.watched.lock().await;
             sleep_until(last.map_or_else(Instant::now, |at| at + WATCH_INTERVAL)).await;
         }
+        self.work.begin();
         let mut connection = self.connection.lock().await;
         let response = match timeout(RESPONSE_TIMEOUT, self.respond(&mut connection, request)).await {
             Ok(response) => response,
@@ -148,7 +178,8 @@ impl Requests {
         if !response.as_ref().is_ok_and(|r| r.status().is_success()) {
             *connection = None;
         }
-        let response = response?;
+        let response = response.map_err(|e| self.explain(e))?;
+        self.work.note(response.status());
         // An error is a word of the API server, too, but not about what exists.
         let is_heard = response.status().is_success();
         if is_heard {
@@ -165,23 +196,41 @@ impl Requests {
             }
             frame
         };
-        Ok(response.map(|body| body.map_frame(heard).map_err(Into::into).boxed_unsync()))
+        Ok(response.map(|body| {
+            let body = body.map_frame(heard);
+            if is_heard && is_watch { WatchBody::new(body).boxed_unsync() } else { body.boxed_unsync() }
+        }))
+    }
+
+    /// Says where the CA's certificate stands that is none of the API server's.
+    fn explain(&self, error: BoxError) -> BoxError {
+        use rustls::{CertificateError, Error::InvalidCertificate};
+        let is_unknown = |e: &(dyn std::error::Error + 'static)| {
+            let signed = [CertificateError::UnknownIssuer, CertificateError::BadSignature];
+            matches!(e.downcast_ref(), Some(InvalidCertificate(why)) if signed.contains(why))
+        };
+        if !causes(&*error).any(is_unknown) {
+            return error;
+        }
+        let place = self.way.authority().unwrap_or_else(|| "the config".into());
+        AccessError::Authority(place, error).into()
     }
 
     async fn respond(
         &self,
         connection: &mut Option<Connection>,
         request: http::Request<Body>,
-    ) -> Result<http::Response<Incoming>, BoxError> {
+    ) -> Result<Response, BoxError> {
         let is_watch = is_watch(&request);
         let is_resumed = is_watch && !self.listed.load(Ordering::Relaxed);
         self.listed.store(!is_watch, Ordering::Relaxed);
         let connection = match connection {
             Some(connection) => connection,
-            None => connection.insert(self.access.connect().await?),
+            None => connection.insert(self.way.connect().await?),
         };
         if is_resumed {
             let reply = connection.clone().oneshot(self.past.question(request.uri())?).await?;
+            self.work.note(reply.status());
             if !reply.status().is_success() {
                 return Ok(reply);
             }
@@ -196,7 +245,7 @@ fn is_watch(request: &http::Request<Body>) -> bool {
     request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"))
 }
 
-impl Service<http::Request<Body>> for Requests {
+impl<W: Way> Service<http::Request<Body>> for Requests<W> {
     type Response = Response;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Response, BoxError>> + Send>>;

@@ -60,12 +60,18 @@ pub(super) fn service(object: Service) -> ServiceObject {
     ServiceObject { key, spec, is_dns }
 }
 
+/// The number of a slice's port in SRV records. The API takes any 32 bits; the server sends the lower 16 of them, and -1 is
+/// what it has for a port without a number.
+const fn slice_port(port: i32) -> Option<u16> {
+    if port == -1 { None } else { Some(port as u16) }
+}
+
 pub(super) fn slice(object: EndpointSlice) -> SliceObject {
     let key = key(&object);
     let ports = object.ports.unwrap_or_default().into_iter().map(|p| PortSpec {
         name: p.name.unwrap_or_default(),
         protocol: p.protocol.unwrap_or_else(|| PROTOCOL.into()),
-        port: p.port.and_then(|p| u16::try_from(p).ok()),
+        port: p.port.and_then(slice_port),
     });
     let endpoints = object.endpoints.into_iter().map(|e| EndpointSpec {
         addresses: e.addresses,
@@ -82,4 +88,26 @@ pub(super) fn slice(object: EndpointSlice) -> SliceObject {
 
 pub(super) fn namespace<N>(object: PartialObjectMeta<N>) -> Box<str> {
     object.metadata.name.unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_outside_of_16_bits_are_what_the_server_makes_of_them() {
+        for (port, number) in [
+            (0, Some(0)),
+            (80, Some(80)),
+            (65_535, Some(65_535)),
+            (65_536, Some(0)),
+            (70_000, Some(4464)),
+            (i32::MAX, Some(65_535)),
+            (-1, None),
+            (-5, Some(65_531)),
+            (i32::MIN, Some(0)),
+        ] {
+            assert_eq!(slice_port(port), number, "{port}");
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! How current the view of the API is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::trouble::Cure;
 
 /// What is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,9 @@ struct Times {
     watching: AtomicU64,
     errors: AtomicU64,
     lists: AtomicU64,
+    /// Cures, as numbers: of the last failure, and of what was told of.
+    cure: AtomicU8,
+    told: AtomicU8,
 }
 
 /// How it stands with a kind.
@@ -98,6 +103,23 @@ impl Health {
         let _ = broken.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Whether a failure is worth a word, before it is noted: what breaks something is, and what has a cure, once for all
+    /// kinds. Behind another failure it has to come twice: for a moment after its start an API server refuses everybody.
+    pub(super) fn is_news(&self, kind: Kind, cure: Cure) -> bool {
+        let Times { cure: last, told, .. } = &self.kinds[kind as usize];
+        let is_again = last.swap(cure as u8, Ordering::Relaxed) == cure as u8;
+        let is_first = !self.is_broken(kind);
+        let is_told = self.kinds.iter().any(|k| k.told.load(Ordering::Relaxed) == cure as u8);
+        match cure {
+            Cure::None => is_first,
+            _ if is_told || !(is_first || is_again) => false,
+            _ => {
+                told.store(cure as u8, Ordering::Relaxed);
+                true
+            }
+        }
+    }
+
     /// What we make of a list that was read whole, or of a watch that goes on, before anything of it is applied.
     #[must_use]
     pub fn mend(&self, kind: Kind) -> Mend {
@@ -106,8 +128,10 @@ impl Health {
 
     /// All that came up to it is applied: what was broken then is no longer.
     pub fn mended(&self, mend: &Mend) {
-        let Times { broken, errors, .. } = &self.kinds[mend.kind as usize];
+        let Times { broken, errors, cure, told, .. } = &self.kinds[mend.kind as usize];
         if errors.load(Ordering::Relaxed) == mend.errors && broken.swap(0, Ordering::Relaxed) != 0 {
+            cure.store(Cure::None as u8, Ordering::Relaxed);
+            told.store(Cure::None as u8, Ordering::Relaxed);
             log::info!("Kubernetes: {}: in touch again", mend.kind.plural());
         }
     }
@@ -226,6 +250,24 @@ mod tests {
         health.mended(&health.mend(Kind::Services));
         let state = State { silent: Duration::ZERO, broken: None, errors: 2, lists: 1 };
         assert_eq!(health.state(Kind::Services), state);
+    }
+
+    #[tokio::test]
+    async fn what_has_one_cure_is_told_once() {
+        let health = heard();
+        let fail = |kind, cure| {
+            let is_news = health.is_news(kind, cure);
+            health.fail(kind);
+            is_news
+        };
+        assert!(fail(Kind::Services, Cure::Rights));
+        assert!(!fail(Kind::EndpointSlices, Cure::Rights), "of another kind");
+        assert!(!fail(Kind::Services, Cure::Rights), "again");
+        assert!(fail(Kind::Namespaces, Cure::None) && !fail(Kind::Namespaces, Cure::None));
+        assert!(!fail(Kind::Namespaces, Cure::Authority), "for a moment");
+        assert!(fail(Kind::Namespaces, Cure::Authority), "for longer");
+        health.mended(&health.mend(Kind::Services));
+        assert!(fail(Kind::EndpointSlices, Cure::Rights), "what it still lacks");
     }
 
     #[test]

@@ -16,13 +16,17 @@ pub(super) type List = ObjectList<PartialObjectMeta<Namespace>>;
 
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
-/// The past is another one.
+/// The past is another one, or may be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Another {
     #[error("the API server has an older state: its version is {now}, and was {seen}")]
     Behind { now: u64, seen: u64 },
-    #[error("the API server may have an older state: {name} is not there as it was at version {version}")]
-    Undone { name: String, version: u64 },
+    #[error("the API server has an older state: {name} is there at version {now}, and was seen at {seen}")]
+    Undone { name: String, now: u64, seen: u64 },
+    /// Mostly it was deleted just now, and nothing is wrong. Or it was never made in a state that was restored: both look
+    /// the same.
+    #[error("{name}, which changed last, is gone")]
+    Gone { name: String },
 }
 
 /// The object of a kind that changed last.
@@ -84,12 +88,13 @@ impl Past {
             return Err(Another::Behind { now, seen });
         }
         let Some(last) = self.last() else { return Ok(()) };
-        let is_same = match reply.items.first().and_then(|object| number(&object.metadata)) {
-            Some(version) => version > seen || version == last.version && !last.is_gone,
-            None => last.is_gone,
-        };
-        let Last { name, version, .. } = last;
-        if is_same { Ok(()) } else { Err(Another::Undone { name, version }) }
+        let Last { name, version, is_gone, .. } = last;
+        match reply.items.first().and_then(|object| number(&object.metadata)) {
+            Some(now) if now > seen || now == version && !is_gone => Ok(()),
+            Some(now) => Err(Another::Undone { name, now, seen: version }),
+            None if is_gone => Ok(()),
+            None => Err(Another::Gone { name }),
+        }
     }
 }
 
@@ -157,17 +162,23 @@ mod tests {
     #[test]
     fn another_past_is_noticed() {
         let past = past();
-        let undone = |version| Err(Another::Undone { name: "b".into(), version });
+        let undone = |now, seen| Err(Another::Undone { name: "b".into(), now, seen });
         assert_eq!(check(&past, "12", "11", &[object("b", 9)]), Err(Another::Behind { now: 11, seen: 12 }));
         assert_eq!(check(&Past::default(), "12", "11", &[]), Err(Another::Behind { now: 11, seen: 12 }));
-        assert_eq!(check(&past, "12", "20", &[object("b", 6)]), undone(9), "a change");
-        assert_eq!(check(&past, "12", "20", &[]), undone(9), "its making");
+        assert_eq!(check(&past, "12", "20", &[object("b", 6)]), undone(6, 9), "a change");
         assert_eq!(
             check(&past, "12", "20", &[object("b", 11)]),
-            undone(9),
+            undone(11, 9),
             "changed otherwise when it was seen unchanged"
         );
         past.see(&meta("b", 11), true);
-        assert_eq!(check(&past, "12", "20", &[object("b", 9)]), undone(11), "its end");
+        assert_eq!(check(&past, "12", "20", &[object("b", 9)]), undone(9, 11), "its end");
+    }
+
+    #[test]
+    fn one_that_is_gone_is_no_older_state() {
+        let gone = check(&past(), "12", "20", &[]).unwrap_err();
+        assert_eq!(gone, Another::Gone { name: "b".into() });
+        assert!(!gone.to_string().contains("older state"), "{gone}");
     }
 }

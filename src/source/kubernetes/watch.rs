@@ -1,6 +1,6 @@
-//! Follows all objects of a kind: kube's watcher, with time-outs for lists and waits after failures.
+//! Follows all objects of a kind: kube's watcher, with time-outs for lists, waits after failures, and a list of everything
+//! where its watch does not get on.
 
-use std::iter::successors;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use kube::runtime::watcher::{self, Event};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::backoff::Backoff;
-use super::client::{Access, client};
+use super::client::{Way, client};
+use super::failures::{Failures, Work};
 use super::health::{Health, Kind, Mend};
 use super::past::{Another, Past};
+use super::trouble::{Cure, causes, describe, is_of_past};
 
 /// Without a further page of a list for so long, it is begun again.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -41,15 +42,15 @@ pub(super) struct Watch<O, T, K> {
     pub key: fn(&O) -> K,
 }
 
-/// Why a watcher is begun again.
+/// Why a watcher is begun anew, where it has not said itself what it failed of.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("no page of a list within {} s", PAGE_TIMEOUT.as_secs())]
     Page,
     #[error("the watcher ended")]
     Ended,
-    #[error("all is listed anew")]
-    Past(#[source] watcher::Error),
+    #[error("the watch failed and was not begun again")]
+    Overdue,
 }
 
 /// What came, when, and whether with it the view is right again.
@@ -63,21 +64,20 @@ impl<O: Resource, T, K> Watch<O, T, K> {
     /// Never ends, but with the receiver. `wrap` makes what the receiver wants of it.
     pub(super) async fn follow<E>(
         self,
-        (access, health, sender): (Access, Arc<Health>, Sender<E>),
+        (way, health, sender): (impl Way, Arc<Health>, Sender<E>),
         wrap: fn(News<T, K>) -> E,
     ) {
-        let past = Past::default();
-        let client = client(access, self.kind, Arc::clone(&health), past.clone());
-        let mut backoff = Backoff::default();
+        let (past, work) = (Past::default(), Work::default());
+        let client = client(way, self.kind, Arc::clone(&health), past.clone(), work.clone());
+        let mut failures = Failures::new(work);
         loop {
             let stream = (self.stream)(client.clone());
-            let Some(failure) = self.run(stream, &health, &past, &sender, wrap, &mut backoff).await else { return };
-            self.failed(&health, &failure);
-            sleep(backoff.next()).await;
+            let Some(wait) = self.run(stream, &health, &past, &sender, wrap, &mut failures).await else { return };
+            sleep(wait).await;
         }
     }
 
-    /// Until the receiver is gone (None), or it has to begin anew.
+    /// Until the receiver is gone (None), or it has to begin anew, after a while.
     async fn run<E>(
         &self,
         mut stream: BoxStream<'static, watcher::Result<Event<O>>>,
@@ -85,8 +85,12 @@ impl<O: Resource, T, K> Watch<O, T, K> {
         past: &Past,
         sender: &Sender<E>,
         wrap: fn(News<T, K>) -> E,
-        backoff: &mut Backoff,
-    ) -> Option<Failure> {
+        failures: &mut Failures,
+    ) -> Option<Duration> {
+        let anew = |failures: &mut Failures, failure: &Failure| {
+            self.failed(health, failure);
+            Some(failures.before_list())
+        };
         // What a list has brought so far; None between lists.
         let mut listed: Option<Vec<T>> = Some(Vec::new());
         loop {
@@ -96,14 +100,20 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 None => Duration::MAX,
             };
             let event = match timeout(patience, stream.next()).await {
-                Err(_) if listed.is_some() => return Some(Failure::Page),
+                Err(_) if listed.is_some() => return anew(failures, &Failure::Page),
+                Err(_) if failures.is_overdue() && health.watching(self.kind).is_none() => {
+                    return anew(failures, &Failure::Overdue);
+                }
                 Err(_) => None,
-                Ok(None) => return Some(Failure::Ended),
+                Ok(None) => return anew(failures, &Failure::Ended),
                 Ok(Some(Ok(event))) => Some(event),
-                Ok(Some(Err(e))) if is_of_past(&e) => return Some(Failure::Past(e)),
                 Ok(Some(Err(e))) => {
+                    let next = failures.of_watcher(&e, health.watching(self.kind));
                     self.failed(health, &e);
-                    sleep(backoff.next()).await;
+                    if next.anew {
+                        return Some(next.wait);
+                    }
+                    sleep(next.wait).await;
                     continue;
                 }
             };
@@ -122,13 +132,16 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 }
                 Some(Event::InitDone) => {
                     health.count_list(self.kind);
+                    failures.clear();
                     Some(Delta::All(listed.take().unwrap_or_default()))
                 }
                 Some(Event::Apply(object)) => {
+                    failures.clear();
                     past.see(object.meta(), false);
                     Some(Delta::Apply((self.convert)(object)))
                 }
                 Some(Event::Delete(object)) => {
+                    failures.clear();
                     past.see(object.meta(), true);
                     Some(Delta::Delete((self.key)(&object)))
                 }
@@ -137,7 +150,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 || health.is_broken(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
             let mend = is_live.then(|| health.mend(self.kind));
             if is_live {
-                backoff.reset();
+                failures.mended();
             }
             if delta.is_none() && mend.is_none() {
                 continue;
@@ -148,49 +161,24 @@ impl<O: Resource, T, K> Watch<O, T, K> {
         }
     }
 
-    /// Says so once for each time that it breaks, and where it begins anew for another past.
+    /// Takes note of it, and says so once for each time that it breaks, and where there is something to be done about it.
     fn failed(&self, health: &Health, error: &(dyn std::error::Error + 'static)) {
-        let is_known = health.is_broken(self.kind) && !is_of_past(error);
-        let level = if is_known { log::Level::Debug } else { log::Level::Warn };
-        let told = told_once(causes(error).map(text));
-        log::log!(level, "Kubernetes: {}: {told}; tried again until it works", self.kind.plural());
+        let (kind, told) = (self.kind.plural(), describe(error));
+        if causes(error).any(|e| matches!(e.downcast_ref(), Some(Another::Gone { .. }))) {
+            // Nothing failed.
+            log::info!("Kubernetes: {kind}: {told}: all is listed anew, to be certain of the rest");
+            return;
+        }
+        let is_news = health.is_news(self.kind, Cure::of(error));
+        if is_of_past(error) {
+            log::warn!("Kubernetes: {kind}: all is listed anew: {told}");
+        } else {
+            let level = if is_news { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "Kubernetes: {kind}: {told}; tried again until it works");
+        }
         health.fail(self.kind);
     }
 }
 
-/// An error, and each that caused the one before.
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    successors(Some(error), |e| e.source())
-}
-
-fn is_of_past(error: &(dyn std::error::Error + 'static)) -> bool {
-    causes(error).any(|e| e.is::<Another>())
-}
-
-/// An error, without the Rust of what the API server said.
-fn text(error: &(dyn std::error::Error + 'static)) -> String {
-    let status = match error.downcast_ref() {
-        Some(
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-            | watcher::Error::WatchFailed(kube::Error::Api(status))
-            | watcher::Error::WatchError(status),
-        ) => Some(status),
-        _ => match error.downcast_ref() {
-            Some(kube::Error::Api(status)) => Some(status),
-            _ => None,
-        },
-    };
-    status.map_or_else(|| error.to_string(), |s| format!("the API server says {} {}: {}", s.code, s.reason, s.message))
-}
-
-/// Causes, each behind what it caused, without those that were told with it.
-fn told_once(causes: impl Iterator<Item = String>) -> String {
-    causes.fold(String::new(), |told, cause| match told {
-        told if told.is_empty() => cause,
-        told if told.contains(&cause) => told,
-        told => format!("{told}: {cause}"),
-    })
-}
+#[cfg(test)]
+mod tests;

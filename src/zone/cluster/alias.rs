@@ -80,7 +80,9 @@ fn step_at<'a>(entry: &'a Entry, below: &[&str]) -> Step<'a> {
     let addresses: Vec<IpAddr> = match entry.service.as_deref() {
         None | Some(Service::Nothing) => return Step::Nothing,
         Some(Service::Opaque) => return Step::Unknown,
-        Some(Service::External(target)) if below.is_empty() => return Step::Alias(target),
+        Some(Service::External(target)) if endpoint.is_none() && port.is_empty() && protocol.is_empty() => {
+            return Step::Alias(target);
+        }
         Some(Service::External(_)) => return Step::Nothing,
         Some(Service::ClusterIp { addresses, ports }) if endpoint.is_none() => {
             if ports.iter().any(|p| p.matches(&port, &protocol)) { addresses.to_vec() } else { Vec::new() }
@@ -103,8 +105,9 @@ fn step_at<'a>(entry: &'a Entry, below: &[&str]) -> Step<'a> {
     if addresses.is_empty() { Step::Nothing } else { Step::Addresses(addresses) }
 }
 
-/// The address that a pod's name spells.
+/// The address that a pod's name spells. One that is mapped into IPv6 is an IPv4 address to the server, too.
 fn pod_address(label: &str) -> Option<IpAddr> {
     let v4 = label.matches('-').count() == 3 && !label.contains("--");
-    label.replace('-', if v4 { "." } else { ":" }).parse().ok()
+    let address: IpAddr = label.replace('-', if v4 { "." } else { ":" }).parse().ok()?;
+    Some(address.to_canonical())
 }

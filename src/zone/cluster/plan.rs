@@ -96,6 +96,8 @@ pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
         }
         Some(Service::External(_)) => {
             plan.insert(root, Holds::Alias);
+            // To the server this asks for any port, as the Service's own name does.
+            plan.insert(port_name("", Protocol::None), Holds::Pass);
             return plan;
         }
         Some(Service::ClusterIp { addresses, ports }) => add_cluster_ip(&mut plan, &root, entry, addresses, ports),

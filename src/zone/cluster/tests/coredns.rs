@@ -153,7 +153,8 @@ impl World {
     fn addresses(&self, name: &str, v4: bool, previous: &[(String, String)]) -> Records {
         let mut out = Vec::new();
         for item in self.records(name)? {
-            match item.host.parse::<IpAddr>() {
+            // `HostType`, which takes an address that is mapped into IPv6 for IPv4's.
+            match item.host.parse::<IpAddr>().map(|a| a.to_canonical()) {
                 Ok(a) if a.is_ipv4() == v4 => out.push(format!("{name}. 30 {} {a}", if v4 { "A" } else { "AAAA" })),
                 Ok(_) => {}
                 Err(_) => {
@@ -267,8 +268,9 @@ impl World {
             [.., _, _, "pod"] => true,
             [ref below @ .., service, namespace, "svc"] if self.namespaces.contains(namespace) => {
                 let Some(spec) = self.services.get(&Key::new(namespace, service)) else { return false };
-                if spec.external_name.is_some() {
-                    return false;
+                if let Some(target) = &spec.external_name {
+                    // An alias, too.
+                    return below.ends_with(&["_", "_"]) && target.parse::<IpAddr>().is_err();
                 }
                 // Which of its names is the alias depends on the order of slices.
                 let is_alias = |items: Vec<Item>| items.iter().any(|i| i.host.parse::<IpAddr>().is_err());

@@ -9,7 +9,7 @@ const NAMESPACES: [&str; 2] = ["default", "prod"];
 const SERVICES: [&str; 4] = ["web", "db", "ext", "tcp"];
 const SLICES: [&str; 3] = ["s1", "s2", "s3"];
 const ADDRESSES: [&str; 6] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00:1::", "10.0.0.4"];
-const TARGETS: [&str; 9] = [
+const TARGETS: [&str; 11] = [
     "www.example.com",
     "web.default.svc.cluster.local",
     "ext.default.svc.cluster.local",
@@ -18,6 +18,8 @@ const TARGETS: [&str; 9] = [
     "h1.db.default.svc.cluster.local",
     "http.tcp.web.prod.svc.cluster.local",
     "10-0-0-9.prod.pod.cluster.local",
+    "0--ffff-a00-9.prod.pod.cluster.local",
+    "_._.ext.default.svc.cluster.local",
     "192.0.2.7",
 ];
 const PORTS: [&str; 5] = ["http/TCP/80", "dns/UDP/53", "dns-tcp/TCP/53", "/TCP/9", "any/SCTP/-"];
@@ -141,6 +143,9 @@ fn probes() -> Vec<String> {
                 "_http._tcp.",
                 "_dns._udp.",
                 "_._tcp.",
+                "_.",
+                "_._.",
+                "x._._.",
                 "_any._sctp.",
                 "http.tcp.",
                 "_x._tcp.",

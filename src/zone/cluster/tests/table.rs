@@ -22,6 +22,8 @@ fn world() -> World {
         ("default", "to-db-0", external("db-0.db.default.svc.cluster.local")),
         ("default", "to-port", external("http.tcp.web.default.svc.cluster.local")),
         ("default", "to-pod", external("10-1-2-3.default.pod.cluster.local")),
+        ("default", "to-mapped-pod", external("0--ffff-a00-1.default.pod.cluster.local")),
+        ("default", "to-no-port", external("_._.to-web.default.svc.cluster.local")),
         ("default", "to-missing", external("missing.default.svc.cluster.local")),
         ("default", "to-out", external("out.default.svc.cluster.local")),
         ("default", "to-dns", external("ns.dns.cluster.local")),
@@ -185,11 +187,21 @@ fn external_names() {
     let pod = "10-1-2-3.default.pod.cluster.local.";
     let (alias, address) = (format!("@ 30 CNAME {pod}"), format!("{pod} 30 A 10.1.2.3"));
     answers(maps, "to-pod~", A, &[&alias, &address], &[]);
+    let pod = "0--ffff-a00-1.default.pod.cluster.local.";
+    let (alias, address) = (format!("@ 30 CNAME {pod}"), format!("{pod} 30 A 10.0.0.1"));
+    answers(maps, "to-mapped-pod~", A, &[&alias, &address], &[]);
+    nodata(maps, "to-mapped-pod~", &[AAAA]);
+    let aliases = ["@ 30 CNAME _._.to-web~", "_._.to-web~ 30 CNAME web~", "web~ 30 A 10.96.0.10"];
+    answers(maps, "to-no-port~", A, &aliases, &[]);
+    // The alias itself to the server, which strips the underscores and sees neither port nor protocol.
+    for name in ["_._.to-web~", "_._.out~", "_._.to-missing~"] {
+        passes(maps, name, &TYPES);
+    }
     for name in ["to-missing~", "itself~", "ping~", "pong~"] {
         nodata(maps, name, &[A, AAAA, SRV, TXT]);
     }
     answers(maps, "ping~", CNAME, &["@ 30 CNAME pong~"], &[]);
-    for name in ["to-ip~", "_http._tcp.to-web~", "x.to-web~", "a.b.c.out~"] {
+    for name in ["to-ip~", "_http._tcp.to-web~", "x.to-web~", "_.to-web~", "x._.to-web~", "_._.to-ip~", "a.b.c.out~"] {
         nxdomain(maps, name, &MOST);
     }
 }
@@ -268,7 +280,7 @@ fn the_model_of_the_server_says_the_same() {
     let maps = maps(&world);
     let mut names = vec![ZONE.to_owned()];
     for key in world.services.keys() {
-        for relative in ["", "_http._tcp.", "_tcp.", "db-0.", "10-1-0-1.", "x.y."] {
+        for relative in ["", "_http._tcp.", "_tcp.", "db-0.", "10-1-0-1.", "x.y.", "_.", "_._.", "x._._."] {
             names.push(format!("{relative}{}.{}.svc.{ZONE}", key.name, key.namespace));
         }
     }

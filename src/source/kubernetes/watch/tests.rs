@@ -1,0 +1,304 @@
+//! The watch of Services beside an API server that is pretended, in time that passes by itself.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::runtime::watcher;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::channel;
+use tower::util::BoxCloneService;
+use tower::{BoxError, service_fn};
+
+use super::*;
+use crate::source::kubernetes::client::{AccessError, Connection, Response};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What is asked of the API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    List,
+    Watch,
+    /// See [`Past::question`].
+    Past,
+}
+
+/// What it replies.
+enum Reply {
+    /// Nobody is there.
+    Refused,
+    /// Nobody answers.
+    Silence,
+    /// An error of this code.
+    Code(u16),
+    /// These objects, by name and version, as of a version.
+    Objects(&'static [(&'static str, u64)], u64),
+    /// Such text, and then its end.
+    Ends(String),
+    /// Such text, and then nothing.
+    Stays(String),
+}
+
+/// The API server: its rule says what it replies to what, the how-manyth time that it is asked for that.
+#[derive(Clone)]
+struct Pretended {
+    rule: Arc<dyn Fn(Asked, usize) -> Reply + Send + Sync>,
+    asked: Arc<Mutex<Vec<(Instant, Asked, String)>>>,
+}
+
+impl Pretended {
+    fn reply(&self, uri: &http::Uri) -> Reply {
+        let query = uri.query().unwrap_or_default();
+        let what = if query.contains("watch=true") {
+            Asked::Watch
+        } else if query.contains("fieldSelector") || query.ends_with("limit=1") {
+            Asked::Past
+        } else {
+            Asked::List
+        };
+        let mut asked = self.asked.lock().unwrap();
+        let before = asked.iter().filter(|(_, asked, _)| *asked == what).count();
+        asked.push((Instant::now(), what, uri.to_string()));
+        (self.rule)(what, before)
+    }
+
+    fn count(&self, what: Asked) -> usize {
+        self.asked.lock().unwrap().iter().filter(|(_, asked, _)| *asked == what).count()
+    }
+}
+
+fn status(code: u16) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "so it is",
+        "reason": "Because", "code": code})
+}
+
+fn object(name: &str, version: u64) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "default", "resourceVersion": version.to_string()}})
+}
+
+fn event(kind: &str, object: &Value) -> String {
+    format!("{}\n", json!({"type": kind, "object": object}))
+}
+
+fn respond(code: u16, text: String, ends: bool) -> Response {
+    let text = stream::iter([Ok(Frame::data(Bytes::from(text)))]);
+    let end = stream::once(async move { if ends { None } else { std::future::pending().await } });
+    let body = StreamBody::new(text.map(Some).chain(end).filter_map(std::future::ready));
+    http::Response::builder().status(code).body(body.boxed_unsync()).unwrap()
+}
+
+impl Way for Pretended {
+    async fn connect(&self) -> Result<Connection, AccessError> {
+        let this = self.clone();
+        let serve = move |request: http::Request<kube::client::Body>| {
+            let reply = this.reply(request.uri());
+            async move {
+                match reply {
+                    Reply::Refused => Err(BoxError::from("refused")),
+                    Reply::Silence => std::future::pending().await,
+                    Reply::Code(code) => Ok(respond(code, status(code).to_string(), true)),
+                    Reply::Objects(objects, version) => {
+                        let items: Vec<Value> = objects.iter().map(|(name, version)| object(name, *version)).collect();
+                        let list = json!({"apiVersion": "v1", "kind": "ServiceList",
+                            "metadata": {"resourceVersion": version.to_string()}, "items": items});
+                        Ok(respond(200, list.to_string(), true))
+                    }
+                    Reply::Ends(text) => Ok(respond(200, text, true)),
+                    Reply::Stays(text) => Ok(respond(200, text, false)),
+                }
+            }
+        };
+        Ok(BoxCloneService::new(service_fn(serve)))
+    }
+
+    fn authority(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What became of it.
+struct Followed {
+    api: Pretended,
+    health: Arc<Health>,
+    start: Instant,
+    /// When what came.
+    deltas: Vec<(Duration, Delta<String, String>)>,
+    /// The longest silence that there was, by [`Health`], and for how long the watch was broken at most.
+    silent: Duration,
+    broken: Duration,
+}
+
+/// Follows Services for some time.
+async fn follow(time: Duration, rule: impl Fn(Asked, usize) -> Reply + Send + Sync + 'static) -> Followed {
+    let api = Pretended { rule: Arc::new(rule), asked: Arc::default() };
+    let health = Arc::new(Health::default());
+    let (sender, mut news) = channel(16);
+    let name = |service: &Service| service.metadata.name.clone().unwrap();
+    let watch = Watch {
+        kind: Kind::Services,
+        stream: |client| watcher(Api::<Service>::all(client), watcher::Config::default()).boxed(),
+        convert: |service: Service| service.metadata.name.unwrap(),
+        key: name,
+    };
+    let task = tokio::spawn(watch.follow((api.clone(), Arc::clone(&health), sender), |news| news));
+    let start = Instant::now();
+    let mut followed =
+        Followed { api, health, start, deltas: Vec::new(), silent: Duration::ZERO, broken: Duration::ZERO };
+    while start.elapsed() < time {
+        tokio::select! {
+            Some(news) = news.recv() => {
+                let News { delta, mend, .. } = news;
+                followed.deltas.extend(delta.map(|delta| (start.elapsed(), delta)));
+                mend.iter().for_each(|mend| followed.health.mended(mend));
+            }
+            () = sleep(Duration::from_millis(500)) => {}
+        }
+        let state = followed.health.state(Kind::Services);
+        followed.silent = followed.silent.max(state.silent);
+        followed.broken = followed.broken.max(state.broken.unwrap_or_default());
+    }
+    task.abort();
+    followed
+}
+
+impl Followed {
+    fn errors(&self) -> u64 {
+        self.health.state(Kind::Services).errors
+    }
+
+    /// When something was asked for, since the start.
+    fn times(&self, what: Asked) -> Vec<Duration> {
+        let asked = self.api.asked.lock().unwrap();
+        asked.iter().filter(|(_, asked, _)| *asked == what).map(|(at, _, _)| *at - self.start).collect()
+    }
+}
+
+/// An API server that lists one object, then another, and otherwise follows a rule.
+fn lists(what: Asked, before: usize, watch: Reply) -> Reply {
+    match what {
+        Asked::List if before == 0 => Reply::Objects(&[("old", 7)], 10),
+        Asked::List => Reply::Objects(&[("new", 12)], 20 + before as u64),
+        Asked::Past => Reply::Objects(&[("old", 7)], 15),
+        Asked::Watch => watch,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_watch_is_begun_again_and_nothing_has_failed() {
+    let followed = follow(HOUR, |what, before| lists(what, before, Reply::Stays(String::new()))).await;
+    assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+    assert!(followed.silent < Duration::from_secs(105), "{:?}", followed.silent);
+    assert_eq!((followed.api.count(Asked::List), followed.deltas.len()), (1, 1));
+    // Each 100 s, from the last version.
+    let watches = followed.api.count(Asked::Watch);
+    assert!((34..=37).contains(&watches), "{watches}");
+    let asked = followed.api.asked.lock().unwrap();
+    let mut watches = asked.iter().filter(|(_, what, _)| *what == Asked::Watch);
+    assert!(watches.all(|(_, _, uri)| uri.contains("resourceVersion=10")), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_quiet_watch_missed_comes_with_the_next() {
+    let followed = follow(3 * MINUTE, |what, before| {
+        let text = if before == 1 { event("DELETED", &object("old", 12)) } else { String::new() };
+        lists(what, before, Reply::Stays(text))
+    })
+    .await;
+    assert_eq!(followed.errors(), 0);
+    let [(_, Delta::All(_)), (at, Delta::Delete(name))] = &followed.deltas[..] else { panic!("{:?}", followed.deltas) };
+    assert!(name == "old" && (100..102).contains(&at.as_secs()), "{at:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_watch_whose_server_is_gone_is_dead_after_fifteen_seconds() {
+    for silent in [Asked::Past, Asked::Watch] {
+        let followed = follow(Duration::from_secs(118), move |what, before| match what {
+            _ if what == silent && (what == Asked::Past || before > 0) => Reply::Silence,
+            _ => lists(what, before, Reply::Stays(String::new())),
+        })
+        .await;
+        assert_eq!(followed.errors(), 1, "{silent:?}");
+        assert!((2..=3).contains(&followed.broken.as_secs()), "{:?}", followed.broken);
+    }
+}
+
+/// A watch that never gets on is made up for by lists: the first soon, and in the long run no more than a few a minute.
+async fn is_listed_again(what_is_it: &str, watch: impl Fn(usize) -> Reply + Send + Sync + 'static) {
+    let followed = follow(HOUR, move |what, before| lists(what, before, watch(before))).await;
+    let lists = followed.times(Asked::List);
+    assert!(lists[1] < MINUTE, "{what_is_it}: {lists:?}");
+    let new = |(_, delta): &&(Duration, Delta<_, _>)| *delta == Delta::All(vec!["new".to_owned()]);
+    assert!(followed.deltas.iter().any(|d| new(&d)), "{what_is_it}");
+    // A mean of 15 s, or more where it fails some times in between.
+    assert!((60..=500).contains(&lists.len()), "{what_is_it}: {}", lists.len());
+    assert!(followed.errors() > 0, "{what_is_it}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_too_old_again_and_again() {
+    is_listed_again("410", |_| Reply::Code(410)).await;
+    is_listed_again("410 in the stream", |_| Reply::Ends(event("ERROR", &status(410)))).await;
+    is_listed_again("410 in a stream that stays", |_| Reply::Stays(event("ERROR", &status(410)))).await;
+    is_listed_again("410 as text", |_| Reply::Ends(format!("{}\n", status(410)))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_fails_again_and_again() {
+    is_listed_again("500", |_| Reply::Code(500)).await;
+    is_listed_again("500 in the stream", |_| Reply::Ends(event("ERROR", &status(500)))).await;
+    is_listed_again("500 in a stream that stays", |_| Reply::Stays(event("ERROR", &status(500)))).await;
+    is_listed_again("half an event", |_| Reply::Ends(event("DELETED", &object("old", 12))[..40].into())).await;
+    is_listed_again("no event", |_| Reply::Ends("\"nonsense\"\n".into())).await;
+    is_listed_again("an end at once", |_| Reply::Ends(String::new())).await;
+    // The API server says that it is there, but never lets a watch through.
+    is_listed_again("refused", |before| if before == 0 { Reply::Ends("\"x\"\n".into()) } else { Reply::Refused }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_answers_nothing_is_listed() {
+    for reply in [|| Reply::Refused, || Reply::Code(403), || Reply::Code(401)] {
+        let followed = follow(HOUR / 2, move |what, before| match what {
+            Asked::List => lists(what, before, Reply::Refused),
+            Asked::Watch if before == 0 => Reply::Stays(String::new()),
+            _ => reply(),
+        })
+        .await;
+        assert_eq!(followed.api.count(Asked::List), 1);
+        // Up to 8 s lie between tries.
+        assert!((300..=700).contains(&followed.errors()), "{}", followed.errors());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_back_goes_on_from_where_it_was() {
+    let followed = follow(10 * MINUTE, move |what, before| match what {
+        Asked::List => lists(what, before, Reply::Refused),
+        Asked::Past if before < 20 => Reply::Refused,
+        Asked::Past if before == 20 => Reply::Objects(&[("old", 7)], 15),
+        Asked::Past => Reply::Objects(&[], 15),
+        Asked::Watch if before == 1 => Reply::Stays(event("DELETED", &object("old", 12))),
+        Asked::Watch => Reply::Stays(String::new()),
+    })
+    .await;
+    assert_eq!(followed.api.count(Asked::List), 1);
+    assert!(matches!(followed.deltas[..], [(_, Delta::All(_)), (_, Delta::Delete(_))]), "{:?}", followed.deltas);
+    assert_eq!((followed.errors(), followed.health.is_broken(Kind::Services)), (20, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_gone_makes_a_list_and_no_error() {
+    let followed = follow(3 * MINUTE, |what, before| match what {
+        Asked::Past => Reply::Objects(&[], 15),
+        _ => lists(what, before, Reply::Stays(String::new())),
+    })
+    .await;
+    assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+    assert_eq!(followed.api.count(Asked::List), 2);
+}
