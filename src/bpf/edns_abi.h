@@ -152,8 +152,8 @@ struct edns_answer {
     __be16 count[3];     /* ANCOUNT, NSCOUNT, ARCOUNT without OPT */
     __u16 len;           /* octets that follow */
     __u16 csum;          /* their one's complement sum, as if they began at an even offset */
-    __u16 rotate_stride; /* where all are records of equal size: octets of each (even, so that the sum stays) */
-    __u8 rotate_count;   /* and how many may change places; below 2: none */
+    __u16 rotate_stride; /* octets of each of the last records, all of one size (even, so that the sum stays) */
+    __u8 rotate_count;   /* how many of them may change places; below 2: none */
     __u8 outcome;        /* enum edns_outcome */
 };
 

@@ -77,16 +77,19 @@ static __always_inline void write_pieces(struct __sk_buff *skb, __u32 off, struc
         to[i] = from[i];
 }
 
-/* Writes the answer's octets at `off`; records that may be rotated begin with another one at each `turn`. */
+/* Writes the answer's octets at `off`; its last records, where they may be rotated, begin with another one at each `turn`. */
 static __always_inline void write_answer(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 turn)
 {
-    __u32 len = answer->len, split = 0;
+    __u32 len = answer->len, split = 0, first;
 
     if (answer->rotate_count > 1)
         split = turn % answer->rotate_count * answer->rotate_stride;
     if (split) {
-        write_octets(skb, off + len - split, answer, 0, split);
-        write_octets(skb, off, answer, split, len - split);
+        first = len - answer->rotate_count * answer->rotate_stride;
+        if (first)
+            write_octets(skb, off, answer, 0, first);
+        write_octets(skb, off + len - split, answer, first, split);
+        write_octets(skb, off + first, answer, first + split, len - first - split);
     } else if (len >= 16 && len <= 32) {
         write_pieces(skb, off, answer, len, 16);
     } else if (len > 32 && len <= 64) {

@@ -136,6 +136,12 @@ static __always_inline __u32 label_next(const struct scratch *scratch, __u32 off
     return (off + scratch->octets[off & 0xff] + 1) & 0xff;
 }
 
+/* Whether the label at `off` is a wildcard's. */
+static __always_inline bool is_asterisk(const struct scratch *scratch, __u32 off)
+{
+    return scratch->octets[off & 0xff] == 1 && scratch->octets[(off + 1) & 0xff] == '*';
+}
+
 /*
  * For a name without node: the node that holds for names below its closest encloser (RFC 4592 §3.3.1); 0 where nothing
  * holds there. Names of more than below_max or less than below_min labels need no look-up: no node of use is there.
@@ -148,12 +154,17 @@ static __always_inline __u32 name_below(const struct scratch *scratch, __u32 slo
         off = label_next(scratch, off);
     for (i = 0; i < EDNS_BELOW_MAX && left > min; i++) {
         struct edns_node *node;
+        __u32 below = off;
 
         off = label_next(scratch, off);
         left--;
         node = node_at(suffix_find(slot, off, index));
-        if (node)
-            return labels - left == 1 ? node->child : node->deep;
+        if (!node)
+            continue;
+        if (labels - left == 1)
+            return node->child;
+        /* A wildcard's own name exists, so nothing of it holds for names below (RFC 4592 §2.2.1). */
+        return is_asterisk(scratch, below) ? 0 : node->deep;
     }
     return 0;
 }

@@ -76,9 +76,9 @@ fn push_answer(out: &mut Vec<u8>, answer: &Answer) {
         Kind::Nxdomain => (edns_outcome::EDNS_NXDOMAIN, RCODE_NXDOMAIN),
     };
     let len = answer.bytes.len();
-    // Only a whole answer turns; an odd stride would change the sum.
+    // An odd stride would change the sum.
     let turns = answer.rotation.filter(|r| {
-        usize::from(r.stride) * usize::from(r.count) == len && r.stride % 2 == 0 && u8::try_from(r.count).is_ok()
+        usize::from(r.stride) * usize::from(r.count) <= len && r.stride % 2 == 0 && u8::try_from(r.count).is_ok()
     });
     out.extend_from_slice(octets_of(&edns_answer {
         flags: (QR_AA | rcode).to_be(),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_answers_of_even_records_turn() {
+    fn only_even_records_that_are_there_turn() {
         let turns = |len: usize, stride, count| {
             let node = Node {
                 types: vec![(1, answer(&vec![0; len], Some(Rotation { stride, count })))],
@@ -252,7 +252,8 @@ mod tests {
             answer.unwrap().head.rotate_count
         };
         assert_eq!(turns(32, 16, 2), 2);
-        assert_eq!(turns(34, 16, 2), 0);
+        assert_eq!(turns(34, 16, 2), 2);
+        assert_eq!(turns(31, 16, 2), 0);
         assert_eq!(turns(30, 15, 2), 0);
     }
 

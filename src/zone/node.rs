@@ -27,8 +27,8 @@ pub enum Kind {
     Nxdomain,
 }
 
-/// Records of equal size which may be rotated: the answer's bytes are `count` records of `stride` octets each. The stride is
-/// even, so that rotating leaves the checksum as it is.
+/// Records of equal size which may be rotated: the last `count` records of the answer's bytes, of `stride` octets each. The stride
+/// is even, so that rotating leaves the checksum as it is; and no name points into them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rotation {
     /// Octets of each record.
@@ -39,7 +39,7 @@ pub struct Rotation {
 
 /// Wire bytes that follow the question, in any message to whose name the node belongs. Names in them may point to
 /// the question's name (0xC00C). Where the node is kept under one owner name only they may point anywhere before them:
-/// everything is where it was rendered, unless the records change places.
+/// everything is where it was rendered, but for the records that change places.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// How it is counted, and its rcode.
@@ -73,7 +73,8 @@ pub struct Node {
     pub fallback: Option<Arc<Node>>,
     /// Answers for names one label below this one which have no node of their own. None: they pass.
     pub child: Option<Arc<Node>>,
-    /// Answers for names two or more labels below, where no name in between has a node. None: they pass.
+    /// Answers for names two or more labels below, where no name in between has a node, nor is a wildcard's, `*` and this one.
+    /// None: they pass.
     pub deep: Option<Arc<Node>>,
 }
 

@@ -14,8 +14,6 @@ use hickory_proto::serialize::binary::{BinDecodable, BinEncodable, BinEncoder, N
 use super::name;
 use super::node::{Answer, Kind, Rotation, Verdict};
 
-/// Octets of a record without its data, where the owner is a pointer: that, type, class, TTL and length (RFC 1035 §4.1.3).
-const RECORD_HEAD: u16 = 12;
 /// No message that the kernel sends holds as many records.
 pub const RECORDS_MAX: usize = 128;
 /// Longest time that CoreDNS lets a SOA be kept, whatever its TTL setting.
@@ -44,11 +42,10 @@ pub fn addresses(addresses: &[IpAddr], ttl: u32) -> Verdict {
         };
         Some(Record::from_rdata(question.clone(), ttl, data))
     };
-    let Some(first) = addresses.first().filter(|_| addresses.len() <= RECORDS_MAX) else { return Verdict::Pass };
-    let stride = RECORD_HEAD + if first.is_ipv4() { 4 } else { 16 };
-    let rotation = Rotation { stride, count: addresses.len() as u16 };
-    let counts = [addresses.len() as u16, 0, 0];
-    encode(&question, Kind::Answer, counts, Some(rotation), addresses.iter().map(record))
+    if addresses.is_empty() || addresses.len() > RECORDS_MAX {
+        return Verdict::Pass;
+    }
+    encode(&question, Kind::Answer, [addresses.len() as u16, 0, 0], addresses.iter().map(record))
 }
 
 /// NOERROR without records; the SOA that resolvers keep it by (RFC 2308 §3) is owned by the name itself.
@@ -57,7 +54,7 @@ pub fn nodata(ttl: u32) -> Verdict {
     let rname = Name::from_ascii("nobody.invalid.").expect("a constant name");
     let soa = SOA::new(question(), rname, 1, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl);
     let soa = Record::from_rdata(question(), ttl, RData::SOA(soa));
-    encode(&question(), Kind::Nodata, [0, 1, 0], None, std::iter::once(Some(soa)))
+    encode(&question(), Kind::Nodata, [0, 1, 0], std::iter::once(Some(soa)))
 }
 
 /// What a record says.
@@ -112,7 +109,8 @@ impl Soa<'_> {
     }
 }
 
-/// The answer to questions for `owner` and for no other name. Records are owner, data and TTL.
+/// The answer to questions for `owner` and for no other name. Records are owner, data and TTL. The addresses at its end rotate
+/// where they can, as a DNS server has them do.
 ///
 /// More than a message holds pass to the DNS server.
 #[must_use]
@@ -127,7 +125,7 @@ pub fn exact(
     let Some(question) = convert(owner) else { return Verdict::Pass };
     let counts = [answers.len() as u16, 0, additionals.len() as u16];
     let records = answers.iter().chain(additionals).map(|(owner, data, ttl)| record(owner, data, *ttl));
-    encode(&question, Kind::Answer, counts, None, records)
+    encode(&question, Kind::Answer, counts, records)
 }
 
 /// NXDOMAIN or NODATA with the SOA of the zone, for any question below it: no name in it is compressed.
@@ -173,33 +171,68 @@ thread_local! {
 
 /// Encodes records behind a question for `owner`; a record that is None can't be expressed, and passes like all that
 /// hickory-proto can't encode.
-fn encode(
-    owner: &Name,
-    kind: Kind,
-    counts: [u16; 3],
-    rotation: Option<Rotation>,
-    records: impl Iterator<Item = Option<Record>>,
-) -> Verdict {
-    let bytes = MESSAGE.with_borrow_mut(|message| {
+fn encode(owner: &Name, kind: Kind, counts: [u16; 3], records: impl Iterator<Item = Option<Record>>) -> Verdict {
+    let encoded = MESSAGE.with_borrow_mut(|message| {
         message.clear();
-        behind_question(message, owner, records)
+        let starts = behind_question(message, owner, records)?;
+        // Records of one section only.
+        let last = starts.len() - usize::from(counts.into_iter().rfind(|n| *n > 0)?);
+        Some((rotation(message, &starts[last..]), message[starts.first()?.at..].into()))
     });
-    bytes.map_or(Verdict::Pass, |bytes| Verdict::Answer(Answer { kind, counts, rotation, bytes }))
+    encoded.map_or(Verdict::Pass, |(rotation, bytes)| Verdict::Answer(Answer { kind, counts, rotation, bytes }))
 }
 
+/// Where a record begins in a message, and whether it is an address, whose data holds no name.
+struct Start {
+    at: usize,
+    is_address: bool,
+}
+
+/// The records that may change places: the last ones, as many as are addresses in as many octets each.
+fn rotation(message: &[u8], starts: &[Start]) -> Option<Rotation> {
+    let ends = starts.iter().skip(1).map(|s| s.at).chain([message.len()]);
+    let sizes: Vec<usize> = starts.iter().zip(ends).map(|(s, end)| end - s.at).collect();
+    let stride = *sizes.last()?;
+    let alike = starts.iter().zip(&sizes).rev().take_while(|(s, size)| s.is_address && **size == stride);
+    let count = alike.count();
+    let moving = &starts[starts.len() - count..];
+    // Names point to what lies before them: only these could point to one of these.
+    let first = moving.first().filter(|_| count > 1 && stride % 2 == 0)?.at;
+    let points_there = |s: &Start| points_to(&message[s.at..]).is_some_and(|to| to >= first);
+    (!moving.iter().any(points_there)).then_some(Rotation { stride: stride as u16, count: count as u16 })
+}
+
+/// Where the pointer of a name leads that begins with these octets (RFC 1035 §4.1.4); None where it has none.
+fn points_to(name: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match *name.get(at)? {
+            0 => return None,
+            len @ 0..0xc0 => at += 1 + usize::from(len),
+            high => return Some(usize::from(u16::from_be_bytes([high & 0x3f, *name.get(at + 1)?]))),
+        }
+    }
+}
+
+/// Encodes records; returns where they begin.
 fn behind_question(
     message: &mut Vec<u8>,
     owner: &Name,
-    mut records: impl Iterator<Item = Option<Record>>,
-) -> Option<Box<[u8]>> {
+    records: impl Iterator<Item = Option<Record>>,
+) -> Option<Vec<Start>> {
     let mut encoder = BinEncoder::new(message);
     // Header, name, type and class.
     encoder.emit_vec(&[0; 12]).ok()?;
     owner.emit(&mut encoder).ok()?;
     encoder.emit_vec(&[0; 4]).ok()?;
-    let start = encoder.len();
-    records.try_for_each(|record| record?.emit(&mut encoder).ok())?;
-    Some(message[start..].into())
+    let mut starts = Vec::new();
+    for record in records {
+        let record = record?;
+        let is_address = matches!(record.data, RData::A(_) | RData::AAAA(_));
+        starts.push(Start { at: encoder.len(), is_address });
+        record.emit(&mut encoder).ok()?;
+    }
+    Some(starts)
 }
 
 #[cfg(test)]
@@ -225,8 +258,59 @@ mod tests {
     #[test]
     fn aaaa_records_are_as_long_as_they_say() {
         let a = answer(addresses(&["fd00::5".parse().unwrap()], 30));
-        assert_eq!(a.bytes.len(), usize::from(a.rotation.unwrap().stride));
+        assert_eq!(a.bytes.len(), 12 + 16);
         assert_eq!(a.bytes[..4], [0xc0, 0x0c, 0, 28]);
+        assert_eq!(a.rotation, None);
+    }
+
+    #[test]
+    fn addresses_rotate_behind_an_alias() {
+        let [owner, middle, last] = ["alias.ns", "b.other", "db.ns"].map(|n| name::Name::parse(n).unwrap());
+        let mut answers = vec![(&owner, Data::Alias(&middle), 30), (&middle, Data::Alias(&last), 30)];
+        answers.extend((1..=3).map(|i| (&last, Data::Address([10, 0, 0, i].into()), 30)));
+        let a = answer(exact(&owner, &answers, &[]));
+        assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 3 }));
+        assert_eq!(answer(exact(&owner, &answers[..3], &[])).rotation, None);
+    }
+
+    #[test]
+    fn glue_rotates_that_nothing_points_into() {
+        let owner = name::Name::parse("db.ns").unwrap();
+        let targets: Vec<_> =
+            (1..=8).map(|i| name::Name::parse(&format!("a{}.db.ns", "x".repeat(i))).unwrap()).collect();
+        let service = |target| (&owner, Data::Service { target, port: 80, weight: 12 }, 30);
+        let address = |(i, target)| (target, Data::Address([10, 0, 0, i as u8].into()), 30);
+        let services: Vec<_> = targets.iter().map(service).collect();
+        let glue: Vec<_> = targets.iter().enumerate().map(address).collect();
+        let a = answer(exact(&owner, &services, &glue));
+        assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 8 }));
+        // One family of two.
+        let v6 = (&targets[0], Data::Address(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1])), 30);
+        let a = answer(exact(&owner, &services, &[&[v6][..], &glue].concat()));
+        assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 8 }));
+        // An owner that is no target is spelled where it stands first, which is where the others point to.
+        let other = name::Name::parse("other").unwrap();
+        let others = [1, 2, 3].map(|i| (&other, Data::Address([10, 0, 1, i].into()), 30));
+        let a = answer(exact(&owner, &services, &others));
+        assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 2 }));
+        // Also where that one is as long as the one that points into it.
+        let [first, second] = ["a.b.db.ns", "cde.b.db.ns"].map(|n| name::Name::parse(n).unwrap());
+        let pair = [&first, &second].map(|owner| (owner, Data::Address([10, 0, 1, 1].into()), 30));
+        let a = answer(exact(&owner, &services[..1], &pair));
+        assert_eq!(a.bytes[a.bytes.len() - 40..][..4], *b"\x01a\x01b");
+        assert_eq!(a.bytes[a.bytes.len() - 20..][..4], *b"\x03cde");
+        assert_eq!(a.rotation, None);
+        // The records of the answer section have no part in it.
+        let a = answer(exact(&owner, &others, &glue[..1]));
+        assert_eq!(a.rotation, None);
+    }
+
+    #[test]
+    fn pointers_are_found_behind_labels() {
+        assert_eq!(points_to(&[0xc1, 0x0c]), Some(0x10c));
+        assert_eq!(points_to(b"\x01a\xc0\x0c\x00\x01"), Some(12));
+        assert_eq!(points_to(b"\x01a\x00\xc0\x0c"), None);
+        assert_eq!(points_to(b"\x02a"), None);
     }
 
     #[test]

@@ -143,12 +143,16 @@ mod tests {
 
     /// What a question gets by the rules that zone.h follows: the length of the entry that answers, 0 for NODATA.
     fn ask(nodes: &[(Name, Node)], name: &str, qtype: u16) -> Option<u8> {
+        ask_of(nodes, &Name::parse(name).unwrap(), qtype)
+    }
+
+    fn ask_of(nodes: &[(Name, Node)], name: &Name, qtype: u16) -> Option<u8> {
         let nodes: HashMap<&Name, &Node> = nodes.iter().map(|(n, node)| (n, node)).collect();
-        let name = Name::parse(name).unwrap();
         let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| nodes.get(&a).map(|n| (i, *n)))?;
         let node = match depth {
             0 => node,
             1 => node.child.as_deref()?,
+            _ if name.labels().nth(depth - 1) == Some(b"*") => return None,
             _ => node.deep.as_deref()?,
         };
         let types = node.types.iter().chain(node.fallback.iter().flat_map(|f| &f.types));
@@ -199,6 +203,22 @@ mod tests {
         for passes in ["apps.example", "y.apps.example", "z.y.apps.example", "a.x.y.apps.example"] {
             assert_eq!(ask(&nodes, passes, TYPE_A), None, "{passes}");
         }
+    }
+
+    #[test]
+    fn a_wildcards_own_name_exists() {
+        let nodes = nodes(&[entry("*.apps.example")], &PassNames::default(), 30);
+        let ask = |labels: &[&str]| {
+            let wire: Vec<u8> = labels.iter().flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat()).collect();
+            let name = Name::from_wire(&[&wire[..], &[0]].concat()).unwrap();
+            ask_of(&nodes, &name, TYPE_A)
+        };
+        let wild = Some("*.apps.example".len() as u8);
+        assert_eq!(ask(&["*", "apps", "example"]), wild);
+        assert_eq!(ask(&["ghost", "*", "apps", "example"]), None);
+        assert_eq!(ask(&["a", "ghost", "*", "apps", "example"]), None);
+        // Elsewhere it is a label as others are.
+        assert_eq!(ask(&["ghost", "*", "b", "apps", "example"]), wild);
     }
 
     #[test]

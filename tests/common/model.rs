@@ -99,7 +99,12 @@ impl Model {
         let ancestors = name.ancestors().skip(1).skip(labels - first).take(BELOW_MAX);
         let (encloser, node) =
             ancestors.into_iter().find_map(|a| Some((a.label_count(), self.nodes.get(a.wire())?)))?;
-        let node: &Option<Arc<Node>> = if labels - encloser == 1 { &node.child } else { &node.deep };
+        let node: &Option<Arc<Node>> = match labels - encloser {
+            1 => &node.child,
+            // The name of a wildcard exists, so it is not for names below (RFC 4592 §2.2.1).
+            depth if name.labels().nth(depth - 1) == Some(b"*") => return None,
+            _ => &node.deep,
+        };
         node.as_deref()
     }
 

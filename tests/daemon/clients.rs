@@ -15,6 +15,7 @@ fn dig_gets_every_kind_of_answer_over_both_families() {
         assert_eq!(both, ["10.0.0.5", "10.0.0.6"]);
         assert_eq!(short("anything.apps.example.org"), "10.0.0.9");
         assert_eq!(short("x.y.apps.example.org"), "10.0.0.10");
+        assert_eq!(short("*.apps.example.org"), "10.0.0.9");
 
         let nodata = lab.dig(&format!("@{server} apis.example.org AAAA"));
         assert!(nodata.contains("status: NOERROR") && nodata.contains("ANSWER: 0, AUTHORITY: 1"), "{nodata}");
@@ -22,9 +23,16 @@ fn dig_gets_every_kind_of_answer_over_both_families() {
         let other = lab.dig(&format!("@{server} all.example.org MX"));
         assert!(other.contains("status: NOERROR") && other.contains("AUTHORITY: 1"), "{other}");
 
-        for passes in
-            ["y.apps.example.org", "z.y.apps.example.org", "apps.example.org", "apis.example.org MX", "example.org"]
-        {
+        for passes in [
+            "y.apps.example.org",
+            "z.y.apps.example.org",
+            // A wildcard's own name exists (RFC 4592 §2.2.1).
+            "ghost.*.apps.example.org",
+            "a.ghost.*.apps.example.org",
+            "apps.example.org",
+            "apis.example.org MX",
+            "example.org",
+        ] {
             let reply = lab.dig(&format!("@{server} {passes}"));
             assert!(reply.contains("no servers could be reached"), "{passes}: {reply}");
         }

@@ -188,8 +188,11 @@ impl Renderer {
         let answers: Vec<_> = (targets.iter().zip(&services.records))
             .map(|(target, (_, port))| (owner, Data::Service { target, port: *port, weight: services.weight }, ttl))
             .collect();
-        let additionals: Vec<_> =
-            owners.iter().zip(&services.addresses).map(|(name, (_, a))| (name, Data::Address(*a), ttl)).collect();
+        let additionals = owners.iter().zip(&services.addresses).map(|(name, (_, a))| (name, Data::Address(*a), ttl));
+        // The last records of one size rotate: those of the family that has more.
+        let (v4, v6): (Vec<_>, Vec<_>) =
+            additionals.partition(|(_, data, _)| matches!(data, Data::Address(IpAddr::V4(_))));
+        let additionals = if v4.len() < v6.len() { [v4, v6] } else { [v6, v4] }.concat();
         render::exact(owner, &answers, &additionals)
     }
 

@@ -24,6 +24,7 @@ fn world() -> World {
         ("default", "to-pod", external("10-1-2-3.default.pod.cluster.local")),
         ("default", "to-mapped-pod", external("0--ffff-a00-1.default.pod.cluster.local")),
         ("default", "to-no-port", external("_._.to-web.default.svc.cluster.local")),
+        ("default", "to-db", external("db.default.svc.cluster.local")),
         ("default", "to-missing", external("missing.default.svc.cluster.local")),
         ("default", "to-out", external("out.default.svc.cluster.local")),
         ("default", "to-dns", external("ns.dns.cluster.local")),
@@ -92,6 +93,21 @@ fn passes(maps: &Maps, name: &str, qtypes: &[u16]) {
     for qtype in qtypes {
         assert_eq!(maps.ask(name, *qtype), None, "{name} {qtype}");
     }
+}
+
+/// Clients that take the first address are spread, whatever names lead to it.
+#[test]
+fn addresses_rotate_wherever_they_stand() {
+    let maps = maps(&world());
+    let turns = |name: &str, qtype| {
+        let name = Name::parse(&format!("{name}.default.svc.{ZONE}")).unwrap();
+        maps.verdict(&name, qtype).unwrap().rotation.map(|r| (r.stride, r.count))
+    };
+    assert_eq!((turns("db", A), turns("to-db", A)), (Some((16, 2)), Some((16, 2))));
+    assert_eq!((turns("db", AAAA), turns("to-db", AAAA)), (Some((28, 2)), Some((28, 2))));
+    // The glue of one family: of as many of each, A.
+    assert_eq!((turns("db", SRV), turns("_sql._tcp.db", SRV)), (Some((16, 2)), Some((16, 2))));
+    assert_eq!((turns("web", A), turns("to-web", A), turns("dual", SRV)), (None, None, None));
 }
 
 const MOST: [u16; 5] = [A, AAAA, SRV, MX, HTTPS];
