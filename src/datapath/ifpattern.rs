@@ -14,7 +14,8 @@ pub enum IfPattern {
     Name(String),
     /// Those whose names match.
     Glob(Pattern),
-    /// Every veth or netkit whose peer is in another network namespace.
+    /// Every veth or netkit whose peer is in another network namespace, but those of default routes: the uplink of a node that
+    /// is itself a container is one, too.
     Pods,
     /// The interface of the default route.
     DefaultRoute,
@@ -55,7 +56,7 @@ impl IfPattern {
         match self {
             Self::Name(name) => *name == link.name,
             Self::Glob(pattern) => pattern.matches(&link.name),
-            Self::Pods => link.peer_elsewhere,
+            Self::Pods => link.peer_elsewhere && !link.uplink,
             Self::DefaultRoute => default_route == Some(link.ifindex),
         }
     }
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     fn link(name: &str, peer_elsewhere: bool) -> Link {
-        Link { ifindex: 7, name: name.into(), header: Header::Ethernet, peer_elsewhere, outside: false }
+        Link { ifindex: 7, name: name.into(), header: Header::Ethernet, peer_elsewhere, uplink: false, outside: false }
     }
 
     #[test]
@@ -77,6 +78,8 @@ mod tests {
         assert_eq!(matches(&link("eth0", false)), [true, false, false]);
         assert_eq!(matches(&link("veth12", true)), [false, true, true]);
         assert_eq!(matches(&link("eth01", false)), [false, false, false]);
+        let uplink = Link { uplink: true, ..link("eth0", true) };
+        assert_eq!(matches(&uplink), [true, false, false], "a node's own, where the node is a container");
         assert!(IfPattern::DefaultRoute.matches(&link("x", false), Some(7)));
         assert!(!IfPattern::DefaultRoute.matches(&link("x", false), None));
     }

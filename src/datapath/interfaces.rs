@@ -2,7 +2,7 @@
 //!
 //! The kernel's messages only say that something changed; what there is then is read anew, so a lost message loses nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use super::ifpattern::IfPattern;
 const SETTLE: Duration = Duration::from_millis(5);
 /// After a failure to read what there is.
 const RETRY: Duration = Duration::from_secs(1);
+
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -34,6 +35,8 @@ pub struct Link {
     pub header: Header,
     /// Whether it is one end of a pair (veth, netkit) whose other end is in another network namespace.
     pub peer_elsewhere: bool,
+    /// Whether a default route of the main table uses it: nobody's client port, whatever its kind.
+    pub uplink: bool,
     /// Whether others than this host's containers may send by it.
     pub outside: bool,
 }
@@ -80,10 +83,12 @@ pub struct Interfaces {
     handle: Handle,
     events: Events,
     known: Vec<Link>,
+    /// As they were read; None where they may be others by now.
+    routes: Option<DefaultRoutes>,
     /// When what happened is looked at.
     due: Option<Instant>,
     /// What is there, being read: it goes on while nobody waits for it, so that reading takes no longer where much happens.
-    reading: Option<BoxFuture<'static, Result<Vec<Link>, InterfaceError>>>,
+    reading: Option<BoxFuture<'static, Result<(Vec<Link>, DefaultRoutes), InterfaceError>>>,
     connections: [AbortHandle; 2],
 }
 
@@ -109,6 +114,7 @@ impl Interfaces {
             patterns: Vec::new(),
             handle,
             events: events.boxed(),
+            routes: None,
             known: Vec::new(),
             due: None,
             reading: None,
@@ -134,11 +140,13 @@ impl Interfaces {
                 }
             }
         }
-        let links = matching(&self.handle, &patterns, all.clone()).await?;
+        let routes = DefaultRoutes::read(&self.handle).await?;
+        let links = matching(&patterns, &routes, all.clone());
         if patterns == [IfPattern::DefaultRoute] && links.is_empty() {
             return Err(InterfaceError::NoDefaultRoute(names()));
         }
         self.patterns = patterns;
+        self.routes = Some(routes);
         self.reading = None;
         self.known.clone_from(&links);
         Ok(links)
@@ -155,7 +163,7 @@ impl Interfaces {
                     Some(due) => due,
                     None => {
                         let (message, _) = self.events.next().await.ok_or(InterfaceError::Ended)?;
-                        if !self.concerns(&message.payload) {
+                        if !self.note(&message.payload) {
                             continue;
                         }
                         *self.due.insert(Instant::now() + SETTLE)
@@ -168,17 +176,26 @@ impl Interfaces {
                 None => {
                     // What comes from here on is looked at again.
                     while let Some(event) = self.events.next().now_or_never() {
-                        event.ok_or(InterfaceError::Ended)?;
+                        let (message, _) = event.ok_or(InterfaceError::Ended)?;
+                        self.note(&message.payload);
                     }
-                    let (handle, patterns) = (self.handle.clone(), self.patterns.clone());
-                    self.reading.insert(async move { matching(&handle, &patterns, all(&handle).await?).await }.boxed())
+                    let (handle, patterns, routes) = (self.handle.clone(), self.patterns.clone(), self.routes.clone());
+                    let read = async move {
+                        let routes = match routes {
+                            Some(routes) => routes,
+                            None => DefaultRoutes::read(&handle).await?,
+                        };
+                        Ok((matching(&patterns, &routes, all(&handle).await?), routes))
+                    };
+                    self.reading.insert(read.boxed())
                 }
             };
-            let links = reading.await;
+            let read = reading.await;
             self.reading = None;
             // Where that failed, it is tried again.
-            self.due = links.is_err().then(|| Instant::now() + RETRY);
-            let links = links?;
+            self.due = read.is_err().then(|| Instant::now() + RETRY);
+            let (links, routes) = read?;
+            self.routes = Some(routes);
             if links != self.known {
                 self.known.clone_from(&links);
                 return Ok(links);
@@ -186,15 +203,25 @@ impl Interfaces {
         }
     }
 
-    /// Whether other interfaces may match now.
-    fn concerns(&self, message: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    /// Takes note of a message; whether other interfaces may match now.
+    fn note(&mut self, message: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
         match message {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r)) => {
-                r.header.destination_prefix_length == 0 && self.patterns.contains(&IfPattern::DefaultRoute)
+                if r.header.destination_prefix_length != 0 {
+                    return false;
+                }
+                self.routes = None;
             }
-            // Links, and messages that were lost.
-            _ => true,
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l) | RouteNetlinkMessage::DelLink(l)) => {
+                // IPv4 routes go without a message when their interface goes down.
+                if self.routes.as_ref().is_some_and(|r| r.uplinks.contains(&l.header.index)) {
+                    self.routes = None;
+                }
+            }
+            // Messages that were lost.
+            _ => self.routes = None,
         }
+        true
     }
 
     /// What questions of others go by.
@@ -216,25 +243,36 @@ pub(super) async fn all(netlink: &Handle) -> Result<Vec<Link>, InterfaceError> {
     Ok(links.into_values().collect())
 }
 
-async fn matching(netlink: &Handle, patterns: &[IfPattern], all: Vec<Link>) -> Result<Vec<Link>, InterfaceError> {
-    let route = if patterns.contains(&IfPattern::DefaultRoute) { default_route_of_any(netlink).await? } else { None };
-    let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, route));
-    Ok(all.into_iter().filter(|l| l.header != Header::Other && matches(l)).collect())
+fn matching(patterns: &[IfPattern], routes: &DefaultRoutes, all: Vec<Link>) -> Vec<Link> {
+    let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, routes.first));
+    let all = all.into_iter().map(|l| Link { uplink: routes.uplinks.contains(&l.ifindex), ..l });
+    all.filter(|l| l.header != Header::Other && matches(l)).collect()
 }
 
-/// The interface of IPv4's default route of the lowest metric, else IPv6's.
-async fn default_route_of_any(netlink: &Handle) -> Result<Option<u32>, InterfaceError> {
-    for family in [
-        RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-        RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-    ] {
-        let routes = netlink.route().get(family).execute().try_filter_map(async |m| Ok(default_route(&m)));
-        let routes: Vec<(u32, u32)> = routes.try_collect().await?;
-        if let Some((_, ifindex)) = routes.into_iter().min() {
-            return Ok(Some(ifindex));
+/// Where the main table's default routes lead.
+#[derive(Clone)]
+struct DefaultRoutes {
+    /// IPv4's of the lowest metric, else IPv6's.
+    first: Option<u32>,
+    /// All of either family, of any metric.
+    uplinks: BTreeSet<u32>,
+}
+
+impl DefaultRoutes {
+    async fn read(netlink: &Handle) -> Result<Self, InterfaceError> {
+        let mut read = Self { first: None, uplinks: BTreeSet::new() };
+        for family in [
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
+        ] {
+            let routes = netlink.route().get(family).execute().try_filter_map(async |m| Ok(default_route(&m)));
+            let routes: Vec<(u32, Vec<u32>)> = routes.try_collect().await?;
+            read.uplinks.extend(routes.iter().flat_map(|(_, interfaces)| interfaces));
+            let first = routes.into_iter().filter_map(|(metric, i)| Some((metric, *i.first()?))).min();
+            read.first = read.first.or(first.map(|(_, interface)| interface));
         }
+        Ok(read)
     }
-    Ok(None)
 }
 
 fn link(message: &LinkMessage) -> Option<Link> {
@@ -262,28 +300,29 @@ fn link(message: &LinkMessage) -> Option<Link> {
             LinkLayerType::Tunnel | LinkLayerType::Tunnel6 | LinkLayerType::Sit => Header::None,
             _ => Header::Other,
         },
+        uplink: false,
         peer_elsewhere: elsewhere && matches!(kind, Some(InfoKind::Veth | InfoKind::Netkit)),
         outside: layer != LinkLayerType::Loopback
             && matches!(kind, None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::MacVlan)),
     })
 }
 
-/// Metric and interface of a default route in the main table.
-fn default_route(message: &RouteMessage) -> Option<(u32, u32)> {
+/// Metric and interfaces of a default route in the main table.
+fn default_route(message: &RouteMessage) -> Option<(u32, Vec<u32>)> {
     let header = &message.header;
     let mut table = u32::from(header.table);
-    let (mut metric, mut ifindex) = (0, None);
+    let (mut metric, mut interfaces) = (0, Vec::new());
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(t) => table = *t,
             RouteAttribute::Priority(m) => metric = *m,
-            RouteAttribute::Oif(i) => ifindex = Some(*i),
-            RouteAttribute::MultiPath(hops) => ifindex = ifindex.or_else(|| hops.first().map(|h| h.interface_index)),
+            RouteAttribute::Oif(i) => interfaces.push(*i),
+            RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|h| h.interface_index)),
             _ => {}
         }
     }
     let is_default = header.destination_prefix_length == 0
         && header.kind == RouteType::Unicast
         && table == u32::from(RouteHeader::RT_TABLE_MAIN);
-    ifindex.filter(|_| is_default).map(|i| (metric, i))
+    is_default.then_some((metric, interfaces))
 }

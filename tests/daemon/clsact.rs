@@ -23,7 +23,14 @@ fn in_host(lab: &Lab, test: impl FnOnce(Link) + Send) {
 
 fn link(name: &str) -> Link {
     let ifindex = if_nametoindex(name).unwrap();
-    Link { ifindex, name: name.to_owned(), header: Header::Ethernet, peer_elsewhere: true, outside: false }
+    Link {
+        ifindex,
+        name: name.to_owned(),
+        header: Header::Ethernet,
+        peer_elsewhere: true,
+        uplink: false,
+        outside: false,
+    }
 }
 
 /// A program that answers apis.example.org with the given address.

@@ -61,6 +61,38 @@ fn globs_and_pods_are_attached_as_they_appear_and_forgotten_as_they_vanish() {
     assert!(daemon.log().contains("any: detached"), "{}", daemon.log());
 }
 
+/// The eth0 of a node that is itself a container is a veth, too.
+#[test]
+fn what_a_default_route_leads_to_is_no_pods() {
+    let mut lab = Lab::new();
+    lab.add("outside");
+    lab.veth(("host", "eth0"), ("outside", "eth0"));
+    lab.veth(("host", "eth1"), ("outside", "eth1"));
+    lab.ip("host", "addr add 10.78.0.1/24 dev eth0");
+    lab.ip("host", "addr add 10.79.0.1/24 dev eth1");
+    lab.ip("host", "addr add fd79::1/64 dev eth1 nodad");
+    lab.ip("host", "route add default via 10.78.0.2");
+    lab.configure("Ifname: '@pods'\nNetworkDirection: Ingress\n");
+    let _daemon = lab.daemon();
+    until_attached(&lab, &["eth1", "veth0"]);
+    // Of either family, of any metric, and where several share it.
+    lab.ip("host", "-6 route add default via fd79::2 metric 2000");
+    until_attached(&lab, &["veth0"]);
+    lab.ip("host", "-6 route del default");
+    until_attached(&lab, &["eth1", "veth0"]);
+    lab.ip("host", "route add default via 10.79.0.2 metric 50");
+    until_attached(&lab, &["veth0"]);
+    lab.ip("host", "route del default metric 50");
+    lab.ip("host", "route replace default nexthop via 10.79.0.2 nexthop via 10.78.0.2");
+    until_attached(&lab, &["veth0"]);
+    // Of another table.
+    lab.ip("host", "route add default via 10.77.0.2 table 7");
+    // IPv4's go with their interface without a word.
+    lab.ip("host", "link set eth0 down");
+    lab.ip("host", "link set eth1 down");
+    until_attached(&lab, &["eth0", "eth1", "veth0"]);
+}
+
 #[test]
 fn a_named_interface_may_go_and_come_back() {
     let lab = Lab::new();
