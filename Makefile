@@ -2,7 +2,7 @@
 CARGO := scripts/cargo.sh
 CLANG_FORMAT ?= clang-format-19
 target := $(or $(CARGO_TARGET_DIR),target)
-bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch]))
+bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch] tests/common/*.[ch]))
 prefix ?= /usr/local
 
 .PHONY: all build run check test test-k8s test-packages test-kernels deb crash rewrites fuzz storm soak bench bench-scale install clean setup help

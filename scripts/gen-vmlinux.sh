@@ -17,7 +17,8 @@ WIRE = ["struct ethhdr", "struct iphdr", "struct ipv6hdr", "struct udphdr", "str
 ENUMS = ["enum bpf_func_id", "enum bpf_map_type", "BPF_F_INGRESS", "BPF_F_PSEUDO_HDR", "BPF_F_MMAPABLE", "BPF_ANY",
          "IPPROTO_UDP", "false"]
 # Inner structs of the kernel, whose layout differs: only these fields, found at load time by their names (CO-RE).
-INNER = {"net_device": ["mtu", "ifindex"], "sk_buff": ["dev", "pkt_type", "ip_summed"]}
+INNER = {"net_device": ["mtu", "ifindex"],
+         "sk_buff": ["dev", "pkt_type", "ip_summed", "ipvs_property", "csum_start", "csum_offset", "head", "data"]}
 
 text = open(sys.argv[1]).read()
 blocks = {}

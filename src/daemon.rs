@@ -441,6 +441,11 @@ impl Daemon {
     /// Begins to attach to `links` and to nothing else.
     fn attach(&mut self, links: Vec<Link>) {
         let core = &mut *self.core.borrow_mut();
+        // In front of the programs; what is not told of takes frames to its own address only.
+        let ports = links.iter().map(|l| (l.ifindex, l.accepts())).collect();
+        if let Err(e) = core.datapath.set_ports(&ports) {
+            log::error!("which frames interfaces take: {e}");
+        }
         self.attacher.follow(Plan::new(&core.datapath, &links, self.started.direction));
         core.status.named = self.config.ifname.iter().all(|p| p.is_named());
         warn_of_open_responder(&self.config, &links);
@@ -516,7 +521,7 @@ fn warn_of_open_responder(config: &Config, links: &[Link]) {
     if config.direction != Direction::Ingress || !open {
         return;
     }
-    for link in links.iter().filter(|l| l.outside) {
+    for link in links.iter().filter(|l| l.outside || l.uplink) {
         log::warn!(
             "{}: Ingress on a physical interface without DnsServers answers everybody who can reach it, and spoofed queries \
              too: name your DNS servers in DnsServers",

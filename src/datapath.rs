@@ -12,6 +12,7 @@ mod events;
 pub mod ifpattern;
 mod index;
 pub mod interfaces;
+mod ipvs;
 mod load;
 pub mod probe;
 mod records;

@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use common::attach::{Hook, attach, forwarder};
 use common::model::{Model, absence, addresses, agrees, node};
 use common::netns::{Netns, veth};
 use common::packet::{
-    COOKIE, ETHERNET, IPV4, IPV6, Opt, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_TXT, hex, wire,
+    COOKIE, ETHERNET, IPV4, IPV6, Opt, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_TXT, hex, option, wire,
 };
 use common::raw::{RawSocket, Received};
-use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode};
+use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode, tun};
 use edns::datapath::counters::{FAMILIES, OUTCOMES, Queries};
 use edns::datapath::{Datapath, Gate, Program, Table, probe};
 use edns::zone::node::{Kind, Node, ZoneId};
@@ -240,6 +240,7 @@ fn bad_edns() -> Vec<Row> {
     let opt = || Opt::new(1232);
     let record = [&[0][..], &[0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 0, 0, 1]].concat();
     let with = |arcount, tail: Vec<u8>| Query { counts: [1, 0, 0, arcount], tail, ..web() };
+    let with_options = |options: &[u8]| web().edns(&Opt { options: options.into(), ..opt() });
     let queries = [
         ("ARCOUNT 1 and nothing there", with(1, Vec::new())),
         ("ARCOUNT 1 and another record", with(1, record.clone())),
@@ -258,6 +259,23 @@ fn bad_edns() -> Vec<Row> {
         ("RDLENGTH 65535", web().edns(&Opt { rdlen: Some(65535), ..opt() })),
         ("RDLENGTH -11", web().edns(&Opt { rdlen: Some(65525), ..opt() })),
         ("octets behind the OPT", with(1, [opt().octets(), vec![0]].concat())),
+        ("an option of no meaning", with_options(&option(0, &[]))),
+        ("NSID", with_options(&option(3, &[]))),
+        ("a client's subnet", with_options(&option(8, &[0, 1, 24, 0, 192, 0, 2]))),
+        ("a malformed client's subnet", with_options(&option(8, &[]))),
+        ("a cookie and a subnet", with_options(&[&COOKIE[..], &option(8, &[0, 1, 0, 0])].concat())),
+        ("padding and an extended error", with_options(&[option(12, &[0; 30]), option(15, &[0, 0])].concat())),
+        ("one octet of an option", with_options(&[0])),
+        ("three octets of an option", with_options(&[&COOKIE[..], &[0, 12, 0]].concat())),
+        ("a cookie that is cut short", with_options(&COOKIE[..11])),
+        ("padding beyond the OPT", with_options(&[0, 12, 0, 5, 0, 0, 0, 0])),
+        ("padding of 65535", with_options(&[0, 12, 255, 255, 0, 0, 0, 0])),
+        ("options without end", with_options(&[0; 400])),
+        ("a cookie of none", with_options(&option(10, &[]))),
+        ("a cookie of 7", with_options(&option(10, &[1; 7]))),
+        ("a cookie of 9", with_options(&option(10, &[1; 9]))),
+        ("a cookie of 15", with_options(&option(10, &[1; 15]))),
+        ("a cookie of 41", with_options(&option(10, &[1; 41]))),
     ];
     let mut rows: Vec<Row> =
         queries.iter().flat_map(|(what, query)| both(query).map(|p| pass(*what, &p, "pass_edns"))).collect();
@@ -297,9 +315,20 @@ fn bad_addresses() -> Vec<Row> {
         rows.push(pass(format!("from {bad}"), &Packet::between(bad, good, &web()), "pass_address"));
         rows.push(pass(format!("to {bad}"), &Packet::between(good, bad, &web()), "pass_address"));
     }
+    for (from, to) in
+        [("127.0.0.1", "127.0.0.53"), ("127.255.255.255", "192.0.2.1"), ("::1", "::1"), ("::1", "2001:db8::1")]
+    {
+        rows.push(pass(format!("from {from}"), &Packet::between(from, to, &web()), "pass_address"));
+    }
     for packet in both(&web()) {
         rows.push(pass("broadcast MAC", &Packet { dst_mac: [0xff; 6], ..packet.clone() }, "pass_address"));
         rows.push(pass("multicast MAC", &Packet { dst_mac: [1, 0, 0x5e, 0, 0, 1], ..packet.clone() }, "pass_address"));
+        rows.push(pass("from a broadcast MAC", &Packet { src_mac: [0xff; 6], ..packet.clone() }, "pass_address"));
+        rows.push(pass(
+            "from a multicast MAC",
+            &Packet { src_mac: [1, 0, 0x5e, 0, 0, 1], ..packet.clone() },
+            "pass_address",
+        ));
         rows.push(pass("source port 53", &Packet { sport: 53, ..packet.clone() }, "pass_address"));
         rows.push(pass("source port 0", &Packet { sport: 0, ..packet.clone() }, "pass_address"));
         for dport in [0, 54, 5353, 0x3500] {
@@ -354,6 +383,7 @@ fn answered() -> Vec<Row> {
             .map(|p| row(format!("{what}, IPv{}", if p.src.is_ipv4() { 4 } else { 6 }), &p, Expect::Reply("answered")))
     };
     let opt = |size| Opt { flags: 0x8000, options: COOKIE.into(), ..Opt::new(size) };
+    let with_options = |options: &[u8]| web().edns(&Opt { options: options.into(), ..opt(4096) });
     let mut rows: Vec<Row> = [
         answered("A", &web()),
         answered("AAAA", &Query::new("web.example.org", TYPE_AAAA)),
@@ -362,7 +392,17 @@ fn answered() -> Vec<Row> {
         answered("a name of 127 labels", &a(&vec!["A"; 127].join("."))),
         answered("EDNS", &web().edns(&Opt::new(1232))),
         answered("EDNS with DO and a cookie", &web().edns(&opt(4096))),
-        answered("EDNS with a cookie longer than the answer", &web().edns(&Opt { options: vec![0; 400], ..opt(4096) })),
+        answered("EDNS with options longer than the answer", &with_options(&option(12, &[0; 400]))),
+        answered("cookies of client and server", &with_options(&option(10, &[7; 16]))),
+        answered("the longest cookie", &with_options(&option(10, &[7; 40]))),
+        answered("a cookie, and padding of none", &with_options(&[option(10, &[7; 25]), option(12, &[])].concat())),
+        answered(
+            "two cookies, padding thrice",
+            &with_options(
+                &[option(12, &[7; 9]), COOKIE.into(), option(12, &[]), COOKIE.into(), option(12, &[1; 99])].concat(),
+            ),
+        ),
+        answered("as many options as there may be", &with_options(&option(12, &[]).repeat(509))),
         answered("EDNS of size 0", &web().edns(&Opt::new(0))),
         answered("EDNS with flags of no meaning yet", &web().edns(&Opt { flags: 0x7fff, ..Opt::new(512) })),
         answered("40 records", &a("some.example.org").edns(&opt(1232))),
@@ -400,10 +440,15 @@ fn answered() -> Vec<Row> {
     rows.extend([
         row("without UDP sum", &Packet { udp_sum: Some(0), ..v4.clone() }, Expect::Reply("answered")),
         row("without DF", &Packet { frag: 0, ..v4 }, Expect::Reply("answered")),
-        // Resolvers listen on loopback, and lo is an interface as others are.
-        row("from 127/8", &Packet::between("127.0.0.1", "127.0.0.53", &web()), Expect::Reply("answered")),
-        row("from ::1", &Packet::between("::1", "::1", &web()), Expect::Reply("answered")),
+        // Resolvers listen on loopback.
+        row("to 127/8", &Packet::between("192.0.2.7", "127.0.0.53", &web()), Expect::Reply("answered")),
+        row("to ::1", &Packet::between("2001:db8::7", "::1", &web()), Expect::Reply("answered")),
     ]);
+    for packet in both(&web()) {
+        for tos in [1, 3, 0xb8, 0xff] {
+            rows.push(row(format!("TOS {tos}"), &Packet { tos, ..packet.clone() }, Expect::Reply("answered")));
+        }
+    }
     rows
 }
 
@@ -657,7 +702,7 @@ fn over_a_tun() {
     let over_ethernet = row("over Ethernet", &wildcard, Expect::Reply("answered"));
     assert!(test_run(&datapath, &over_ethernet, &model));
     let node = Netns::new("node");
-    let tun = node.run(|| open_tun("tun0"));
+    let tun = node.run(|| tun::open("tun0", libc::IFF_TUN));
     node.ip("link set tun0 up");
     let _link = attach(datapath.program(Program::Ip).expect("a program"), &node, "tun0", Hook::Ingress);
     let queries = [
@@ -669,14 +714,14 @@ fn over_a_tun() {
     for packet in queries.iter().flat_map(both) {
         let query = packet.ip();
         nix::unistd::write(&tun, &query).expect("tun");
-        check_packets("over a tun", &query, &read_tun(&tun, &query), 0, &model);
+        check_packets("over a tun", &query, &tun::read(&tun, SOON).expect("a reply"), 0, &model);
     }
     // What is not answered comes to nobody: the next reply is to the next query.
     let before = datapath.queries().expect("counters");
     let query = Packet::v4(&web()).ip();
     nix::unistd::write(&tun, &Packet::v4(&a("nobody.example.org")).ip()).expect("tun");
     nix::unistd::write(&tun, &query).expect("tun");
-    check_packets("over a tun", &query, &read_tun(&tun, &query), 0, &model);
+    check_packets("over a tun", &query, &tun::read(&tun, SOON).expect("a reply"), 0, &model);
     let wanted = [("answered", "ipv4", 1), ("pass_not_found", "ipv4", 1)];
     assert_eq!(moved(&before, &datapath.queries().expect("counters")), wanted);
     let to_peer = datapath.test_run(Program::EthernetToPeer).expect("a program");
@@ -685,34 +730,4 @@ fn over_a_tun() {
     let question = probe::query("x.apps.example.org", TYPE_A).expect("a name");
     assert_eq!(probe::run(&datapath, &question).expect("a program").0, "answered");
     assert!(test_run(&datapath, &over_ethernet, &model));
-}
-
-fn read_tun(tun: &OwnedFd, query: &[u8]) -> Vec<u8> {
-    let mut fd = libc::pollfd { fd: tun.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd, which lives through the call.
-    let ready = unsafe { libc::poll(&raw mut fd, 1, SOON.as_millis() as i32) };
-    assert_eq!(ready, 1, "no reply to\n{}", hex(query));
-    let mut reply = vec![0; 2048];
-    let len = nix::unistd::read(tun, &mut reply).expect("tun");
-    reply.truncate(len);
-    reply
-}
-
-fn open_tun(name: &str) -> OwnedFd {
-    const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
-    // SAFETY: the path is a C string.
-    let fd = unsafe { libc::open(c"/dev/net/tun".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
-    assert!(fd >= 0, "/dev/net/tun: {}", std::io::Error::last_os_error());
-    // SAFETY: ours since just now.
-    let tun = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
-    // SAFETY: one ifreq, which lives through the call.
-    let ret = unsafe { libc::ioctl(tun.as_raw_fd(), TUNSETIFF, &raw mut request) };
-    assert!(ret >= 0, "TUNSETIFF: {}", std::io::Error::last_os_error());
-    tun
 }

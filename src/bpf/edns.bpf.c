@@ -38,6 +38,7 @@ const volatile struct {
     struct edns_node node;
     struct edns_type type;
     struct edns_answer answer;
+    struct edns_port port;
     struct edns_event event;
 } abi = {};
 
@@ -72,6 +73,15 @@ struct {
     __type(key, struct edns_server);
     __type(value, __u8);
 } edns_servers SEC(".maps");
+
+/* By ifindex. Interfaces that are not here take frames to their own address only. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+    __uint(max_entries, EDNS_PORTS_MAX);
+    __type(key, __u32);
+    __type(value, struct edns_port);
+} edns_ports SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -156,9 +166,9 @@ static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct q
 /*
  * What becomes of a query whose name is known, and `node` its own or the one that speaks for its absence: EDNS_ANSWERED,
  * EDNS_NODATA or EDNS_NXDOMAIN where `plan` tells reply_write how. Else why it passes, or EDNS_SEARCH where only the program that
- * searches can say.
+ * searches can say, which has the scratch.
  */
-static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, const bool search, struct query *q,
+static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, struct scratch *scratch, struct query *q,
                                        struct edns_node *node, bool absence, struct plan *plan)
 {
     const bool probe = plan->flags & PLAN_PROBE;
@@ -186,30 +196,24 @@ static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, co
         gate = settings.negative_gate[zone];
     if (gate)
         return gate;
-    return tail_sum(skb, q, search, plan_slot(plan), &plan->csum) ?: reply_plan(skb, l2, q, answer, plan) ?: outcome;
+    return tail_sum(skb, q, scratch, plan_slot(plan), &plan->csum) ?: reply_plan(skb, l2, q, answer, plan) ?: outcome;
 }
 
 /*
- * What becomes of the packet: as answer_plan, or EDNS_NOT_DNS. A probe is the daemon asking what the maps hold, whoever may
- * ask whom.
+ * What becomes of a packet that parse_ip took, as answer_plan. A probe is the daemon asking what the maps hold, whoever may ask
+ * whom.
  *
  * Nothing is written to the packet here, and no program that begins with this may do so: the kernel copies each packet that
  * is shared, as all of TCP's are, in front of a program that writes to any.
  */
-static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, struct plan *plan)
+static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, struct query *q, struct plan *plan)
 {
     struct edns_node *node;
-    struct query q = {};
     struct scan scan;
     __u32 word;
     __u64 beat;
     int outcome;
 
-    outcome = parse_ip(skb, l2, &q);
-    if (q.v6)
-        plan->flags |= PLAN_V6;
-    if (outcome)
-        return outcome;
     if (!(plan->flags & PLAN_PROBE)) {
         /* The time is read after the heartbeat: one that comes in between must not lie ahead of it. */
         beat = settings.beat;
@@ -218,29 +222,30 @@ static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, st
         if (settings.paused)
             return EDNS_PASS_PAUSED;
     }
-    outcome = parse_dns(skb, &q);
+    outcome = parse_dns(skb, q);
     if (outcome)
         return outcome;
-    qname_scan(skb, q.qname, q.udp + q.udp_len, &scan);
+    qname_scan(skb, q->qname, q->udp + q->udp_len, &scan);
     if (scan.len - 1 >= DNS_NAME_MAX) /* or 0 */
         return EDNS_PASS_MALFORMED;
-    q.qname_len = scan.len;
-    q.qname_sum = scan.sum;
-    q.has_sum = true;
+    q->qname_len = scan.len;
+    q->qname_sum = scan.sum;
+    q->has_sum = true;
     word = word_first(scan.hash);
     plan->place.ref = word & EDNS_REF_MAX;
-    node = node_first(skb, q.qname, q.qname_len, plan->place.ref);
-    outcome = node ? answer_plan(skb, l2, false, &q, node, false, plan) : EDNS_SEARCH;
+    node = node_first(skb, q->qname, q->qname_len, plan->place.ref);
+    outcome = node ? answer_plan(skb, l2, NULL, q, node, false, plan) : EDNS_SEARCH;
     if (outcome == EDNS_SEARCH) {
         plan->place.ref = word;
-        plan->qname_len = q.qname_len;
-        plan->csum = csum_fold16(q.qname_sum);
+        plan->qname_len = q->qname_len;
+        plan->csum = csum_fold16(q->qname_sum);
     }
     return outcome;
 }
 
 /* The same of a query that packet_plan left undecided. */
-static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, struct plan *plan)
+static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, struct scratch *scratch,
+                                       struct plan *plan)
 {
     struct query q = {
         .v6 = !!(plan->flags & PLAN_V6),
@@ -253,15 +258,15 @@ static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, st
 
     if (!parse_again(skb, l2, &q))
         return EDNS_PASS_ERROR; /* never: it was there just before */
-    outcome = node_search(skb, &q, plan_slot(plan), !plan->place.ref, &plan->place.ref, &absence);
+    outcome = node_search(skb, &q, scratch, plan_slot(plan), !plan->place.ref, &plan->place.ref, &absence);
     if (outcome)
         return outcome;
-    return answer_plan(skb, l2, true, &q, node_at(plan->place.ref), absence, plan);
+    return answer_plan(skb, l2, scratch, &q, node_at(plan->place.ref), absence, plan);
 }
 
-/* Has the next program reply. Here again where the packet passes, as it was. */
-static __always_inline int go_on(struct __sk_buff *skb, const __u32 l2, const __u32 len, const struct plan *plan,
-                                 int outcome)
+/* Has the next program reply. Here again where the packet passes, as it was: `len` octets, and `cb`. */
+static __always_inline int go_on(struct __sk_buff *skb, const __u32 l2, const __u32 len, const struct cb *cb,
+                                 const struct plan *plan, int outcome)
 {
     if (outcome <= EDNS_NXDOMAIN) {
         plan_store(skb, plan);
@@ -272,8 +277,8 @@ static __always_inline int go_on(struct __sk_buff *skb, const __u32 l2, const __
     }
     if (plan->flags & PLAN_PROBE)
         return outcome;
-    if (outcome != EDNS_NOT_DNS)
-        count_and_trace(skb, l2, outcome, plan->flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
+    count_and_trace(skb, l2, outcome, plan->flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
+    cb_restore(skb, cb);
     return TC_ACT_UNSPEC;
 }
 
@@ -281,23 +286,45 @@ static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const _
 {
     const __u32 len = skb->len;
     struct plan plan = {.flags = flags};
-    int outcome = packet_plan(skb, l2, &plan);
+    struct query q = {};
+    int outcome = parse_ip(skb, l2, &q);
+    struct cb cb;
 
+    if (outcome == EDNS_NOT_DNS)
+        return flags & PLAN_PROBE ? EDNS_NOT_DNS : TC_ACT_UNSPEC;
+    if (q.v6)
+        plan.flags |= PLAN_V6;
+    cb = cb_save(skb);
+    if (!outcome)
+        outcome = packet_plan(skb, l2, &q, &plan);
     if (outcome == EDNS_SEARCH) {
-        plan_store(skb, &plan);
-        bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_SEARCH_ETH : EDNS_STEP_SEARCH_IP);
-        outcome = EDNS_PASS_DAEMON; /* see go_on */
+        struct scratch *scratch = scratch_take(plan_slot(&plan));
+
+        if (scratch) {
+            scratch->cb = cb;
+            plan_store(skb, &plan);
+            bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_SEARCH_ETH : EDNS_STEP_SEARCH_IP);
+            scratch_give_back(scratch);
+        }
+        outcome = scratch ? EDNS_PASS_DAEMON /* see go_on */ : EDNS_PASS_ERROR;
     }
-    return go_on(skb, l2, len, &plan, outcome);
+    return go_on(skb, l2, len, &cb, &plan, outcome);
 }
 
 static __always_inline int search(struct __sk_buff *skb, const __u32 l2)
 {
     const __u32 len = skb->len;
     struct plan plan = plan_load(skb);
-    int outcome = search_plan(skb, l2, &plan);
+    struct scratch *scratch = scratch_at(plan_slot(&plan));
+    struct cb cb;
+    int outcome;
 
-    return go_on(skb, l2, len, &plan, outcome);
+    if (!scratch)
+        return TC_ACT_UNSPEC; /* never: it was taken just before */
+    cb = scratch->cb;
+    outcome = search_plan(skb, l2, scratch, &plan);
+    scratch_give_back(scratch);
+    return go_on(skb, l2, len, &cb, &plan, outcome);
 }
 
 /* Interfaces with Ethernet header. */
@@ -341,6 +368,22 @@ int edns_search_ip(struct __sk_buff *skb)
     return search(skb, 0);
 }
 
+/*
+ * Takes from the reply what it would inherit of the query: the sender's marks would lead it astray (`ip rule fwmark`). See
+ * ARCHITECTURE.md for all that there is.
+ */
+static __always_inline void forget_query(struct __sk_buff *skb)
+{
+    const struct cb none = {};
+
+    skb->mark = 0;
+    skb->priority = 0;
+    skb->tc_index = 0;
+    cb_restore(skb, &none);
+    if (settings.egress)
+        skb->tstamp = 0; /* when the query was to be sent (SO_TXTIME) */
+}
+
 /* Writes the planned reply, and sends it back to where the query came from. */
 static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
 {
@@ -358,6 +401,7 @@ static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
     if (plan.flags & PLAN_PROBE)
         return answer->outcome;
     count_and_trace(skb, l2, answer->outcome, plan.flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
+    forget_query(skb);
     if (settings.egress)
         return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
     /* A bridge port's frames are for another host, and up to 5.10 a redirect leaves that so: the receiver would drop it. */
@@ -378,6 +422,9 @@ int edns_reply_ip(struct __sk_buff *skb)
     return reply(skb, 0);
 }
 
+/* Octets in front of a frame in a test run: fewer. */
+#define HEADROOM_MAX 4096
+
 /*
  * Run by the daemon twice a second. Returns the MTU of the interface (lo, in a test run); 0 where it reads fields elsewhere
  * than this kernel has them: the BTF is another one's. No sum was computed of a packet of the daemon's (CHECKSUM_NONE, 0).
@@ -388,9 +435,10 @@ int edns_beat(struct __sk_buff *ctx)
     struct sk_buff *skb = (void *)ctx; /* see link_mtu */
 
     settings.beat = bpf_jiffies64();
-    if (can_read_kernel && ((__u32)BPF_CORE_READ(skb, dev, ifindex) != ctx->ifindex ||
-                            BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) != ctx->pkt_type ||
-                            BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed)))
+    if (can_read_kernel &&
+        ((__u32)BPF_CORE_READ(skb, dev, ifindex) != ctx->ifindex ||
+         BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) != ctx->pkt_type ||
+         BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) || is_of_ipvs(ctx) || headroom(ctx) > HEADROOM_MAX))
         return 0;
     return link_mtu(ctx);
 }

@@ -34,6 +34,7 @@ enum edns_limits {
     /* The verifier wants all that a node's last unit could reach within the map's value. */
     EDNS_CHUNK_SLACK = EDNS_NODE_MAX + 8192,
     EDNS_SERVERS_MAX = 4096,
+    EDNS_PORTS_MAX = 1 << 16,
     EDNS_EVENT_OCTETS = 272,      /* of a message that an event holds: header, longest name, type and class */
     EDNS_EVENTS_OCTETS = 1 << 18, /* of the ring that holds events */
     EDNS_CASE_BIT = 0x20,         /* in which the two cases of a letter differ */
@@ -56,12 +57,13 @@ enum edns_outcome {
     EDNS_PASS_NAME,      /* a name that is left to the DNS server: PassNames, empty non-terminals, ... */
     EDNS_PASS_QTYPE,     /* a type or class that is left to the DNS server */
     EDNS_PASS_MALFORMED, /* not a query with one question, or lengths that contradict each other */
-    EDNS_PASS_FRAGMENT,
+    EDNS_PASS_FRAGMENT,  /* of a datagram; or several datagrams in one packet (GSO) */
     EDNS_PASS_IP_OPTIONS,
-    EDNS_PASS_ADDRESS,    /* source or destination that no reply may go to or come from, or source port 53 or 0 */
-    EDNS_PASS_EDNS,       /* additional records other than one OPT of version 0 */
+    EDNS_PASS_ADDRESS, /* IP or MAC address that no reply may go to or come from, or source port 53 or 0 */
+    EDNS_PASS_EDNS, /* additional records other than one OPT of version 0, or its options other than COOKIE and PADDING */
     EDNS_PASS_TOO_LARGE,  /* for the client or the interface */
     EDNS_PASS_SERVER,     /* sent to a server that we don't answer for */
+    EDNS_PASS_IPVS,       /* on its way through IPVS, which would not know the reply for one of its own */
     EDNS_PASS_NOT_SYNCED, /* the zone was not read whole yet */
     EDNS_PASS_STALE,      /* the answer rests on absence, and the view of the API is not current */
     EDNS_PASS_INCOMPLETE, /* the answer rests on absence, and the zone did not fit whole */
@@ -144,6 +146,11 @@ struct edns_answer {
     __u8 outcome;        /* enum edns_outcome */
 };
 
+/* Frames on an interface that may be answered beside those that the kernel counts as its own. */
+struct edns_port {
+    __u64 mac; /* to this address, as a frame begins, zeros behind it; all ones: to any */
+};
+
 /* A server's address; IPv4 as ::ffff:a.b.c.d. The map's value is a bit mask of enum edns_zone. */
 struct edns_server {
     __be32 addr[4];
@@ -164,7 +171,8 @@ struct edns_settings {
     __u8 positive_gate[EDNS_ZONE_COUNT]; /* 0, or the outcome that every answer of the zone becomes */
     __u8 negative_gate[EDNS_ZONE_COUNT]; /* the same for answers that rest on the absence of a name or type */
     __u8 egress;                         /* whether programs are on egress; set before anything is attached */
-    __u8 _pad[14];
+    __u8 ipvs; /* whether IPVS has services, where programs can't see which packets are theirs */
+    __u8 _pad[13];
     __u64 servers[EDNS_SERVERS_FIRST]; /* an address as in the packet << 32 | bit mask of enum edns_zone; 0: none */
 };
 

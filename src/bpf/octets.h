@@ -52,7 +52,7 @@ static __always_inline __u64 last_octets(__u64 word, __u32 len)
 
 /*
  * The same number, of which the verifier knows nothing: it goes on once from here, and not once for each value that a loop or a
- * branch could have left. skb->cb belongs to whichever tc program runs; see plan_store.
+ * branch could have left. It goes by way of skb->cb, which is free after cb_save and before plan_store.
  */
 static __always_inline __u32 forget(struct __sk_buff *skb, __u32 x)
 {

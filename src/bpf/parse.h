@@ -43,6 +43,9 @@ struct dns_opt {
 } __attribute__((packed));
 
 #define DNS_OPT_DO 0x8000
+#define DNS_OPTION_HEAD 4     /* octets of an option's code and length */
+#define DNS_OPTION_COOKIE 10  /* RFC 7873 */
+#define DNS_OPTION_PADDING 12 /* RFC 7830 */
 /* Additional records take at most this much of a query that is looked at. */
 #define DNS_TAIL_MAX 2048
 
@@ -82,11 +85,23 @@ static __always_inline bool ipv4_unfit(__be32 addr)
     return host >> 24 == 0 || host >> 28 == 0xe || host == 0xffffffff;
 }
 
+static __always_inline bool ipv4_unfit_source(__be32 addr)
+{
+    return ipv4_unfit(addr) || bpf_ntohl(addr) >> 24 == 127;
+}
+
 static __always_inline bool ipv6_unfit(const struct in6_addr *addr)
 {
     const __be32 *w = addr->in6_u.u6_addr32;
 
     return (w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000) || !(w[0] | w[1] | w[2] | w[3]);
+}
+
+static __always_inline bool ipv6_unfit_source(const struct in6_addr *addr)
+{
+    const __be32 *w = addr->in6_u.u6_addr32;
+
+    return ipv6_unfit(addr) || !(w[0] | w[1] | w[2] | (w[3] ^ bpf_htonl(1)));
 }
 
 /*
@@ -127,7 +142,7 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
             return EDNS_NOT_DNS;
         if (ip->frag_off & bpf_htons(0xa000)) /* more fragments, or the reserved bit; not DF */
             return EDNS_PASS_FRAGMENT;
-        if (ipv4_unfit(ip->saddr) || ipv4_unfit(ip->daddr))
+        if (ipv4_unfit_source(ip->saddr) || ipv4_unfit(ip->daddr))
             return EDNS_PASS_ADDRESS;
         ip_len = bpf_ntohs(ip->tot_len);
         payload = ip_len - sizeof(*ip);
@@ -149,7 +164,7 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
         /* An extension header, a fragment's included, is not looked behind. */
         if (ip6->nexthdr != IPPROTO_UDP || ip6->version != 6 || udp->dest != bpf_htons(DNS_PORT))
             return EDNS_NOT_DNS;
-        if (ipv6_unfit(&ip6->saddr) || ipv6_unfit(&ip6->daddr))
+        if (ipv6_unfit_source(&ip6->saddr) || ipv6_unfit(&ip6->daddr))
             return EDNS_PASS_ADDRESS;
         if (!udp->check) /* RFC 8200 §8.1: no datagram of ours to answer */
             return EDNS_PASS_MALFORMED;
@@ -163,8 +178,12 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
     /* A server's question could be answered for ever; port 0 takes no reply (RFC 768). */
     if (udp->source == bpf_htons(DNS_PORT) || !udp->source)
         return EDNS_PASS_ADDRESS;
-    if (l2 && ((struct ethhdr *)data)->h_dest[0] & 1) /* broadcast and multicast */
-        return EDNS_PASS_ADDRESS;
+    if (l2) {
+        struct ethhdr *eth = data;
+
+        if ((eth->h_dest[0] | eth->h_source[0]) & 1) /* broadcast and multicast */
+            return EDNS_PASS_ADDRESS;
+    }
     q->l3 = l2;
     q->udp_len = bpf_ntohs(udp->len);
     /* Behind the IP packet there may be padding to Ethernet's least length; within it nothing is unaccounted for. */

@@ -1,7 +1,31 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What a program hands over to the one that it jumps to. */
+/* What a program hands over to the one that it jumps to, in skb->cb; and what was there before. */
 #ifndef EDNS_PLAN_H
 #define EDNS_PLAN_H
+
+/* skb->cb as another program left it for those behind us: a packet that passes has it again. */
+struct cb {
+    __u64 first, second, last;
+};
+
+/* Clang must not know the address of skb->cb from before: the verifier wants each access by way of skb itself. */
+static __always_inline struct cb cb_save(struct __sk_buff *skb)
+{
+    barrier_var(skb);
+    return (struct cb){
+        *(volatile __u64 *)&skb->cb[0],
+        *(volatile __u64 *)&skb->cb[2],
+        *(volatile __u32 *)&skb->cb[4],
+    };
+}
+
+static __always_inline void cb_restore(struct __sk_buff *skb, const struct cb *cb)
+{
+    barrier_var(skb);
+    *(volatile __u64 *)&skb->cb[0] = cb->first;
+    *(volatile __u64 *)&skb->cb[2] = cb->second;
+    *(volatile __u32 *)&skb->cb[4] = cb->last;
+}
 
 /* An answer, and where it lies. */
 struct place {

@@ -4,8 +4,9 @@
 #define EDNS_REPLY_H
 
 #define REPLY_TTL 64 /* of the IP packet */
-/* IPv4 hosts take 576 octets whatever the link (RFC 791 §3.1); up to that the interface's MTU is not looked at. */
+/* IPv4 hosts take 576 octets whatever the link (RFC 791 §3.1): such a packet is never cut, and the interface's MTU not looked at. */
 #define MTU_UNCHECKED 576
+#define PACKET_OTHERHOST 3
 
 /* The sum of octets that begin at an odd offset: their bytes change places (RFC 1071 §2 (B)). */
 static __always_inline __u16 csum_at(__u16 sum, __u32 offset)
@@ -20,6 +21,14 @@ static __always_inline __u32 link_mtu(struct __sk_buff *ctx)
     struct sk_buff *skb = (void *)ctx;
 
     return can_read_kernel ? BPF_CORE_READ(skb, dev, mtu) : MTU_UNCHECKED;
+}
+
+/* Octets in front of the packet in its buffer. */
+static __always_inline __u32 headroom(struct __sk_buff *ctx)
+{
+    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
+
+    return BPF_CORE_READ(skb, data) - BPF_CORE_READ(skb, head);
 }
 
 /* Has an Ethernet frame's source and destination change places: 12 octets, in words, since clang would go octet by octet. */
@@ -134,6 +143,52 @@ static __always_inline int csum_is_partial(struct __sk_buff *ctx, const struct q
 }
 
 /*
+ * Whether the frame is for this interface, or a client's own port took it. A switch floods frames for others, too, which are
+ * theirs to answer. On egress it is for the gateway.
+ */
+static __always_inline bool frame_is_ours(struct __sk_buff *skb, const __u32 l2, __u32 flags)
+{
+    __u32 ifindex = skb->ifindex;
+    struct edns_port *port;
+    __u64 *dest;
+
+    if (!l2 || flags & (PLAN_TO_PEER | PLAN_PROBE) || settings.egress || skb->pkt_type != PACKET_OTHERHOST)
+        return true;
+    port = bpf_map_lookup_elem(&edns_ports, &ifindex);
+    dest = octets_at(skb, 0, sizeof(*dest));
+    return port && dest && (port->mac == ~0ULL || port->mac == (*dest & 0xffffffffffffULL));
+}
+
+/*
+ * Whether IPVS has the packet in hand (skb->ipvs_property): up to Linux 6.14 and its stable relatives the reply would keep that mark,
+ * and IPVS leave its addresses as they are. Seen on egress only: on ingress it comes later.
+ */
+static __always_inline bool is_of_ipvs(struct __sk_buff *ctx)
+{
+    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
+
+    if (!can_read_kernel)
+        return settings.ipvs;
+    return bpf_core_field_exists(skb->ipvs_property) && BPF_CORE_READ_BITFIELD_PROBED(skb, ipvs_property);
+}
+
+/*
+ * Whether the packet, once grown, can be cut again down to its UDP header. The kernel refuses to cut off the place where an
+ * interface will write a sum (CHECKSUM_PARTIAL), and who sends frames may name another place than UDP's (virtio_net_hdr).
+ */
+static __always_inline bool can_be_cut(struct __sk_buff *ctx, const struct query *q)
+{
+    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
+
+    if (!can_read_kernel)
+        return false;
+    if (BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) != CHECKSUM_PARTIAL)
+        return true;
+    return BPF_CORE_READ(skb, csum_start) == headroom(ctx) + q->udp &&
+           BPF_CORE_READ(skb, csum_offset) == offsetof(struct udphdr, check);
+}
+
+/*
  * Makes room for the reply, the last step that can fail. It leaves the packet's octets as they were. Returns EDNS_ANSWERED,
  * or why the packet passes. Invalidates packet pointers.
  */
@@ -145,6 +200,12 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
     __u32 len = skb->len;
     int is_partial;
 
+    if (!frame_is_ours(skb, l2, plan->flags))
+        return EDNS_PASS_ADDRESS;
+    if (skb->gso_size) /* several datagrams, of which this looks at one */
+        return EDNS_PASS_FRAGMENT;
+    if (settings.egress && !(plan->flags & PLAN_PROBE) && is_of_ipvs(skb))
+        return EDNS_PASS_IPVS;
     if (end - q->udp - sizeof(struct udphdr) > q->limit)
         return EDNS_PASS_TOO_LARGE;
     if (end - l2 > MTU_UNCHECKED && end - l2 > link_mtu(skb))
@@ -156,6 +217,8 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
         return EDNS_PASS_ERROR;
     if (is_partial)
         plan->flags |= PLAN_PARTIAL;
+    if (end <= len && !can_be_cut(skb, q))
+        return EDNS_PASS_ERROR;
     /* Growing also gives up a sum that the interface computed over the old packet (CHECKSUM_COMPLETE): so it always grows. */
     return bpf_skb_change_tail(skb, end > len ? end : len + 1, 0) ? EDNS_PASS_ERROR : EDNS_ANSWERED;
 }
@@ -204,10 +267,12 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
         from[1] = to[1];
         to[0] = first;
         to[1] = last;
+        *(__be32 *)ip6 = bpf_htonl(6U << 28); /* no traffic class, no flow label */
         ip6->payload_len = bpf_htons(udp_len);
         ip6->hop_limit = REPLY_TTL;
     } else {
         struct iphdr *ip = data + l2;
+        __be16 *tos = (void *)ip, no_tos = bpf_htons(0x4500); /* with version and header length */
         __be32 addr = ip->saddr;
         __be16 tot_len = bpf_htons(udp_len + sizeof(*ip));
         /* With the protocol: to read two octets of which one was just written takes the processor long. */
@@ -217,8 +282,18 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
         ip->saddr = ip->daddr;
         ip->daddr = addr;
         sum += (__u16)~ip->tot_len + (__u16) ~*ttl + tot_len + reply_ttl;
+        sum += (__u16) ~*tos + no_tos;
+        *tos = no_tos;
         ip->tot_len = tot_len;
         *ttl = reply_ttl;
+        if (end - l2 > MTU_UNCHECKED) {
+            /* May be cut on its way to the client. Its pieces need a number, and not one that the client can know. */
+            __be16 id = bpf_get_prandom_u32();
+
+            sum += (__u16)~ip->id + (__u16)~ip->frag_off + id;
+            ip->id = id;
+            ip->frag_off = 0;
+        }
         ip->check = ~csum_fold16(sum);
     }
 

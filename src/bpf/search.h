@@ -16,7 +16,9 @@ struct scratch {
     /* Of the name in it. Volatile: what comes from here the verifier knows nothing of, so it goes on once; see forget. */
     volatile __u32 name_len;
     volatile __u32 labels;
-    volatile __u32 is_taken;
+    volatile __u32 option; /* where the next option of an OPT begins */
+    __u32 users;           /* see scratch_take */
+    struct cb cb;          /* of the packet that is searched for */
 };
 
 /* What is read of a packet. The daemon's own may be interrupted by others: they have a slot of their own (plan_slot). */
@@ -43,18 +45,32 @@ static __always_inline __u32 plan_slot(const struct plan *plan)
     return plan->flags & PLAN_PROBE ? 1 : 0;
 }
 
+static __always_inline struct scratch *scratch_at(__u32 slot)
+{
+    return bpf_map_lookup_elem(&edns_scratch, &slot);
+}
+
+static __always_inline void scratch_give_back(struct scratch *scratch)
+{
+    __sync_fetch_and_add(&scratch->users, -1);
+}
+
 /*
- * The scratch, for the caller alone until it gives it back. NULL where it is taken by a program that this one has interrupted,
- * as a kernel with PREEMPT_RT may let it.
+ * The scratch, for the caller and the program that it jumps to, whichever of them ends: that one gives it back. NULL where it is
+ * taken by a program that this one has interrupted, as a kernel with PREEMPT_RT may let it; where both try at the same time perhaps
+ * neither gets it.
  */
 static __always_inline struct scratch *scratch_take(__u32 slot)
 {
-    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+    struct scratch *scratch = scratch_at(slot);
 
-    if (!scratch || scratch->is_taken)
+    if (!scratch)
         return NULL;
-    scratch->is_taken = true;
-    return scratch;
+    __sync_fetch_and_add(&scratch->users, 1);
+    if (*(volatile __u32 *)&scratch->users == 1)
+        return scratch;
+    scratch_give_back(scratch);
+    return NULL;
 }
 
 /* Word `nth` of the suffix that begins at `off`; zeros are behind the name. */
@@ -210,6 +226,33 @@ __noinline __u32 scratch_sum(__u32 slot, __u32 len)
     return csum_fold16(sum);
 }
 
+/*
+ * Whether the options of the OPT at the scratch's start, which takes `len` octets, ask for nothing: COOKIE of a length that there
+ * is (RFC 7873 §4) and PADDING. To others, and to what does not add up, the server has its own reply.
+ */
+__noinline int options_ask_nothing(__u32 slot, __u32 len)
+{
+    struct scratch *scratch = bpf_map_lookup_elem(&edns_scratch, &slot);
+    __u32 i, at, code, size;
+
+    if (!scratch)
+        return false;
+    scratch->option = sizeof(struct dns_opt);
+    for (i = 0; i < DNS_TAIL_MAX / DNS_OPTION_HEAD && scratch->option < len; i++) {
+        at = scratch->option & (DNS_TAIL_MAX - 1);
+        code = scratch->octets[at] << 8 | scratch->octets[at + 1];
+        size = scratch->octets[at + 2] << 8 | scratch->octets[at + 3];
+        if (code == DNS_OPTION_COOKIE) {
+            if (size != 8 && (size < 16 || size > 40))
+                return false;
+        } else if (code != DNS_OPTION_PADDING) {
+            return false;
+        }
+        scratch->option += DNS_OPTION_HEAD + size;
+    }
+    return scratch->option == len;
+}
+
 /* Reads `len` octets, one at least, of the packet at `off` into the scratch. */
 static __always_inline bool scratch_load(struct __sk_buff *skb, struct scratch *scratch, __u32 off, __u32 len)
 {
@@ -264,17 +307,13 @@ static __always_inline int scratch_search(struct __sk_buff *skb, struct query *q
  * Sets `*ref` to the node of the question's name, or to the one that speaks for names like it, which then do not exist; 0
  * where there is none. `absent`: the name is known to have no node. Returns EDNS_ANSWERED, or why the packet passes.
  */
-static __always_inline int node_search(struct __sk_buff *skb, struct query *q, __u32 slot, bool absent, __u32 *ref,
-                                       bool *absence)
+static __always_inline int node_search(struct __sk_buff *skb, struct query *q, struct scratch *scratch, __u32 slot,
+                                       bool absent, __u32 *ref, bool *absence)
 {
-    struct scratch *scratch = scratch_take(slot);
     __u64 found = 0;
     int outcome;
 
-    if (!scratch)
-        return EDNS_PASS_ERROR;
     outcome = scratch_search(skb, q, scratch, slot, absent, &found);
-    scratch->is_taken = false;
     if (outcome)
         return outcome;
     q->qname_len = found >> FOUND_LEN_SHIFT;
@@ -285,14 +324,12 @@ static __always_inline int node_search(struct __sk_buff *skb, struct query *q, _
 
 /*
  * Sets `*sum` to that of the octets behind the question, as if they began at an even offset; there is nothing, or an OPT, mostly
- * one without options. Others only the program that searches can sum. Returns EDNS_ANSWERED, or why not.
+ * one without options. Others only the program that searches can look at, which has the scratch. Returns EDNS_ANSWERED, or why not.
  */
-static __always_inline int tail_sum(struct __sk_buff *skb, const struct query *q, const bool search, __u32 slot,
+static __always_inline int tail_sum(struct __sk_buff *skb, const struct query *q, struct scratch *scratch, __u32 slot,
                                     __u32 *sum)
 {
     const __u32 off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
-    struct scratch *scratch;
-    bool is_read;
 
     *sum = 0;
     if (!q->tail_len)
@@ -305,16 +342,14 @@ static __always_inline int tail_sum(struct __sk_buff *skb, const struct query *q
         *sum = csum_fold16(sum_of(opt, 2) + *(__u16 *)(opt + 8) + *(__u8 *)(opt + 10));
         return EDNS_ANSWERED;
     }
-    if (!search)
-        return EDNS_SEARCH;
-    scratch = scratch_take(slot);
     if (!scratch)
+        return EDNS_SEARCH;
+    if (!scratch_load(skb, scratch, off, q->tail_len))
         return EDNS_PASS_ERROR;
-    is_read = scratch_load(skb, scratch, off, q->tail_len);
-    if (is_read)
-        *sum = scratch_sum(slot, q->tail_len);
-    scratch->is_taken = false;
-    return is_read ? EDNS_ANSWERED : EDNS_PASS_ERROR;
+    if (!options_ask_nothing(slot, q->tail_len))
+        return EDNS_PASS_EDNS;
+    *sum = scratch_sum(slot, q->tail_len);
+    return EDNS_ANSWERED;
 }
 
 #endif

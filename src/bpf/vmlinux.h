@@ -484,6 +484,11 @@ struct sk_buff {
 	struct net_device *dev;
 	__u8 pkt_type: 3;
 	__u8 ip_summed: 2;
+	__u8 ipvs_property: 1;
+	__u16 csum_start;
+	__u16 csum_offset;
+	unsigned char *head;
+	unsigned char *data;
 };
 
 #pragma clang attribute pop

@@ -2,7 +2,9 @@
 
 use super::skel::types;
 
-pub(super) use types::{edns_answer, edns_event, edns_node, edns_server, edns_settings, edns_stats, edns_type};
+pub(super) use types::{
+    edns_answer, edns_event, edns_node, edns_port, edns_server, edns_settings, edns_stats, edns_type,
+};
 
 const fn limit(limit: types::edns_limits) -> usize {
     limit.0 as usize
@@ -69,6 +71,8 @@ unsafe impl Abi for edns_type {}
 unsafe impl Abi for edns_answer {}
 // SAFETY: as above.
 unsafe impl Abi for edns_server {}
+// SAFETY: as above.
+unsafe impl Abi for edns_port {}
 // SAFETY: as above.
 unsafe impl Abi for edns_stats {}
 // SAFETY: as above; its padding is a field.

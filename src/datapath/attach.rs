@@ -111,7 +111,7 @@ pub enum AttachError {
 pub const fn program_for(link: &Link, direction: Direction) -> Program {
     match (link.header, direction) {
         (Header::None, _) => Program::Ip,
-        (_, Direction::Ingress) if link.peer_elsewhere => Program::EthernetToPeer,
+        (_, Direction::Ingress) if link.peer_elsewhere && !link.uplink => Program::EthernetToPeer,
         _ => Program::Ethernet,
     }
 }

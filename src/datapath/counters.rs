@@ -24,6 +24,7 @@ pub const OUTCOMES: [&str; edns_outcome::EDNS_OUTCOME_COUNT.0 as usize] = {
         (edns_outcome::EDNS_PASS_EDNS, "pass_edns"),
         (edns_outcome::EDNS_PASS_TOO_LARGE, "pass_too_large"),
         (edns_outcome::EDNS_PASS_SERVER, "pass_server"),
+        (edns_outcome::EDNS_PASS_IPVS, "pass_ipvs"),
         (edns_outcome::EDNS_PASS_NOT_SYNCED, "pass_not_synced"),
         (edns_outcome::EDNS_PASS_STALE, "pass_stale"),
         (edns_outcome::EDNS_PASS_INCOMPLETE, "pass_incomplete"),

@@ -68,7 +68,16 @@ mod tests {
     use super::*;
 
     fn link(name: &str, peer_elsewhere: bool) -> Link {
-        Link { ifindex: 7, name: name.into(), header: Header::Ethernet, peer_elsewhere, uplink: false, outside: false }
+        Link {
+            ifindex: 7,
+            name: name.into(),
+            header: Header::Ethernet,
+            peer_elsewhere,
+            uplink: false,
+            tap: false,
+            controller: None,
+            outside: false,
+        }
     }
 
     #[test]

@@ -37,8 +37,34 @@ pub struct Link {
     pub peer_elsewhere: bool,
     /// Whether a default route of the main table uses it: nobody's client port, whatever its kind.
     pub uplink: bool,
+    /// Whether it is a tap device: a virtual machine's port, or a VPN's.
+    pub tap: bool,
+    /// The MAC address of what it is enslaved to, a bridge mostly.
+    pub controller: Option<[u8; 6]>,
     /// Whether others than this host's containers may send by it.
     pub outside: bool,
+}
+
+impl Link {
+    /// Frames that may be answered on ingress.
+    #[must_use]
+    pub fn accepts(&self) -> Accepts {
+        if !self.uplink && (self.peer_elsewhere || self.tap) {
+            return Accepts::Any;
+        }
+        self.controller.map_or(Accepts::Own, Accepts::OwnAnd)
+    }
+}
+
+/// Frames by their destination: a switch floods an interface with such as are for others, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepts {
+    /// To the interface's own address, by what the kernel says.
+    Own,
+    /// To this one, too.
+    OwnAnd([u8; 6]),
+    /// To any: the port of one client.
+    Any,
 }
 
 /// What a packet begins with at an interface's hooks.
@@ -75,6 +101,8 @@ pub enum InterfaceError {
     Ended,
 }
 
+/// What there is, being read.
+type Reading = BoxFuture<'static, Result<(Vec<Link>, DefaultRoutes), InterfaceError>>;
 type Events = futures_util::stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// Follows the interfaces that match some patterns.
@@ -88,7 +116,7 @@ pub struct Interfaces {
     /// When what happened is looked at.
     due: Option<Instant>,
     /// What is there, being read: it goes on while nobody waits for it, so that reading takes no longer where much happens.
-    reading: Option<BoxFuture<'static, Result<(Vec<Link>, DefaultRoutes), InterfaceError>>>,
+    reading: Option<Reading>,
     connections: [AbortHandle; 2],
 }
 
@@ -238,9 +266,9 @@ impl Drop for Interfaces {
 
 /// All interfaces.
 pub(super) async fn all(netlink: &Handle) -> Result<Vec<Link>, InterfaceError> {
-    let links = netlink.link().get().execute().try_filter_map(async |m| Ok(link(&m)));
-    let links: BTreeMap<u32, Link> = links.map_ok(|l| (l.ifindex, l)).try_collect().await?;
-    Ok(links.into_values().collect())
+    let messages = netlink.link().get().execute().map_ok(|m| (m.header.index, m));
+    let messages: BTreeMap<u32, LinkMessage> = messages.try_collect().await?;
+    Ok(messages.values().filter_map(|m| link(m, &messages)).collect())
 }
 
 fn matching(patterns: &[IfPattern], routes: &DefaultRoutes, all: Vec<Link>) -> Vec<Link> {
@@ -275,8 +303,9 @@ impl DefaultRoutes {
     }
 }
 
-fn link(message: &LinkMessage) -> Option<Link> {
+fn link(message: &LinkMessage, all: &BTreeMap<u32, LinkMessage>) -> Option<Link> {
     let mut name = None;
+    let mut controller = None;
     let mut kind = None;
     let mut elsewhere = false;
     for attribute in &message.attributes {
@@ -284,6 +313,7 @@ fn link(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::IfName(n) => name = Some(n.clone()),
             // Only where the other end is in another network namespace (rtnl_fill_link_netnsid() in the kernel).
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::Controller(c) => controller = all.get(c),
             LinkAttribute::LinkInfo(infos) => {
                 kind = infos.iter().find_map(|i| if let LinkInfo::Kind(k) = i { Some(k.clone()) } else { None });
             }
@@ -301,10 +331,19 @@ fn link(message: &LinkMessage) -> Option<Link> {
             _ => Header::Other,
         },
         uplink: false,
+        tap: matches!(kind, Some(InfoKind::Tun)) && layer == LinkLayerType::Ether,
+        controller: controller.and_then(mac),
         peer_elsewhere: elsewhere && matches!(kind, Some(InfoKind::Veth | InfoKind::Netkit)),
         outside: layer != LinkLayerType::Loopback
             && matches!(kind, None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::MacVlan)),
     })
+}
+
+fn mac(message: &LinkMessage) -> Option<[u8; 6]> {
+    message
+        .attributes
+        .iter()
+        .find_map(|a| if let LinkAttribute::Address(mac) = a { mac.as_slice().try_into().ok() } else { None })
 }
 
 /// Metric and interfaces of a default route in the main table.

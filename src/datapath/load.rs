@@ -1,6 +1,7 @@
 //! Loads the program: options to constants, map sizes, and errors that say what to do.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
@@ -12,11 +13,13 @@ use std::time::Duration;
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, OpenObject, PrintLevel, ProgramType};
 
-use super::abi::edns_server;
 use super::abi::{CHUNK_VALUE, octets_of};
+use super::abi::{edns_port, edns_server};
 use super::arena::{Mapped, page_size};
 use super::counters::{self, Queries};
 use super::index::map_lines;
+use super::interfaces::Accepts;
+use super::ipvs;
 use super::settings::Settings;
 use super::skel::types::edns_step;
 use super::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
@@ -113,6 +116,8 @@ pub enum LoadError {
 pub struct Datapath {
     skel: EdnsSkel<'static>,
     options: Options,
+    /// Whether programs can read the kernel's memory.
+    reads_kernel: bool,
     settings: Settings,
     beat: TestRun,
     /// By number of [`Program`].
@@ -125,13 +130,26 @@ impl Datapath {
     /// # Errors
     /// [`LoadError`], each with the way out.
     pub fn load(options: &Options) -> Result<(Self, Table), LoadError> {
+        Self::load_as(options, *CAN_READ_KERNEL)
+    }
+
+    /// The same as on a kernel whose memory programs can't read.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn load_unreading(options: &Options) -> Result<(Self, Table), LoadError> {
+        Self::load_as(options, false)
+    }
+
+    fn load_as(options: &Options, reads_kernel: bool) -> Result<(Self, Table), LoadError> {
         check_kernel()?;
         libbpf_rs::set_print(Some((PrintLevel::Debug, on_libbpf_print)));
         check_btf(options.ext_btf.as_deref())?;
 
         // The skeleton borrows the object's memory, and both live until the daemon ends: a few octets that are not freed.
         let steps: Vec<edns_step> = options.programs.iter().flat_map(|p| p.steps()).collect();
-        let mut open = open(Box::leak(Box::new(MaybeUninit::uninit())), options, &options.programs, &steps)?;
+        let mut open =
+            open(Box::leak(Box::new(MaybeUninit::uninit())), options, reads_kernel, &options.programs, &steps)?;
         open.progs.edns_beat.set_autoload(true);
         let lines = map_lines(options.max_records as usize);
         let key = HashKey::random();
@@ -145,7 +163,8 @@ impl Datapath {
         settings.set_below_min(None);
 
         let beat = TestRun::new(skel.progs.edns_beat.as_fd()).map_err(|e| other(&e))?;
-        let datapath = Self { skel, options: options.clone(), settings, beat, programs: Default::default() };
+        let datapath =
+            Self { skel, options: options.clone(), reads_kernel, settings, beat, programs: Default::default() };
         for program in &options.programs {
             datapath.keep(*program, &program.steps(), &datapath.skel)?;
         }
@@ -165,12 +184,13 @@ impl Datapath {
         if loaded.get().is_none() {
             let mut object = MaybeUninit::uninit();
             let steps = self.steps_missing(program);
-            let mut open = open(&mut object, &self.options, &[program], &steps)?;
+            let mut open = open(&mut object, &self.options, self.reads_kernel, &[program], &steps)?;
             let (maps, ours) = (&mut open.maps, &self.skel.maps);
             let shared = [
                 maps.edns_index.reuse_fd(ours.edns_index.as_fd()),
                 maps.edns_chunks.reuse_fd(ours.edns_chunks.as_fd()),
                 maps.edns_servers.reuse_fd(ours.edns_servers.as_fd()),
+                maps.edns_ports.reuse_fd(ours.edns_ports.as_fd()),
                 maps.edns_stats.reuse_fd(ours.edns_stats.as_fd()),
                 maps.edns_steps.reuse_fd(ours.edns_steps.as_fd()),
                 maps.edns_scratch.reuse_fd(ours.edns_scratch.as_fd()),
@@ -219,6 +239,9 @@ impl Datapath {
     /// # Errors
     /// The system call's.
     pub fn beat(&self) -> io::Result<()> {
+        if self.options.egress && !self.reads_kernel {
+            self.settings.set_ipvs(ipvs::is_in_use());
+        }
         self.beat.run(&BEAT_FRAME, &mut []).map(|_| ())
     }
 
@@ -278,9 +301,34 @@ impl Datapath {
         result.map_err(io::Error::other)
     }
 
+    /// Tells running programs which frames interfaces take, by number; others take their own.
+    ///
+    /// # Errors
+    /// The system call's, also where there are more than 65,536.
+    pub fn set_ports(&self, ports: &BTreeMap<u32, Accepts>) -> io::Result<()> {
+        let map = &self.skel.maps.edns_ports;
+        for (ifindex, accepts) in ports {
+            let mac = match accepts {
+                Accepts::Own => continue,
+                Accepts::OwnAnd([a, b, c, d, e, f]) => u64::from_ne_bytes([*a, *b, *c, *d, *e, *f, 0, 0]),
+                Accepts::Any => u64::MAX,
+            };
+            let update = map.update(&ifindex.to_ne_bytes(), octets_of(&edns_port { mac }), MapFlags::ANY);
+            update.map_err(io::Error::other)?;
+        }
+        let takes_own = |ifindex: u32| ports.get(&ifindex).is_none_or(|accepts| *accepts == Accepts::Own);
+        let old: Vec<Vec<u8>> = map.keys().collect();
+        for key in old {
+            if key.as_slice().try_into().is_ok_and(|key| takes_own(u32::from_ne_bytes(key))) {
+                map.delete(&key).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
     /// With the wrong BTF programs load as well, and read elsewhere. The heartbeat's returns a field that we know otherwise.
     fn check_offsets(&self) -> Result<(), LoadError> {
-        if !*CAN_READ_KERNEL {
+        if !self.reads_kernel {
             return Ok(()); // nor does any program read anything by them
         }
         let (mtu, _) = self.beat.run(&BEAT_FRAME, &mut []).map_err(|e| other(&e))?;
@@ -306,6 +354,7 @@ fn settings(skel: &EdnsSkel<'_>) -> Result<Settings, LoadError> {
 fn open<'o>(
     object: &'o mut MaybeUninit<OpenObject>,
     options: &Options,
+    reads_kernel: bool,
     programs: &[Program],
     steps: &[edns_step],
 ) -> Result<OpenEdnsSkel<'o>, LoadError> {
@@ -315,7 +364,7 @@ fn open<'o>(
     }
     let mut open = builder.open(object).map_err(|e| explain(&e, options))?;
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
-    rodata.can_read_kernel = *CAN_READ_KERNEL;
+    rodata.can_read_kernel = reads_kernel;
     let progs = &mut open.progs;
     progs.edns_beat.set_autoload(false);
     for program in Program::ALL {

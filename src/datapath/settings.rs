@@ -79,6 +79,12 @@ impl Settings {
         self.octet(|s| unsafe { &raw mut (*s).egress }, egress.into());
     }
 
+    /// Whether IPVS has services, where programs can't see which packets are theirs.
+    pub(super) fn set_ipvs(&self, in_use: bool) {
+        // SAFETY: as in `octet`.
+        self.octet(|s| unsafe { &raw mut (*s).ipvs }, in_use.into());
+    }
+
     /// How long programs go on without a heartbeat. `tick` is the length of a jiffy.
     pub(super) fn set_beat_max(&self, max: Duration, tick: Duration) {
         let jiffies = (max.as_nanos() / tick.as_nanos().max(1)) as u64;

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::packet::{CLASS_IN, DNS, IPV4, IPV6, TYPE_OPT, TYPE_SOA, UDP, sum};
+use super::packet::{CLASS_IN, DNS, IPV4, IPV6, OPTION_COOKIE, OPTION_PADDING, TYPE_OPT, TYPE_SOA, UDP, sum};
 
 const NAME_MAX: usize = 255;
 const FLAG_QR: u16 = 0x8000;
@@ -15,6 +15,8 @@ const FLAGS_NO_QUERY: u16 = 0xfa00;
 const FLAG_DO: u16 = 0x8000;
 /// The UDP size that we state, and the largest message that we send (RFC 9715 §3.1).
 const OUR_UDP_SIZE: u16 = 1232;
+/// IPv4 packets that may be cut are longer (RFC 791 §3.1).
+const CUT_ABOVE: usize = 576;
 /// Longer queries are left alone.
 const UDP_LEN_MAX: usize = UDP + DNS + NAME_MAX + 4 + 2048;
 
@@ -35,6 +37,12 @@ pub struct Datagram<'a> {
     pub src: IpAddr,
     pub dst: IpAddr,
     pub ttl: u8,
+    /// IPv4's TOS; IPv6's traffic class and flow label.
+    pub class: u32,
+    /// IPv4's identification, and flags and offset of a fragment.
+    pub fragment: (u16, u16),
+    /// Octets of the IP packet.
+    pub ip_len: usize,
     /// What the sums of IPv4 header and datagram are off by; 0 is right. Modulo 0xffff: one's complement has two zeros.
     pub ip_error: u16,
     pub udp_error: u16,
@@ -75,7 +83,16 @@ impl<'a> Datagram<'a> {
         if !datagram.has_sum {
             datagram.udp_error = 0;
         }
-        Ok(Self { macs, ttl: ip[8], ip_error, padding: ip.len() - len, ..datagram })
+        Ok(Self {
+            macs,
+            ttl: ip[8],
+            class: ip[1].into(),
+            fragment: (be16(ip, 4), be16(ip, 6)),
+            ip_len: len,
+            ip_error,
+            padding: ip.len() - len,
+            ..datagram
+        })
     }
 
     fn ipv6(ip: &'a [u8], macs: Option<([u8; 6], [u8; 6])>) -> Checked<Self> {
@@ -87,7 +104,8 @@ impl<'a> Datagram<'a> {
         let (src, dst): ([u8; 16], [u8; 16]) = (array(&ip[8..24]), array(&ip[24..40]));
         let datagram = Self::udp(&ip[IPV6..len], &ip[8..40], Ipv6Addr::from(src).into(), Ipv6Addr::from(dst).into())?;
         ensure!(datagram.has_sum, "IPv6 without UDP sum (RFC 8200 §8.1)");
-        Ok(Self { macs, ttl: ip[7], padding: ip.len() - len, ..datagram })
+        let class = u32::from_be_bytes(array(&ip[..4])) & 0x0fff_ffff;
+        Ok(Self { macs, ttl: ip[7], class, ip_len: len, padding: ip.len() - len, ..datagram })
     }
 
     fn udp(udp: &'a [u8], addresses: &[u8], src: IpAddr, dst: IpAddr) -> Checked<Self> {
@@ -98,6 +116,9 @@ impl<'a> Datagram<'a> {
             src,
             dst,
             ttl: 0,
+            class: 0,
+            fragment: (0, 0),
+            ip_len: 0,
             ip_error: 0,
             udp_error: sum(&[&pseudo_header[..], &[udp]].concat()) % 0xffff,
             has_sum: be16(udp, 6) != 0,
@@ -135,8 +156,9 @@ impl<'a> Asked<'a> {
         for address in [datagram.src, datagram.dst] {
             ensure!(address_fits(address), "address {address}");
         }
-        if let Some((dst, _)) = datagram.macs {
-            ensure!(dst[0] & 1 == 0, "link-layer broadcast or multicast");
+        ensure!(!datagram.src.is_loopback(), "from {}", datagram.src);
+        if let Some((dst, src)) = datagram.macs {
+            ensure!((dst[0] | src[0]) & 1 == 0, "link-layer broadcast or multicast");
         }
         ensure!(datagram.dport == 53 && datagram.sport != 53 && datagram.sport != 0, "ports");
         ensure!(UDP + datagram.payload.len() <= UDP_LEN_MAX, "too long");
@@ -164,6 +186,7 @@ impl<'a> Asked<'a> {
                 ensure!(rest.len() >= 11 && rest[0] == 0 && be16(rest, 1) == TYPE_OPT, "not an OPT");
                 ensure!(rest[5] == 0 && rest[6] == 0, "extended rcode or version");
                 ensure!(usize::from(be16(rest, 9)) == rest.len() - 11, "RDLENGTH");
+                ensure!(options_ask_nothing(&rest[11..]), "EDNS options");
                 Some((be16(rest, 3), be16(rest, 7) & FLAG_DO != 0))
             }
             n => return Err(format!("ARCOUNT {n}")),
@@ -182,6 +205,22 @@ impl<'a> Asked<'a> {
     pub fn limit(&self) -> usize {
         usize::from(self.opt.map_or(512, |(size, _)| size).clamp(512, OUR_UDP_SIZE))
     }
+}
+
+/// Whether there are none but COOKIE (RFC 7873 §4) and PADDING (RFC 7830), whole ones.
+fn options_ask_nothing(mut options: &[u8]) -> bool {
+    while !options.is_empty() {
+        if options.len() < 4 {
+            return false;
+        }
+        let (code, len) = (be16(options, 0), usize::from(be16(options, 2)));
+        let fits = code == OPTION_PADDING || code == OPTION_COOKIE && (len == 8 || (16..=40).contains(&len));
+        if !fits || options.len() < 4 + len {
+            return false;
+        }
+        options = &options[4 + len..];
+    }
+    true
 }
 
 fn address_fits(address: IpAddr) -> bool {
@@ -220,6 +259,11 @@ pub fn reply(query: &[u8], reply: &[u8], l2: usize) -> Checked<Reply> {
     ensure!(sent.src == got.dst && sent.dst == got.src, "addresses {} to {}", got.src, got.dst);
     ensure!(sent.sport == got.dport && sent.dport == got.sport, "ports {} to {}", got.sport, got.dport);
     ensure!(got.ttl == 64, "TTL {}", got.ttl);
+    ensure!(got.class == 0, "TOS, traffic class or flow label {:x}", got.class);
+    // Small ones are never cut, and keep what the query had; others have a number of their own (RFC 6864 §4.1).
+    let may_be_cut = got.src.is_ipv4() && got.ip_len > CUT_ABOVE;
+    ensure!(!may_be_cut || got.fragment.1 == 0, "flags {:04x} on {} octets", got.fragment.1, got.ip_len);
+    ensure!(may_be_cut || got.fragment == sent.fragment, "ID and flags {:x?}, not {:x?}", got.fragment, sent.fragment);
     ensure!(got.padding == 0, "{} octets behind the packet", got.padding);
     // What reached us damaged must not become right on its way back.
     ensure!(

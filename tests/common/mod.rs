@@ -6,15 +6,19 @@
 pub mod attach;
 pub mod decode;
 pub mod model;
+pub mod mutate;
 pub mod netns;
 pub mod packet;
 pub mod raw;
 pub mod rng;
+pub mod tun;
+pub mod witness;
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use edns::datapath::interfaces::Accepts;
 use edns::datapath::{Datapath, Options, Table};
 
 /// The program's verdicts (`linux/pkt_cls.h`) as a test run returns them.
@@ -36,8 +40,16 @@ pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
     let options = Options { ext_btf: None, egress, max_records, programs: Vec::new() };
     let (datapath, table) = Datapath::load(&options).unwrap_or_else(|e| panic!("{e}"));
     datapath.settings().set_any_server(BOTH_ZONES);
+    accept_any(&datapath);
     datapath.beat().expect("heartbeat");
     (datapath, table)
+}
+
+/// Answers frames to any address, on the first interfaces of whatever network namespace: lo, which test runs are on, and those of
+/// a test.
+pub fn accept_any(datapath: &Datapath) {
+    let ports = (1..=64).map(|ifindex| (ifindex, Accepts::Any)).collect();
+    datapath.set_ports(&ports).expect("frames that interfaces take");
 }
 
 /// Beats for a program until it is dropped, in a thread of its own: who has something else to do may come late on a loaded

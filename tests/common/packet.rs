@@ -90,6 +90,15 @@ impl Opt {
     }
 }
 
+/// RFC 7873, RFC 7830.
+pub const OPTION_COOKIE: u16 = 10;
+pub const OPTION_PADDING: u16 = 12;
+
+/// An EDNS option.
+pub fn option(code: u16, data: &[u8]) -> Vec<u8> {
+    [&code.to_be_bytes(), &(data.len() as u16).to_be_bytes(), data].concat()
+}
+
 /// A client's cookie as dig sends one (RFC 7873 §4).
 pub const COOKIE: [u8; 12] = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 
@@ -105,6 +114,8 @@ pub struct Packet {
     pub sport: u16,
     pub dport: u16,
     pub payload: Vec<u8>,
+    /// IPv4's TOS, IPv6's traffic class.
+    pub tos: u8,
     /// IPv4: flags and fragment offset.
     pub frag: u16,
     /// IPv4 options, a multiple of four octets.
@@ -138,6 +149,7 @@ impl Packet {
             sport: 40_001,
             dport: 53,
             payload: query.octets(),
+            tos: 0,
             frag: 0x4000,
             ip_options: Vec::new(),
             extensions: Vec::new(),
@@ -174,7 +186,7 @@ impl Packet {
     fn ipv4(&self, src: [u8; 4], dst: [u8; 4]) -> Vec<u8> {
         let head_len = IPV4 + self.ip_options.len();
         let len = self.ip_len.unwrap_or((head_len + UDP + self.payload.len()) as u16);
-        let mut out = vec![0x40 | (head_len / 4) as u8, 0];
+        let mut out = vec![0x40 | (head_len / 4) as u8, self.tos];
         out.extend(len.to_be_bytes());
         out.extend([0xab, 0xcd]);
         out.extend(self.frag.to_be_bytes());
@@ -191,7 +203,7 @@ impl Packet {
     fn ipv6(&self, src: [u8; 16], dst: [u8; 16]) -> Vec<u8> {
         let extensions: usize = self.extensions.iter().map(|e| e.1.len()).sum();
         let len = self.ip_len.unwrap_or((extensions + UDP + self.payload.len()) as u16);
-        let mut out = vec![0x60, 0, 0, 0];
+        let mut out = vec![0x60 | self.tos >> 4, self.tos << 4 | 0xb, 0xad, 0xbe];
         out.extend(len.to_be_bytes());
         out.extend([17, 37]);
         out.extend(src);

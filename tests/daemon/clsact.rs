@@ -29,6 +29,8 @@ fn link(name: &str) -> Link {
         header: Header::Ethernet,
         peer_elsewhere: true,
         uplink: false,
+        tap: false,
+        controller: None,
         outside: false,
     }
 }

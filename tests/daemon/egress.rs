@@ -35,9 +35,8 @@ fn a_local_process_gets_its_answer_whatever_the_checksum_offload() {
     }
 }
 
-#[test]
-fn a_container_behind_nat_gets_its_answer() {
-    let mut lab = lab();
+/// A container behind a bridge and NAT.
+fn container(lab: &mut Lab) {
     lab.add("container");
     lab.veth(("host", "c0"), ("container", "eth0"));
     lab.ip("host", "link add br0 type bridge");
@@ -59,11 +58,43 @@ fn a_container_behind_nat_gets_its_answer() {
              nft add rule $family nat post oifname veth0 masquerade
          done",
     );
+}
+
+#[test]
+fn a_container_behind_nat_gets_its_answer() {
+    let mut lab = lab();
+    container(&mut lab);
     let _daemon = lab.daemon();
     for server in [NOWHERE, NOWHERE6] {
         assert_eq!(lab.dig_in("container", &format!("@{server} +short apis.example.org")), "172.16.171.52");
     }
     assert_eq!(lab.count("answered"), 2);
+}
+
+/// Containers whose way out is chosen by a mark: their answers are not to go that way, too.
+#[test]
+fn a_container_with_a_route_by_mark_gets_its_answer() {
+    let mut lab = lab();
+    container(&mut lab);
+    lab.sh(
+        "host",
+        "for family in ip ip6; do
+             nft add table $family ways
+             nft \"add chain $family ways pre { type filter hook prerouting priority -150 ; }\"
+             nft add rule $family ways pre iifname br0 meta mark set 7
+         done
+         ip rule add fwmark 7 lookup 100
+         ip route add default via 10.77.0.2 table 100
+         ip -6 rule add fwmark 7 lookup 100
+         ip -6 route add default via fd77::2 table 100",
+    );
+    let _daemon = lab.daemon();
+    for server in [NOWHERE, NOWHERE6] {
+        for question in ["apis.example.org", "apis.example.org +noedns +nocookie", "APIS.example.org"] {
+            assert_eq!(lab.dig_in("container", &format!("@{server} +short {question}")), "172.16.171.52");
+        }
+    }
+    assert_eq!(lab.count("answered"), 6);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod crash;
 mod egress;
 mod errors;
 mod files;
+mod frames;
 mod interfaces;
 mod lab;
 mod lifecycle;

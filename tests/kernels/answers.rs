@@ -65,22 +65,20 @@ fn of_a_pod_on_a_bridge_port() {
 /// One whose other end is in the same namespace: the reply goes by the wire.
 #[test]
 fn of_a_peer_in_the_same_namespace() {
-    let mut lab = lab("Ifname: near0\nNetworkDirection: Ingress\n");
-    lab.add("far");
+    let lab = lab("Ifname: near0\nNetworkDirection: Ingress\n");
     lab.veth(("host", "near0"), ("host", "near1"));
-    lab.veth(("host", "near2"), ("far", "eth0"));
-    for port in ["near1", "near2"] {
+    for port in ["near0", "near1"] {
         lab.ip("host", &format!("link add br-{port} type bridge"));
         lab.ip("host", &format!("link set br-{port} up"));
         lab.ip("host", &format!("link set {port} master br-{port}"));
     }
-    // Pod, veth0, a bridge, near1, near0, and from there by another bridge to the server.
+    // Pod, veth0, a bridge, near1, near0, and another bridge, where the server is. The first one is not to speak for it.
+    lab.sh("host", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore");
     lab.ip("host", "addr flush dev veth0");
     lab.ip("host", "link set veth0 master br-near1");
-    lab.ip("host", "link set near0 master br-near2");
-    lab.ip("far", &format!("addr add {SERVER}/24 dev eth0"));
-    lab.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
-    let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
+    lab.ip("host", &format!("addr add {SERVER}/24 dev br-near0"));
+    lab.ip("host", &format!("addr add {SERVER6}/64 dev br-near0 nodad"));
+    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "near0")]);
 }

@@ -15,6 +15,7 @@ mod sockets;
 mod answers;
 mod btf;
 mod hooks;
+mod ipvs;
 mod lifecycle;
 mod links;
 mod memlock;

@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 scripts=$here/../../scripts/kernels
 edns=$(dirname "$(dirname "$test")")/edns
 programs="dash ip tc ethtool nsenter setpriv unshare mount"
-modules="veth bridge 8021q sch_ingress cls_bpf netkit"
+modules="veth bridge 8021q sch_ingress cls_bpf netkit ip_vs ip_vs_rr"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -1,0 +1,523 @@
+//! What packets carry beside their octets: a reply starts clean, and what passes goes on as it was, seen by neighbours in the
+//! chain. And packets that are more or less than they seem: segments, sums that are left to an interface, pieces.
+
+mod common;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::attach::{Hook, attach};
+use common::decode::{self, Asked, Datagram};
+use common::env_number;
+use common::model::{Model, addresses, agrees, node};
+use common::mutate::{mutated, zone};
+use common::netns::{Netns, veth};
+use common::packet::{COOKIE, ETHERNET, OPTION_PADDING, Opt, Packet, Query, TYPE_A, hex, option};
+use common::raw::{RawSocket, Received};
+use common::rng::Rng;
+use common::witness::{Carried, Witness};
+use edns::datapath::counters::OUTCOMES;
+use edns::datapath::{Datapath, Program};
+
+const SOON: Duration = Duration::from_secs(10);
+/// Above everything that is sent here.
+const MTU: u32 = 9000;
+/// A name of `zone` with one address.
+const NAME: &str = "n0.a.example.org";
+
+/// A program between two neighbours on an interface of the node; what it passes goes on to a server.
+struct Chain<'a> {
+    datapath: &'a Datapath,
+    /// Where queries come in by, and replies to them go out.
+    client: RawSocket,
+    server: RawSocket,
+    witness: Witness,
+    pod: Netns,
+    node: Netns,
+    _links: Vec<OwnedFd>,
+    _server: Netns,
+}
+
+impl<'a> Chain<'a> {
+    /// On egress the client is the node itself.
+    fn new(datapath: &'a Datapath, program: Program, hook: Hook) -> Self {
+        let (pod, node, server) = (Netns::new("pod"), Netns::new("node"), Netns::new("server"));
+        veth((&node, "p"), (&pod, "eth0"));
+        veth((&node, "s"), (&server, "eth0"));
+        for (netns, interface) in [(&node, "p"), (&node, "s"), (&pod, "eth0"), (&server, "eth0")] {
+            netns.ip(&format!("link set {interface} mtu {MTU}"));
+        }
+        let witness = Witness::new(Some(node.ifindex("s")));
+        let program = datapath.program(program).expect("a program");
+        let links = [witness.front().as_fd(), program, witness.behind().as_fd()].map(|p| attach(p, &node, "p", hook));
+        let client = match hook {
+            Hook::Ingress => RawSocket::open(&pod, "eth0"),
+            Hook::Egress => RawSocket::open(&node, "p"),
+        };
+        let server_socket = RawSocket::open(&server, "eth0");
+        Self { datapath, client, server: server_socket, witness, pod, node, _links: links.into(), _server: server }
+    }
+
+    /// Sends a frame that is to pass, and checks that it does as it was.
+    fn passes(&self, what: &str, frame: &[u8]) {
+        self.datapath.beat().expect("heartbeat");
+        let before = self.witness.seen().count;
+        self.client.send(frame).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let got =
+            self.server.receive(SOON, |r| is_from(r, frame)).unwrap_or_else(|| panic!("{what}: lost\n{}", hex(frame)));
+        assert_eq!(hex(&got.octets), hex(frame), "{what}: on the wire");
+        let seen = self.witness.seen();
+        assert_eq!(seen.count, before + 1, "{what}");
+        assert_eq!(hex(&seen.octets), hex(frame), "{what}: in the chain");
+        assert_eq!(seen.carried, self.witness.given(), "{what}\n{}", hex(frame));
+    }
+
+    /// Sends one that is to be answered; returns the reply.
+    fn replies(&self, what: &str, frame: &[u8]) -> Vec<u8> {
+        self.datapath.beat().expect("heartbeat");
+        let before = self.witness.seen().count;
+        self.client.send(frame).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let got = self.client.receive(SOON, |r| is_to(r, frame));
+        assert_eq!(self.witness.seen().count, before, "{what}: it went on\n{}", hex(frame));
+        got.unwrap_or_else(|| panic!("{what}: no reply\n{}", hex(frame))).octets
+    }
+}
+
+/// Whatever the kernel sends on its own has other addresses.
+fn is_from(received: &Received, frame: &[u8]) -> bool {
+    received.octets.len() >= ETHERNET && received.octets[6..12] == frame[6..12]
+}
+
+fn is_to(received: &Received, frame: &[u8]) -> bool {
+    received.octets.len() >= ETHERNET && received.octets[..6] == frame[6..12]
+}
+
+fn check(model: &Model, frame: &[u8], reply: &[u8]) {
+    let check = || {
+        let read = decode::reply(frame, reply, ETHERNET)?;
+        let asked = Asked::read(&Datagram::read(frame, ETHERNET)?)?;
+        agrees(&read, &asked, model.expected(&asked).ok_or("not in the zone")?)
+    };
+    check().unwrap_or_else(|e: String| panic!("{e}\n{}\n{}", hex(frame), hex(reply)));
+}
+
+fn query() -> Query {
+    Query::new(NAME, TYPE_A)
+}
+
+/// The same with an OPT of these options: goes by the program that searches.
+fn with_options(options: &[u8]) -> Query {
+    query().edns(&Opt { options: options.into(), ..Opt::new(1232) })
+}
+
+/// Queries that are answered in another way each: at the first look, and by a search; over both families.
+fn queries() -> Vec<Packet> {
+    let queries = [
+        query(),
+        with_options(&COOKIE),
+        Query::new(&NAME.to_uppercase(), TYPE_A),
+        with_options(&option(OPTION_PADDING, &[0; 300])),
+    ];
+    queries.iter().flat_map(|q| [Packet::v4(q), Packet::v6(q)]).collect()
+}
+
+const VARIANTS: [(Program, Hook); 3] =
+    [(Program::Ethernet, Hook::Ingress), (Program::EthernetToPeer, Hook::Ingress), (Program::Ethernet, Hook::Egress)];
+
+/// EDNS_FUZZ_PACKETS says how many, EDNS_FUZZ_SEED repeats a run.
+#[test]
+fn random_frames_that_pass_carry_what_they_did() {
+    let packets = env_number("EDNS_FUZZ_PACKETS", 50_000);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+    let seed = env_number("EDNS_FUZZ_SEED", now.as_nanos() as u64);
+    eprintln!("EDNS_FUZZ_SEED={seed}");
+    for (program, hook) in VARIANTS {
+        let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
+        let model = zone(&mut table);
+        let mut names: Vec<Vec<u8>> = model.names().map(<[u8]>::to_vec).collect();
+        names.sort();
+        let chain = Chain::new(&datapath, program, hook);
+        let mut answered = 0;
+        for number in 0..packets / VARIANTS.len() as u64 {
+            let mut rng = Rng::new(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+            let frame = mutated(&mut rng, &names);
+            let what = format!("EDNS_FUZZ_SEED={seed}, {program:?}, packet {number}");
+            let datagram = Datagram::read(&frame, ETHERNET);
+            let asked = datagram.as_ref().ok().and_then(|d| Asked::read(d).ok());
+            if asked.is_some_and(|asked| model.expected(&asked).is_some()) {
+                check(&model, &frame, &chain.replies(&what, &frame));
+                answered += 1;
+            } else {
+                chain.passes(&what, &frame);
+            }
+        }
+        assert!(answered > packets / 30, "{answered} answered");
+    }
+}
+
+/// As after the daemon's end, when the map of programs that a query goes on to is empty.
+#[test]
+fn what_finds_no_next_program_passes_as_it_was() {
+    for (program, hook) in VARIANTS {
+        let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
+        let _model = zone(&mut table);
+        let chain = Chain::new(&datapath, program, hook);
+        let steps = &maps_of(datapath.program(program).expect("a program"))["edns_steps"];
+        for step in 0_u32..4 {
+            // SAFETY: the key lives through the call. Not all are in there.
+            unsafe { libbpf_sys::bpf_map_delete_elem(steps.as_raw_fd(), (&raw const step).cast()) };
+        }
+        for packet in queries() {
+            chain.passes("no next program", &packet.frame());
+        }
+        assert_eq!(count(&datapath, "pass_daemon"), queries().len() as u64);
+    }
+}
+
+/// As where a kernel with PREEMPT_RT interrupts a search by another packet.
+#[test]
+fn what_finds_the_memory_for_searches_taken_passes_as_it_was() {
+    for (program, hook) in VARIANTS {
+        let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
+        let model = zone(&mut table);
+        let chain = Chain::new(&datapath, program, hook);
+        let scratch = &maps_of(datapath.program(program).expect("a program"))["edns_scratch"];
+        let free = read_scratch(scratch);
+        write_scratch(scratch, &vec![1; free.len()]);
+        let taken = read_scratch(scratch);
+        for packet in queries() {
+            let frame = packet.frame();
+            write_scratch(scratch, &taken);
+            if packet.payload == query().octets() {
+                check(&model, &frame, &chain.replies("no search", &frame));
+            } else {
+                chain.passes("taken", &frame);
+            }
+            assert!(read_scratch(scratch) == taken, "used by who had not taken it");
+            write_scratch(scratch, &free);
+            check(&model, &frame, &chain.replies("free", &frame));
+            check(&model, &frame, &chain.replies("given back", &frame));
+        }
+        assert_eq!(count(&datapath, "pass_error"), queries().len() as u64 - 2);
+    }
+}
+
+/// Whatever the query carries, by a neighbour in front: the reply does not.
+#[test]
+fn a_reply_starts_clean() {
+    for (program, hook) in VARIANTS {
+        let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
+        let model = zone(&mut table);
+        let chain = Chain::new(&datapath, program, hook);
+        // Where the reply comes by next.
+        let observer = Witness::new(None);
+        let (netns, interface, at) = match (program, hook) {
+            (Program::EthernetToPeer, _) => (&chain.pod, "eth0", Hook::Ingress),
+            (_, Hook::Ingress) => (&chain.node, "p", Hook::Egress),
+            (_, Hook::Egress) => (&chain.node, "p", Hook::Ingress),
+        };
+        let _link = attach(observer.behind().as_fd(), netns, interface, at);
+        let large = (0..).map(|i| format!("n{i}.")).zip('a'..='p').map(|(n, _)| n).nth(11).expect("a name");
+        let large = model.names().find(|n| n.starts_with(&common::packet::wire(&large)[..4])).expect("a name").to_vec();
+        let large = Query::of_wire(large, TYPE_A).edns(&Opt::new(1232));
+        let packets = queries().into_iter().chain([Packet::v4(&large), Packet::v6(&large)]);
+        for (i, packet) in packets.map(|p| Packet { tos: 0xff, ..p }).enumerate() {
+            let what = format!("{program:?}, {}", packet.src);
+            let frame = packet.frame();
+            check(&model, &frame, &chain.replies(&what, &frame));
+            let given = chain.witness.given();
+            assert!(given.mark != 0 || given.priority != 0 || given.cb != [0; 5], "nothing to forget");
+            let seen = observer.seen();
+            assert_eq!(seen.count, i as u64 + 1, "{what}");
+            assert_eq!(Carried { tstamp: 0, ..seen.carried }, Carried::default(), "{what}");
+            // The time of its arrival, if any, and none of the query's to go at.
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+            let age = now.saturating_sub(seen.carried.tstamp);
+            assert!(
+                seen.carried.tstamp == 0 || age < SOON.as_nanos() as u64,
+                "{what}: {} at {now}",
+                seen.carried.tstamp
+            );
+        }
+    }
+}
+
+/// UDP_SEGMENT: the kernel holds several datagrams as one, whose DNS message may look whole.
+#[test]
+fn segments_pass_whole() {
+    let (datapath, mut table) = common::load(false, 1024);
+    let _model = zone(&mut table);
+    let (pod, host) = (Netns::new("pod"), Netns::new("node"));
+    veth((&host, "p"), (&pod, "eth0"));
+    host.ip("addr add 10.77.0.1/24 dev p");
+    pod.ip("addr add 10.77.0.2/24 dev eth0");
+    let server = host.run(|| UdpSocket::bind("10.77.0.1:53")).expect("a server");
+    server.set_read_timeout(Some(SOON)).expect("a time-out");
+    let client = pod.run(|| UdpSocket::bind("10.77.0.2:0")).expect("a client");
+    client.connect("10.77.0.1:53").expect("connect");
+    client.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+    let _link = attach(datapath.program(Program::EthernetToPeer).expect("a program"), &host, "p", Hook::Ingress);
+    // The padding of the first one's OPT covers the other two; and a message in pieces of 20 octets.
+    let covering = with_options(&option(
+        OPTION_PADDING,
+        &vec![0; 600 - with_options(&option(OPTION_PADDING, &[])).octets().len()],
+    ))
+    .octets();
+    assert_eq!(covering.len(), 600);
+    for (what, message, size) in [("covering", covering, 200_u16), ("cut", query().octets(), 20)] {
+        datapath.beat().expect("heartbeat");
+        let before = count(&datapath, "pass_fragment");
+        set_segment(&client, size);
+        client.send(&message).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let mut buffer = [0; 2048];
+        for segment in message.chunks(size.into()) {
+            let len = server.recv(&mut buffer).unwrap_or_else(|e| panic!("{what}: lost: {e}"));
+            assert_eq!(hex(&buffer[..len]), hex(segment), "{what}");
+        }
+        assert_eq!(count(&datapath, "pass_fragment"), before + 1, "{what}");
+        assert!(client.recv(&mut buffer).is_err(), "{what}: answered");
+        // As one datagram it is a query.
+        set_segment(&client, 0);
+        client.send(&message).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(client.recv(&mut buffer).is_ok(), "{what}: not answered");
+    }
+}
+
+fn set_segment(socket: &UdpSocket, size: u16) {
+    let size = libc::c_int::from(size);
+    // SAFETY: the value lives through the call and has the size given.
+    let ret = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as u32,
+        )
+    };
+    assert_eq!(ret, 0, "UDP_SEGMENT: {}", io::Error::last_os_error());
+}
+
+/// A sender of frames may say that an interface is to write a sum anywhere. The kernel cuts no packet in front of that place.
+#[test]
+fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
+    let (datapath, mut table) = common::load(false, 1024);
+    let _model = zone(&mut table);
+    let chain = Chain::new(&datapath, Program::EthernetToPeer, Hook::Ingress);
+    let sender = VnetSocket::open(&chain.pod, "eth0");
+    for packet in [Packet::v4, Packet::v6].map(|p| p(&with_options(&option(OPTION_PADDING, &[0; 400])))) {
+        let frame = packet.frame();
+        let end = frame.len() as u16;
+        let udp = end - packet.payload.len() as u16 - 8;
+        for (start, offset) in [(end - 2, 0), (end - 8, 6), (udp, 8), (udp, 300), (udp + 2, 4), (udp - 4, 10)] {
+            datapath.beat().expect("heartbeat");
+            let before = (chain.witness.seen().count, count(&datapath, "pass_error"));
+            sender.send(&frame, start, offset);
+            let got =
+                chain.server.receive(SOON, |r| is_from(r, &frame)).unwrap_or_else(|| panic!("{start}+{offset}: lost"));
+            let seen = chain.witness.seen();
+            assert_eq!(hex(&seen.octets), hex(&frame), "{start}+{offset}");
+            assert_eq!(hex(&got.octets), hex(&frame), "{start}+{offset}");
+            assert_eq!(seen.carried, chain.witness.given(), "{start}+{offset}");
+            assert_eq!((seen.count, count(&datapath, "pass_error")), (before.0 + 1, before.1 + 1), "{start}+{offset}");
+        }
+        // Where UDP has it: the field holds the sum of the pseudo-header, and so it does in the reply.
+        let mut partial = frame.clone();
+        let whole = Datagram::read(&frame, ETHERNET).expect("a query");
+        assert!(whole.sums_right());
+        partial[usize::from(udp) + 6..][..2].copy_from_slice(&pseudo_sum(&packet).to_be_bytes());
+        sender.send(&partial, udp, 6);
+        let reply = chain.client.receive(SOON, |r| is_to(r, &frame)).expect("a reply");
+        assert!(reply.sum_pending, "the sum was left to the interface, and is no more");
+        let read = Datagram::read(&reply.octets, ETHERNET).expect("a reply");
+        assert!(read.has_pseudo_sum && read.padding == 0, "{read:?}");
+        assert!(reply.octets.len() < frame.len(), "the reply is shorter");
+    }
+    // Where programs can't see how it is they leave alone what they would have to cut, and nothing else.
+    let options = edns::datapath::Options { ext_btf: None, egress: false, max_records: 1024, programs: Vec::new() };
+    let (datapath, mut table) = Datapath::load_unreading(&options).unwrap_or_else(|e| panic!("{e}"));
+    datapath.settings().set_any_server(common::BOTH_ZONES);
+    datapath.beat().expect("heartbeat");
+    let model = zone(&mut table);
+    let chain = Chain::new(&datapath, Program::EthernetToPeer, Hook::Ingress);
+    chain.passes("unread", &Packet::v4(&with_options(&option(OPTION_PADDING, &[0; 400]))).frame());
+    let frame = Packet::v4(&with_options(&COOKIE)).frame();
+    check(&model, &frame, &chain.replies("not cut", &frame));
+}
+
+/// In host order.
+fn pseudo_sum(packet: &Packet) -> u16 {
+    let octets = |a: std::net::IpAddr| match a {
+        std::net::IpAddr::V4(a) => a.octets().to_vec(),
+        std::net::IpAddr::V6(a) => a.octets().to_vec(),
+    };
+    let len = (8 + packet.payload.len() as u16).to_be_bytes();
+    common::packet::sum(&[&octets(packet.src), &octets(packet.dst), &[0, 17], &len])
+}
+
+/// Sends frames with the head that a virtual machine gives them (virtio_net_hdr), which says what sum is to be finished.
+struct VnetSocket(OwnedFd);
+
+impl VnetSocket {
+    fn open(netns: &Netns, interface: &str) -> Self {
+        let ifindex = netns.ifindex(interface);
+        netns.run(|| {
+            // SAFETY: no memory is passed.
+            let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+            assert!(fd >= 0, "AF_PACKET: {}", io::Error::last_os_error());
+            // SAFETY: ours since just now.
+            let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+            let on: libc::c_int = 1;
+            // SAFETY: all zero is a valid sockaddr_ll.
+            let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_ifindex = ifindex;
+            // SAFETY: value and address live through the calls and have the sizes given.
+            let ret = unsafe {
+                libc::setsockopt(fd, libc::SOL_PACKET, PACKET_VNET_HDR, (&raw const on).cast(), size_of_val(&on) as u32)
+                    | libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as u32)
+            };
+            assert_eq!(ret, 0, "AF_PACKET: {}", io::Error::last_os_error());
+            Self(socket)
+        })
+    }
+
+    /// `offset` octets behind `start` the sum of all from there on is to be written.
+    fn send(&self, frame: &[u8], start: u16, offset: u16) {
+        let mut octets = vec![NEEDS_CSUM, 0, 0, 0, 0, 0];
+        octets.extend(start.to_ne_bytes());
+        octets.extend(offset.to_ne_bytes());
+        octets.extend(frame);
+        nix::unistd::write(&self.0, &octets).unwrap_or_else(|e| panic!("{start}+{offset}: {e}"));
+    }
+}
+
+const PACKET_VNET_HDR: libc::c_int = 15;
+/// VIRTIO_NET_HDR_F_NEEDS_CSUM
+const NEEDS_CSUM: u8 = 1;
+
+/// A container whose link takes less than the uplink, as behind a tunnel: a large answer is cut there. Two at once, whose pieces
+/// come in turn, are joined rightly only where each has a number of its own.
+#[test]
+fn large_answers_at_once_are_cut_and_joined() {
+    let (datapath, mut table) = common::load(true, 1024);
+    let names = ["one.example.org", "two.example.org"];
+    let mut model = Model::default();
+    for (name, net) in names.into_iter().zip(1..) {
+        let all: Vec<_> = (0..70).map(|i| Ipv4Addr::new(10, net, 0, i)).collect();
+        model.put(&mut table, name, node(vec![(TYPE_A, addresses(&all, 30))]));
+    }
+    let (container, wire, host, outside) =
+        (Netns::new("container"), Netns::new("wire"), Netns::new("host"), Netns::new("outside"));
+    veth((&host, "uplink"), (&outside, "eth0"));
+    veth((&host, "c0"), (&wire, "w0"));
+    veth((&wire, "w1"), (&container, "eth0"));
+    for (netns, interface, address) in
+        [(&host, "uplink", "192.0.2.1/24"), (&host, "c0", "172.30.0.1/24"), (&container, "eth0", "172.30.0.2/24")]
+    {
+        netns.ip(&format!("addr add {address} dev {interface}"));
+    }
+    host.sysctl("net/ipv4/ip_forward", "1");
+    for (netns, interface, mac) in [(&host, "c0", "02:00:00:00:00:01"), (&container, "eth0", "02:00:00:00:00:02")] {
+        netns.ip(&format!("link set {interface} address {mac} mtu 1000"));
+    }
+    // The test's wire takes octets as they are.
+    container.exec("ethtool -K eth0 tx off");
+    host.ip("neigh add 172.30.0.2 lladdr 02:00:00:00:00:02 dev c0 nud permanent");
+    host.ip("neigh add 192.0.2.53 lladdr 02:00:00:00:00:53 dev uplink nud permanent");
+    container.ip("neigh add 172.30.0.1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent");
+    container.ip("route add default via 172.30.0.1");
+    let _link = attach(datapath.program(Program::Ethernet).expect("a program"), &host, "uplink", Hook::Egress);
+    let (to_host, to_container) = (RawSocket::open(&wire, "w0"), RawSocket::open(&wire, "w1"));
+    let is_ipv4 = |r: &Received| r.octets.len() > ETHERNET && r.octets[12..14] == [8, 0];
+
+    // Once in 65,536 times both have the same number.
+    for _ in 0..3 {
+        datapath.beat().expect("heartbeat");
+        let asked = names.map(|name| {
+            let socket = container.run(|| UdpSocket::bind("172.30.0.2:0")).expect("a socket");
+            socket.set_read_timeout(Some(SOON)).expect("a time-out");
+            let message = Query::new(name, TYPE_A).edns(&Opt::new(1232)).octets();
+            container.run(|| socket.send_to(&message, "192.0.2.53:53")).expect("send");
+            let frame = to_container.receive(SOON, is_ipv4).expect("a query");
+            assert_eq!(frame.octets[20], 0x40, "DF is set");
+            to_host.send(&frame.octets).expect("send");
+            let pieces = [(); 2].map(|()| to_host.receive(SOON, is_ipv4).expect("a piece").octets);
+            (socket, message, pieces)
+        });
+        let id = |frame: &[u8]| [frame[18], frame[19]];
+        let [[one, other], [first, second]] = [&asked[0].2, &asked[1].2];
+        assert!(one[20] & 0x60 == 0x20 && id(one) == id(other) && id(first) == id(second), "pieces of one number each");
+        if id(one) == id(first) {
+            continue;
+        }
+        for piece in [one, first, second, other] {
+            to_container.send(piece).expect("send");
+        }
+        for (socket, message, _) in &asked {
+            let mut reply = [0; 2048];
+            let len = socket.recv(&mut reply).expect("a reply");
+            let asked = Asked::message(message).expect("a query");
+            let answer = model.expected(&asked).expect("an answer");
+            agrees(&decode::message(&asked, &reply[..len]).expect("a reply"), &asked, answer).expect("the right one");
+        }
+        return;
+    }
+    panic!("the same number thrice");
+}
+
+fn count(datapath: &Datapath, outcome: &str) -> u64 {
+    let at = OUTCOMES.iter().position(|o| *o == outcome).expect("an outcome");
+    datapath.queries().expect("counters")[at].iter().sum()
+}
+
+/// The maps of a program, by name.
+fn maps_of(program: BorrowedFd<'_>) -> HashMap<String, OwnedFd> {
+    let mut ids = [0_u32; 32];
+    // SAFETY: all zero is a valid bpf_prog_info, and a valid bpf_map_info below: integers.
+    let mut info: libbpf_sys::bpf_prog_info = unsafe { std::mem::zeroed() };
+    info.nr_map_ids = ids.len() as u32;
+    info.map_ids = ids.as_mut_ptr() as u64;
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: info, its length and the ids live through the call.
+    let ret = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut len) };
+    assert_eq!(ret, 0, "a program's maps");
+    let maps = ids[..info.nr_map_ids as usize].iter().map(|id| {
+        // SAFETY: no memory is passed; the file descriptor is ours then.
+        let fd = unsafe { OwnedFd::from_raw_fd(libbpf_sys::bpf_map_get_fd_by_id(*id)) };
+        // SAFETY: as above.
+        let mut info: libbpf_sys::bpf_map_info = unsafe { std::mem::zeroed() };
+        let mut len = size_of_val(&info) as u32;
+        // SAFETY: info and its length live through the call.
+        let ret = unsafe { libbpf_sys::bpf_map_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut len) };
+        assert_eq!(ret, 0, "a map");
+        let name: String = info.name.iter().take_while(|c| **c != 0).map(|c| *c as u8 as char).collect();
+        (name, fd)
+    });
+    maps.collect()
+}
+
+/// What lies in the memory for searches of packets, of all CPUs.
+fn read_scratch(map: &OwnedFd) -> Vec<u8> {
+    // Far more than that of a CPU.
+    let mut value = vec![0; libbpf_rs::num_possible_cpus().expect("CPUs") * 8192];
+    // SAFETY: key and value live through the call, and the value takes what there is.
+    let ret = unsafe {
+        libbpf_sys::bpf_map_lookup_elem(map.as_raw_fd(), (&raw const SLOT).cast(), value.as_mut_ptr().cast())
+    };
+    assert_eq!(ret, 0, "edns_scratch");
+    value
+}
+
+fn write_scratch(map: &OwnedFd, value: &[u8]) {
+    // SAFETY: key and value live through the call.
+    let ret =
+        unsafe { libbpf_sys::bpf_map_update_elem(map.as_raw_fd(), (&raw const SLOT).cast(), value.as_ptr().cast(), 0) };
+    assert_eq!(ret, 0, "edns_scratch");
+}
+
+/// That of packets which came by an interface.
+static SLOT: u32 = 0;

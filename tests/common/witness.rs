@@ -1,0 +1,112 @@
+//! Neighbours of the program in a chain: see witness.bpf.c.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder};
+
+const WORDS: usize = 8;
+const FRAME_MAX: usize = 4096;
+
+/// What a packet carries beside its octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Carried {
+    pub cb: [u32; 5],
+    pub mark: u32,
+    pub priority: u32,
+    pub tc_index: u32,
+    /// Of the packet's own arrival or time to go, as the kernel sees it.
+    pub tstamp: u64,
+}
+
+/// A packet as the program behind saw it.
+pub struct Seen {
+    /// Packets so far.
+    pub count: u64,
+    pub carried: Carried,
+    pub octets: Vec<u8>,
+}
+
+/// The two neighbours. What passes between them is one packet at a time.
+pub struct Witness(Object);
+
+static OBJECT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let out = std::env::temp_dir().join(format!("edns-witness-{}.o", std::process::id()));
+    let status = Command::new(env!("BPF_CLANG"))
+        .args(["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror"])
+        .args([concat!("-I", env!("CARGO_MANIFEST_DIR"), "/src/bpf"), concat!("-I", env!("BPF_INCLUDE")), "-c"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/witness.bpf.c"))
+        .arg("-o")
+        .arg(&out)
+        .status()
+        .expect("clang");
+    assert!(status.success(), "witness.bpf.c does not compile");
+    let object = std::fs::read(&out).expect("what clang wrote");
+    let _ = std::fs::remove_file(out);
+    object
+});
+
+impl Witness {
+    /// The one behind sends what it saw out by this interface, or on where there is none.
+    pub fn new(out: Option<i32>) -> Self {
+        let mut open = ObjectBuilder::default().open_memory(&OBJECT).expect("witness.bpf.o");
+        let mut rodata = open.maps_mut().find(|m| m.name().to_string_lossy().ends_with("rodata")).expect(".rodata");
+        let value = rodata.initial_value_mut().expect(".rodata");
+        value[..4].copy_from_slice(&out.unwrap_or(0).to_ne_bytes());
+        Self(open.load().unwrap_or_else(|e| panic!("witness.bpf.o: {e}")))
+    }
+
+    /// Gives each packet random values to carry.
+    pub fn front(&self) -> OwnedFd {
+        self.program("front")
+    }
+
+    /// Takes note of packets.
+    pub fn behind(&self) -> OwnedFd {
+        self.program("behind")
+    }
+
+    fn program(&self, name: &str) -> OwnedFd {
+        let program = self.0.progs().find(|p| p.name() == name).expect("a program");
+        program.as_fd().try_clone_to_owned().expect("a file descriptor")
+    }
+
+    fn map(&self, name: &str) -> Vec<u8> {
+        let map = self.0.maps().find(|m| m.name() == name).expect("a map");
+        map.lookup(&[0; 4], MapFlags::ANY).expect("a map of one").expect("a map of one")
+    }
+
+    /// What the last packet was given.
+    pub fn given(&self) -> Carried {
+        carried(&self.map("given"))
+    }
+
+    /// The last packet behind.
+    pub fn seen(&self) -> Seen {
+        let value = self.map("seen");
+        let at = 8 + size_of::<Carried>();
+        let len = word(&value, at) as usize;
+        assert!(len < FRAME_MAX, "a frame of {len} octets");
+        Seen {
+            count: u64::from_ne_bytes(value[..8].try_into().expect("8 octets")),
+            carried: carried(&value[8..]),
+            octets: value[at + 8..at + 8 + len].to_vec(),
+        }
+    }
+}
+
+fn word(value: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(value[at..at + 4].try_into().expect("4 octets"))
+}
+
+fn carried(value: &[u8]) -> Carried {
+    let w: [u32; WORDS] = std::array::from_fn(|i| word(value, i * 4));
+    Carried {
+        cb: [w[0], w[1], w[2], w[3], w[4]],
+        mark: w[5],
+        priority: w[6],
+        tc_index: w[7],
+        tstamp: u64::from_ne_bytes(value[WORDS * 4..][..8].try_into().expect("8 octets")),
+    }
+}

@@ -1,0 +1,168 @@
+//! Frames that are for others: an interface of a node may see them, a client's own port takes its client's all.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::common::decode::{self, Asked, Datagram};
+use crate::common::packet::{ETHERNET, Packet, Query, TYPE_A};
+use crate::common::tun;
+use crate::lab::{Lab, SERVER, SERVER6, until};
+use crate::sockets::{Client, Reply, Server};
+
+const FAR: &str = "10.77.0.53";
+const FAR6: &str = "fd77::53";
+
+fn apis() -> Query {
+    Query::new("apis.example.org", TYPE_A)
+}
+
+fn is_answered(reply: &Result<Reply, String>) -> bool {
+    matches!(reply, Ok(Reply::Edns(..)))
+}
+
+/// The pod and a server are on a hub, and so is `eth0` of the host, which is a port of its bridge `br0`, as on a node with
+/// virtual machines: it sees what the pod sends to the server.
+fn hub() -> Lab {
+    let mut lab = Lab::new();
+    lab.add("far");
+    lab.ip("host", "addr flush dev veth0");
+    // It learns nothing, and so it floods all.
+    lab.ip("host", "link add hub type bridge ageing_time 0");
+    lab.ip("host", "link add br0 address 02:00:00:00:00:b0 type bridge");
+    lab.ip("host", "link add eth0 type veth peer name port0");
+    lab.veth(("host", "veth1"), ("far", "eth0"));
+    for port in ["veth0", "veth1", "port0"] {
+        lab.ip("host", &format!("link set {port} master hub"));
+    }
+    lab.ip("host", "link set eth0 master br0");
+    for interface in ["hub", "br0", "eth0", "port0"] {
+        lab.ip("host", &format!("link set {interface} up"));
+    }
+    for (ns, dev, v4, v6) in [("host", "br0", SERVER, SERVER6), ("far", "eth0", FAR, FAR6)] {
+        lab.ip(ns, &format!("addr add {v4}/24 dev {dev}"));
+        lab.ip(ns, &format!("addr add {v6}/64 dev {dev} nodad"));
+    }
+    // The hub's own interface is not to speak for others.
+    lab.sh("host", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore");
+    lab.configure("Ifname: eth0\nNetworkDirection: Ingress\n");
+    lab
+}
+
+/// The MAC address of an interface of the host, as it is written.
+fn mac(lab: &Lab, interface: &str) -> String {
+    let shown = lab.sh("host", &format!("ip -o link show {interface}"));
+    let mut words = shown.split_whitespace().skip_while(|w| *w != "link/ether");
+    words.nth(1).expect("an address").to_owned()
+}
+
+#[test]
+fn a_third_host_leaves_to_others_what_a_switch_floods() {
+    let lab = hub();
+    let _server = Server::new(&lab, "far", &[FAR, FAR6]);
+    let _daemon = lab.daemon();
+    for server in [FAR, FAR6] {
+        let reply = Client::new(&lab, "pod", server).ask(&apis());
+        assert!(matches!(reply, Ok(Reply::Server)), "{server}: {reply:?}");
+    }
+    assert_eq!([lab.count("pass_address"), lab.count("answered")], [2, 0]);
+    // To the bridge's address.
+    for server in [SERVER, SERVER6] {
+        let reply = Client::new(&lab, "pod", server).ask(&apis());
+        assert!(is_answered(&reply), "{server}: {reply:?}");
+    }
+    // Which may change.
+    lab.ip("host", "link set br0 address 02:00:00:00:00:b1");
+    lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b1 dev eth0"));
+    until("the bridge's other address", || {
+        let client = Client::new(&lab, "pod", SERVER);
+        if client.is_silent(&apis()) { Err("no reply".into()) } else { Ok(()) }
+    });
+    lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b0 dev eth0"));
+    assert!(Client::new(&lab, "pod", SERVER).is_silent(&apis()), "the address that it had");
+    // To the port's own.
+    lab.ip("pod", &format!("neigh replace {SERVER} lladdr {} dev eth0", mac(&lab, "eth0")));
+    let reply = Client::new(&lab, "pod", SERVER).ask(&apis());
+    assert!(is_answered(&reply), "{reply:?}");
+    // Of no bridge any more.
+    lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b1 dev eth0"));
+    lab.ip("host", "link set eth0 nomaster");
+    until("the bridge's address is not its any more", || {
+        let client = Client::new(&lab, "pod", SERVER);
+        if client.is_silent(&apis()) { Ok(()) } else { Err("answered".into()) }
+    });
+}
+
+/// A port that frames may leave by again, as container networks set them up.
+#[test]
+fn a_pod_on_a_bridge_port_with_hairpin_is_answered_once() {
+    let mut lab = Lab::new();
+    lab.bridge();
+    for port in ["veth0", "veth1"] {
+        lab.ip("host", &format!("link set {port} type bridge_slave hairpin on"));
+    }
+    let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
+    let _daemon = lab.daemon();
+    for server in [SERVER, SERVER6] {
+        let client = Client::new(&lab, "pod", server);
+        assert!(is_answered(&client.ask(&apis())), "{server}");
+        assert!(matches!(client.ask(&Query::new("nothing.example.org", TYPE_A)), Ok(Reply::Server)), "{server}");
+        assert!(is_answered(&client.ask(&apis())), "{server}");
+    }
+    assert_eq!([lab.count("answered"), lab.count("pass_not_found")], [4, 2]);
+}
+
+/// The eth0 of a node that is itself a container is a veth whose peer is elsewhere, as those of pods are.
+#[test]
+fn a_containers_uplink_takes_frames_to_its_own_address_only() {
+    let mut lab = Lab::new();
+    lab.add("outside");
+    lab.veth(("host", "eth0"), ("outside", "eth0"));
+    lab.ip("host", "addr add 10.78.0.1/24 dev eth0");
+    lab.ip("outside", "addr add 10.78.0.2/24 dev eth0");
+    lab.ip("outside", "neigh add 10.78.0.99 lladdr 02:00:00:00:00:99 dev eth0");
+    lab.configure("Ifname: eth0\nNetworkDirection: Ingress\n");
+    let _daemon = lab.daemon();
+    let client = Client::new(&lab, "outside", "10.78.0.99");
+    assert!(is_answered(&client.ask(&apis())), "a client's own port");
+    lab.ip("host", "route add default via 10.78.0.2");
+    until("it is an uplink", || if client.is_silent(&apis()) { Ok(()) } else { Err("answered".into()) });
+    assert!(lab.count("pass_address") > 0);
+    let to_itself = Client::new(&lab, "outside", "10.78.0.1");
+    assert!(is_answered(&to_itself.ask(&apis())), "to its own address");
+    lab.ip("host", "route del default");
+    until("it is a client's again", || if client.is_silent(&apis()) { Err("no reply".into()) } else { Ok(()) });
+}
+
+/// A virtual machine's port.
+#[test]
+fn a_tap_takes_all_frames_unless_it_is_the_uplink() {
+    let lab = Lab::new();
+    let tap = lab.run_in("host", || tun::open("tap0", libc::IFF_TAP));
+    lab.ip("host", "addr add 10.79.0.1/24 dev tap0");
+    lab.ip("host", "link set tap0 up");
+    lab.configure("Ifname: tap0\nNetworkDirection: Ingress\n");
+    let _daemon = lab.daemon();
+    let own: Vec<u8> = mac(&lab, "tap0").split(':').map(|o| u8::from_str_radix(o, 16).unwrap()).collect();
+    let to = |mac: [u8; 6]| Packet { dst_mac: mac, ..Packet::between("10.79.0.2", "10.79.0.53", &apis()) };
+    let (to_another, to_itself) = (to([2, 0, 0, 0, 0, 0x99]), to(own.try_into().unwrap()));
+    assert!(replies(&tap, &to_another), "a client's own port");
+    lab.ip("host", "route add default via 10.79.0.2");
+    until("it is an uplink", || if replies(&tap, &to_another) { Err("answered".into()) } else { Ok(()) });
+    assert!(replies(&tap, &to_itself), "to its own address");
+}
+
+/// Whether there is a right reply.
+fn replies(tap: &OwnedFd, query: &Packet) -> bool {
+    let frame = query.frame();
+    nix::unistd::write(tap, &frame).unwrap();
+    // The kernel has frames of its own to send.
+    while let Some(got) = tun::read(tap, Duration::from_secs(1)) {
+        if got.len() > ETHERNET && got[..6] == frame[6..12] && Datagram::read(&got, ETHERNET).is_ok() {
+            let asked = Datagram::read(&frame, ETHERNET).unwrap();
+            assert!(Asked::read(&asked).is_ok());
+            decode::reply(&frame, &got, ETHERNET).unwrap();
+            return true;
+        }
+    }
+    false
+}
