@@ -49,8 +49,9 @@ crash: ## two hundred kills at any moment, under load (root)
 rewrites: ## two thousand versions of a file that is written in pieces, under questions (root)
 	EDNS_REWRITES=2000 $(CARGO) test --release --locked --test daemon rewrites -- --nocapture
 
-fuzz: ## ten million mutated packets (root)
+fuzz: ## ten million mutated packets, and a million with neighbours in the chain (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture
+	EDNS_FUZZ_PACKETS=1000000 $(CARGO) test --release --locked --test carried random -- --nocapture
 
 storm: ## ten million answers checked while records change (root)
 	EDNS_STORM_ANSWERS=10000000 $(CARGO) test --release --locked --test storm -- --nocapture

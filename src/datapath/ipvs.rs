@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::Path;
 
 /// Where IPVS lists its services.
-const SERVICES: &str = "/proc/net/ip_vs";
+const SERVICES: &str = "/proc/thread-self/net/ip_vs";
 /// Lines above the first service.
 const HEAD: usize = 3;
 

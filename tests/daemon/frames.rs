@@ -1,11 +1,6 @@
 //! Frames that are for others: an interface of a node may see them, a client's own port takes its client's all.
 
-use std::os::fd::OwnedFd;
-use std::time::Duration;
-
-use crate::common::decode::{self, Asked, Datagram};
-use crate::common::packet::{ETHERNET, Packet, Query, TYPE_A};
-use crate::common::tun;
+use crate::common::packet::{Query, TYPE_A};
 use crate::lab::{Lab, SERVER, SERVER6, until};
 use crate::sockets::{Client, Reply, Server};
 
@@ -38,18 +33,23 @@ fn hub() -> Lab {
     for interface in ["hub", "br0", "eth0", "port0"] {
         lab.ip("host", &format!("link set {interface} up"));
     }
+    address(&lab);
+    lab
+}
+
+/// Gives bridge and server their addresses, and the daemon a config.
+pub fn address(lab: &Lab) {
     for (ns, dev, v4, v6) in [("host", "br0", SERVER, SERVER6), ("far", "eth0", FAR, FAR6)] {
         lab.ip(ns, &format!("addr add {v4}/24 dev {dev}"));
         lab.ip(ns, &format!("addr add {v6}/64 dev {dev} nodad"));
     }
-    // The hub's own interface is not to speak for others.
+    // Other interfaces of the host are not to speak for the bridge.
     lab.sh("host", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore");
     lab.configure("Ifname: eth0\nNetworkDirection: Ingress\n");
-    lab
 }
 
 /// The MAC address of an interface of the host, as it is written.
-fn mac(lab: &Lab, interface: &str) -> String {
+pub fn mac(lab: &Lab, interface: &str) -> String {
     let shown = lab.sh("host", &format!("ip -o link show {interface}"));
     let mut words = shown.split_whitespace().skip_while(|w| *w != "link/ether");
     words.nth(1).expect("an address").to_owned()
@@ -57,37 +57,41 @@ fn mac(lab: &Lab, interface: &str) -> String {
 
 #[test]
 fn a_third_host_leaves_to_others_what_a_switch_floods() {
-    let lab = hub();
-    let _server = Server::new(&lab, "far", &[FAR, FAR6]);
+    leaves_to_others(&hub());
+}
+
+/// `eth0` of the host is a port of `br0`, which has [`SERVER`], and sees what `pod` and `far`, which has [`FAR`], send to each other.
+pub fn leaves_to_others(lab: &Lab) {
+    let _server = Server::new(lab, "far", &[FAR, FAR6]);
     let _daemon = lab.daemon();
     for server in [FAR, FAR6] {
-        let reply = Client::new(&lab, "pod", server).ask(&apis());
+        let reply = Client::new(lab, "pod", server).ask(&apis());
         assert!(matches!(reply, Ok(Reply::Server)), "{server}: {reply:?}");
     }
     assert_eq!([lab.count("pass_address"), lab.count("answered")], [2, 0]);
     // To the bridge's address.
     for server in [SERVER, SERVER6] {
-        let reply = Client::new(&lab, "pod", server).ask(&apis());
+        let reply = Client::new(lab, "pod", server).ask(&apis());
         assert!(is_answered(&reply), "{server}: {reply:?}");
     }
     // Which may change.
     lab.ip("host", "link set br0 address 02:00:00:00:00:b1");
     lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b1 dev eth0"));
     until("the bridge's other address", || {
-        let client = Client::new(&lab, "pod", SERVER);
+        let client = Client::new(lab, "pod", SERVER);
         if client.is_silent(&apis()) { Err("no reply".into()) } else { Ok(()) }
     });
     lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b0 dev eth0"));
-    assert!(Client::new(&lab, "pod", SERVER).is_silent(&apis()), "the address that it had");
+    assert!(Client::new(lab, "pod", SERVER).is_silent(&apis()), "the address that it had");
     // To the port's own.
-    lab.ip("pod", &format!("neigh replace {SERVER} lladdr {} dev eth0", mac(&lab, "eth0")));
-    let reply = Client::new(&lab, "pod", SERVER).ask(&apis());
+    lab.ip("pod", &format!("neigh replace {SERVER} lladdr {} dev eth0", mac(lab, "eth0")));
+    let reply = Client::new(lab, "pod", SERVER).ask(&apis());
     assert!(is_answered(&reply), "{reply:?}");
     // Of no bridge any more.
     lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b1 dev eth0"));
     lab.ip("host", "link set eth0 nomaster");
     until("the bridge's address is not its any more", || {
-        let client = Client::new(&lab, "pod", SERVER);
+        let client = Client::new(lab, "pod", SERVER);
         if client.is_silent(&apis()) { Ok(()) } else { Err("answered".into()) }
     });
 }
@@ -131,38 +135,4 @@ fn a_containers_uplink_takes_frames_to_its_own_address_only() {
     assert!(is_answered(&to_itself.ask(&apis())), "to its own address");
     lab.ip("host", "route del default");
     until("it is a client's again", || if client.is_silent(&apis()) { Err("no reply".into()) } else { Ok(()) });
-}
-
-/// A virtual machine's port.
-#[test]
-fn a_tap_takes_all_frames_unless_it_is_the_uplink() {
-    let lab = Lab::new();
-    let tap = lab.run_in("host", || tun::open("tap0", libc::IFF_TAP));
-    lab.ip("host", "addr add 10.79.0.1/24 dev tap0");
-    lab.ip("host", "link set tap0 up");
-    lab.configure("Ifname: tap0\nNetworkDirection: Ingress\n");
-    let _daemon = lab.daemon();
-    let own: Vec<u8> = mac(&lab, "tap0").split(':').map(|o| u8::from_str_radix(o, 16).unwrap()).collect();
-    let to = |mac: [u8; 6]| Packet { dst_mac: mac, ..Packet::between("10.79.0.2", "10.79.0.53", &apis()) };
-    let (to_another, to_itself) = (to([2, 0, 0, 0, 0, 0x99]), to(own.try_into().unwrap()));
-    assert!(replies(&tap, &to_another), "a client's own port");
-    lab.ip("host", "route add default via 10.79.0.2");
-    until("it is an uplink", || if replies(&tap, &to_another) { Err("answered".into()) } else { Ok(()) });
-    assert!(replies(&tap, &to_itself), "to its own address");
-}
-
-/// Whether there is a right reply.
-fn replies(tap: &OwnedFd, query: &Packet) -> bool {
-    let frame = query.frame();
-    nix::unistd::write(tap, &frame).unwrap();
-    // The kernel has frames of its own to send.
-    while let Some(got) = tun::read(tap, Duration::from_secs(1)) {
-        if got.len() > ETHERNET && got[..6] == frame[6..12] && Datagram::read(&got, ETHERNET).is_ok() {
-            let asked = Datagram::read(&frame, ETHERNET).unwrap();
-            assert!(Asked::read(&asked).is_ok());
-            decode::reply(&frame, &got, ETHERNET).unwrap();
-            return true;
-        }
-    }
-    false
 }

@@ -24,5 +24,6 @@ mod reload;
 mod rewrites;
 #[allow(dead_code, reason = "tests on other kernels use the rest")]
 mod sockets;
+mod tap;
 mod trace;
 mod verify;

@@ -10,7 +10,6 @@ mod client;
 mod cluster;
 mod controllers;
 mod coredns;
-mod edns;
 mod full;
 mod manifests;
 mod names;

@@ -5,7 +5,7 @@ bb() { /bin/busybox "$@"; }
 bb mount -t proc proc /proc
 bb mount -t sysfs sys /sys
 bb mount -t devtmpfs dev /dev
-[ ! -d /lib/modules ] || for module in veth bridge 8021q sch_ingress cls_bpf netkit ip_vs ip_vs_rr; do
+[ ! -d /lib/modules ] || for module in veth bridge 8021q sch_ingress cls_bpf netkit ip_vs ip_vs_rr virtio_pci virtio_net; do
     bb modprobe -q "$module"
 done
 ulimit -l unlimited

@@ -5,7 +5,11 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
 
-use crate::common::packet::{Query, TYPE_A};
+use edns::datapath::{Datapath, Options, Program};
+
+use crate::common::model::{Model, addresses, node};
+use crate::common::packet::{Packet, Query, TYPE_A};
+use crate::common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC};
 use crate::lab;
 use crate::sockets::{Client, Reply, Server};
 
@@ -46,6 +50,20 @@ fn none_of_its_queries_is_lost() {
         assert!(matches!(reply, Ok(Reply::Edns(..))), "{ns}: {reply:?}");
     }
     assert_eq!(lab.count("answered"), 2);
+    // Where programs can't see which are its, all pass; in another network namespace none.
+    let options = Options { ext_btf: None, egress: true, max_records: 64, programs: Vec::new() };
+    for (ns, verdict) in [("host", TC_ACT_UNSPEC), ("pod", TC_ACT_REDIRECT)] {
+        lab.run_in(ns, || {
+            let (datapath, mut table) = Datapath::load_unreading(&options).unwrap();
+            let mut model = Model::default();
+            model.put(&mut table, "apis.example.org", node(vec![(TYPE_A, addresses(&[Ipv4Addr::LOCALHOST], 30))]));
+            datapath.settings().set_any_server(BOTH_ZONES);
+            datapath.beat().unwrap();
+            let program = datapath.test_run(Program::Ethernet).unwrap();
+            let (got, _) = program.run(&Packet::v4(&query).frame(), &mut [0; 2048]).unwrap();
+            assert_eq!(got, verdict, "in {ns}");
+        });
+    }
 }
 
 /// Has IPVS hand UDP to port 53 of an address on to another one. By setsockopt, which needs no program of its own

@@ -6,6 +6,8 @@ mod beside;
 mod common;
 #[path = "../daemon/crash.rs"]
 mod crash;
+#[path = "../daemon/frames.rs"]
+mod frames;
 #[allow(dead_code, reason = "the tests of the daemon use the rest")]
 #[path = "../daemon/lab.rs"]
 mod lab;
@@ -19,6 +21,7 @@ mod ipvs;
 mod lifecycle;
 mod links;
 mod memlock;
+mod nics;
 
 use lab::Lab;
 

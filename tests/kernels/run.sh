@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 scripts=$here/../../scripts/kernels
 edns=$(dirname "$(dirname "$test")")/edns
 programs="dash ip tc ethtool nsenter setpriv unshare mount"
-modules="veth bridge 8021q sch_ingress cls_bpf netkit ip_vs ip_vs_rr"
+modules="veth bridge 8021q sch_ingress cls_bpf netkit ip_vs ip_vs_rr virtio_pci virtio_net"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -43,7 +43,7 @@ for series in ${KERNELS:-5.10 5.10-nobtf 6.1 6.12 sid}; do
     began=$(date +%s)
     log=$work/$series.log
     passed=
-    if kernel=$("$scripts/kernel.sh" "$series") && pack "$kernel" "$@" && "$scripts/qemu.sh" "$kernel" "$work/initramfs" >"$log" 2>&1; then
+    if kernel=$("$scripts/kernel.sh" "$series") && pack "$kernel" "$@" && NICS=3 "$scripts/qemu.sh" "$kernel" "$work/initramfs" >"$log" 2>&1; then
         passed=$(tr -d '\r' <"$log" | sed -n 's/^PASS \([0-9]*\) \(.*\)/\2: \1 checks passed/p')
     fi
     took=$(($(date +%s) - began))

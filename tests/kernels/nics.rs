@@ -1,0 +1,32 @@
+//! Network cards of the guest, on a hub of QEMU's: they see each other's frames.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::frames;
+use crate::lab::{Lab, run};
+
+#[test]
+fn a_third_host_leaves_to_others_what_a_switch_floods() {
+    // A kernel that was built without modules, and so without a driver.
+    if !Path::new("/lib/modules").exists() {
+        return;
+    }
+    let mut lab = Lab::new();
+    lab.add("far");
+    lab.ip("host", "link del veth0");
+    for (card, ns) in [("eth0", "host"), ("eth1", "pod"), ("eth2", "far")] {
+        run(Command::new("ip").args(["link", "set", card, "netns", &lab.ns(ns)]));
+        if card != "eth0" {
+            lab.ip(ns, &format!("link set {card} name eth0"));
+        }
+        lab.ip(ns, "link set eth0 up");
+    }
+    lab.ip("host", "link add br0 address 02:00:00:00:00:b0 type bridge");
+    lab.ip("host", "link set eth0 master br0");
+    lab.ip("host", "link set br0 up");
+    lab.ip("pod", "addr add 10.77.0.2/24 dev eth0");
+    lab.ip("pod", "addr add fd77::2/64 dev eth0 nodad");
+    frames::address(&lab);
+    frames::leaves_to_others(&lab);
+}
