@@ -276,8 +276,10 @@ impl Daemon {
                     }
                     continue;
                 }
-                _ = gates.tick(), if self.kubernetes.is_some() => {
-                    self.core.borrow_mut().set_gates();
+                _ = gates.tick() => {
+                    let core = &mut *self.core.borrow_mut();
+                    core.retry();
+                    core.set_gates();
                     continue;
                 }
                 done = self.attacher.done() => {

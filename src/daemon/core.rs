@@ -151,6 +151,13 @@ impl Core {
         self.refused.extend(left.filter_map(|c| if let Change::Put(n, node) = c { Some((n, node)) } else { None }));
     }
 
+    /// Tries again names that found no slot, when that helps.
+    pub(super) fn retry(&mut self) {
+        if self.table.takes_refused() {
+            self.complete();
+        }
+    }
+
     /// How many names did not fit.
     pub(super) fn refused(&self) -> usize {
         self.refused.len()
