@@ -84,6 +84,9 @@ pub struct Table {
     rekeys: u64,
     /// When the index got another key because it had to, or could not get one.
     rekeyed: Option<Instant>,
+    rekey_interval: Duration,
+    /// Whether a name was refused that had a slot by another key.
+    wants_key: bool,
     max_names: usize,
     /// Shared nodes by content, and the content by ref.
     shared: HashMap<Arc<Node>, Shared>,
@@ -149,6 +152,8 @@ impl Table {
             key_at,
             rekeys: 0,
             rekeyed: None,
+            rekey_interval: REKEY_INTERVAL,
+            wants_key: false,
             max_names,
             shared: HashMap::new(),
             shared_at: HashMap::new(),
@@ -399,8 +404,11 @@ impl Table {
         if area.is_some_and(|area| may_move(self, area) && self.move_to(area)) {
             return true;
         }
-        let is_due = self.rekeyed.is_none_or(|last| last.elapsed() > REKEY_INTERVAL);
-        if !no_slot || !is_due || self.len() == self.max_names {
+        if !no_slot || self.len() == self.max_names {
+            return false;
+        }
+        self.wants_key = !self.may_rekey();
+        if self.wants_key {
             return false;
         }
         self.rekeyed = Some(Instant::now());
@@ -430,6 +438,22 @@ impl Table {
             (self.key, self.key_at) = old;
         }
         moved
+    }
+
+    fn may_rekey(&self) -> bool {
+        self.rekeyed.is_none_or(|last| last.elapsed() > self.rekey_interval)
+    }
+
+    /// Whether names that were refused for want of a slot should be put again, since the index may take another key by now. Said
+    /// once.
+    pub fn takes_refused(&mut self) -> bool {
+        self.may_rekey() && std::mem::take(&mut self.wants_key)
+    }
+
+    /// For tests that don't want to wait for a minute.
+    #[doc(hidden)]
+    pub const fn set_rekey_interval(&mut self, interval: Duration) {
+        self.rekey_interval = interval;
     }
 
     /// How often the names got another key.
