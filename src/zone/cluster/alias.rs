@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::model::{Entry, Service, labels_in};
+use super::model::{Endpoint, Entry, Labelled, Service, labels_in};
 use super::spec::Key;
 use super::{Objects, Settings};
 use crate::zone::name::Name;
@@ -87,12 +87,13 @@ fn step_at<'a>(entry: &'a Entry, below: &[&str]) -> Step<'a> {
         }
         Some(_) if entry.is_opaque() => return Step::Unknown,
         Some(_) => {
-            let asked = |label: &str| endpoint.is_none_or(|endpoint| endpoint == label);
+            let labelled = endpoint.map(Labelled::new);
             let slices = || entry.slices.iter().filter(|s| s.ports.iter().any(|p| p.matches(&port, &protocol)));
-            if slices().flat_map(|s| &s.aliases).any(|label| asked(label)) {
+            if slices().flat_map(|s| &s.aliases).any(|label| endpoint.is_none_or(|endpoint| *endpoint == **label)) {
                 return Step::Unknown;
             }
-            let endpoints = slices().flat_map(|s| &s.endpoints).filter(|e| asked(&e.label()));
+            let asked = |e: &&Endpoint| labelled.as_ref().is_none_or(|labelled| labelled.is(e));
+            let endpoints = slices().flat_map(|s| &s.endpoints).filter(asked);
             let mut addresses: Vec<IpAddr> = endpoints.map(|e| e.address).collect();
             addresses.sort_unstable();
             addresses.dedup();

@@ -1,5 +1,6 @@
 //! What is kept of the API's objects: parsed, compact, comparable.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -189,6 +190,28 @@ impl Endpoint {
     }
 }
 
+/// Which endpoints of a Service have a label: prepared once, since there may be very many to compare with it.
+pub(super) struct Labelled<'a> {
+    label: &'a str,
+    /// The address that the label spells.
+    address: Option<IpAddr>,
+}
+
+impl<'a> Labelled<'a> {
+    pub(super) fn new(label: &'a str) -> Self {
+        let address = [".", ":"].iter().find_map(|by| label.replace('-', by).parse().ok());
+        Self { label, address: address.filter(|a| dashed(*a) == label) }
+    }
+
+    /// Whether this is one of them.
+    pub(super) fn is(&self, endpoint: &Endpoint) -> bool {
+        match &endpoint.hostname {
+            Some(hostname) => **hostname == *self.label,
+            None => Some(endpoint.address) == self.address,
+        }
+    }
+}
+
 /// An address as a label: dashes for its dots or colons, and a zero where it would end in a dash.
 fn dashed(address: IpAddr) -> String {
     let mut label = address.to_string().replace(['.', ':'], "-");
@@ -218,7 +241,9 @@ impl Entry {
 
     /// Slices that are not, as they are, in another state of the same.
     pub(super) fn slices_not_in<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Slice> {
-        self.slices.iter().filter(|s| !other.slices.iter().any(|o| Arc::ptr_eq(s, o))).map(|s| &**s)
+        // A set, since whoever may write slices may write very many for one Service.
+        let others: HashSet<*const Slice> = other.slices.iter().map(Arc::as_ptr).collect();
+        self.slices.iter().filter(move |s| !others.contains(&Arc::as_ptr(s))).map(|s| &**s)
     }
 
     pub(super) fn is_opaque(&self) -> bool {

@@ -125,6 +125,54 @@ fn an_address_of_many_services_is_no_burden() {
     assert_eq!(cluster.node(&name).unwrap().types, [(12, crate::zone::node::Verdict::Pass)]);
 }
 
+/// Whoever may write slices may write one by one what others have in a few.
+#[test]
+fn many_slices_of_one_service_are_no_burden() {
+    const N: usize = 20_000;
+    let mut cluster = Cluster::new(settings());
+    let slice_with =
+        |i: usize, net: usize| slice("big", &["http/TCP/80"], &[&format!("10.{net}.{}.{}", i >> 8, i & 255)]);
+    let key = |i: usize| Key::new("default", &format!("big-{i}"));
+    cluster.apply_namespace("default");
+    cluster.apply_service(Key::new("default", "big"), &headless());
+    (0..N).for_each(|i| cluster.apply_slice(key(i), &slice_with(i, 1)));
+    assert_eq!(cluster.commit().len(), 5 + 2 + 2 + N * 2);
+    within(Duration::from_secs(1), "twenty changed slices, one by one", || {
+        for i in 0..20 {
+            cluster.apply_slice(key(i), &slice_with(i, 2));
+            // Of the Service and its port, and what an endpoint has, before and after.
+            assert!(cluster.commit().len() < 10);
+        }
+    });
+}
+
+/// The one who names a Service with many endpoints need not be the one who has it.
+#[test]
+fn aliases_of_endpoints_among_many_are_no_burden() {
+    const ALIASES: usize = 2_000;
+    let mut cluster = Cluster::new(settings());
+    let slice_with = |s: usize, net: usize| {
+        let endpoints: Vec<String> = (0..1000).map(|i| format!("10.{net}.{}.{}", i >> 8, i & 255)).collect();
+        (
+            Key::new("default", &format!("big-{s}")),
+            slice("big", &["http/TCP/80"], &endpoints.iter().map(|e| &**e).collect::<Vec<_>>()),
+        )
+    };
+    cluster.apply_namespace("default");
+    cluster.apply_service(Key::new("default", "big"), &headless());
+    (0..10).map(|s| slice_with(s, s)).for_each(|(key, slice)| cluster.apply_slice(key, &slice));
+    for i in 0..ALIASES {
+        let alias = external(&format!("10-9-{}-{}.big.default.svc.cluster.local", i >> 8 & 1, i & 255));
+        cluster.apply_service(Key::new("default", &format!("alias-{i}")), &alias);
+    }
+    cluster.commit();
+    within(Duration::from_secs(1), "a changed slice and all aliases", || {
+        let (key, slice) = slice_with(0, 100);
+        cluster.apply_slice(key, &slice);
+        assert!(cluster.commit().len() >= ALIASES);
+    });
+}
+
 #[test]
 fn it_can_be_built_in_another_thread() {
     let build = || {
