@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::DaemonError;
 use super::gates::Gates;
+use super::{BEAT, DaemonError};
 use crate::datapath::{Put, Reader, Table};
 use crate::zone::change::{self, Change};
 use crate::zone::name::Name;
@@ -119,14 +119,21 @@ struct Maps {
 
 impl Maps {
     fn serve(mut self, jobs: &Receiver<Job>) {
-        for job in jobs {
-            match job {
-                Job::Apply(changes, reply) => {
+        loop {
+            match jobs.recv_timeout(BEAT) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                // Names that found no slot for their hash are tried again when the index may take another key.
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.table.takes_refused() {
+                        self.apply(&[]);
+                    }
+                }
+                Ok(Job::Apply(changes, reply)) => {
                     let changed = self.apply(&changes);
                     // Who asked may be gone.
                     let _ = reply.send(changed);
                 }
-                Job::Open(reply) => {
+                Ok(Job::Open(reply)) => {
                     let ticket = self.gates.ticket();
                     // A program that looked for a name before it was put must not find the gate open afterwards.
                     if self.table.settle() {

@@ -101,8 +101,6 @@ pub enum InterfaceError {
     Ended,
 }
 
-/// What there is, being read.
-type Reading = BoxFuture<'static, Result<(Vec<Link>, DefaultRoutes), InterfaceError>>;
 type Events = futures_util::stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// Interfaces that match, and the default routes by which they were chosen.

@@ -162,7 +162,7 @@ fn aliases_of_endpoints_among_many_are_no_burden() {
     cluster.apply_service(Key::new("default", "big"), &headless());
     (0..10).map(|s| slice_with(s, s)).for_each(|(key, slice)| cluster.apply_slice(key, &slice));
     for i in 0..ALIASES {
-        let alias = external(&format!("10-9-{}-{}.big.default.svc.cluster.local", i % 1000 >> 8, i & 255));
+        let alias = external(&format!("10-9-{}-{}.big.default.svc.cluster.local", (i % 1000) >> 8, i & 255));
         cluster.apply_service(Key::new("default", &format!("alias-{i}")), &alias);
     }
     cluster.commit();
