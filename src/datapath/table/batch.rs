@@ -94,7 +94,7 @@ impl Table {
         self.arena.set_below(at, 0, 0);
         self.below.change(labels, false);
         self.recent.restate(labels);
-        self.settings.set_below_min(self.below.min());
+        self.tell_depths();
         self.unshare(Refs { fallback: 0, ..refs });
     }
 
