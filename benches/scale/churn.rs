@@ -9,6 +9,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::api;
 use crate::cluster::Cluster;
 use crate::lab::within;
 use crate::objects::{World, namespace_of};
@@ -65,7 +66,7 @@ pub fn print_latency() {
     let daemon = cluster.lab.spawn("host", "config.yaml");
     within(60, "ready", || if daemon.log().contains("] ready") { Ok(()) } else { Err(daemon.log()) });
     let before = buckets(&cluster);
-    let changes = real::run(&cluster, change);
+    let changes = api::run(&cluster, change);
     let count = |buckets: &Buckets| buckets.last().map_or(0, |b| b.1);
     within(60, "all changes are in the maps", || match count(&buckets(&cluster)) - count(&before) {
         seen if seen >= changes.into() => Ok(()),

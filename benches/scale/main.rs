@@ -11,6 +11,9 @@ mod lab;
 #[path = "../../tests/k8s/cluster.rs"]
 mod cluster;
 
+#[path = "../../tests/k8s/api.rs"]
+mod api;
+
 mod churn;
 mod objects;
 mod pretended;

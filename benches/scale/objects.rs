@@ -14,16 +14,16 @@ pub fn namespace_of(service: usize) -> String {
 }
 
 pub fn namespace(i: usize) -> Value {
-    json!({"metadata": {"name": format!("ns{i}")}})
+    json!({"kind": "Namespace", "metadata": {"name": format!("ns{i}")}})
 }
 
 pub fn service(i: usize) -> Value {
-    json!({"metadata": {"name": format!("svc-{i}"), "namespace": namespace_of(i)},
+    json!({"kind": "Service", "metadata": {"name": format!("svc-{i}"), "namespace": namespace_of(i)},
         "spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP"}], "selector": {"app": format!("svc-{i}")}}})
 }
 
 pub fn slice(i: usize) -> Value {
-    json!({"metadata": {"name": format!("svc-{i}-x7k2p"), "namespace": namespace_of(i), "labels": {
+    json!({"kind": "EndpointSlice", "metadata": {"name": format!("svc-{i}-x7k2p"), "namespace": namespace_of(i), "labels": {
             "kubernetes.io/service-name": format!("svc-{i}"),
             "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"}},
         "addressType": "IPv4", "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],

@@ -9,6 +9,7 @@ mod chain;
 mod checksums;
 mod clients;
 mod clsact;
+mod colliding;
 mod commands;
 mod crash;
 mod egress;

@@ -4,10 +4,19 @@
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+#[allow(dead_code, reason = "the tests of the daemon use the rest")]
+#[path = "../common/collide.rs"]
+mod collide;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../common/rng.rs"]
+mod rng;
+
 mod access;
+mod api;
 mod changes;
 mod client;
 mod cluster;
+mod colliding;
 mod controllers;
 mod coredns;
 mod edns;

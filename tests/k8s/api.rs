@@ -1,0 +1,61 @@
+//! Work with a client of the API server, many requests at a time: kubectl makes one after the other.
+
+use std::fs::File;
+
+use edns::source::kubernetes::Access;
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+
+/// Requests at a time.
+const AT_A_TIME: usize = 32;
+
+/// Does something with a client of the API server.
+pub fn run<T: Send>(cluster: &Cluster, work: impl AsyncFnOnce(kube::Client) -> T + Send) -> T {
+    let netns = File::open(format!("/run/netns/{}", cluster.lab.ns("host"))).expect("the namespace");
+    let kubeconfig = cluster.lab.path("kubeconfig");
+    let run = || {
+        setns(&netns, CloneFlags::CLONE_NEWNET).expect("root");
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let config = Access::KubeConfig(Some(kubeconfig)).config().await.expect("a config");
+            work(kube::Client::try_from(config).expect("a client")).await
+        })
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().expect("no panic"))
+}
+
+/// Makes namespaces, Services and slices: those of the first before those of the next. An object says what it is by `kind` alone.
+pub fn create(cluster: &Cluster, parts: &[Vec<Value>]) {
+    run(cluster, async |client| {
+        for objects in parts {
+            stream::iter(objects.iter().map(|o| create_one(&client, o)))
+                .buffer_unordered(AT_A_TIME)
+                .collect::<Vec<()>>()
+                .await;
+        }
+    });
+}
+
+async fn create_one(client: &kube::Client, object: &Value) {
+    let resource = match object["kind"].as_str().expect("a kind") {
+        "Namespace" => ApiResource::erase::<Namespace>(&()),
+        "Service" => ApiResource::erase::<Service>(&()),
+        "EndpointSlice" => ApiResource::erase::<EndpointSlice>(&()),
+        kind => panic!("{kind}"),
+    };
+    let mut object = object.clone();
+    object["apiVersion"] = resource.api_version.as_str().into();
+    let object: DynamicObject = serde_json::from_value(object).expect("an object");
+    let api: Api<DynamicObject> = match &object.metadata.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    api.create(&PostParams::default(), &object).await.expect("the API server");
+}
