@@ -56,8 +56,13 @@ fn is_answered(client: &Client) -> bool {
     }
 }
 
+/// While somebody takes filters away a query may be lost, too.
 fn until_answered(client: &Client) {
-    until("an answer", || if is_answered(client) { Ok(()) } else { Err(String::new()) });
+    until("an answer", || match client.ask(&Query::new("apis.example.org", TYPE_A)) {
+        Ok(Reply::Edns(..)) => Ok(()),
+        Ok(Reply::Server) => Err("passed".into()),
+        Err(e) => Err(e),
+    });
 }
 
 /// What `edns stats --json` says.
