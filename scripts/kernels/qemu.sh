@@ -15,6 +15,6 @@ while [ "$i" -lt "${NICS:-0}" ]; do
     i=$((i + 1))
 done
 # shellcheck disable=SC2086 # a list
-exec timeout --foreground "${TIMEOUT:-300}" qemu-system-x86_64 -nodefaults -no-user-config -machine q35 \
+exec timeout --foreground "${TIMEOUT:-600}" qemu-system-x86_64 -nodefaults -no-user-config -machine q35 \
     -accel tcg,thread=multi -cpu max -smp 2 -m "${MEMORY:-1G}" -display none -serial stdio -no-reboot $cards \
     -kernel "$kernel/vmlinuz" -initrd "$initramfs" -append "console=ttyS0 quiet panic=-1 no_timer_check $*" </dev/null
