@@ -1,6 +1,6 @@
 //! eDNS in the kernel: loading the program, the maps it reads, the counters it writes. The only user of libbpf-rs.
 //!
-//! [`Datapath`] loads; [`Table`] writes the zone; [`Settings`] tells running programs what holds; [`TestRun`] runs one on a
+//! [`Datapath`] loads; [`Table`] writes the zone, and [`Refused`] knows what it has no place for; [`Settings`] tells running programs what holds; [`TestRun`] runs one on a
 //! packet of ours; [`counters`] reads what became of queries, [`Events`] each of them. [`interfaces`] follows what [`attach`] attaches it to.
 
 mod abi;
@@ -15,6 +15,7 @@ pub mod interfaces;
 mod load;
 pub mod probe;
 mod records;
+mod refused;
 mod settings;
 mod skel;
 mod table;
@@ -26,6 +27,7 @@ pub use encode::EncodeError;
 pub use events::{Event, Events};
 pub use load::{Datapath, LoadError, Options, Program};
 pub use records::Record;
+pub use refused::{Reason, Refused};
 pub use settings::{Gate, Settings};
-pub use table::{Put, Table, TableError};
+pub use table::{Below, Put, Table, TableError};
 pub use test_run::TestRun;

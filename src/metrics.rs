@@ -43,6 +43,12 @@ pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
     page.gauge("edns_records", "Names in the maps.", stats.records as f64)?;
     page.gauge("edns_records_capacity", "Names that the maps can hold (MaxRecords).", stats.max_records as f64)?;
     page.gauge("edns_records_refused", "Names that did not fit, and pass.", stats.refused_records as f64)?;
+    let passed = Opts::new("edns_names_passed", "Names that pass for want of a place in the maps, by what there is not.");
+    let passed_by = GaugeVec::new(passed, &["reason"])?;
+    for p in &stats.names_passed {
+        passed_by.with_label_values(&[&p.reason]).set(p.count as f64);
+    }
+    page.add(passed_by)?;
     page.gauge("edns_map_memory_bytes", "Kernel memory of the maps.", stats.map_bytes as f64)?;
     page.gauge("edns_attached_interfaces", "Interfaces with the program.", stats.attached_interfaces.len() as f64)?;
     page.gauge(
@@ -126,7 +132,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{KindReply, OutcomeCount};
+    use crate::control::{KindReply, OutcomeCount, PassedReply};
 
     fn stats() -> StatsReply {
         StatsReply {
@@ -134,6 +140,8 @@ mod tests {
             records: 6,
             max_records: 9,
             refused_records: 2,
+            holders: Vec::new(),
+            names_passed: vec![PassedReply { reason: "full".into(), count: 2 }],
             map_bytes: 4096,
             attached_interfaces: vec!["veth0".into()],
             unattached: vec!["veth1: no".into()],
@@ -162,6 +170,7 @@ mod tests {
             "edns_records 6",
             "edns_records_capacity 9",
             "edns_records_refused 2",
+            "edns_names_passed{reason=\"full\"} 2",
             "edns_attached_interfaces 1",
             "edns_unattached_interfaces 1",
             "edns_attach_errors_total 3",

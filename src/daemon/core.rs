@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use super::status::Status;
-use super::world::{NODE_LOCAL_DNS, World};
+use super::world::{NODE_LOCAL_DNS, Shares, World};
 use crate::config::ServerSpec;
-use crate::control::{LookupReply, OutcomeCount, RecordReply, StatsReply};
+use crate::control::{HolderReply, LookupReply, OutcomeCount, PassedReply, RecordReply, StatsReply};
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
-use crate::datapath::{Datapath, Gate, Put, Table, probe};
-use crate::zone::change::{self, Change};
-use crate::zone::name::Name;
-use crate::zone::node::{Node, ZoneId};
+use crate::datapath::{Datapath, Gate, Reason, Refused, Table, probe};
+use crate::zone::change::Change;
+use crate::zone::cluster::share::Holder;
+use crate::zone::node::ZoneId;
 
 /// The program and its maps.
 pub(super) struct Core {
@@ -26,12 +26,16 @@ pub(super) struct Core {
     /// Whether a command gets to know of queries.
     pub traced: bool,
     pub status: Status,
-    /// Nodes that did not fit.
-    refused: HashMap<Name, Node>,
+    /// Names that did not fit.
+    refused: Refused,
+    /// How many of them for want of memory, when that was looked at last.
+    short: usize,
+    /// What the cluster's names take.
+    shares: Option<Shares>,
     /// Whether the view of the cluster is not current any more.
     stale: bool,
-    /// What holds answers back: all of the cluster's, and the negative ones of each set of names.
-    gates: [Gate; 3],
+    /// What holds the cluster's answers back: all of them, and the negative ones.
+    gates: [Gate; 2],
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
@@ -49,9 +53,11 @@ impl Core {
             attached: Vec::new(),
             traced: false,
             status,
-            refused: HashMap::new(),
+            refused: Refused::default(),
+            short: 0,
+            shares: None,
             stale: false,
-            gates: [Gate::Open; 3],
+            gates: [Gate::Open; 2],
             pause: (false, 0),
         }
     }
@@ -100,60 +106,37 @@ impl Core {
 
     /// Makes changes; returns how many there were. What does not fit passes.
     pub(super) fn change(&mut self, changes: &[Change]) -> usize {
-        changes.iter().filter(|change| self.change_one(change)).count()
+        changes.iter().filter(|change| self.refused.apply(&mut self.table, change)).count()
     }
 
-    fn change_one(&mut self, change: &Change) -> bool {
-        match change {
-            Change::Put(name, node) => self.put(name, node),
-            Change::Remove(name) => {
-                self.refused.remove(name);
-                self.table.remove(name)
-            }
-        }
-    }
-
-    fn put(&mut self, name: &Name, node: &Node) -> bool {
-        match self.table.put(name, node) {
-            Ok(put) => {
-                self.refused.remove(name);
-                put != Put::Same
-            }
-            Err(e) => {
-                if self.refused.is_empty() {
-                    log::error!("names pass for lack of room: {e}");
-                    // A name that is not there may be one that is said not to exist, or a wildcard's.
-                    let [cluster, _, _] = self.gates;
-                    self.put_gates([cluster, Gate::Incomplete, Gate::Incomplete]);
-                    self.table.settle();
-                }
-                self.refused.insert(name.clone(), node.clone());
-                // What was there may be what shall be no more: it must not go on.
-                self.table.remove(name)
-            }
-        }
-    }
-
-    /// Tries again what did not fit. Negative answers come back when all of it is there.
+    /// Tries again what did not fit.
     pub(super) fn complete(&mut self) {
-        if self.refused.is_empty() || self.table.len() == self.table.max_len() {
-            return;
-        }
-        let mut changes: Vec<Change> = self.refused.drain().map(|(name, node)| Change::Put(name, node)).collect();
-        change::order(&mut changes);
-        let mut left = changes.into_iter();
-        for change in left.by_ref() {
-            self.change_one(&change);
-            if !self.refused.is_empty() {
-                break;
-            }
-        }
-        self.refused.extend(left.filter_map(|c| if let Change::Put(n, node) = c { Some((n, node)) } else { None }));
+        self.refused.settle(&mut self.table);
     }
 
-    /// How many names did not fit.
+    /// How many names pass for want of a place.
     pub(super) fn refused(&self) -> usize {
-        self.refused.len()
+        self.refused.len() + self.shares.as_ref().map_or(0, |s| s.passing.0)
+    }
+
+    /// Units of memory that the maps can do with, where there was none for more names than when that was asked last.
+    pub(super) fn memory_left(&mut self) -> Option<usize> {
+        let short = self.refused.count(Reason::Memory);
+        (short > std::mem::replace(&mut self.short, short)).then(|| self.table.units() / 16 * 15)
+    }
+
+    /// Takes note of what the cluster's names take, and tells of who has more than there is room for.
+    pub(super) fn set_shares(&mut self, shares: Shares) {
+        let (_, reason) = shares.passing;
+        for Holder { namespace, names, passing, largest } in &shares.new {
+            let (service, most) = largest.as_ref().map_or(("", 0), |(service, names)| (service, *names));
+            let cure = if reason == Reason::Full { "; raise MaxRecords to answer all" } else { "" };
+            log::warn!(
+                "record maps full: of the {names} names of namespace {namespace}, which has more than its share, {passing} \
+                 pass to the DNS server; its largest Service is {service}, of {most} names{cure}"
+            );
+        }
+        self.shares = Some(shares);
     }
 
     /// Holds back what can't be told for certain.
@@ -167,18 +150,12 @@ impl Core {
                 log::info!("Kubernetes: the view is current: names that don't exist are answered again");
             }
         }
-        let complete = if self.refused.is_empty() { Gate::Open } else { Gate::Incomplete };
-        let negative = if !synced {
-            Gate::NotSynced
-        } else if complete == Gate::Open && !current {
-            Gate::Stale
-        } else {
-            complete
-        };
-        self.put_gates([if synced { Gate::Open } else { Gate::NotSynced }, complete, negative]);
+        let positive = if synced { Gate::Open } else { Gate::NotSynced };
+        let negative = if synced && !current { Gate::Stale } else { positive };
+        self.put_gates([positive, negative]);
     }
 
-    fn put_gates(&mut self, mut gates: [Gate; 3]) {
+    fn put_gates(&mut self, mut gates: [Gate; 2]) {
         let opens = gates.iter().zip(self.gates).any(|(new, old)| *new == Gate::Open && old != Gate::Open);
         // A program that looked for a name before it was put must not find the gate open afterwards.
         if opens && !self.table.settle() {
@@ -188,8 +165,7 @@ impl Core {
         }
         self.gates = gates;
         let settings = self.datapath.settings();
-        let [cluster, static_negative, cluster_negative] = gates;
-        settings.set_negative_gate(ZoneId::Static, static_negative);
+        let [cluster, cluster_negative] = gates;
         settings.set_negative_gate(ZoneId::Cluster, cluster_negative);
         settings.set_positive_gate(ZoneId::Cluster, cluster);
     }
@@ -229,6 +205,24 @@ impl Core {
         self.status.not_ready(!self.attached.is_empty())
     }
 
+    /// Names that pass for want of a place, by reason.
+    fn names_passed(&self) -> Vec<PassedReply> {
+        let passing = |reason| self.shares.as_ref().map_or(0, |s| if s.passing.1 == reason { s.passing.0 } else { 0 });
+        let count = |reason| (self.refused.count(reason) + passing(reason)) as u64;
+        Reason::ALL.map(|r| PassedReply { reason: r.label().into(), count: count(r) }).into()
+    }
+
+    /// Who holds most names.
+    fn holders(&self) -> Vec<HolderReply> {
+        let reply = |h: &Holder| HolderReply {
+            namespace: h.namespace.to_string(),
+            names: h.names as u64,
+            passing: h.passing as u64,
+            largest: h.largest.as_ref().map(|(service, _)| service.to_string()),
+        };
+        self.shares.iter().flat_map(|s| s.holders.iter().map(reply)).collect()
+    }
+
     pub(super) fn stats(&self) -> io::Result<StatsReply> {
         let counts = self.datapath.queries()?;
         let queries = OUTCOMES.iter().zip(counts).flat_map(|(outcome, counts)| {
@@ -243,6 +237,8 @@ impl Core {
             records: self.table.len() as u64,
             max_records: self.table.max_len() as u64,
             refused_records: self.refused() as u64,
+            names_passed: self.names_passed(),
+            holders: self.holders(),
             map_bytes: self.table.memory() as u64,
             attached_interfaces: self.attached_names(),
             unattached: self.status.unattached.clone(),

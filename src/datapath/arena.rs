@@ -17,14 +17,16 @@
 mod chunk;
 
 use std::io;
+use std::mem::offset_of;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use self::chunk::Chunk;
-use super::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT};
+use super::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT, edns_node};
 
 /// A map's value, shared with the kernel's programs.
 pub(super) struct Mapped {
@@ -266,6 +268,16 @@ impl Arena {
     /// Units that there are for named nodes.
     fn named_units(&self) -> usize {
         self.present().map(|(_, chunk)| chunk.named()).sum()
+    }
+
+    /// Changes what a stored node says of the names below it, while programs read it.
+    pub(super) fn set_below(&mut self, at: u32, child: u32, deep: u32) {
+        for (offset, to) in [(offset_of!(edns_node, child), child), (offset_of!(edns_node, deep), deep)] {
+            // SAFETY: a field of a node, aligned as that is; whoever else uses it at this time is a program, which loads it whole.
+            let field = unsafe { AtomicU32::from_ptr(self.ptr(at).add(offset).cast()) };
+            // The octets of what it refers to come before it.
+            field.store(to, Ordering::Release);
+        }
     }
 
     fn ptr(&self, at: u32) -> *mut u8 {

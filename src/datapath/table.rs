@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::abi::{CASE_BIT, LINE_WORDS, UNIT};
 use super::arena::{Arena, ArenaError, Kind, Mapped, UNITS_MAX};
-use super::encode::{EncodeError, Refs, Stored, encode};
+use super::encode::{EncodeError, Refs, Stored, encode, encoded_len};
 use super::index::{Found, Index, map_lines};
 use super::settings::Settings;
+use crate::zone::cluster::share::Size;
 use crate::zone::name::Name;
-use crate::zone::node::Node;
+use crate::zone::node::{Node, ZoneId};
 
 /// Why a name is not in the maps.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,15 @@ pub enum Put {
     Changed,
     /// It was there already, octet by octet.
     Same,
+}
+
+/// What a name's node says of the names below it that have no node of their own; see [`Node::child`] and [`Node::deep`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Below {
+    /// Of names one label below.
+    pub child: Option<Arc<Node>>,
+    /// Of names further below.
+    pub deep: Option<Arc<Node>>,
 }
 
 /// What makes hashes that nobody can foresee, so that nobody can choose names which collide.
@@ -94,6 +104,8 @@ impl Depths {
     }
 }
 
+const _: () = assert!(Size::UNIT == UNIT);
+
 /// The writer.
 pub struct Table {
     arena: Arena,
@@ -128,6 +140,12 @@ const LOADS_PASS: bool = cfg!(not(target_arch = "x86_64"));
 impl Table {
     /// Units of memory that nodes may take.
     pub const UNITS_MAX: usize = UNITS_MAX;
+
+    /// Units of memory that a name takes, without what it shares with others.
+    #[must_use]
+    pub fn units_of(name: &Name, node: &Node) -> usize {
+        encoded_len(name, node).div_ceil(UNIT)
+    }
 
     pub(super) fn new(
         index: BorrowedFd<'_>,
@@ -214,16 +232,19 @@ impl Table {
             return Ok(Put::Same);
         }
         let labels = name.label_count();
-        let below = |refs: Refs| (refs.child, refs.deep);
-        let old_below = old.map_or((0, 0), |at| below(Stored::new(self.arena.octets_at(at)).refs()));
-        let has_below = below(refs) != (0, 0);
-        let states = has_below && below(refs) != old_below;
-        let ready = if states && self.recent.added.is_some_and(|added| added > labels) {
-            self.wait_for_programs()
-        } else {
-            Ok(())
-        };
-        let at = match ready.and_then(|()| self.store(&octets, old.is_none())) {
+        let old_refs = old.map_or(Refs::default(), |at| Stored::new(self.arena.octets_at(at)).refs());
+        if let Err(e) = self.wait_to_state(labels, old_refs, refs) {
+            self.unshare(refs);
+            return Err(e.into());
+        }
+        if let Some(at) = old
+            && Stored::new(self.arena.octets_at(at)).differs_below(&octets)
+        {
+            self.restate(at, labels, old_refs, refs);
+            self.unshare(old_refs);
+            return Ok(Put::Changed);
+        }
+        let at = match self.store(&octets, old.is_none()) {
             Ok(at) => at,
             Err(e) => {
                 self.unshare(refs);
@@ -236,7 +257,7 @@ impl Table {
         if old.is_none() {
             self.depths.change(labels, true);
         }
-        if has_below {
+        if refs.states() {
             self.below.change(labels, true);
         }
         self.settings.set_below_max(self.depths.max());
@@ -266,6 +287,69 @@ impl Table {
         self.settings.set_below_max(self.depths.max());
         self.tidy();
         true
+    }
+
+    /// What the node of a name says of the names below it; None where it has no node.
+    #[must_use]
+    pub fn below(&self, name: &Name) -> Option<Below> {
+        let Found::At(_, at) = self.find(self.key.hash(name.wire()), name) else { return None };
+        let refs = Stored::new(self.arena.octets_at(at)).refs();
+        let node = |at| self.shared_at.get(&at).cloned();
+        Some(Below { child: node(refs.child), deep: node(refs.deep) })
+    }
+
+    /// Makes the node of a name say this of the names below it, and else what it says; false where it has no node.
+    ///
+    /// # Errors
+    /// Where a statement is new and has no room; the old one stays.
+    pub fn set_below(&mut self, name: &Name, below: &Below) -> Result<bool, TableError> {
+        let Found::At(_, at) = self.find(self.key.hash(name.wire()), name) else { return Ok(false) };
+        let old = Stored::new(self.arena.octets_at(at)).refs();
+        let labels = name.label_count();
+        let fallback = self.shared_at.get(&old.fallback).cloned();
+        let Below { child, deep } = below.clone();
+        let new = self.share(&Node { fallback, child, deep, ..const { Node::pass(ZoneId::Static) } })?;
+        if let Err(e) = self.wait_to_state(labels, old, new) {
+            self.unshare(new);
+            return Err(e.into());
+        }
+        self.restate(at, labels, old, new);
+        self.unshare(old);
+        Ok(true)
+    }
+
+    /// Makes the node of a name say nothing of names two or more labels below it, nor, where `child`, of those one label
+    /// below. That needs no memory, and can't fail.
+    pub fn withhold(&mut self, name: &Name, child: bool) {
+        let Found::At(_, at) = self.find(self.key.hash(name.wire()), name) else { return };
+        let old = Stored::new(self.arena.octets_at(at)).refs();
+        let gone = Refs { fallback: 0, child: if child { old.child } else { 0 }, deep: old.deep };
+        self.restate(at, name.label_count(), old, Refs { child: old.child - gone.child, deep: 0, ..old });
+        self.unshare(gone);
+    }
+
+    /// Waits for programs that may have missed a name which is about to be spoken for.
+    fn wait_to_state(&mut self, labels: usize, old: Refs, new: Refs) -> Result<(), ArenaError> {
+        let differs = |old, new| new != 0 && new != old;
+        let states = differs(old.child, new.child) || differs(old.deep, new.deep);
+        let waits = states && self.recent.added.is_some_and(|added| added > labels);
+        if waits { self.wait_for_programs() } else { Ok(()) }
+    }
+
+    /// Makes a stored node refer to others.
+    ///
+    /// A program reads one of the two fields that may differ, and each is one store: so the node stays where it is, and a
+    /// statement can be taken back also where there is no memory left.
+    fn restate(&mut self, at: u32, labels: usize, old: Refs, new: Refs) {
+        if new.states() {
+            self.below.change(labels, true);
+        }
+        self.arena.set_below(at, new.child, new.deep);
+        if old.states() {
+            self.below.change(labels, false);
+            self.recent.restated = Some(self.recent.restated.map_or(labels, |r| r.min(labels)));
+        }
+        self.settings.set_below_min(self.below.min());
     }
 
     /// Names in `slots` slots of the index, from `slot` on; None behind the last one. A name that is put in between may move
@@ -385,7 +469,7 @@ impl Table {
     fn retire(&mut self, at: u32, labels: usize) {
         let stored = Stored::new(self.arena.octets_at(at));
         let (refs, len) = (stored.refs(), stored.len());
-        if refs.child | refs.deep != 0 {
+        if refs.states() {
             self.below.change(labels, false);
             self.recent.restated = Some(self.recent.restated.map_or(labels, |r| r.min(labels)));
         }
