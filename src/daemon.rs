@@ -436,16 +436,13 @@ impl Daemon {
     /// Makes changes of the maps, in their order; returns how many there were. A name that stays is there at every moment.
     async fn apply(&self, changes: Vec<Change>) -> usize {
         let mut changed = 0;
-        let refused = self.core.borrow().refused();
         for slice in changes.chunks(APPLY_SLICE) {
             changed += self.core.borrow_mut().change(slice);
             yield_now().await;
         }
         let core = &mut *self.core.borrow_mut();
         core.complete();
-        if core.refused() != refused {
-            log::warn!("{} names pass for want of a place in the maps: `edns stats` says why", core.refused());
-        }
+        core.tell_of_shortage();
         drop(spawn_blocking(move || drop(changes)));
         core.set_gates();
         changed

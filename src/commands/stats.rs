@@ -235,7 +235,7 @@ pub(super) fn meaning(outcome: &str) -> &'static str {
         "pass_server" => "server not in DnsServers",
         "pass_not_synced" => "cluster not read whole yet",
         "pass_stale" => "absent; view not current",
-        "pass_incomplete" => "absent; maps are too small",
+        "pass_incomplete" => "absent; maps lack names",
         "pass_paused" => "edns pause",
         "pass_daemon" => "daemon silent for 2.5 s",
         "pass_error" => "kernel is out of memory",

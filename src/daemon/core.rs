@@ -28,7 +28,9 @@ pub(super) struct Core {
     pub status: Status,
     /// Names that did not fit.
     refused: Refused,
-    /// How many of them for want of memory, when that was looked at last.
+    /// Whether it was said that names pass for want of a place.
+    is_short: bool,
+    /// How many did not fit for want of memory, when that was looked at last.
     short: usize,
     /// What the cluster's names take.
     shares: Option<Shares>,
@@ -54,6 +56,7 @@ impl Core {
             traced: false,
             status,
             refused: Refused::default(),
+            is_short: false,
             short: 0,
             shares: None,
             stale: false,
@@ -112,6 +115,19 @@ impl Core {
     /// Tries again what did not fit.
     pub(super) fn complete(&mut self) {
         self.refused.settle(&mut self.table);
+    }
+
+    /// Says that names pass for want of a place, or that none do any more.
+    pub(super) fn tell_of_shortage(&mut self) {
+        let is_short = self.refused() > 0;
+        if is_short == std::mem::replace(&mut self.is_short, is_short) {
+            return;
+        }
+        if is_short {
+            log::warn!("{} names pass for want of a place in the maps; `edns stats` says why", self.refused());
+        } else {
+            log::info!("all names are in the maps again");
+        }
     }
 
     /// How many names pass for want of a place.

@@ -112,6 +112,8 @@ impl World {
         let mut changes = self.layers.merge(self.cluster.reconfigure(settings(config, self.serial)));
         let units = nodes.iter().map(|(name, node)| Table::units_of(name, node)).sum();
         let mut size = Size { names: nodes.len(), units };
+        // If memory was short before, it may be so no more.
+        self.room.units = Table::UNITS_MAX;
         // Static names come first: who has to make room for them does so before.
         if !size.fits(self.statics) {
             changes.append(&mut self.make_room(size));
@@ -167,16 +169,7 @@ impl World {
         if !self.is_complete() {
             return Vec::new();
         }
-        let is_first = !self.cluster.is_begun();
-        let (first, rest) = (self.cluster.commit(), self.cluster.rest());
-        let mut changes = self.layers.withhold(&self.cluster);
-        changes.append(&mut match is_first {
-            true => self.layers.merge_first(first, &self.cluster),
-            false => self.layers.merge(first),
-        });
-        changes.append(&mut self.layers.merge(rest));
-        changes.append(&mut self.layers.release(&self.cluster));
-        changes
+        self.layers.commit(&mut self.cluster)
     }
 
     /// The addresses that a setting stands for at present, first those that most are asked at.

@@ -120,7 +120,8 @@ impl Refused {
             let Some((node, _)) = self.names.get(&name) else { continue };
             let node = node.clone();
             self.put(table, &name, &node);
-            if self.names.contains_key(&name) {
+            // The next one would find no more room than this one did.
+            if let Some((_, Reason::Full | Reason::Memory)) = self.names.get(&name) {
                 break;
             }
         }

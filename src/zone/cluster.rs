@@ -563,10 +563,10 @@ impl Cluster {
             };
         }
         let mut out = self.commit();
+        out.append(&mut self.rest());
         if settings == self.renderer.settings {
             return out;
         }
-        out.append(&mut self.rest());
         let before = self.nodes();
         self.set(settings);
         self.count_anew();

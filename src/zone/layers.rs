@@ -127,7 +127,7 @@ impl Layers {
 
     /// The same where all that was said of the cluster before is void: static names lie over what it has now.
     #[must_use]
-    pub fn merge_first(&self, changes: Vec<Change>, cluster: &Cluster) -> Vec<Change> {
+    fn merge_first(&self, changes: Vec<Change>, cluster: &Cluster) -> Vec<Change> {
         if self.within.is_empty() {
             return changes;
         }
@@ -150,8 +150,19 @@ impl Layers {
         self.names.is_empty()
     }
 
+    /// What changes in the maps by what was said of the cluster since the last time, in order.
+    pub fn commit(&mut self, cluster: &mut Cluster) -> Vec<Change> {
+        let is_first = !cluster.is_begun();
+        let (first, rest) = (cluster.commit(), cluster.rest());
+        let mut changes = self.withhold(cluster);
+        changes.append(&mut if is_first { self.merge_first(first, cluster) } else { self.merge(first) });
+        changes.append(&mut self.merge(rest));
+        changes.append(&mut self.release(cluster));
+        changes
+    }
+
     /// What changes since names of the cluster are about to go that are still there; before what these change.
-    pub fn withhold(&mut self, cluster: &Cluster) -> Vec<Change> {
+    fn withhold(&mut self, cluster: &Cluster) -> Vec<Change> {
         let is_new = |name: &&Name| !self.withheld.contains(*name) && cluster.withholds(name);
         let new: Vec<Name> = self.within.keys().filter(is_new).cloned().collect();
         self.withheld.extend(new.iter().cloned());
@@ -159,7 +170,7 @@ impl Layers {
     }
 
     /// What changes since names of the cluster are there again; after what these change.
-    pub fn release(&mut self, cluster: &Cluster) -> Vec<Change> {
+    fn release(&mut self, cluster: &Cluster) -> Vec<Change> {
         let gone: Vec<Name> = self.withheld.iter().filter(|name| !cluster.withholds(name)).cloned().collect();
         self.withheld.retain(|name| cluster.withholds(name));
         gone.into_iter().map(|name| self.over(name.clone(), cluster.node(&name))).collect()

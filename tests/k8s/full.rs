@@ -46,7 +46,7 @@ fn no_name_that_lives_is_said_not_to_exist() {
         }
     });
     assert_eq!(node.lab.counts(&["nxdomain"]), 0);
-    assert!(node.lab.count("pass_incomplete") > 0);
+    assert!(node.lab.count("pass_not_found") > 0);
 
     // What fits again is answered, and then what is absent, too.
     let some: Vec<String> = (8..23).map(|i| format!("service/s{i}")).collect();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::spec::Key;
 
 /// What has yielded comes back when it would fit into maps smaller by one part in so many.
-const MARGIN: usize = 16;
+pub(super) const MARGIN: usize = 32;
 /// Of two parts the one that has yielded goes on doing so unless the other is larger by one part in so many.
 const STICKS: usize = 8;
 

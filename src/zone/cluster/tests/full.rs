@@ -5,7 +5,7 @@ use super::kernel::Maps;
 use super::order::{Random, probes, seen};
 use super::*;
 use crate::datapath::Table;
-use crate::zone::cluster::share::Size;
+use crate::zone::cluster::share::{MARGIN, Size};
 
 const A: u16 = 1;
 const SRV: u16 = 33;
@@ -176,13 +176,12 @@ impl Greedy {
         (0..GREEDY).filter(|i| has(i, 0)).inspect(|i| assert!(has(i, PORTS - 1), "whole, or not at all")).collect()
     }
 
-    fn gives_all_back(mut self) {
-        for i in 0..3 {
-            self.cluster.delete_service(&greedy_key(GREEDY - 1 - i));
-        }
+    /// Where all but `left` of its Services go.
+    fn gives_all_back(mut self, left: usize) {
+        (left..GREEDY).for_each(|i| self.cluster.delete_service(&greedy_key(i)));
         apply(&mut self.maps, commit(&mut self.cluster));
         assert_eq!(self.cluster.passing().0, 0);
-        assert_eq!(self.with_ports(), (0..GREEDY - 3).collect::<Vec<_>>());
+        assert_eq!(self.with_ports(), (0..left).collect::<Vec<_>>());
         assert!(is_answer(self.maps.ask("0.0.98.10.in-addr.arpa", 12)));
         self.asserts_that_others_are_whole();
     }
@@ -210,7 +209,7 @@ fn one_namespace_that_fills_the_maps_takes_nothing_from_others() {
     let said = greedy.cluster.newly_yielding();
     assert_eq!(said.iter().map(|h| &*h.namespace).collect::<Vec<_>>(), ["greedy"]);
     assert_eq!(greedy.cluster.newly_yielding(), [], "it is told of once");
-    greedy.gives_all_back();
+    greedy.gives_all_back(GREEDY - 5);
 }
 
 #[test]
@@ -223,7 +222,7 @@ fn one_namespace_that_fills_the_memory_takes_nothing_from_others() {
     assert!(passing > 0 && !by_names);
     let with_ports = greedy.with_ports().len();
     assert!(with_ports < GREEDY && with_ports > GREEDY / 2, "{with_ports}");
-    greedy.gives_all_back();
+    greedy.gives_all_back(GREEDY / 2);
 }
 
 /// A tenant with five namespaces, each as large as the largest lawful one, beside that and 40 smaller ones.
@@ -294,7 +293,7 @@ fn a_restart_arrives_at_the_same_set_but_for_the_margin() {
     (0..4).for_each(|ns| cluster.apply_namespace(&format!("n{ns}")));
     let (mut same, mut kept_away) = (0, 0);
     let mut maps = Maps::default();
-    for _ in 0..400 {
+    for _ in 0..200 {
         let (ns, i) = (random.below(4), random.below(SIZES.len()));
         let key = Key::new(&format!("n{ns}"), &format!("s{i}"));
         if random.below(3) == 0 {
@@ -305,13 +304,13 @@ fn a_restart_arrives_at_the_same_set_but_for_the_margin() {
         apply(&mut maps, commit(&mut cluster));
         let live: HashSet<Name> = maps.0.keys().cloned().collect();
         let fresh = yields(&cluster, CAPACITY);
-        let smaller = yields(&cluster, 5 + (CAPACITY - 5) - (CAPACITY - 5) / 16);
+        let smaller = yields(&cluster, CAPACITY - (CAPACITY - 5) / MARGIN);
         assert!(live.is_subset(&fresh), "it holds nothing that a new one would not");
         assert!(smaller.is_subset(&live), "what it does not hold a new one would not in maps smaller by the margin");
         same += usize::from(live == fresh);
         kept_away += usize::from(live != fresh);
     }
-    assert!(same > 100 && kept_away > 0, "{same} {kept_away}");
+    assert!(same > 50 && kept_away > 0, "{same} {kept_away}");
 }
 
 #[test]
