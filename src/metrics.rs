@@ -43,7 +43,8 @@ pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
     page.gauge("edns_records", "Names in the maps.", stats.records as f64)?;
     page.gauge("edns_records_capacity", "Names that the maps can hold (MaxRecords).", stats.max_records as f64)?;
     page.gauge("edns_records_refused", "Names that did not fit, and pass.", stats.refused_records as f64)?;
-    let passed = Opts::new("edns_names_passed", "Names that pass for want of a place in the maps, by what there is not.");
+    let passed =
+        Opts::new("edns_names_passed", "Names that pass for want of a place in the maps, by what there is not.");
     let passed_by = GaugeVec::new(passed, &["reason"])?;
     for p in &stats.names_passed {
         passed_by.with_label_values(&[&p.reason]).set(p.count as f64);

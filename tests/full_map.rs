@@ -349,7 +349,8 @@ fn a_cluster_without_room_passes_what_yields_and_nothing_else() {
         exist.extend([base.clone(), format!("pod.{base}")]);
         let of = ns.as_bytes()[0];
         let addresses = [format!("10.{of}.0.{i}"), format!("10.{of}.1.{i}")];
-        let endpoint = EndpointSpec { addresses: vec![addresses[1].clone()], hostname: Some("pod".into()), ready: true };
+        let endpoint =
+            EndpointSpec { addresses: vec![addresses[1].clone()], hostname: Some("pod".into()), ready: true };
         let slice = SliceSpec { service: Some(service.clone()), ports: ports.clone(), endpoints: vec![endpoint] };
         cluster.apply_slice(Key::new(ns, &service), &slice);
         let spec = ServiceSpec { external_name: None, cluster_ips: vec![addresses[0].clone()], ports };

@@ -269,14 +269,21 @@ impl Cluster {
         let changed = namespaces.into_iter().filter(|(name, before)| *before != is_there(name));
         let namespaces: HashMap<Box<str>, bool> = changed.collect();
         for (namespace, was_there) in &namespaces {
-            let size = |is: bool| if is { size::namespace(namespace, &self.renderer.settings) } else { Size::default() };
+            let size =
+                |is: bool| if is { size::namespace(namespace, &self.renderer.settings) } else { Size::default() };
             self.shares.count_namespace(namespace, size(*was_there), size(!was_there));
             for (key, entry) in self.objects.in_namespace(namespace) {
                 entries.entry(Arc::clone(key)).or_insert_with(|| entry.clone());
             }
         }
-        let mut batch =
-            Batch { is_first, entries, namespaces, addresses: HashSet::new(), was: Decision::default(), marks: Vec::new() };
+        let mut batch = Batch {
+            is_first,
+            entries,
+            namespaces,
+            addresses: HashSet::new(),
+            was: Decision::default(),
+            marks: Vec::new(),
+        };
         let mut out = self.count(&mut batch);
         batch.was = self.shares.decide();
         let gone = out.iter().filter(|change| matches!(change, Change::Remove(_))).count();
@@ -466,9 +473,7 @@ impl Cluster {
     /// The node of a Service's name, or of one below it.
     fn held(&self, key: &Key, base: &Name, name: &Name, holds: &Holds, yields: Parts) -> Node {
         match holds {
-            Holds::Host(host) => {
-                self.renderer.host(name, base, host, host.closed && !yields.has(Part::Endpoints))
-            }
+            Holds::Host(host) => self.renderer.host(name, base, host, host.closed && !yields.has(Part::Endpoints)),
             Holds::Pass => Node::pass(ZoneId::Cluster),
             Holds::Alias => match self.objects.services.get(key).and_then(|e| e.service.as_deref()) {
                 Some(Service::External(target)) => {
@@ -491,7 +496,10 @@ impl Cluster {
             [] | [_] => named(self.renderer.structure()),
             [namespace, "svc" | "pod"] => {
                 let is_open = self.shares.is_open(namespace);
-                self.objects.namespaces.contains(namespace).then(|| named(self.renderer.namespace(namespace, is_open)))?
+                self.objects
+                    .namespaces
+                    .contains(namespace)
+                    .then(|| named(self.renderer.namespace(namespace, is_open)))?
             }
             [ref relative @ .., service, namespace, "svc"] if self.objects.namespaces.contains(namespace) => {
                 let key = Key::new(namespace, service);

@@ -138,9 +138,8 @@ fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[
             closed,
         })
     };
-    let matching = |name: &str, protocol: &str| -> Vec<&Port> {
-        ports.iter().filter(|p| p.matches(name, protocol)).collect()
-    };
+    let matching =
+        |name: &str, protocol: &str| -> Vec<&Port> { ports.iter().filter(|p| p.matches(name, protocol)).collect() };
     plan.insert(root.clone(), host(&matching("", ""), !entry.is_opaque()));
     // Thousands are possible: they are not all looked at for each.
     let mut named: HashMap<(&str, Protocol), Vec<&Port>> = HashMap::new();

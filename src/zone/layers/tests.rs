@@ -316,7 +316,12 @@ fn static_wildcards_wait_for_a_cluster_and_names_do_not() {
 /// Names of the cluster that have no room are no wildcard's.
 #[test]
 fn static_wildcards_do_not_hold_where_the_cluster_yields() {
-    let entries = [entry("*.", 50), entry("*.default.svc.", 51), entry("*.web.default.svc.", 52), entry("own.web.default.svc.", 53)];
+    let entries = [
+        entry("*.", 50),
+        entry("*.default.svc.", 51),
+        entry("*.web.default.svc.", 52),
+        entry("own.web.default.svc.", 53),
+    ];
     let mut lab = Lab::new(&[]);
     lab.cluster.apply_namespace("other");
     lab.statics(&entries, &[]);
@@ -324,7 +329,8 @@ fn static_wildcards_do_not_hold_where_the_cluster_yields() {
     lab.commit();
     let room = |names| Size { names, ..Size::MAX };
     // Frame and namespaces take nine names, each Service three.
-    for (names, passes) in [(15, vec![]), (11, vec!["_http._tcp.web", "_http._tcp.db"]), (10, vec!["db"]), (15, vec![])] {
+    for (names, passes) in [(15, vec![]), (11, vec!["_http._tcp.web", "_http._tcp.db"]), (10, vec!["db"]), (15, vec![])]
+    {
         lab.cluster.set_capacity(room(names));
         for change in lab.layers.commit(&mut lab.cluster) {
             apply(&mut lab.maps, change);
@@ -340,7 +346,11 @@ fn static_wildcards_do_not_hold_where_the_cluster_yields() {
         assert_eq!(lab.ask("x."), Address(50), "elsewhere they hold");
         let here = [("x.default.svc.", 51), ("x.web.default.svc.", 52), ("y.x.web.default.svc.", 52)];
         for (name, octet) in here {
-            assert_eq!(lab.ask(name), if passes.is_empty() { Address(octet) } else { Pass }, "{name}, room for {names}");
+            assert_eq!(
+                lab.ask(name),
+                if passes.is_empty() { Address(octet) } else { Pass },
+                "{name}, room for {names}"
+            );
         }
         assert_eq!(lab.ask("x.other.svc."), Nxdomain);
     }

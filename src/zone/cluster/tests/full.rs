@@ -170,9 +170,8 @@ impl Greedy {
 
     /// Which of the greedy namespace's Services have their ports' names in the maps.
     fn with_ports(&self) -> Vec<usize> {
-        let has = |i: &usize, port: usize| {
-            is_answer(self.maps.ask(&format!("_p{port}._tcp.g{i:02}.greedy.svc.{ZONE}"), SRV))
-        };
+        let has =
+            |i: &usize, port: usize| is_answer(self.maps.ask(&format!("_p{port}._tcp.g{i:02}.greedy.svc.{ZONE}"), SRV));
         (0..GREEDY).filter(|i| has(i, 0)).inspect(|i| assert!(has(i, PORTS - 1), "whole, or not at all")).collect()
     }
 
@@ -319,7 +318,9 @@ fn no_name_comes_and_goes_at_the_limit() {
     cluster.set_capacity(names(1000));
     ["big", "small"].iter().for_each(|ns| cluster.apply_namespace(ns));
     (0..10).for_each(|i| cluster.apply_service(Key::new("big", &format!("b{i}")), &wide(&format!("10.1.0.{i}"), 96)));
-    let own = |c: &Change| c.name().to_string().ends_with("small.svc.cluster.local.") || c.name().to_string().contains(".2.10.");
+    let own = |c: &Change| {
+        c.name().to_string().ends_with("small.svc.cluster.local.") || c.name().to_string().contains(".2.10.")
+    };
     commit(&mut cluster);
     assert_eq!(cluster.passing().0, 0, "980 and 9 of 1000");
     let mut others = 0;
