@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch] tests/common/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-packages test-kernels deb chain crash rewrites fuzz storm hash-search soak bench bench-scale install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb chain crash rewrites fuzz storm hash-search soak differential bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -67,6 +67,12 @@ soak: ## answers checked while the cluster changes and its API server dies; MINU
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_SOAK_SECONDS=$$(($(or $(MINUTES),5) * 60)) \
 		$(CARGO) test --release --locked --features k8s-tests --test soak -- --nocapture
+
+differential: ## random questions beside CoreDNS while the API has bad days, a million; QUESTIONS=n (root, Go)
+	@test "$$(id -u)" = 0 || { echo 'make differential: run as root' >&2; exit 1; }
+	scripts/setup.sh
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_DIFFERENTIAL_QUESTIONS=$(or $(QUESTIONS),1000000) \
+		$(CARGO) test --release --locked --features k8s-tests --test differential -- --nocapture
 
 bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1, BEFORE=commit: see benches/README.md
 	scripts/setup.sh
