@@ -106,6 +106,18 @@ impl Client {
         Some((reply, ttl == 64))
     }
 
+    /// The reply to a message of any kind, octet by octet; None where there is none in time.
+    pub fn exchange(&self, message: &[u8]) -> Option<Vec<u8>> {
+        self.socket.send(message).unwrap();
+        loop {
+            let (octets, _) = self.receive()?;
+            // Others came too late.
+            if octets[..2] == message[..2] {
+                return Some(octets);
+            }
+        }
+    }
+
     /// What comes next, and its TTL.
     fn receive(&self) -> Option<(Vec<u8>, i32)> {
         let mut octets = vec![0; 4096];

@@ -10,6 +10,7 @@ mod client;
 mod cluster;
 mod controllers;
 mod coredns;
+mod edns;
 mod full;
 mod manifests;
 mod names;
