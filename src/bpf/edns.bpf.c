@@ -261,8 +261,8 @@ static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, st
 
     if (!parse_again(skb, l2, &q))
         return EDNS_PASS_ERROR; /* never: it was there just before */
-    outcome = node_search(skb, &q, scratch, plan_slot(plan), !plan->place.ref, plan->place.at, &plan->place.ref,
-                          &absence);
+    outcome =
+        node_search(skb, &q, scratch, plan_slot(plan), !plan->place.ref, plan->place.at, &plan->place.ref, &absence);
     if (outcome)
         return outcome;
     return answer_plan(skb, l2, scratch, &q, node_at(plan->place.ref), absence, plan);
