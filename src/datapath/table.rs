@@ -2,6 +2,7 @@
 //! program sees the node before or after it and never anything else.
 
 mod batch;
+mod below;
 
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -9,13 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::batch::Batch;
+pub use self::below::Below;
 use super::abi::{KEYS, LINE_WORDS, UNIT};
 use super::arena::{Arena, ArenaError, Kind, Mapped, UNITS_MAX};
-use super::encode::{EncodeError, Refs, Stored, encode};
+use super::encode::{EncodeError, Refs, Stored, encode, encoded_len};
 use super::hash::HashKey;
 use super::index::{Area, Found, Index, map_lines};
 use super::reader::Reader;
 use super::settings::Settings;
+use crate::zone::cluster::share::Size;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
@@ -72,6 +75,8 @@ impl Depths {
 
 /// From one time that the index gets another key to the next: it takes as long as some ten thousand changes.
 const REKEY_INTERVAL: Duration = Duration::from_secs(60);
+
+const _: () = assert!(Size::UNIT == UNIT);
 
 /// The writer.
 pub struct Table {
@@ -130,6 +135,12 @@ const LOADS_PASS: bool = cfg!(not(target_arch = "x86_64"));
 impl Table {
     /// Units of memory that nodes may take.
     pub const UNITS_MAX: usize = UNITS_MAX;
+
+    /// Units of memory that a name takes, without what it shares with others.
+    #[must_use]
+    pub fn units_of(name: &Name, node: &Node) -> usize {
+        encoded_len(name, node).div_ceil(UNIT)
+    }
 
     pub(super) fn new(
         index: BorrowedFd<'_>,
@@ -233,17 +244,26 @@ impl Table {
             return Ok(Put::Same);
         }
         let labels = name.label_count();
-        let below = |refs: Refs| (refs.child, refs.deep);
         let old_refs = old.map_or(Refs::default(), |at| Stored::new(self.arena.octets_at(at)).refs());
-        let has_below = below(refs) != (0, 0);
-        let states = has_below && below(refs) != below(old_refs);
-        let waits = states && self.recent.added.is_some_and(|added| added > labels) && !self.is_held_back(node);
+        let waits = self.has_to_wait(labels, node, old_refs, refs);
         if waits && let Some(stand_in) = self.postpone(name, node, old_refs) {
             self.unshare(refs);
             return self.put(name, &stand_in);
         }
-        let ready = if waits { self.wait_for_programs() } else { Ok(()) };
-        let at = match ready.and_then(|()| self.store(&octets, old.is_none())) {
+        if waits && let Err(e) = self.wait_for_programs() {
+            self.unshare(refs);
+            return Err(e.into());
+        }
+        if let Some(at) = old
+            && Stored::new(self.arena.octets_at(at)).differs_below(&octets)
+        {
+            self.restate(at, labels, old_refs, refs);
+            self.unshare(old_refs);
+            self.stay(name);
+            self.tidy();
+            return Ok(Put::Changed);
+        }
+        let at = match self.store(&octets, old.is_none()) {
             Ok(at) => at,
             Err(e) => {
                 self.unshare(refs);
@@ -256,7 +276,7 @@ impl Table {
         if old.is_none() {
             self.depths.change(labels, true);
         }
-        if has_below {
+        if refs.states() {
             self.below.change(labels, true);
         }
         self.tell_depths();
@@ -266,6 +286,7 @@ impl Table {
             None => self.recent.added = self.recent.added.max(Some(labels)),
         }
         self.tell_depths();
+        self.stay(name);
         self.tidy();
         Ok(if old.is_some() { Put::Changed } else { Put::Added })
     }
@@ -480,7 +501,7 @@ impl Table {
     fn retire(&mut self, at: u32, labels: usize) {
         let stored = Stored::new(self.arena.octets_at(at));
         let (refs, len) = (stored.refs(), stored.len());
-        if refs.child | refs.deep != 0 {
+        if refs.states() {
             self.below.change(labels, false);
             self.recent.restate(labels);
         }

@@ -131,19 +131,26 @@ fn named<'a>(ports: impl Iterator<Item = &'a Port>) -> HashSet<(&'a str, Protoco
 }
 
 fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[IpAddr], ports: &[Port]) {
-    let host = |name: &str, protocol: &str, closed| {
-        let matching = || ports.iter().filter(|p| p.matches(name, protocol));
-        let entries = matching().flat_map(|p| addresses.iter().map(move |a| (root.clone(), *a, p)));
+    let host = |matching: &[&Port], closed| {
+        let entries = matching.iter().flat_map(|p| addresses.iter().map(move |a| (root.clone(), *a, *p)));
         Holds::Host(Host {
             addresses: sorted(addresses.iter().copied()),
             aliased: false,
-            services: Services::collect(matching().count() * addresses.len(), entries),
+            services: Services::collect(matching.len() * addresses.len(), entries),
             closed,
         })
     };
-    plan.insert(root.clone(), host("", "", !entry.is_opaque()));
-    for (name, protocol) in named(ports.iter()) {
-        plan.insert(port_name(name, protocol), host(name, protocol.label(), false));
+    let matching =
+        |name: &str, protocol: &str| -> Vec<&Port> { ports.iter().filter(|p| p.matches(name, protocol)).collect() };
+    plan.insert(root.clone(), host(&matching("", ""), !entry.is_opaque()));
+    // Thousands are possible: they are not all looked at for each.
+    let mut named: HashMap<(&str, Protocol), Vec<&Port>> = HashMap::new();
+    for port in ports.iter().filter(|p| p.protocol != Protocol::None) {
+        named.entry((&*port.name, port.protocol)).or_default().push(port);
+    }
+    for ((name, protocol), own) in named {
+        let all = if name.is_empty() { matching("", protocol.label()) } else { own };
+        plan.insert(port_name(name, protocol), host(&all, false));
     }
 }
 

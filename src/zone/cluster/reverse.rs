@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Settings;
 use super::model::{Endpoint, Entry, Service};
+use super::share::{Part, Shares, Size};
+use super::size;
 use super::spec::Key;
 use crate::zone::name::Name;
 
@@ -14,6 +17,20 @@ struct Holders {
     services: Vec<Arc<Key>>,
     /// A Service, and the endpoint's hostname below it.
     endpoints: Vec<(Arc<Key>, Option<Box<str>>)>,
+}
+
+impl Holders {
+    /// The Service that its name counts as one of, whoever else has it.
+    fn first(&self) -> Option<&Arc<Key>> {
+        self.services.first().or(self.endpoints.first().map(|(key, _)| key))
+    }
+
+    /// That, and what the name takes.
+    fn charge(&self, address: IpAddr, settings: &Settings) -> Option<(Arc<Key>, Size)> {
+        let key = self.first()?;
+        let targets = if self.services.is_empty() { &*self.endpoints } else { &[] };
+        Some((Arc::clone(key), size::pointer(address, key, targets, settings)))
+    }
 }
 
 /// What an address stands for.
@@ -42,36 +59,62 @@ impl Reverse {
         self.0.keys().copied()
     }
 
-    /// Follows a change of what is known of `key`; adds the addresses that it changes something for to `changed`.
-    pub(super) fn update(&mut self, key: &Arc<Key>, old: &Entry, new: &Entry, changed: &mut HashSet<IpAddr>) {
+    /// The Service whose share the name of an address counts to.
+    pub(super) fn holder(&self, address: IpAddr) -> Option<&Arc<Key>> {
+        self.0.get(&address)?.first()
+    }
+
+    /// Counts all names.
+    pub(super) fn count(&self, settings: &Settings, shares: &mut Shares) {
+        for (key, size) in self.0.iter().filter_map(|(address, holders)| holders.charge(*address, settings)) {
+            shares.count(&key, Part::Pointers, Size::default(), size);
+        }
+    }
+
+    /// Follows a change of what is known of `key`, and counts it; adds the addresses that it changes something for to `changed`.
+    pub(super) fn update(
+        &mut self,
+        key: &Arc<Key>,
+        [old, new]: [&Entry; 2],
+        settings: &Settings,
+        shares: &mut Shares,
+        changed: &mut HashSet<IpAddr>,
+    ) {
+        let mut change = |address: IpAddr, change: &dyn Fn(&mut Holders)| {
+            let holders = self.0.entry(address).or_default();
+            let before = holders.charge(address, settings);
+            change(holders);
+            let after = holders.charge(address, settings);
+            if holders.first().is_none() {
+                self.0.remove(&address);
+            }
+            if before != after {
+                let none = Size::default();
+                before.iter().for_each(|(key, size)| shares.count(key, Part::Pointers, *size, none));
+                after.iter().for_each(|(key, size)| shares.count(key, Part::Pointers, none, *size));
+            }
+            changed.insert(address);
+        };
         let (old_own, new_own) = (own_addresses(old), own_addresses(new));
         for address in old_own.iter().filter(|a| !new_own.contains(a)) {
-            self.change(*address, changed, |h| take(&mut h.services, key));
+            change(*address, &|h| take(&mut h.services, key));
         }
         for address in new_own.iter().filter(|a| !old_own.contains(a)) {
-            self.change(*address, changed, |h| insert(&mut h.services, Arc::clone(key)));
+            change(*address, &|h| insert(&mut h.services, Arc::clone(key)));
         }
         for endpoint in gone(old, new) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
-            self.change(endpoint.address, changed, |h| take(&mut h.endpoints, &holder));
+            change(endpoint.address, &|h| take(&mut h.endpoints, &holder));
         }
         for endpoint in gone(new, old) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
-            self.change(endpoint.address, changed, |h| insert(&mut h.endpoints, holder));
+            change(endpoint.address, &|h| insert(&mut h.endpoints, holder.clone()));
         }
-    }
-
-    fn change(&mut self, address: IpAddr, changed: &mut HashSet<IpAddr>, change: impl FnOnce(&mut Holders)) {
-        let holders = self.0.entry(address).or_default();
-        change(holders);
-        if holders.services.is_empty() && holders.endpoints.is_empty() {
-            self.0.remove(&address);
-        }
-        changed.insert(address);
     }
 }
 
-fn own_addresses(entry: &Entry) -> &[IpAddr] {
+/// A Service's own.
+pub(super) fn own_addresses(entry: &Entry) -> &[IpAddr] {
     match entry.service.as_deref() {
         Some(Service::ClusterIp { addresses, .. }) => addresses,
         _ => &[],
