@@ -32,7 +32,7 @@ use self::model::{Entry, Service, Slice, labels_in};
 use self::nodes::{Renderer, below};
 use self::plan::{Holds, Plan, endpoints_between, plan};
 use self::reverse::{Pointer, Reverse, own_addresses};
-use self::share::{Decision, Holder, Part, Parts, Shares, Size};
+use self::share::{Decision, Holder, Part, Parts, Shares, Size, Sizes};
 use self::spec::{Key, ServiceSpec, SliceSpec};
 use super::change::{Change, order};
 use super::name::Name;
@@ -308,12 +308,15 @@ impl Cluster {
         for (key, old) in &batch.entries {
             let new = self.objects.services.get(key).unwrap_or(&none);
             let settings = &self.renderer.settings;
-            self.reverse.update(key, [old, new], settings, &mut self.shares, &mut batch.addresses);
+            let pointers = self.reverse.update(key, [old, new], settings, &mut self.shares, &mut batch.addresses);
             let [before, after] = self.plans(batch, key, old, new);
-            let sizes = [(old, &before), (new, &after)].map(|(entry, plan)| size::service(key, entry, plan, settings));
-            for part in [Part::Ports, Part::Endpoints, Part::Service] {
-                self.shares.count(key, part, sizes[0][part as usize], sizes[1][part as usize]);
-            }
+            let size = |entry, plan, pointers| {
+                let mut sizes = size::service(key, entry, plan, settings);
+                sizes[Part::Pointers as usize] = pointers;
+                sizes
+            };
+            let sizes = [size(old, &before, pointers[0]), size(new, &after, pointers[1])];
+            self.shares.count(key, sizes[0], sizes[1]);
             let yields = self.shares.yields(key);
             if self.changes_of(key, [&before, &after], [yields; 2], &mut out) {
                 causes.push(Key::clone(key));
@@ -422,8 +425,9 @@ impl Cluster {
 
     /// What an address stands for, unless that yields.
     fn pointer(&self, address: IpAddr) -> Option<Pointer<'_>> {
-        let yields = self.reverse.holder(address).map(|key| self.shares.yields(key));
-        self.reverse.get(address).filter(|_| !yields.is_some_and(|y| y.has(Part::Pointers)))
+        let holder = self.reverse.holder(address).filter(|_| self.shares.has_yields());
+        let yields = holder.is_some_and(|key| self.shares.yields(key).has(Part::Pointers));
+        self.reverse.get(address).filter(|_| !yields)
     }
 
     /// What changed at and below a Service's name, by what it has and by what of that yields; returns whether what it has did.
@@ -432,7 +436,7 @@ impl Cluster {
         let [was, is] = yields;
         let mut changed = false;
         for (relative, holds) in after {
-            let part = Part::of(relative);
+            let part = Part::of(relative, holds);
             // An alias may be the same and lead elsewhere.
             let differs = *holds == Holds::Alias || before.get(relative) != Some(holds);
             changed |= differs;
@@ -445,8 +449,8 @@ impl Cluster {
                 out.extend(self.renderer.change(name, Some(node)));
             }
         }
-        for relative in before.keys() {
-            let part = Part::of(relative);
+        for (relative, holds) in before {
+            let part = Part::of(relative, holds);
             let is_gone = !after.contains_key(relative);
             changed |= is_gone;
             if (is_gone || is.has(part)) && !was.has(part) {
@@ -458,15 +462,24 @@ impl Cluster {
 
     /// The change by which a Service's name, which stays, says nothing any more of names below it, if it did and is not to.
     fn mark(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
-        let is_closed = |plan: &Plan, yields: Parts| {
-            matches!(plan.get(""), Some(Holds::Host(host)) if host.closed) && !yields.has(Part::Endpoints)
+        let is_closed = |plan: &Plan, yields: Parts| match plan.get("") {
+            Some(Holds::Host(host)) => host.closed && !yields.has(Part::Endpoints),
+            Some(Holds::Alias) => true,
+            _ => false,
         };
+        let was_alias = before.get("") == Some(&Holds::Alias);
+        let opens = was_alias && after.get("") != Some(&Holds::Alias) || is_closed(before, was) && !is_closed(after, is);
         let stays = after.contains_key("") && !was.has(Part::Service) && !is.has(Part::Service);
-        let holds = before.get("").filter(|_| stays && is_closed(before, was) && !is_closed(after, is))?;
+        let holds = before.get("").filter(|_| stays && opens)?;
         let base = self.renderer.service_name(key)?;
-        let mut open = was;
-        open.insert(Part::Endpoints);
-        let node = self.held(key, &base, &base, holds, open);
+        let node = if was_alias {
+            // Where it led to is no more.
+            Node::pass(ZoneId::Cluster)
+        } else {
+            let mut open = was;
+            open.insert(Part::Endpoints);
+            self.held(key, &base, &base, holds, open)
+        };
         self.renderer.change(base, Some(node))
     }
 
@@ -507,7 +520,7 @@ impl Cluster {
                 let base = self.renderer.service_name(&key)?;
                 let relative = relative.join(".");
                 let yields = self.shares.yields(&key);
-                let holds = plan.get(&*relative).filter(|_| !yields.has(Part::of(&relative)))?;
+                let holds = plan.get(&*relative).filter(|holds| !yields.has(Part::of(&relative, holds)))?;
                 Some(self.held(&key, &base, name, holds, yields))
             }
             _ => None,
@@ -600,9 +613,7 @@ impl Cluster {
         for (key, entry) in &self.objects.services {
             if self.objects.namespaces.contains(&key.namespace) {
                 let sizes = size::service(key, entry, &plan(entry, None), settings);
-                for part in [Part::Ports, Part::Endpoints, Part::Service] {
-                    self.shares.count(key, part, Size::default(), sizes[part as usize]);
-                }
+                self.shares.count(key, Sizes::default(), sizes);
             }
         }
     }

@@ -54,23 +54,24 @@ impl Services {
     /// CoreDNS' order of things: every entry counts, those without a port number too, but what is listed is each target and
     /// port once, whatever the protocol, and each of its addresses once.
     fn collect<'a>(count: usize, entries: impl Iterator<Item = (Relative, IpAddr, &'a Port)>) -> Option<Self> {
-        let (mut records, mut addresses) = (HashSet::new(), HashSet::new());
+        let (mut records, mut addresses) = (Vec::new(), Vec::new());
+        let fits = |records: &mut Vec<_>, addresses: &mut Vec<_>| {
+            records.sort_unstable();
+            records.dedup();
+            addresses.sort_unstable();
+            addresses.dedup();
+            records.len() + addresses.len() <= RECORDS_MAX
+        };
         for (target, address, port) in entries {
             let Some(number) = port.number else { continue };
-            records.insert((target.clone(), number));
-            addresses.insert((target, address));
-            if records.len() + addresses.len() > RECORDS_MAX {
+            records.push((Relative::clone(&target), number));
+            addresses.push((target, address));
+            // There may be very many.
+            if records.len() > 2 * RECORDS_MAX && !fits(&mut records, &mut addresses) {
                 return None;
             }
         }
-        let mut all = Self {
-            records: records.into_iter().collect(),
-            weight: weight(count),
-            addresses: addresses.into_iter().collect(),
-        };
-        all.records.sort_unstable();
-        all.addresses.sort_unstable();
-        Some(all)
+        fits(&mut records, &mut addresses).then(|| Self { records, weight: weight(count), addresses })
     }
 }
 

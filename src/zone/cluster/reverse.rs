@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Settings;
 use super::model::{Endpoint, Entry, Service};
-use super::share::{Part, Shares, Size};
+use super::share::{Part, Shares, Size, Sizes, only};
 use super::size;
 use super::spec::Key;
 use crate::zone::name::Name;
@@ -67,11 +67,12 @@ impl Reverse {
     /// Counts all names.
     pub(super) fn count(&self, settings: &Settings, shares: &mut Shares) {
         for (key, size) in self.0.iter().filter_map(|(address, holders)| holders.charge(*address, settings)) {
-            shares.count(&key, Part::Pointers, Size::default(), size);
+            shares.count(&key, Sizes::default(), only(Part::Pointers, size));
         }
     }
 
-    /// Follows a change of what is known of `key`, and counts it; adds the addresses that it changes something for to `changed`.
+    /// Follows a change of what is known of `key`; adds the addresses that it changes something for to `changed`. Counts what
+    /// that changes for others, and returns what it does for `key`: by so much less and more than before.
     pub(super) fn update(
         &mut self,
         key: &Arc<Key>,
@@ -79,7 +80,8 @@ impl Reverse {
         settings: &Settings,
         shares: &mut Shares,
         changed: &mut HashSet<IpAddr>,
-    ) {
+    ) -> [Size; 2] {
+        let mut own = [Size::default(); 2];
         let mut change = |address: IpAddr, change: &dyn Fn(&mut Holders)| {
             let holders = self.0.entry(address).or_default();
             let before = holders.charge(address, settings);
@@ -88,10 +90,14 @@ impl Reverse {
             if holders.first().is_none() {
                 self.0.remove(&address);
             }
-            if before != after {
-                let none = Size::default();
-                before.iter().for_each(|(key, size)| shares.count(key, Part::Pointers, *size, none));
-                after.iter().for_each(|(key, size)| shares.count(key, Part::Pointers, none, *size));
+            for (i, (holder, size)) in [before, after].into_iter().enumerate().filter_map(|(i, c)| Some((i, c?))) {
+                if Arc::ptr_eq(&holder, key) {
+                    own[i] += size;
+                } else {
+                    let mut sizes = [Sizes::default(); 2];
+                    sizes[i] = only(Part::Pointers, size);
+                    shares.count(&holder, sizes[0], sizes[1]);
+                }
             }
             changed.insert(address);
         };
@@ -110,6 +116,7 @@ impl Reverse {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
             change(endpoint.address, &|h| insert(&mut h.endpoints, holder.clone()));
         }
+        own
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 
+use super::plan::Holds;
 use super::spec::Key;
 
 /// What has yielded comes back when it would fit into maps smaller by one part in so many.
@@ -66,20 +67,21 @@ impl SubAssign for Size {
 pub(super) enum Part {
     /// Of its addresses and its endpoints': a name that is not there passes.
     Pointers,
-    /// Two labels below it: nothing is ever said of such names that are not there.
+    /// Two labels below it: a Service with ports says nothing of such names that are not there.
     Ports,
     /// One label below it.
     Endpoints,
-    /// Its own name.
+    /// Its own name, and what goes with that.
     Service,
 }
 
 impl Part {
     pub(super) const ALL: [Self; 4] = [Self::Pointers, Self::Ports, Self::Endpoints, Self::Service];
 
-    /// The one that a name relative to the Service's is of.
-    pub(super) fn of(relative: &str) -> Self {
-        match relative.is_empty() {
+    /// The one that a name relative to the Service's is of. One that passes does so below an alias, which says that all others
+    /// there don't exist: so it goes with that.
+    pub(super) fn of(relative: &str, holds: &Holds) -> Self {
+        match relative.is_empty() || *holds == Holds::Pass {
             true => Self::Service,
             false if relative.contains('.') => Self::Ports,
             false => Self::Endpoints,
@@ -106,7 +108,14 @@ impl Parts {
 }
 
 /// The sizes of a Service's parts.
-pub(super) type Sizes = [Size; 4];
+pub(super) type Sizes = [Size; Part::ALL.len()];
+
+/// Sizes of which only one is not nothing.
+pub(super) fn only(part: Part, size: Size) -> Sizes {
+    let mut sizes = Sizes::default();
+    sizes[part as usize] = size;
+    sizes
+}
 
 /// A Service, as small as can be: there are many.
 #[derive(Default)]
@@ -238,29 +247,34 @@ impl Shares {
         self.total -= before;
     }
 
-    /// Counts what a part of a Service has become.
-    pub(super) fn count(&mut self, key: &Arc<Key>, part: Part, before: Size, after: Size) {
+    /// Counts what the parts of a Service have become.
+    pub(super) fn count(&mut self, key: &Arc<Key>, before: Sizes, after: Sizes) {
         if before == after {
             return;
         }
         let namespace = entry(&mut self.namespaces, &key.namespace);
         // Keys are shared with the Services'.
-        if !namespace.objects.contains_key(key) {
-            namespace.objects.insert(Arc::clone(key), Object::default());
-        }
-        let Some(object) = namespace.objects.get_mut(key) else { return };
-        let sums = [&mut namespace.size, &mut self.total];
-        sums.into_iter().for_each(|sum| change(sum, before, after));
-        if object.yields.has(part) {
-            let sums = [&mut namespace.yielding, &mut self.yielding];
+        let object = namespace.objects.entry(Arc::clone(key)).or_default();
+        for part in Part::ALL {
+            let (before, after) = (before[part as usize], after[part as usize]);
+            let sums = [&mut namespace.size, &mut self.total];
             sums.into_iter().for_each(|sum| change(sum, before, after));
+            if object.yields.has(part) {
+                let sums = [&mut namespace.yielding, &mut self.yielding];
+                sums.into_iter().for_each(|sum| change(sum, before, after));
+            }
+            let mut size = object.size(part);
+            change(&mut size, before, after);
+            (object.names[part as usize], object.units[part as usize]) = (size.names as u32, size.units as u32);
         }
-        let mut size = object.size(part);
-        change(&mut size, before, after);
-        (object.names[part as usize], object.units[part as usize]) = (size.names as u32, size.units as u32);
         if object.is_nothing() {
             namespace.objects.remove(key);
         }
+    }
+
+    /// Whether anything yields.
+    pub(super) const fn has_yields(&self) -> bool {
+        self.has_yields
     }
 
     /// The parts of a Service that yield.

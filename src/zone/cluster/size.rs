@@ -87,8 +87,8 @@ pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, settings: &Settings
     let base = base(key, settings);
     let passes = Passes::new(key, settings);
     for (relative, holds) in plan {
-        let part = Part::of(relative);
-        if passes.covers(part) {
+        let part = Part::of(relative, holds);
+        if passes.covers(!relative.is_empty()) {
             continue;
         }
         let name = if relative.is_empty() { base } else { LABEL + relative.len() + base };
@@ -101,7 +101,7 @@ pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, settings: &Settings
     sizes
 }
 
-/// Which parts of a Service lie below a suffix of PassNames, and so have no nodes.
+/// Whether all names of a Service, and those below its own, lie below a suffix of PassNames, and so have no nodes.
 struct Passes([bool; 2]);
 
 impl Passes {
@@ -116,9 +116,9 @@ impl Passes {
         Self([covers(&["svc", &key.namespace]), covers(&["svc", &key.namespace, &key.name])])
     }
 
-    const fn covers(&self, part: Part) -> bool {
+    const fn covers(&self, is_below: bool) -> bool {
         let Self([all, below]) = *self;
-        all || below && !matches!(part, Part::Service)
+        all || below && is_below
     }
 }
 
