@@ -281,7 +281,7 @@ pub(super) fn meaning(outcome: &str) -> &'static str {
         "pass_ipvs" => "IPVS has it in hand",
         "pass_not_synced" => "cluster not read whole yet",
         "pass_stale" => "view of cluster not current",
-        "pass_incomplete" => "absent; maps lack names",
+        "pass_incomplete" => "absent; kernel lacks memory",
         "pass_paused" => "edns pause",
         "pass_daemon" => "daemon silent for 2.5 s",
         "pass_error" => "kernel is out of memory",

@@ -122,11 +122,13 @@ impl Maps {
         loop {
             match jobs.recv_timeout(BEAT) {
                 Err(RecvTimeoutError::Disconnected) => return,
-                // Names that found no slot for their hash are tried again when the index may take another key.
                 Err(RecvTimeoutError::Timeout) => {
+                    // Names that found no slot for their hash are tried again when the index may take another key.
                     if self.table.takes_refused() {
                         self.apply(&[]);
                     }
+                    let in_order = self.table.is_in_order() || self.table.settle();
+                    self.gates.set(|facts| facts.in_order = in_order);
                 }
                 Ok(Job::Apply(changes, reply)) => {
                     let changed = self.apply(&changes);
@@ -151,6 +153,7 @@ impl Maps {
         let (began, waits) = (Instant::now(), table.waits());
         let changed = table.batch(changes, |table, change| refused.apply(table, change));
         refused.settle(table);
+        self.gates.set(|facts| facts.in_order = table.is_in_order());
         for (reason, count) in Reason::ALL.into_iter().zip(&*self.counts) {
             count.store(refused.count(reason), Ordering::Relaxed);
         }

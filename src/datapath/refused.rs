@@ -118,7 +118,8 @@ impl Refused {
     /// of its own.
     pub fn settle(&mut self, table: &mut Table) {
         let is_full = table.len() == table.max_len();
-        let again = self.names.iter().filter(|_| !is_full).map(|(name, (node, _))| Change::Put(name.clone(), node.clone()));
+        let again =
+            self.names.iter().filter(|_| !is_full).map(|(name, (node, _))| Change::Put(name.clone(), node.clone()));
         let mut again: Vec<Change> = again.collect();
         order(&mut again);
         let mut has_room = true;

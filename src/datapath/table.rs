@@ -103,6 +103,8 @@ pub struct Table {
     recent: Recent,
     /// Of changes that are made together.
     batch: Option<Batch>,
+    /// Whether no name went without the wait that its order asks for.
+    is_in_order: bool,
     /// Waits for programs so far.
     waits: u64,
     /// Whether loads pass each other on this machine.
@@ -173,6 +175,7 @@ impl Table {
             below: Depths([0; 129]),
             recent: Recent::default(),
             batch: None,
+            is_in_order: true,
             waits: 0,
             loads_pass: LOADS_PASS,
         })
@@ -303,6 +306,7 @@ impl Table {
             if restated && self.wait_for_programs().is_err() {
                 // Fails only where the kernel has no memory for a pointer; the name is removed rather than kept for ever.
                 log::warn!("{name} is removed without waiting for programs that read it");
+                self.is_in_order = false;
             }
         }
         self.index.clear(slot);
@@ -317,6 +321,13 @@ impl Table {
     /// that can't be waited for, and the log says why.
     pub fn settle(&mut self) -> bool {
         self.wait_for_programs().inspect_err(|e| log::warn!("waiting for programs: {e}")).is_ok()
+    }
+
+    /// False where a name went without the wait that its order asks for, since programs could not be waited for, until they are:
+    /// one may hear of it by what was said before of names that are not there.
+    #[must_use]
+    pub const fn is_in_order(&self) -> bool {
+        self.is_in_order
     }
 
     /// Copies a name's node into the arena, where others may have to move for it.
@@ -396,6 +407,7 @@ impl Table {
         self.waits += 1;
         self.arena.reclaim()?;
         self.recent = Recent::default();
+        self.is_in_order = true;
         self.tell_depths();
         Ok(())
     }

@@ -468,7 +468,8 @@ impl Cluster {
             _ => false,
         };
         let was_alias = before.get("") == Some(&Holds::Alias);
-        let opens = was_alias && after.get("") != Some(&Holds::Alias) || is_closed(before, was) && !is_closed(after, is);
+        let opens =
+            was_alias && after.get("") != Some(&Holds::Alias) || is_closed(before, was) && !is_closed(after, is);
         let stays = after.contains_key("") && !was.has(Part::Service) && !is.has(Part::Service);
         let holds = before.get("").filter(|_| stays && opens)?;
         let base = self.renderer.service_name(key)?;

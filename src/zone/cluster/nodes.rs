@@ -152,7 +152,7 @@ impl Renderer {
 
     /// None where it is longer than a name may be; then nobody can ask for it.
     pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
-        self.settings.zone.child("svc").ok()?.child(&key.namespace).ok()?.child(&key.name).ok()
+        self.settings.zone.below([&*key.name, &*key.namespace, "svc"]).ok()
     }
 
     /// A name of the Service at `base`; where it is closed, names one label below it that have no node don't exist.
@@ -264,5 +264,5 @@ pub(super) fn below(base: &Name, relative: &str) -> Option<Name> {
     if relative.is_empty() {
         return Some(base.clone());
     }
-    relative.rsplit('.').try_fold(base.clone(), |name, label| name.child(label)).ok()
+    base.below(relative.split('.')).ok()
 }

@@ -155,17 +155,18 @@ fn take<T: Ord>(sorted: &mut Vec<T>, item: &T) {
 
 /// The name in in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5).
 pub(super) fn name_of(address: IpAddr) -> Option<Name> {
-    let labels: Vec<String> = match address {
+    let text = match address {
         IpAddr::V4(a) => {
-            let octets = a.octets().into_iter().rev().map(|o| o.to_string());
-            octets.chain(["in-addr".into(), "arpa".into()]).collect()
+            let [a, b, c, d] = a.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
         }
         IpAddr::V6(a) => {
-            let nibbles = a.octets().into_iter().rev().flat_map(|o| [o & 15, o >> 4]).map(|n| format!("{n:x}"));
-            nibbles.chain(["ip6".into(), "arpa".into()]).collect()
+            let digits = format!("{:032x}", u128::from(a));
+            let nibbles = digits.chars().rev().flat_map(|digit| [digit, '.']);
+            nibbles.chain("ip6.arpa".chars()).collect()
         }
     };
-    Name::from_labels(labels.iter().map(String::as_str)).ok()
+    Name::parse(&text).ok()
 }
 
 /// The address that such a name is for.
