@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use super::Settings;
@@ -13,22 +14,67 @@ use crate::zone::name::Name;
 
 /// Who has an address. Both sorted; the first Service would outrank others, if the API let two have one address.
 #[derive(Debug, Default)]
-struct Holders {
+enum Holders {
+    #[default]
+    Nobody,
+    Service(Arc<Key>),
+    Endpoint(Named),
+    Many(Box<Lists>),
+}
+
+/// A Service, and an endpoint's hostname below it.
+type Named = (Arc<Key>, Option<Box<str>>);
+
+#[derive(Debug, Default)]
+struct Lists {
     services: Vec<Arc<Key>>,
-    /// A Service, and the endpoint's hostname below it.
-    endpoints: Vec<(Arc<Key>, Option<Box<str>>)>,
+    endpoints: Vec<Named>,
 }
 
 impl Holders {
+    fn services(&self) -> &[Arc<Key>] {
+        match self {
+            Self::Service(key) => from_ref(key),
+            Self::Many(lists) => &lists.services,
+            Self::Nobody | Self::Endpoint(_) => &[],
+        }
+    }
+
+    fn endpoints(&self) -> &[Named] {
+        match self {
+            Self::Endpoint(named) => from_ref(named),
+            Self::Many(lists) => &lists.endpoints,
+            Self::Nobody | Self::Service(_) => &[],
+        }
+    }
+
+    /// Most addresses have one holder, which takes no list.
+    fn change(&mut self, change: impl FnOnce(&mut Lists)) {
+        let mut lists = match std::mem::take(self) {
+            Self::Nobody => Lists::default(),
+            Self::Service(key) => Lists { services: vec![key], endpoints: Vec::new() },
+            Self::Endpoint(named) => Lists { services: Vec::new(), endpoints: vec![named] },
+            Self::Many(lists) => *lists,
+        };
+        change(&mut lists);
+        if lists.services.len() + lists.endpoints.len() > 1 {
+            *self = Self::Many(Box::new(lists));
+        } else if let Some(key) = lists.services.pop() {
+            *self = Self::Service(key);
+        } else if let Some(named) = lists.endpoints.pop() {
+            *self = Self::Endpoint(named);
+        }
+    }
+
     /// The Service that its name counts as one of, whoever else has it.
     fn first(&self) -> Option<&Arc<Key>> {
-        self.services.first().or(self.endpoints.first().map(|(key, _)| key))
+        self.services().first().or(self.endpoints().first().map(|(key, _)| key))
     }
 
     /// That, and what the name takes.
     fn charge(&self, address: IpAddr, settings: &Settings) -> Option<(Arc<Key>, Size)> {
         let key = self.first()?;
-        let targets = if self.services.is_empty() { &*self.endpoints } else { &[] };
+        let targets = if self.services().is_empty() { self.endpoints() } else { &[] };
         Some((Arc::clone(key), size::pointer(address, key, targets, settings)))
     }
 }
@@ -39,7 +85,7 @@ pub(super) enum Pointer<'a> {
     /// A Service.
     Service(&'a Key),
     /// Endpoints of Services.
-    Endpoints(&'a [(Arc<Key>, Option<Box<str>>)]),
+    Endpoints(&'a [Named]),
 }
 
 /// All addresses that stand for a name.
@@ -49,9 +95,9 @@ pub(super) struct Reverse(HashMap<IpAddr, Holders>);
 impl Reverse {
     pub(super) fn get(&self, address: IpAddr) -> Option<Pointer<'_>> {
         let holders = self.0.get(&address)?;
-        Some(match holders.services.first() {
+        Some(match holders.services().first() {
             Some(key) => Pointer::Service(key),
-            None => Pointer::Endpoints(&holders.endpoints),
+            None => Pointer::Endpoints(holders.endpoints()),
         })
     }
 
@@ -82,10 +128,10 @@ impl Reverse {
         changed: &mut HashSet<IpAddr>,
     ) -> [Size; 2] {
         let mut own = [Size::default(); 2];
-        let mut change = |address: IpAddr, change: &dyn Fn(&mut Holders)| {
+        let mut change = |address: IpAddr, change: &dyn Fn(&mut Lists)| {
             let holders = self.0.entry(address).or_default();
             let before = holders.charge(address, settings);
-            change(holders);
+            holders.change(change);
             let after = holders.charge(address, settings);
             if holders.first().is_none() {
                 self.0.remove(&address);
@@ -141,8 +187,6 @@ fn gone<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
 
 fn insert<T: Ord>(sorted: &mut Vec<T>, item: T) {
     if let Err(at) = sorted.binary_search(&item) {
-        // Most addresses have one holder.
-        sorted.reserve_exact(usize::from(sorted.is_empty()));
         sorted.insert(at, item);
     }
 }
