@@ -24,7 +24,8 @@ run: ## install what building needs, build, and run with configs/config.yaml (ro
 check: ## formats, lints and the tests that need no privilege
 	$(CARGO) fmt --all --check
 	$(CLANG_FORMAT) --dry-run --Werror $(bpf)
-	$(CARGO) clippy --release --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --test k8s --test soak --test kernels -- -D warnings
 	$(CARGO) test --release --locked --lib --bins --quiet
 
 test: ## every test that needs nothing from outside, in network namespaces of their own (root)
@@ -35,13 +36,13 @@ test: ## every test that needs nothing from outside, in network namespaces of th
 test-k8s: ## tests beside a real API server and CoreDNS, built on first use (root, Go)
 	@test "$$(id -u)" = 0 || { echo 'make test-k8s: run as root' >&2; exit 1; }
 	scripts/setup.sh
-	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 6
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --test k8s -- --test-threads 6
 
 test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built once (root, Debian on x86-64)
 	@test "$$(id -u)" = 0 || { echo 'make test-kernels: run as root' >&2; exit 1; }
 	scripts/setup.sh kernels
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/kernels/run.sh \
-		$(CARGO) test --release --locked --features kernel-tests --test kernels
+		$(CARGO) test --release --locked --test kernels
 
 chain: ## thirty rounds of pods under a neighbour that changes their chains at random (root)
 	EDNS_CHAIN_ROUNDS=30 $(CARGO) test --release --locked --test daemon chain::many -- --nocapture
@@ -66,7 +67,7 @@ soak: ## answers checked while the cluster changes and its API server dies; MINU
 	@test "$$(id -u)" = 0 || { echo 'make soak: run as root' >&2; exit 1; }
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_SOAK_SECONDS=$$(($(or $(MINUTES),5) * 60)) \
-		$(CARGO) test --release --locked --features k8s-tests --test soak -- --nocapture
+		$(CARGO) test --release --locked --test soak -- --nocapture
 
 bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1, BEFORE=commit: see benches/README.md
 	scripts/setup.sh
