@@ -31,7 +31,7 @@ check: ## formats, lints and the tests that need no privilege
 test: ## every test that needs nothing from outside, in network namespaces of their own (root)
 	@test "$$(id -u)" = 0 || { echo 'make test: run as root (sudo make test)' >&2; exit 1; }
 	scripts/setup.sh
-	$(CARGO) test --release --locked
+	$(CARGO) test --release --locked --no-fail-fast
 
 test-k8s: ## tests beside a real API server and CoreDNS, built on first use (root, Go)
 	@test "$$(id -u)" = 0 || { echo 'make test-k8s: run as root' >&2; exit 1; }

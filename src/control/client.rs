@@ -24,8 +24,8 @@ pub enum ClientError {
     Config(PathBuf, io::Error),
     /// Nobody listens. Last the daemons of other configs.
     #[error(
-        "no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config{}",
-        others(.3)
+        "no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config{others}",
+        others = others(.3)
     )]
     NotRunning(PathBuf, PathBuf, io::Error, Vec<String>),
     /// The socket is root's, or that of who runs the daemon.
