@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch] tests/common/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-packages test-kernels deb chain crash rewrites fuzz storm hash-search soak bench bench-scale install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb chain crash rewrites full fuzz storm hash-search soak bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -52,6 +52,12 @@ crash: ## two hundred kills at any moment, under load (root)
 
 rewrites: ## two thousand versions of a file that is written in pieces, under questions (root)
 	EDNS_REWRITES=2000 $(CARGO) test --release --locked --test daemon rewrites -- --nocapture
+
+full: ## a namespace of 33 Services of 8,000 ports beside 5,000 others, with a real API server (root, Go)
+	@test "$$(id -u)" = 0 || { echo 'make full: run as root' >&2; exit 1; }
+	scripts/setup.sh
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_FULL_PORTS=8000 \
+		$(CARGO) test --release --locked --test k8s full::a_namespace -- --nocapture
 
 fuzz: ## ten million mutated packets, and a million with neighbours in the chain (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture

@@ -74,10 +74,14 @@ pub struct StatsReply {
     pub records: u64,
     /// Names that fit.
     pub max_records: u64,
-    /// Names that did not fit, and pass.
+    /// Names that pass for want of a place in the maps.
     pub refused_records: u64,
     /// How often names collided, and are hashed by another key since.
     pub rekeys: u64,
+    /// The same by reason.
+    pub names_passed: Vec<PassedReply>,
+    /// Namespaces of the cluster that have most names.
+    pub holders: Vec<HolderReply>,
     /// Octets of kernel memory that records take.
     pub map_bytes: u64,
     /// Interfaces with our program.
@@ -135,6 +139,28 @@ pub struct InFrontReply {
     pub name: Option<String>,
     /// Of that filter.
     pub priority: Option<u16>,
+}
+
+/// Names that pass for want of a place in the maps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedReply {
+    /// As in `edns_names_passed`.
+    pub reason: String,
+    /// Names.
+    pub count: u64,
+}
+
+/// A namespace and its names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderReply {
+    /// Of the cluster.
+    pub namespace: String,
+    /// Names that it has.
+    pub names: u64,
+    /// Names of these that pass, since it has more than its share of the maps.
+    pub passing: u64,
+    /// Where some pass, the Service that has most.
+    pub largest: Option<String>,
 }
 
 /// The view of the Kubernetes API.

@@ -381,7 +381,17 @@ impl Daemon {
     async fn set_statics(&mut self, nodes: Vec<(Name, Node)>) -> Result<usize, DaemonError> {
         let config = self.config.clone();
         let changes = self.work(move |world| world.set_statics(nodes, &config)).await?;
-        self.apply(changes).await
+        let changed = self.apply(changes).await?;
+        self.yield_memory().await?;
+        Ok(changed)
+    }
+
+    /// Where the kernel gives no more memory for the maps, those who have most of it give way.
+    async fn yield_memory(&mut self) -> Result<(), DaemonError> {
+        let Some(units) = self.core.borrow_mut().memory_left() else { return Ok(()) };
+        let changes = self.work(move |world| world.limit(units)).await?;
+        self.apply(changes).await?;
+        Ok(())
     }
 
     /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it.
@@ -399,6 +409,7 @@ impl Daemon {
         };
         let (changes, is_complete) = self.work(note).await?;
         let changed = self.apply(changes).await?;
+        self.yield_memory().await?;
         if let Some(kubernetes) = &self.kubernetes {
             mends.iter().for_each(|mend| kubernetes.health().mended(mend));
         }
@@ -429,8 +440,16 @@ impl Daemon {
         work: impl FnOnce(&mut World) -> T + Send + 'static,
     ) -> Result<T, DaemonError> {
         let Some(world) = self.world.take() else { unreachable!("it is given back below") };
-        let (world, result) = world.work(work).await?;
-        self.core.borrow_mut().apply_servers(&self.config.dns_servers, &world);
+        let work = |world: &mut World| {
+            let result = work(world);
+            (result, world.shares())
+        };
+        let (world, (result, shares)) = world.work(work).await?;
+        {
+            let core = &mut *self.core.borrow_mut();
+            core.apply_servers(&self.config.dns_servers, &world);
+            core.set_shares(shares);
+        }
         self.world = Some(world);
         Ok(result)
     }
@@ -438,9 +457,7 @@ impl Daemon {
     /// Has changes of the maps made, in their order; returns how many there were.
     async fn apply(&self, changes: Vec<Change>) -> Result<usize, DaemonError> {
         let changed = self.writer.apply(changes).await?;
-        if self.writer.refused() > 0 {
-            log::error!("{} names pass to the DNS server for lack of room", self.writer.refused());
-        }
+        self.core.borrow_mut().tell_of_shortage();
         self.open_gates().await?;
         Ok(changed)
     }

@@ -48,6 +48,13 @@ pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
         "How often names collided, and were hashed by another key since.",
         stats.rekeys,
     )?;
+    let passed =
+        Opts::new("edns_names_passed", "Names that pass for want of a place in the maps, by what there is not.");
+    let passed_by = GaugeVec::new(passed, &["reason"])?;
+    for p in &stats.names_passed {
+        passed_by.with_label_values(&[&p.reason]).set(p.count as f64);
+    }
+    page.add(passed_by)?;
     page.gauge("edns_map_memory_bytes", "Kernel memory of the maps.", stats.map_bytes as f64)?;
     page.gauge("edns_attached_interfaces", "Interfaces with the program.", stats.attached_interfaces.len() as f64)?;
     page.gauge(
@@ -141,7 +148,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{InterfaceReply, KindReply, OutcomeCount};
+    use crate::control::{InterfaceReply, KindReply, OutcomeCount, PassedReply};
 
     fn stats() -> StatsReply {
         StatsReply {
@@ -150,6 +157,8 @@ mod tests {
             max_records: 9,
             refused_records: 2,
             rekeys: 8,
+            holders: Vec::new(),
+            names_passed: vec![PassedReply { reason: "full".into(), count: 2 }],
             map_bytes: 4096,
             attached_interfaces: vec!["veth0".into()],
             interfaces: [true, false]
@@ -182,6 +191,7 @@ mod tests {
             "edns_records_capacity 9",
             "edns_records_refused 2",
             "edns_index_rekeys_total 8",
+            "edns_names_passed{reason=\"full\"} 2",
             "edns_attached_interfaces 1",
             "edns_unattached_interfaces 1",
             "edns_interfaces_shadowed 1",

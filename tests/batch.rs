@@ -11,10 +11,10 @@ use common::decode;
 use common::model::{addresses, node};
 use common::packet::{ETHERNET, Packet, Query, TYPE_A};
 use common::{Heart, TC_ACT_REDIRECT, env_number};
-use edns::datapath::{Program, Put, Table, TestRun};
+use edns::datapath::{Program, Put, Reason, Refused, Table, TestRun};
 use edns::zone::change::{Change, order};
 use edns::zone::name::Name;
-use edns::zone::node::{Node, ZoneId};
+use edns::zone::node::{Node, Verdict, ZoneId};
 
 /// Levels of names below the zone, each with one that speaks for those below it.
 const LEVELS: u8 = 10;
@@ -183,4 +183,57 @@ fn names_that_are_held_back_wait_for_nothing() {
     datapath.settings().set_positive_gate(ZoneId::Cluster, edns::datapath::Gate::NotSynced);
     table.batch(&all, make);
     assert_eq!(table.waits(), 0);
+}
+
+/// A node that the maps can't express.
+fn too_many_types() -> Node {
+    Node { types: vec![(99, Verdict::Pass); 9], ..Node::pass(ZoneId::Static) }
+}
+
+/// Names that have no place come with one that begins to speak for them: what it is to say is postponed, and is not said of them
+/// then either. What was there and has no place any more goes.
+#[test]
+fn what_is_postponed_does_not_speak_for_names_without_a_place() {
+    for loads_pass in [false, true] {
+        let (datapath, mut table) = common::load(false, 4096);
+        if loads_pass {
+            table.assume_loads_pass();
+        }
+        let program = datapath.test_run(Program::Ethernet).expect("test run");
+        let _heart = Heart::new(datapath);
+        let ask = |name: &str| ask(&program, &Packet::v4(&Query::new(name, TYPE_A)).frame());
+        let mut refused = Refused::default();
+        let mut make = |table: &mut Table, mut changes: Vec<Change>| {
+            order(&mut changes);
+            let before = table.waits();
+            table.batch(&changes, |table, change| refused.apply(table, change));
+            assert!(table.waits() - before <= 2, "{} waits", table.waits() - before);
+            refused.settle(table);
+            refused.count(Reason::Size)
+        };
+        let put = |name: &str, node: Node| Change::Put(self::name(name), node);
+        let spoken = Some(Ipv4Addr::new(10, 1, 1, 0));
+        let (above, lost, gone) = (encloser(1), leaf(1, 1), leaf(1, 2));
+        let at_first = vec![put(ZONE, speaker(0)), put(&above, speaker(2)), put(&gone, speaker(2))];
+        assert_eq!(make(&mut table, at_first), 0);
+        assert_eq!(ask(&gone), Some(own(2, 0)));
+
+        // All levels are new, so that the node above is put twice.
+        let mut changes = changes(true);
+        changes.retain(|change| ![&lost, &gone].iter().any(|n| change.name() == &name(n)));
+        changes.extend([put(&lost, too_many_types()), put(&gone, too_many_types())]);
+        assert_eq!(make(&mut table, changes), 2);
+        for passes in [&lost, &gone, &format!("x.{lost}"), &format!("none.{above}")] {
+            assert_eq!(ask(passes), None, "{passes}, loads pass: {loads_pass}");
+        }
+        assert_eq!(ask(&above), Some(own(1, 0)));
+        assert_eq!(ask(&leaf(2, 1)), Some(own(2, 1)));
+        assert_eq!(ask(&format!("none.{}", encloser(2))), Some(Ipv4Addr::new(10, 1, 2, 0)));
+
+        // Nobody wants them any more: all is said again.
+        assert_eq!(make(&mut table, vec![Change::Remove(name(&lost)), Change::Remove(name(&gone))]), 0);
+        for name in [&lost, &gone, &format!("x.{lost}"), &format!("none.{above}")] {
+            assert_eq!(ask(name), spoken, "{name}, loads pass: {loads_pass}");
+        }
+    }
 }

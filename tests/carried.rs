@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -13,14 +13,16 @@ use common::attach::{Hook, attach};
 use common::decode::{self, Asked, Datagram};
 use common::env_number;
 use common::model::{Model, addresses, agrees, node};
-use common::mutate::{mutated, zone};
+use common::mutate::{BRIDGE_MAC, mutated, zone};
 use common::netns::{Netns, veth};
-use common::packet::{COOKIE, ETHERNET, OPTION_PADDING, Opt, Packet, Query, TYPE_A, hex, option};
+use common::packet::{COOKIE, DNS, ETHERNET, IPV4, IPV6, OPTION_PADDING, Opt, Packet, Query, TYPE_A, UDP, hex, option};
 use common::raw::{RawSocket, Received};
 use common::rng::Rng;
 use common::witness::{Carried, Witness};
 use edns::datapath::counters::OUTCOMES;
+use edns::datapath::interfaces::Accepts;
 use edns::datapath::{Datapath, Program};
+use edns::zone::node::Answer;
 
 const SOON: Duration = Duration::from_secs(10);
 /// Above everything that is sent here.
@@ -33,6 +35,7 @@ struct Chain<'a> {
     datapath: &'a Datapath,
     /// Where queries come in by, and replies to them go out.
     client: RawSocket,
+    vnet: VnetSocket,
     server: RawSocket,
     witness: Witness,
     pod: Netns,
@@ -50,22 +53,40 @@ impl<'a> Chain<'a> {
         for (netns, interface) in [(&node, "p"), (&node, "s"), (&pod, "eth0"), (&server, "eth0")] {
             netns.ip(&format!("link set {interface} mtu {MTU}"));
         }
+        if matches!(hook, Hook::Egress) {
+            node.ip(&format!("link set p address {}", mac(Packet::v4(&query()).src_mac)));
+        }
         let witness = Witness::new(Some(node.ifindex("s")));
         let program = datapath.program(program).expect("a program");
         let links = [witness.front().as_fd(), program, witness.behind().as_fd()].map(|p| attach(p, &node, "p", hook));
-        let client = match hook {
-            Hook::Ingress => RawSocket::open(&pod, "eth0"),
-            Hook::Egress => RawSocket::open(&node, "p"),
+        let (netns, interface) = match hook {
+            Hook::Ingress => (&pod, "eth0"),
+            Hook::Egress => (&node, "p"),
         };
+        let (client, vnet) = (RawSocket::open(netns, interface), VnetSocket::open(netns, interface));
         let server_socket = RawSocket::open(&server, "eth0");
-        Self { datapath, client, server: server_socket, witness, pod, node, _links: links.into(), _server: server }
+        Self {
+            datapath,
+            client,
+            vnet,
+            server: server_socket,
+            witness,
+            pod,
+            node,
+            _links: links.into(),
+            _server: server,
+        }
     }
 
     /// Sends a frame that is to pass, and checks that it does as it was.
     fn passes(&self, what: &str, frame: &[u8]) {
+        self.passes_by(what, frame, Offload::None);
+    }
+
+    fn passes_by(&self, what: &str, frame: &[u8], offload: Offload) {
         self.datapath.beat().expect("heartbeat");
         let before = self.witness.seen().count;
-        self.client.send(frame).unwrap_or_else(|e| panic!("{what}: {e}"));
+        self.send(frame, offload).unwrap_or_else(|e| panic!("{what}: {e}\n{}", hex(frame)));
         let got =
             self.server.receive(SOON, |r| is_from(r, frame)).unwrap_or_else(|| panic!("{what}: lost\n{}", hex(frame)));
         assert_eq!(hex(&got.octets), hex(frame), "{what}: on the wire");
@@ -73,17 +94,34 @@ impl<'a> Chain<'a> {
         assert_eq!(seen.count, before + 1, "{what}");
         assert_eq!(hex(&seen.octets), hex(frame), "{what}: in the chain");
         assert_eq!(seen.carried, self.witness.given(), "{what}\n{}", hex(frame));
+        assert_eq!(seen.carried.gso_size, offload.gso_size(), "{what}\n{}", hex(frame));
     }
 
     /// Sends one that is to be answered; returns the reply.
     fn replies(&self, what: &str, frame: &[u8]) -> Vec<u8> {
+        self.replies_by(what, frame, Offload::None)
+    }
+
+    fn replies_by(&self, what: &str, frame: &[u8], offload: Offload) -> Vec<u8> {
         self.datapath.beat().expect("heartbeat");
         let before = self.witness.seen().count;
-        self.client.send(frame).unwrap_or_else(|e| panic!("{what}: {e}"));
+        self.send(frame, offload).unwrap_or_else(|e| panic!("{what}: {e}\n{}", hex(frame)));
         let got = self.client.receive(SOON, |r| is_to(r, frame));
         assert_eq!(self.witness.seen().count, before, "{what}: it went on\n{}", hex(frame));
         got.unwrap_or_else(|| panic!("{what}: no reply\n{}", hex(frame))).octets
     }
+
+    fn send(&self, frame: &[u8], offload: Offload) -> io::Result<()> {
+        match offload {
+            Offload::None => self.client.send(frame),
+            offload => self.vnet.send(frame, offload),
+        }
+    }
+}
+
+/// As it is written.
+fn mac(octets: [u8; 6]) -> String {
+    octets.map(|o| format!("{o:02x}")).join(":")
 }
 
 /// Whatever the kernel sends on its own has other addresses.
@@ -140,21 +178,37 @@ fn random_frames_that_pass_carry_what_they_did() {
         let mut names: Vec<Vec<u8>> = model.names().map(<[u8]>::to_vec).collect();
         names.sort();
         let chain = Chain::new(&datapath, program, hook);
-        let mut answered = 0;
+        // As a network card that is a port of a bridge; the program for clients' ports takes all.
+        let own = Packet::v4(&query()).dst_mac;
+        if matches!(hook, Hook::Ingress) {
+            chain.node.ip(&format!("link set p address {}", mac(own)));
+        }
+        let port = (chain.node.ifindex("p") as u32, Accepts::OwnAnd(BRIDGE_MAC));
+        datapath.set_ports(&BTreeMap::from([port])).expect("frames that the interface takes");
+        let takes = |frame: &[u8]| match (program, hook) {
+            (Program::Ethernet, Hook::Ingress) => frame[..6] == own || frame[..6] == BRIDGE_MAC,
+            _ => true,
+        };
+        let (mut answered, mut offloaded) = (0, 0);
         for number in 0..packets / VARIANTS.len() as u64 {
             let mut rng = Rng::new(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-            let frame = mutated(&mut rng, &names);
-            let what = format!("EDNS_FUZZ_SEED={seed}, {program:?}, packet {number}");
+            let mut frame = mutated(&mut rng, &names);
+            let offload = Offload::random(&mut rng, &mut frame);
+            let what = format!("EDNS_FUZZ_SEED={seed}, {program:?}, {hook:?}, packet {number}, {offload:?}");
             let datagram = Datagram::read(&frame, ETHERNET);
-            let asked = datagram.as_ref().ok().and_then(|d| Asked::read(d).ok());
-            if asked.is_some_and(|asked| model.expected(&asked).is_some()) {
-                check(&model, &frame, &chain.replies(&what, &frame));
+            let asked = datagram.as_ref().ok().and_then(|d| Asked::read(d).ok()).filter(|_| takes(&frame));
+            let answer = asked.and_then(|asked| Some(reply_len(&asked, model.expected(&asked)?, &frame)));
+            if answer.is_some_and(|len| offload.lets_answer(&frame, len)) {
+                check(&model, &frame, &chain.replies_by(&what, &frame, offload));
                 answered += 1;
+                offloaded += u64::from(offload != Offload::None);
             } else {
-                chain.passes(&what, &frame);
+                chain.passes_by(&what, &frame, offload);
             }
         }
+        eprintln!("{program:?}, {hook:?}: {answered} answered, {offloaded} of them with a sum to be finished");
         assert!(answered > packets / 30, "{answered} answered");
+        assert!(offloaded > packets / 300, "{offloaded} answered with a sum to be finished");
     }
 }
 
@@ -230,9 +284,10 @@ fn a_reply_starts_clean() {
             check(&model, &frame, &chain.replies(&what, &frame));
             let given = chain.witness.given();
             assert!(given.mark != 0 || given.priority != 0 || given.cb != [0; 5], "nothing to forget");
+            let stays = Carried { hash: given.hash, queue_mapping: given.queue_mapping, ..Carried::default() };
             let seen = observer.seen();
             assert_eq!(seen.count, i as u64 + 1, "{what}");
-            assert_eq!(Carried { tstamp: 0, ..seen.carried }, Carried::default(), "{what}");
+            assert_eq!(Carried { tstamp: 0, ..seen.carried }, stays, "{what}");
             // The time of its arrival, if any, and none of the query's to go at.
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
             let age = now.saturating_sub(seen.carried.tstamp);
@@ -307,29 +362,22 @@ fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
     let (datapath, mut table) = common::load(false, 1024);
     let _model = zone(&mut table);
     let chain = Chain::new(&datapath, Program::EthernetToPeer, Hook::Ingress);
-    let sender = VnetSocket::open(&chain.pod, "eth0");
     for packet in [Packet::v4, Packet::v6].map(|p| p(&with_options(&option(OPTION_PADDING, &[0; 400])))) {
         let frame = packet.frame();
         let end = frame.len() as u16;
         let udp = end - packet.payload.len() as u16 - 8;
         for (start, offset) in [(end - 2, 0), (end - 8, 6), (udp, 8), (udp, 300), (udp + 2, 4), (udp - 4, 10)] {
-            datapath.beat().expect("heartbeat");
-            let before = (chain.witness.seen().count, count(&datapath, "pass_error"));
-            sender.send(&frame, start, offset);
-            let got =
-                chain.server.receive(SOON, |r| is_from(r, &frame)).unwrap_or_else(|| panic!("{start}+{offset}: lost"));
-            let seen = chain.witness.seen();
-            assert_eq!(hex(&seen.octets), hex(&frame), "{start}+{offset}");
-            assert_eq!(hex(&got.octets), hex(&frame), "{start}+{offset}");
-            assert_eq!(seen.carried, chain.witness.given(), "{start}+{offset}");
-            assert_eq!((seen.count, count(&datapath, "pass_error")), (before.0 + 1, before.1 + 1), "{start}+{offset}");
+            let before = count(&datapath, "pass_error");
+            chain.passes_by(&format!("{start}+{offset}"), &frame, Offload::Sum { start, offset });
+            assert_eq!(count(&datapath, "pass_error"), before + 1, "{start}+{offset}");
         }
         // Where UDP has it: the field holds the sum of the pseudo-header, and so it does in the reply.
         let mut partial = frame.clone();
         let whole = Datagram::read(&frame, ETHERNET).expect("a query");
         assert!(whole.sums_right());
-        partial[usize::from(udp) + 6..][..2].copy_from_slice(&pseudo_sum(&packet).to_be_bytes());
-        sender.send(&partial, udp, 6);
+        let sum = pseudo_sum(&frame, packet.src.is_ipv4()).to_be_bytes();
+        partial[usize::from(udp + UDP_SUM)..][..2].copy_from_slice(&sum);
+        chain.vnet.send(&partial, Offload::Sum { start: udp, offset: UDP_SUM }).expect("send");
         let reply = chain.client.receive(SOON, |r| is_to(r, &frame)).expect("a reply");
         assert!(reply.sum_pending, "the sum was left to the interface, and is no more");
         let read = Datagram::read(&reply.octets, ETHERNET).expect("a reply");
@@ -348,17 +396,7 @@ fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
     check(&model, &frame, &chain.replies("not cut", &frame));
 }
 
-/// In host order.
-fn pseudo_sum(packet: &Packet) -> u16 {
-    let octets = |a: std::net::IpAddr| match a {
-        std::net::IpAddr::V4(a) => a.octets().to_vec(),
-        std::net::IpAddr::V6(a) => a.octets().to_vec(),
-    };
-    let len = (8 + packet.payload.len() as u16).to_be_bytes();
-    common::packet::sum(&[&octets(packet.src), &octets(packet.dst), &[0, 17], &len])
-}
-
-/// Sends frames with the head that a virtual machine gives them (virtio_net_hdr), which says what sum is to be finished.
+/// Sends frames with the head that a virtual machine gives them.
 struct VnetSocket(OwnedFd);
 
 impl VnetSocket {
@@ -385,19 +423,110 @@ impl VnetSocket {
         })
     }
 
-    /// `offset` octets behind `start` the sum of all from there on is to be written.
-    fn send(&self, frame: &[u8], start: u16, offset: u16) {
-        let mut octets = vec![NEEDS_CSUM, 0, 0, 0, 0, 0];
-        octets.extend(start.to_ne_bytes());
-        octets.extend(offset.to_ne_bytes());
-        octets.extend(frame);
-        nix::unistd::write(&self.0, &octets).unwrap_or_else(|e| panic!("{start}+{offset}: {e}"));
+    fn send(&self, frame: &[u8], offload: Offload) -> io::Result<()> {
+        nix::unistd::write(&self.0, &[&offload.head()[..], frame].concat())?;
+        Ok(())
+    }
+}
+
+/// What a sender leaves to an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offload {
+    None,
+    /// To write the sum of all from `start` on, `offset` octets behind that.
+    Sum {
+        start: u16,
+        offset: u16,
+    },
+    /// The same of UDP, and to make datagrams of `size` octets of the one.
+    Segments {
+        start: u16,
+        size: u16,
+    },
+}
+
+impl Offload {
+    /// One that the kernel takes.
+    fn random(rng: &mut Rng, frame: &mut [u8]) -> Self {
+        let datagram = Datagram::read(frame, ETHERNET).ok().map(|d| (d.src.is_ipv4(), d.payload.len() as u16));
+        let least = frame.len().div_ceil(SEGMENTS_MAX) as u16;
+        match (rng.below(8), datagram) {
+            (0, Some((is_v4, _))) => {
+                let start = udp_at(is_v4);
+                if rng.one_in(2) {
+                    let sum = pseudo_sum(frame, is_v4).to_be_bytes();
+                    frame[usize::from(start + UDP_SUM)..][..2].copy_from_slice(&sum);
+                }
+                Self::Sum { start, offset: UDP_SUM }
+            }
+            (1, Some((is_v4, payload))) if payload > least => {
+                let size = least + rng.below(usize::from(payload - least)) as u16;
+                Self::Segments { start: udp_at(is_v4), size }
+            }
+            // Not in front of where the kernel thinks an IP header may end.
+            (2, _) if frame.len() > IPV4 + 1 => {
+                let start = (IPV4 + rng.below(frame.len() - IPV4 - 1)) as u16;
+                Self::Sum { start, offset: rng.below(frame.len() - usize::from(start) - 1) as u16 }
+            }
+            _ => Self::None,
+        }
+    }
+
+    /// Whether a query may be answered by a frame of that length.
+    fn lets_answer(self, query: &[u8], len: usize) -> bool {
+        match self {
+            Self::None => true,
+            // The kernel cuts no packet in front of the place.
+            Self::Sum { start, offset } => {
+                start == udp_at(query[12..14] == [8, 0]) && offset == UDP_SUM || len > query.len()
+            }
+            Self::Segments { .. } => false,
+        }
+    }
+
+    fn gso_size(self) -> u32 {
+        if let Self::Segments { size, .. } = self { size.into() } else { 0 }
+    }
+
+    /// virtio_net_hdr
+    fn head(self) -> [u8; 10] {
+        let (flags, gso_type, size, start, offset) = match self {
+            Self::None => (0, 0, 0, 0, 0),
+            Self::Sum { start, offset } => (NEEDS_CSUM, 0, 0, start, offset),
+            Self::Segments { start, size } => (NEEDS_CSUM, GSO_UDP_L4, size, start, UDP_SUM),
+        };
+        let [size, start, offset] = [size, start, offset].map(u16::to_ne_bytes);
+        [flags, gso_type, 0, 0, size[0], size[1], start[0], start[1], offset[0], offset[1]]
     }
 }
 
 const PACKET_VNET_HDR: libc::c_int = 15;
 /// VIRTIO_NET_HDR_F_NEEDS_CSUM
 const NEEDS_CSUM: u8 = 1;
+/// VIRTIO_NET_HDR_GSO_UDP_L4
+const GSO_UDP_L4: u8 = 5;
+/// UDP_MAX_SEGMENTS
+const SEGMENTS_MAX: usize = 128;
+/// Where in a UDP header the sum is.
+const UDP_SUM: u16 = 6;
+
+/// Where a frame's UDP header begins.
+const fn udp_at(is_v4: bool) -> u16 {
+    (ETHERNET + if is_v4 { IPV4 } else { IPV6 }) as u16
+}
+
+/// The sum of a datagram's pseudo-header, in host order.
+fn pseudo_sum(frame: &[u8], is_v4: bool) -> u16 {
+    let udp = usize::from(udp_at(is_v4));
+    let addresses = if is_v4 { 8 } else { 32 };
+    common::packet::sum(&[&frame[udp - addresses..udp], &[0, 17], &frame[udp + 4..udp + 6]])
+}
+
+/// Octets of the frame that answers a query so.
+fn reply_len(asked: &Asked<'_>, answer: &Answer, query: &[u8]) -> usize {
+    let opt = if asked.opt.is_some() { 11 } else { 0 };
+    usize::from(udp_at(query[12..14] == [8, 0])) + UDP + DNS + asked.question.len() + answer.bytes.len() + opt
+}
 
 /// A container whose link takes less than the uplink, as behind a tunnel: a large answer is cut there. Two at once, whose pieces
 /// come in turn, are joined rightly only where each has a number of its own.

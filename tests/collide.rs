@@ -13,7 +13,8 @@ use common::model::{absence, addresses, node};
 use common::packet::{ETHERNET, Packet, Query, TYPE_A, hex, wire};
 use common::rng::Rng;
 use edns::datapath::counters::outcome_name;
-use edns::datapath::{Datapath, HashKey, Program, Table, TableError, TestRun};
+use edns::datapath::{Datapath, HashKey, Program, Reason, Refused, Table, TestRun};
+use edns::zone::change::Change;
 use edns::zone::name::Name;
 use edns::zone::node::{ANY_TYPE, Kind, Node, ZoneId};
 
@@ -24,6 +25,8 @@ const LINES: usize = 1 << 15;
 const BY_SLICES: usize = 4_957;
 const BY_FILE: usize = 12_288;
 const OTHERS: usize = 5_000;
+/// More than have a place by one hash.
+const CHOSEN: usize = 80;
 const SERVICE: &str = "chosen.tenant.svc.cluster.local";
 
 fn chosen_by_slices() -> Vec<String> {
@@ -66,17 +69,25 @@ fn probe(datapath: &Datapath) -> TestRun {
     datapath.test_run(Program::Probe).expect("test run")
 }
 
+fn namespace(i: usize) -> String {
+    format!("ns-{i}.svc.cluster.local")
+}
+
 /// Names of a zone whose other names don't exist, and a wildcard.
 fn put_zone(table: &mut Table) {
     let missing = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &wire("cluster.local")))]));
     let zone = Node { child: Some(Arc::clone(&missing)), deep: Some(missing), ..Node::pass(ZoneId::Static) };
-    table.put(&name("cluster.local"), &zone).expect("fits");
+    for closed in ["cluster.local", &namespace(1), &namespace(2)] {
+        table.put(&name(closed), &zone).expect("fits");
+    }
     let apps = Node { child: Some(Arc::new(one(7))), ..Node::pass(ZoneId::Static) };
     table.put(&name("apps.example.com"), &apps).expect("fits");
 }
 
 fn assert_zone_goes_on(probe: &TestRun) {
-    assert_eq!(ask(probe, "missing.ns-1.svc.cluster.local"), Err("nxdomain"));
+    for missing in ["missing.ns-2.svc", "missing.at-all.ns-2.svc", "missing.ns-3.svc", "missing"] {
+        assert_eq!(ask(probe, &format!("{missing}.cluster.local")), Err("nxdomain"), "{missing}");
+    }
     assert_eq!(ask(probe, "any.apps.example.com"), Ok(Ipv4Addr::from(7)));
 }
 
@@ -89,7 +100,7 @@ fn chosen_names_and_others_are_answered() {
     for (i, text) in names.iter().enumerate() {
         table.put(&name(text), &one(i)).unwrap_or_else(|e| panic!("{text}: {e}"));
     }
-    assert_eq!(table.len(), names.len() + 2, "each is its own");
+    assert_eq!(table.len(), names.len() + 4, "each is its own");
     for (i, text) in names.iter().enumerate() {
         assert_eq!(ask(&probe, text), Ok(Ipv4Addr::from(i as u32)), "{text}");
         if i % 8 == 0 {
@@ -155,26 +166,42 @@ fn where_names_collide_the_table_takes_another_key() {
     }
     assert_eq!(table.rekeys(), 2, "one by the test, and one that was needed");
 
-    // Not again so soon: names without room are refused, and nothing else changes.
+    // Not again so soon: names without a place pass, with what is below the closest name above, and nothing else changes.
     for text in &names {
         assert!(table.remove(&name(text)));
     }
     assert!(table.rekey(HashKey::colliding()));
-    let results: Vec<_> = names.iter().enumerate().map(|(i, text)| table.put(&name(text), &one(i))).collect();
-    assert!(results.iter().any(|r| matches!(r, Err(TableError::Collisions))), "{:?}", results.last());
-    for (i, (text, result)) in names.iter().zip(&results).enumerate() {
-        let wanted = if result.is_ok() { Ok(Ipv4Addr::from(i as u32)) } else { Err("nxdomain") };
-        assert_eq!(ask(&probe, text), wanted, "{text}");
+    let (mut refused, tenant) = (Refused::default(), namespace(1));
+    let names: Vec<String> = (0..CHOSEN).map(|i| format!("chosen-{i}.{tenant}")).collect();
+    let changes: Vec<Change> = names.iter().enumerate().map(|(i, text)| Change::Put(name(text), one(i))).collect();
+    table.batch(&changes, |table, change| refused.apply(table, change));
+    refused.settle(&mut table);
+    let without_place = refused.count(Reason::Collision);
+    assert!(without_place > 0 && without_place == refused.len(), "{without_place} of {}", refused.len());
+    let mut passed = 0;
+    for (i, text) in names.iter().enumerate() {
+        match ask(&probe, text) {
+            Ok(address) => assert_eq!(address, Ipv4Addr::from(i as u32), "{text}"),
+            Err(outcome) => {
+                assert!(outcome.starts_with("pass_"), "{text} {outcome}");
+                assert_eq!(ask(&probe, &format!("x.{text}")), Err(outcome), "its subtree");
+                passed += 1;
+            }
+        }
     }
+    assert_eq!(passed, without_place);
     assert_zone_goes_on(&probe);
     assert_eq!(table.rekeys(), 3);
     assert!(!table.takes_refused(), "a minute has not passed");
-    // When enough time has passed, all fit.
+    // When enough time has passed, all have a place.
     table.set_rekey_interval(Duration::ZERO);
     assert!(table.takes_refused());
+    refused.settle(&mut table);
+    assert!(refused.is_empty());
     for (i, text) in names.iter().enumerate() {
-        table.put(&name(text), &one(i)).unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(ask(&probe, text), Ok(Ipv4Addr::from(i as u32)), "{text}");
     }
+    assert_zone_goes_on(&probe);
+    assert_eq!(ask(&probe, &format!("missing.{tenant}")), Err("nxdomain"), "the mark is gone");
     assert_eq!(table.rekeys(), 4, "once for all of them");
 }

@@ -5,15 +5,21 @@ mod common;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use common::decode;
-use common::model::{addresses, node};
+use common::model::{OWNER, absence, addresses, node};
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
 use common::rng::Rng;
 use edns::datapath::counters::outcome_name;
-use edns::datapath::{Datapath, Program, Put, TableError, TestRun};
+use edns::datapath::{Datapath, Program, Put, Reason, Refused, TableError, TestRun};
+use edns::zone::change::Change;
+use edns::zone::cluster::share::Size;
+use edns::zone::cluster::spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
+use edns::zone::cluster::{Cluster, Settings};
 use edns::zone::name::Name;
-use edns::zone::node::Node;
+use edns::zone::node::{ANY_TYPE, Kind, Node, Verdict};
+use edns::zone::pass::PassNames;
 
 struct Kernel(TestRun);
 
@@ -231,4 +237,162 @@ fn names_alike_are_told_apart() {
         assert_eq!(kernel.lookup(lower), Some(Ipv4Addr::LOCALHOST), "{lower}");
         assert_eq!(kernel.lookup(upper), None, "{upper}");
     }
+}
+
+/// What a question for A gets.
+fn ask(kernel: &Kernel, name: &str) -> &'static str {
+    let frame = Packet::v4(&Query::new(name, TYPE_A)).frame();
+    let (outcome, _) = kernel.0.run(&frame, &mut vec![0; 2048]).expect("test run");
+    outcome_name(outcome).expect("an outcome")
+}
+
+/// A name whose children, and what is further below, are said not to exist.
+fn closed() -> Node {
+    let missing = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &OWNER))]));
+    Node { child: Some(Arc::clone(&missing)), deep: Some(missing), ..one(Ipv4Addr::LOCALHOST) }
+}
+
+/// A name that no node can express, and one for which there is no room: they pass with what is below them, and nothing else
+/// does; also where names between them and the one that speaks for them come and go.
+#[test]
+fn what_has_no_place_passes_with_its_subtree_and_nothing_else_does() {
+    let (datapath, mut table) = common::load(false, 6);
+    let kernel = Kernel::new(&datapath);
+    let mut refused = Refused::default();
+    let too_many = || Node { types: vec![(99, Verdict::Pass); 9], ..closed() };
+    let put = |n: &str, node: Node| Change::Put(name(n), node);
+    let check = |step: &str, passes: &[&str], absent: &[&str]| {
+        passes.iter().for_each(|n| assert!(ask(&kernel, n).starts_with("pass_"), "{step}: {n} {}", ask(&kernel, n)));
+        absent.iter().for_each(|n| assert_eq!(ask(&kernel, n), "nxdomain", "{step}: {n}"));
+    };
+    for n in ["zone", "a.zone", "b.zone"] {
+        assert!(refused.apply(&mut table, &put(n, closed())));
+    }
+    refused.settle(&mut table);
+    check("at first", &[], &["x.zone", "x.y.zone", "s.a.zone", "x.s.a.zone", "x.b.zone", "y.x.b.zone"]);
+
+    // One label below a name: that name speaks for nothing any more; others do.
+    assert!(!refused.apply(&mut table, &put("s.a.zone", too_many())));
+    refused.settle(&mut table);
+    check("refused", &["s.a.zone", "x.s.a.zone", "x.a.zone"], &["x.zone", "y.x.zone", "x.b.zone", "y.x.b.zone"]);
+    assert_eq!((refused.len(), refused.count(Reason::Size), refused.count(Reason::Full)), (1, 1, 0));
+    assert_eq!(kernel.lookup("a.zone"), Some(Ipv4Addr::LOCALHOST), "the mark's own answer stays");
+
+    // Two labels below: only what is two labels below passes.
+    assert!(!refused.apply(&mut table, &put("q.p.b.zone", too_many())));
+    check("further below", &["q.p.b.zone", "x.q.p.b.zone"], &["p.b.zone", "x.b.zone", "x.zone", "y.x.zone"]);
+
+    // The name that is marked changes, and stays marked.
+    assert!(refused.apply(&mut table, &put("a.zone", Node { types: Vec::new(), ..closed() })));
+    check("the mark's node is another", &["s.a.zone", "x.s.a.zone"], &["x.zone", "y.x.zone"]);
+    // It goes: the one above it takes its place.
+    assert!(refused.apply(&mut table, &Change::Remove(name("a.zone"))));
+    refused.settle(&mut table);
+    check("the mark's name is gone", &["s.a.zone", "x.s.a.zone"], &["a.zone", "x.zone", "x.b.zone"]);
+    // It is back, and with it what the other said.
+    assert!(refused.apply(&mut table, &put("a.zone", closed())));
+    refused.settle(&mut table);
+    check("the mark's name is back", &["s.a.zone", "x.s.a.zone"], &["x.zone", "y.x.zone", "x.b.zone"]);
+
+    // A node that was there, and is to be one that can't be, goes.
+    assert!(refused.apply(&mut table, &put("b.zone", too_many())));
+    refused.settle(&mut table);
+    check("what was there", &["b.zone", "x.b.zone", "q.p.b.zone"], &[]);
+    assert!(refused.apply(&mut table, &put("b.zone", closed())));
+    refused.settle(&mut table);
+    check("as before", &["q.p.b.zone"], &["x.zone", "y.x.zone", "x.b.zone"]);
+
+    // No room: the same, until there is some.
+    for n in ["c.zone", "d.zone", "e.zone"] {
+        assert!(refused.apply(&mut table, &put(n, closed())));
+    }
+    assert!(!refused.apply(&mut table, &put("f.zone", closed())));
+    refused.settle(&mut table);
+    assert_eq!((refused.count(Reason::Full), refused.count(Reason::Size)), (1, 2));
+    check("full", &["f.zone", "x.f.zone"], &["x.b.zone", "x.c.zone", "y.x.c.zone"]);
+    assert!(refused.apply(&mut table, &Change::Remove(name("c.zone"))));
+    refused.settle(&mut table);
+    check("room again", &["q.p.b.zone"], &["c.zone", "x.f.zone", "x.zone"]);
+    assert_eq!(kernel.lookup("f.zone"), Some(Ipv4Addr::LOCALHOST));
+
+    // What can't be is wanted no more.
+    for n in ["s.a.zone", "q.p.b.zone"] {
+        assert!(!refused.apply(&mut table, &Change::Remove(name(n))));
+    }
+    refused.settle(&mut table);
+    assert!(refused.is_empty());
+    check("at last", &[], &["x.zone", "y.x.zone", "s.a.zone", "x.s.a.zone", "q.p.b.zone", "x.b.zone", "x.f.zone"]);
+}
+
+/// Whatever room a cluster has: a name that it has is answered or passes, and whoever is not asked to yield says as before
+/// what there is not; at every step of every change, through the program.
+#[test]
+fn a_cluster_without_room_passes_what_yields_and_nothing_else() {
+    let settings = Settings {
+        zone: name("cluster.local"),
+        ttl: 30,
+        negative_answers: true,
+        serial: 1,
+        pass: PassNames::default(),
+    };
+    let (datapath, mut table) = common::load(false, 200);
+    let kernel = Kernel::new(&datapath);
+    let (mut cluster, mut refused) = (Cluster::new(settings), Refused::default());
+    ["large", "small"].iter().for_each(|ns| cluster.apply_namespace(ns));
+    let mut exist = Vec::new();
+    let mut serve = |cluster: &mut Cluster, ns: &str, i: u8, ports: u16| {
+        let port = |p| PortSpec { name: format!("p{p}"), protocol: "TCP".into(), port: Some(p) };
+        let ports: Vec<PortSpec> = (0..ports).map(port).collect();
+        let service = format!("s{i}");
+        let base = format!("{service}.{ns}.svc.cluster.local");
+        exist.extend(ports.iter().map(|p| format!("_{}._tcp.{base}", p.name)));
+        exist.extend([base.clone(), format!("pod.{base}")]);
+        let of = ns.as_bytes()[0];
+        let addresses = [format!("10.{of}.0.{i}"), format!("10.{of}.1.{i}")];
+        let endpoint =
+            EndpointSpec { addresses: vec![addresses[1].clone()], hostname: Some("pod".into()), ready: true };
+        let slice = SliceSpec { service: Some(service.clone()), ports: ports.clone(), endpoints: vec![endpoint] };
+        cluster.apply_slice(Key::new(ns, &service), &slice);
+        let spec = ServiceSpec { external_name: None, cluster_ips: vec![addresses[0].clone()], ports };
+        cluster.apply_service(Key::new(ns, &service), &spec);
+    };
+    (0..8).for_each(|i| serve(&mut cluster, "large", i, 9));
+    serve(&mut cluster, "small", 0, 2);
+    let absent = ["x.small.svc", "y.x.small.svc", "x.s0.small.svc", "gone.svc", "x.gone.svc", "nothing", "y.x.nothing"];
+    // Of 13 names for each Service of the large namespace; the last ones have room again, for some and for all.
+    let mut passed = Vec::new();
+    for room in [125, 120, 112, 100, 60, 40, 25, 21, 60, 110, 200] {
+        cluster.set_capacity(Size { names: room, ..Size::MAX });
+        let mut changes = cluster.commit();
+        changes.append(&mut cluster.rest());
+        let is_first = passed.is_empty();
+        for change in &changes {
+            refused.apply(&mut table, change);
+            assert!(table.len() <= room.max(125), "{room}");
+            if is_first {
+                continue;
+            }
+            for n in &exist {
+                let got = ask(&kernel, n);
+                assert!(got == "answered" || got.starts_with("pass_"), "{n} {got}, room for {room}");
+                assert!(got == "answered" || !n.contains(".small."), "{n} {got}, room for {room}");
+            }
+            for n in absent.map(|n| format!("{n}.cluster.local")) {
+                assert_eq!(ask(&kernel, &n), "nxdomain", "{n}, room for {room}");
+            }
+        }
+        refused.settle(&mut table);
+        assert!(refused.is_empty() && table.len() <= room, "{} names, room for {room}", table.len());
+        passed.push(exist.iter().filter(|n| ask(&kernel, n) != "answered").count());
+        // It says what there is not as far as it holds what there is.
+        let own = ["x.large.svc.cluster.local", "x.s0.large.svc.cluster.local"].map(|n| ask(&kernel, n));
+        let expected = match room {
+            ..=21 => ["pass_not_found"; 2],
+            22..=39 => ["nxdomain", "pass_not_found"],
+            _ => ["nxdomain"; 2],
+        };
+        assert_eq!(own, expected, "room for {room}");
+    }
+    // Names of addresses first, then nine of ports for each Service, then those of endpoints, then its own.
+    assert_eq!(passed, [0, 0, 0, 9, 45, 63, 78, 82, 45, 0, 0]);
 }

@@ -383,6 +383,7 @@ static __always_inline void forget_query(struct __sk_buff *skb)
     skb->mark = 0;
     skb->priority = 0;
     skb->tc_index = 0;
+    skb->tc_classid = 0;
     cb_restore(skb, &none);
     if (settings.egress)
         skb->tstamp = 0; /* when the query was to be sent (SO_TXTIME) */

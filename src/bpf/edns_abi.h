@@ -9,9 +9,9 @@
  *                free, EDNS_WORD_DEAD where a node was
  *   edns_chunks  the arena: maps of EDNS_CHUNK_UNITS units each; a ref is a unit's number in it, 0 is none
  *
- * A node never changes while a word or another node refers to it. The daemon replaces it by writing another one and
- * then storing the word, and reuses the old units only when every program that may have seen them is
- * done. So readers need no lock, no version and no barrier: word to node is an address dependency.
+ * A node never changes while a word or another node refers to it, but for child and deep, each of which is one store. The
+ * daemon replaces it by writing another one and then storing the word, and reuses the old units only when every program that
+ * may have seen them is done. So readers need no lock, no version and no barrier: word to node is an address dependency.
  */
 #ifndef EDNS_ABI_H
 #define EDNS_ABI_H

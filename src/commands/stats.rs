@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::top::Top;
 use super::{Outcome, stdout};
 use crate::control::client::ask_one;
-use crate::control::{InFrontReply, InterfaceReply, Request, StatsReply, SyncReply};
+use crate::control::{HolderReply, InFrontReply, InterfaceReply, Request, StatsReply, SyncReply};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Clears the terminal from its upper left corner on (ECMA-48).
@@ -136,6 +136,15 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
     )?;
     let memory = stats.map_bytes as f64 / f64::from(1 << 20);
     writeln!(out, "{} of {} names, {memory:.1} MiB of maps", stats.records, stats.max_records)?;
+    if !stats.holders.is_empty() {
+        let holder = |h: &HolderReply| match (h.passing, &h.largest) {
+            (0, _) | (_, None) => format!("{} {}", h.namespace, h.names),
+            (passing, Some(largest)) => {
+                format!("{} {} ({passing} pass; largest Service: {largest})", h.namespace, h.names)
+            }
+        };
+        writeln!(out, "most names: {}", stats.holders.iter().map(holder).collect::<Vec<_>>().join(", "))?;
+    }
     if let Some(sync) = &stats.sync {
         writeln!(out, "cluster: {}", view(sync))?;
     }
@@ -146,12 +155,9 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
         writeln!(out, "not attached: {error}")?;
     }
     print_places(out, &stats.interfaces)?;
-    if stats.refused_records > 0 {
-        let names = stats.refused_records;
-        writeln!(
-            out,
-            "no room for {names} names: they pass, and so do all that don't exist; raise MaxRecords, restart"
-        )?;
+    for passed in stats.names_passed.iter().filter(|p| p.count > 0) {
+        let (what, cure) = shortage(&passed.reason);
+        writeln!(out, "{what} for {} names: they pass, and so does what is below them{cure}", passed.count)?;
     }
     if stats.rekeys > 0 {
         writeln!(out, "names collided: they were hashed by another key {} times since", stats.rekeys)?;
@@ -189,6 +195,16 @@ fn program(program: &InFrontReply) -> String {
         text += &format!(" priority {priority}");
     }
     text
+}
+
+/// What there is none of for names that pass, and what helps.
+fn shortage(reason: &str) -> (&'static str, &'static str) {
+    match reason {
+        "full" => ("no room", "; raise MaxRecords, restart"),
+        "memory" => ("no memory", ""),
+        "collision" => ("no slot", ""),
+        _ => ("no form", ""),
+    }
 }
 
 fn interfaces(names: &[String]) -> String {
@@ -265,7 +281,7 @@ pub(super) fn meaning(outcome: &str) -> &'static str {
         "pass_ipvs" => "IPVS has it in hand",
         "pass_not_synced" => "cluster not read whole yet",
         "pass_stale" => "view of cluster not current",
-        "pass_incomplete" => "absent; maps are too small",
+        "pass_incomplete" => "absent; kernel lacks memory",
         "pass_paused" => "edns pause",
         "pass_daemon" => "daemon silent for 2.5 s",
         "pass_error" => "kernel is out of memory",

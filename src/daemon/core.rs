@@ -9,13 +9,16 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::gates::Gates;
 use super::status::Status;
-use super::world::{NODE_LOCAL_DNS, World};
+use super::world::{NODE_LOCAL_DNS, Shares, World};
 use super::writer::Writer;
 use crate::config::ServerSpec;
-use crate::control::{InFrontReply, InterfaceReply, LookupReply, OutcomeCount, RecordReply, StatsReply};
+use crate::control::{
+    HolderReply, InFrontReply, InterfaceReply, LookupReply, OutcomeCount, PassedReply, RecordReply, StatsReply,
+};
 use crate::datapath::attach::Place;
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
-use crate::datapath::{Datapath, probe};
+use crate::datapath::{Datapath, Reason, probe};
+use crate::zone::cluster::share::Holder;
 use crate::zone::node::ZoneId;
 
 /// The program and its maps.
@@ -34,6 +37,12 @@ pub(super) struct Core {
     pub is_read: bool,
     /// Whether changes have waited for too long to be written.
     late: bool,
+    /// What the cluster's names take.
+    shares: Option<Shares>,
+    /// Whether it was said that names pass for want of a place.
+    is_short: bool,
+    /// How many had no place for want of memory, when that was looked at last.
+    short: usize,
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
@@ -57,6 +66,9 @@ impl Core {
             status,
             is_read: false,
             late: false,
+            shares: None,
+            is_short: false,
+            short: 0,
             pause: (false, 0),
         }
     }
@@ -101,6 +113,50 @@ impl Core {
         self.pause = (paused, self.pause.1 + 1);
         self.datapath.settings().set_paused(paused);
         self.pause.1
+    }
+
+    /// Says that names pass for want of a place, or that none do any more.
+    pub(super) fn tell_of_shortage(&mut self) {
+        let is_short = self.refused() > 0;
+        if is_short == std::mem::replace(&mut self.is_short, is_short) {
+            return;
+        }
+        if is_short {
+            log::warn!("{} names pass for want of a place in the maps; `edns stats` says why", self.refused());
+        } else {
+            log::info!("all names are in the maps again");
+        }
+    }
+
+    /// How many names pass for want of a place.
+    fn refused(&self) -> usize {
+        Reason::ALL.into_iter().map(|reason| self.passed(reason)).sum()
+    }
+
+    /// Those that do for this reason: which yield, or were refused.
+    fn passed(&self, reason: Reason) -> usize {
+        let yielding = self.shares.as_ref().filter(|shares| shares.passing.1 == reason).map_or(0, |s| s.passing.0);
+        self.writer.refused(reason) + yielding
+    }
+
+    /// Units of memory that the maps can do with, where there was none for more names than when that was asked last.
+    pub(super) fn memory_left(&mut self) -> Option<usize> {
+        let short = self.writer.refused(Reason::Memory);
+        (short > std::mem::replace(&mut self.short, short)).then(|| self.writer.reader().units() / 16 * 15)
+    }
+
+    /// Takes note of what the cluster's names take, and tells of who has more than there is room for.
+    pub(super) fn set_shares(&mut self, shares: Shares) {
+        let (_, reason) = shares.passing;
+        for Holder { namespace, names, passing, largest } in &shares.new {
+            let (service, most) = largest.as_ref().map_or(("", 0), |(service, names)| (service, *names));
+            let cure = if reason == Reason::Full { "; raise MaxRecords to answer all" } else { "" };
+            log::warn!(
+                "record maps full: of the {names} names of namespace {namespace}, which has more than its share, {passing} \
+                 pass to the DNS server; its largest Service is {service}, of {most} names{cure}"
+            );
+        }
+        self.shares = Some(shares);
     }
 
     /// Holds back what can't be told for certain. Returns whether answers may come back, which takes [`Writer::open`].
@@ -159,6 +215,22 @@ impl Core {
         self.status.not_ready(!self.attached.is_empty())
     }
 
+    /// Names that pass for want of a place, by reason.
+    fn names_passed(&self) -> Vec<PassedReply> {
+        Reason::ALL.map(|r| PassedReply { reason: r.label().into(), count: self.passed(r) as u64 }).into()
+    }
+
+    /// Who holds most names.
+    fn holders(&self) -> Vec<HolderReply> {
+        let reply = |h: &Holder| HolderReply {
+            namespace: h.namespace.to_string(),
+            names: h.names as u64,
+            passing: h.passing as u64,
+            largest: h.largest.as_ref().map(|(service, _)| service.to_string()),
+        };
+        self.shares.iter().flat_map(|s| s.holders.iter().map(reply)).collect()
+    }
+
     pub(super) fn stats(&self) -> io::Result<StatsReply> {
         let counts = self.datapath.queries()?;
         let queries = OUTCOMES.iter().zip(counts).flat_map(|(outcome, counts)| {
@@ -173,7 +245,9 @@ impl Core {
             queries: queries.collect(),
             records: reader.len() as u64,
             max_records: reader.max_len() as u64,
-            refused_records: self.writer.refused() as u64,
+            refused_records: self.refused() as u64,
+            names_passed: self.names_passed(),
+            holders: self.holders(),
             rekeys: reader.rekeys(),
             map_bytes: reader.memory() as u64,
             attached_interfaces: self.attached_names(),

@@ -15,8 +15,8 @@ pub(super) struct Facts {
     pub current: bool,
     /// Whether it has not been for longer than MaxStale allows.
     pub expired: bool,
-    /// Whether all names fit.
-    pub complete: bool,
+    /// Whether changes of the maps had the order that they need.
+    pub in_order: bool,
     /// Whether changes wait for too long to be written.
     pub late: bool,
 }
@@ -29,12 +29,12 @@ impl Facts {
             (true, true) => Gate::Stale,
             (true, false) => Gate::Open,
         };
-        let complete = if self.complete { Gate::Open } else { Gate::Incomplete };
+        let in_order = if self.in_order { Gate::Open } else { Gate::Incomplete };
         let first = |gates: [Gate; 3]| gates.into_iter().find(|g| *g != Gate::Open).unwrap_or(Gate::Open);
         let late = if self.late { Gate::Stale } else { Gate::Open };
         let current = if self.current { Gate::Open } else { Gate::Stale };
-        let cluster = if self.synced { first([complete, current, late]) } else { positive };
-        [positive, first([complete, late, Gate::Open]), cluster]
+        let cluster = if self.synced { first([in_order, current, late]) } else { positive };
+        [positive, first([in_order, late, Gate::Open]), cluster]
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Ticket([u64; 3]);
 impl Gates {
     /// Nothing is known of the cluster, and all is written that there is.
     pub(super) fn new(settings: Settings) -> Self {
-        let facts = Facts { synced: false, current: false, expired: false, complete: true, late: false };
+        let facts = Facts { synced: false, current: false, expired: false, in_order: true, late: false };
         let gates = Self { settings, state: Mutex::new(State { facts, gates: [Gate::Open; 3], closed: [0; 3] }) };
         gates.set(|_| ());
         gates

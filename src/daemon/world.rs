@@ -8,8 +8,10 @@ use tokio::task::spawn_blocking;
 
 use super::DaemonError;
 use crate::config::{Config, ServerSpec};
+use crate::datapath::{Reason, Table};
 use crate::source::kubernetes::{self, Delta};
 use crate::zone::change::Change;
+use crate::zone::cluster::share::{Holder, Size};
 use crate::zone::cluster::spec::Key;
 use crate::zone::cluster::{Cluster, Settings};
 use crate::zone::layers::Layers;
@@ -28,7 +30,24 @@ pub(super) struct World {
     dns_services: HashSet<Key>,
     /// Whether all objects of a kind are known: Services, EndpointSlices, Namespaces.
     listed: [bool; 3],
+    /// What the maps hold at most.
+    room: Size,
+    /// What static names take of it.
+    statics: Size,
 }
+
+/// What the cluster's names take of the maps.
+pub(super) struct Shares {
+    /// Names that pass since there is no room for all, and why.
+    pub passing: (usize, Reason),
+    /// Who holds most.
+    pub holders: Vec<Holder>,
+    /// Namespaces that have more than their share since just now.
+    pub new: Vec<Holder>,
+}
+
+/// Namespaces of which `edns stats` tells what they hold.
+const HOLDERS: usize = 5;
 
 impl World {
     /// Nothing exists.
@@ -41,6 +60,32 @@ impl World {
             serial,
             dns_services: HashSet::new(),
             listed: [false; 3],
+            room: Size { names: config.max_records as usize, units: Table::UNITS_MAX },
+            statics: Size::default(),
+        }
+    }
+
+    /// The maps have no more memory than this.
+    pub(super) fn limit(&mut self, units: usize) -> Vec<Change> {
+        self.room.units = self.room.units.min(units);
+        self.make_room(self.statics)
+    }
+
+    /// Static names take so much of the maps from now on.
+    fn make_room(&mut self, statics: Size) -> Vec<Change> {
+        self.statics = statics;
+        self.cluster.set_capacity(self.room.less(statics));
+        self.commit()
+    }
+
+    /// How it stands with the room in the maps.
+    pub(super) fn shares(&mut self) -> Shares {
+        let (passing, by_names) = self.cluster.passing();
+        let reason = if by_names { Reason::Full } else { Reason::Memory };
+        Shares {
+            passing: (passing, reason),
+            holders: self.cluster.holders(HOLDERS),
+            new: self.cluster.newly_yielding(),
         }
     }
 
@@ -65,7 +110,17 @@ impl World {
     /// Makes `nodes` all static names, under a config that may be new.
     pub(super) fn set_statics(&mut self, nodes: Vec<(Name, Node)>, config: &Config) -> Vec<Change> {
         let mut changes = self.layers.merge(self.cluster.reconfigure(settings(config, self.serial)));
+        let units = nodes.iter().map(|(name, node)| Table::units_of(name, node)).sum();
+        let mut size = Size { names: nodes.len(), units };
+        // If memory was short before, it may be so no more.
+        self.room.units = Table::UNITS_MAX;
+        // Static names come first: who has to make room for them does so before.
+        if !size.fits(self.statics) {
+            changes.append(&mut self.make_room(size));
+        }
         changes.append(&mut self.layers.set_statics(nodes, &config.pass_names, &self.cluster));
+        size.names = self.layers.len();
+        changes.append(&mut self.make_room(size));
         changes
     }
 
@@ -114,9 +169,7 @@ impl World {
         if !self.is_complete() {
             return Vec::new();
         }
-        let is_first = !self.cluster.is_begun();
-        let changes = self.cluster.commit();
-        if is_first { self.layers.merge_first(changes, &self.cluster) } else { self.layers.merge(changes) }
+        self.layers.commit(&mut self.cluster)
     }
 
     /// The addresses that a setting stands for at present, first those that most are asked at.

@@ -2,7 +2,6 @@
 //! heartbeat nor a command waits with it.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +14,8 @@ use tokio::time::Instant;
 
 use super::gates::Gates;
 use super::{BEAT, DaemonError};
-use crate::datapath::{Put, Reader, Table};
-use crate::zone::change::{self, Change};
-use crate::zone::name::Name;
-use crate::zone::node::Node;
+use crate::datapath::{Reader, Reason, Refused, Table};
+use crate::zone::change::Change;
 
 /// What the thread is asked for, and where it says that it is done.
 enum Job {
@@ -26,12 +23,15 @@ enum Job {
     Open(oneshot::Sender<()>),
 }
 
+/// How many names have no place in the maps, by [`Reason`].
+type Counts = [AtomicUsize; Reason::ALL.len()];
+
 /// The thread's other end. Dropping it ends the thread after what it was asked for.
 pub(super) struct Writer {
     jobs: Sender<Job>,
     thread: JoinHandle<()>,
     reader: Reader,
-    refused: Arc<AtomicUsize>,
+    refused: Arc<Counts>,
     /// When the changes were handed over that are not written yet.
     since: Cell<Option<Instant>>,
     opens: Cell<bool>,
@@ -41,8 +41,8 @@ impl Writer {
     /// Starts the thread.
     pub(super) fn start(table: Table, gates: Arc<Gates>) -> io::Result<Self> {
         let (jobs, received) = channel();
-        let (reader, refused) = (table.reader().clone(), Arc::new(AtomicUsize::new(0)));
-        let maps = Maps { table, gates, refused: Refused::default(), count: Arc::clone(&refused) };
+        let (reader, refused) = (table.reader().clone(), Arc::new(Counts::default()));
+        let maps = Maps { table, gates, refused: Refused::default(), counts: Arc::clone(&refused) };
         let thread = thread::Builder::new().name("maps".into()).spawn(move || maps.serve(&received))?;
         Ok(Self { jobs, thread, reader, refused, since: Cell::new(None), opens: Cell::new(false) })
     }
@@ -98,9 +98,9 @@ impl Writer {
         &self.reader
     }
 
-    /// How many names did not fit.
-    pub(super) fn refused(&self) -> usize {
-        self.refused.load(Ordering::Relaxed)
+    /// How many names have no place in the maps for this reason.
+    pub(super) fn refused(&self, reason: Reason) -> usize {
+        self.refused[reason as usize].load(Ordering::Relaxed)
     }
 }
 
@@ -114,7 +114,7 @@ struct Maps {
     table: Table,
     gates: Arc<Gates>,
     refused: Refused,
-    count: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 }
 
 impl Maps {
@@ -122,11 +122,13 @@ impl Maps {
         loop {
             match jobs.recv_timeout(BEAT) {
                 Err(RecvTimeoutError::Disconnected) => return,
-                // Names that found no slot for their hash are tried again when the index may take another key.
                 Err(RecvTimeoutError::Timeout) => {
+                    // Names that found no slot for their hash are tried again when the index may take another key.
                     if self.table.takes_refused() {
                         self.apply(&[]);
                     }
+                    let in_order = self.table.is_in_order() || self.table.settle();
+                    self.gates.set(|facts| facts.in_order = in_order);
                 }
                 Ok(Job::Apply(changes, reply)) => {
                     let changed = self.apply(&changes);
@@ -145,69 +147,18 @@ impl Maps {
         }
     }
 
-    /// Makes changes, in order; returns how many there were. What does not fit passes.
+    /// Makes changes, in order; returns how many there were. What has no place passes.
     fn apply(&mut self, changes: &[Change]) -> usize {
-        let Self { table, gates, refused, count } = self;
+        let Self { table, refused, .. } = self;
         let (began, waits) = (Instant::now(), table.waits());
-        let changed = table.batch(changes, |table, change| refused.change(table, gates, change));
-        refused.complete(table, gates);
-        count.store(refused.0.len(), Ordering::Relaxed);
-        gates.set(|facts| facts.complete = refused.0.is_empty());
+        let changed = table.batch(changes, |table, change| refused.apply(table, change));
+        refused.settle(table);
+        self.gates.set(|facts| facts.in_order = table.is_in_order());
+        for (reason, count) in Reason::ALL.into_iter().zip(&*self.counts) {
+            count.store(refused.count(reason), Ordering::Relaxed);
+        }
         let waits = table.waits() - waits;
         log::debug!("{changed} names changed in the maps in {:?}, with {waits} waits for programs", began.elapsed());
         changed
-    }
-}
-
-/// Nodes that did not fit.
-#[derive(Default)]
-struct Refused(HashMap<Name, Node>);
-
-impl Refused {
-    fn change(&mut self, table: &mut Table, gates: &Gates, change: &Change) -> bool {
-        match change {
-            Change::Put(name, node) => self.put(table, gates, name, node),
-            Change::Remove(name) => {
-                self.0.remove(name);
-                table.remove(name)
-            }
-        }
-    }
-
-    fn put(&mut self, table: &mut Table, gates: &Gates, name: &Name, node: &Node) -> bool {
-        match table.put(name, node) {
-            Ok(put) => {
-                self.0.remove(name);
-                put != Put::Same
-            }
-            Err(e) => {
-                if self.0.is_empty() {
-                    log::error!("names pass for lack of room: {e}");
-                    // A name that is not there may be one that is said not to exist, or a wildcard's.
-                    gates.set(|facts| facts.complete = false);
-                    table.settle();
-                }
-                self.0.insert(name.clone(), node.clone());
-                // What was there may be what shall be no more: it must not go on.
-                table.remove(name)
-            }
-        }
-    }
-
-    /// Tries again what did not fit. Negative answers come back when all of it is there.
-    fn complete(&mut self, table: &mut Table, gates: &Gates) {
-        if self.0.is_empty() || table.len() == table.max_len() {
-            return;
-        }
-        let mut changes: Vec<Change> = self.0.drain().map(|(name, node)| Change::Put(name, node)).collect();
-        change::order(&mut changes);
-        let mut left = changes.into_iter();
-        for change in left.by_ref() {
-            self.change(table, gates, &change);
-            if !self.0.is_empty() {
-                break;
-            }
-        }
-        self.0.extend(left.filter_map(|c| if let Change::Put(n, node) = c { Some((n, node)) } else { None }));
     }
 }

@@ -19,6 +19,13 @@ pub(super) struct Refs {
     pub deep: u32,
 }
 
+impl Refs {
+    /// Whether they say something of the names below.
+    pub(super) const fn states(self) -> bool {
+        self.child | self.deep != 0
+    }
+}
+
 /// Why a node can't be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
@@ -62,6 +69,18 @@ pub(super) fn encode(name: Option<&Name>, node: &Node, refs: Refs) -> Result<Vec
         out[at..at + size_of::<edns_type>()].copy_from_slice(octets_of(&entry));
     }
     Ok(out)
+}
+
+/// How many octets [`encode`] makes of it, where it can.
+pub(super) fn encoded_len(name: &Name, node: &Node) -> usize {
+    let types = node.types.len() * size_of::<edns_type>();
+    let named = size_of::<edns_node>() + types.next_multiple_of(ALIGN) + name.wire().len().next_multiple_of(ALIGN);
+    node.types.iter().fold(named, |at, (_, verdict)| match verdict {
+        Verdict::Answer(answer) if sendable(answer) && at < NODE_MAX => {
+            at + size_of::<edns_answer>() + answer.bytes.len().next_multiple_of(ALIGN)
+        }
+        _ => at,
+    })
 }
 
 /// An answer that no message can hold is left to the DNS server, as one that is too large for the client is.
@@ -141,6 +160,14 @@ impl<'a> Stored<'a> {
 
     pub(super) const fn refs(&self) -> Refs {
         Refs { fallback: self.head.fallback, child: self.head.child, deep: self.head.deep }
+    }
+
+    /// Whether `octets` are those of the same node but for what it says of the names below it.
+    pub(super) fn differs_below(&self, octets: &[u8]) -> bool {
+        let mut head: edns_node = read_at(octets, 0);
+        (head.child, head.deep) = (self.head.child, self.head.deep);
+        let (own, rest) = (self.octets(), size_of::<edns_node>());
+        own.len() == octets.len() && own[..rest] == *octets_of(&head) && own[rest..] == octets[rest..]
     }
 
     pub(super) fn name(&self) -> Option<Name> {
@@ -231,6 +258,7 @@ mod tests {
         let refs = Refs { fallback: 1, child: 2, deep: 3 };
         let mut octets = encode(Some(&name), &node, refs).unwrap();
         let len = octets.len();
+        assert_eq!(encoded_len(&name, &node), len);
         octets.resize(len + 100, 0xff);
         let stored = Stored::new(&octets);
         assert_eq!(stored.name().as_ref(), Some(&name));

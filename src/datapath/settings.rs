@@ -20,7 +20,7 @@ pub enum Gate {
     NotSynced,
     /// What it was read from is not current.
     Stale,
-    /// It did not fit whole.
+    /// Names went of which programs may hear by what they said before of others.
     Incomplete,
 }
 

@@ -2,6 +2,7 @@
 //! program sees the node before or after it and never anything else.
 
 mod batch;
+mod below;
 
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -9,13 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::batch::Batch;
+pub use self::below::Below;
 use super::abi::{KEYS, LINE_WORDS, UNIT};
 use super::arena::{Arena, ArenaError, Kind, Mapped, UNITS_MAX};
-use super::encode::{EncodeError, Refs, Stored, encode};
+use super::encode::{EncodeError, Refs, Stored, encode, encoded_len};
 use super::hash::HashKey;
 use super::index::{Area, Found, Index, map_lines};
 use super::reader::Reader;
 use super::settings::Settings;
+use crate::zone::cluster::share::Size;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
@@ -73,6 +76,8 @@ impl Depths {
 /// From one time that the index gets another key to the next: it takes as long as some ten thousand changes.
 const REKEY_INTERVAL: Duration = Duration::from_secs(60);
 
+const _: () = assert!(Size::UNIT == UNIT);
+
 /// The writer.
 pub struct Table {
     arena: Arena,
@@ -98,6 +103,8 @@ pub struct Table {
     recent: Recent,
     /// Of changes that are made together.
     batch: Option<Batch>,
+    /// Whether no name went without the wait that its order asks for.
+    is_in_order: bool,
     /// Waits for programs so far.
     waits: u64,
     /// Whether loads pass each other on this machine.
@@ -131,6 +138,12 @@ impl Table {
     /// Units of memory that nodes may take.
     pub const UNITS_MAX: usize = UNITS_MAX;
 
+    /// Units of memory that a name takes, without what it shares with others.
+    #[must_use]
+    pub fn units_of(name: &Name, node: &Node) -> usize {
+        encoded_len(name, node).div_ceil(UNIT)
+    }
+
     pub(super) fn new(
         index: BorrowedFd<'_>,
         chunks: OwnedFd,
@@ -162,6 +175,7 @@ impl Table {
             below: Depths([0; 129]),
             recent: Recent::default(),
             batch: None,
+            is_in_order: true,
             waits: 0,
             loads_pass: LOADS_PASS,
         })
@@ -233,17 +247,26 @@ impl Table {
             return Ok(Put::Same);
         }
         let labels = name.label_count();
-        let below = |refs: Refs| (refs.child, refs.deep);
         let old_refs = old.map_or(Refs::default(), |at| Stored::new(self.arena.octets_at(at)).refs());
-        let has_below = below(refs) != (0, 0);
-        let states = has_below && below(refs) != below(old_refs);
-        let waits = states && self.recent.added.is_some_and(|added| added > labels) && !self.is_held_back(node);
+        let waits = self.has_to_wait(labels, node, old_refs, refs);
         if waits && let Some(stand_in) = self.postpone(name, node, old_refs) {
             self.unshare(refs);
             return self.put(name, &stand_in);
         }
-        let ready = if waits { self.wait_for_programs() } else { Ok(()) };
-        let at = match ready.and_then(|()| self.store(&octets, old.is_none())) {
+        if waits && let Err(e) = self.wait_for_programs() {
+            self.unshare(refs);
+            return Err(e.into());
+        }
+        if let Some(at) = old
+            && Stored::new(self.arena.octets_at(at)).differs_below(&octets)
+        {
+            self.restate(at, labels, old_refs, refs);
+            self.unshare(old_refs);
+            self.stay(name);
+            self.tidy();
+            return Ok(Put::Changed);
+        }
+        let at = match self.store(&octets, old.is_none()) {
             Ok(at) => at,
             Err(e) => {
                 self.unshare(refs);
@@ -256,7 +279,7 @@ impl Table {
         if old.is_none() {
             self.depths.change(labels, true);
         }
-        if has_below {
+        if refs.states() {
             self.below.change(labels, true);
         }
         self.tell_depths();
@@ -266,6 +289,7 @@ impl Table {
             None => self.recent.added = self.recent.added.max(Some(labels)),
         }
         self.tell_depths();
+        self.stay(name);
         self.tidy();
         Ok(if old.is_some() { Put::Changed } else { Put::Added })
     }
@@ -282,6 +306,7 @@ impl Table {
             if restated && self.wait_for_programs().is_err() {
                 // Fails only where the kernel has no memory for a pointer; the name is removed rather than kept for ever.
                 log::warn!("{name} is removed without waiting for programs that read it");
+                self.is_in_order = false;
             }
         }
         self.index.clear(slot);
@@ -296,6 +321,13 @@ impl Table {
     /// that can't be waited for, and the log says why.
     pub fn settle(&mut self) -> bool {
         self.wait_for_programs().inspect_err(|e| log::warn!("waiting for programs: {e}")).is_ok()
+    }
+
+    /// False where a name went without the wait that its order asks for, since programs could not be waited for, until they are:
+    /// one may hear of it by what was said before of names that are not there.
+    #[must_use]
+    pub const fn is_in_order(&self) -> bool {
+        self.is_in_order
     }
 
     /// Copies a name's node into the arena, where others may have to move for it.
@@ -375,6 +407,7 @@ impl Table {
         self.waits += 1;
         self.arena.reclaim()?;
         self.recent = Recent::default();
+        self.is_in_order = true;
         self.tell_depths();
         Ok(())
     }
@@ -480,7 +513,7 @@ impl Table {
     fn retire(&mut self, at: u32, labels: usize) {
         let stored = Stored::new(self.arena.octets_at(at));
         let (refs, len) = (stored.refs(), stored.len());
-        if refs.child | refs.deep != 0 {
+        if refs.states() {
             self.below.change(labels, false);
             self.recent.restate(labels);
         }

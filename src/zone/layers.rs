@@ -25,6 +25,8 @@ pub struct Layers {
     within: HashMap<Name, Node>,
     /// Names of PassNames' suffixes that are a wildcard's, which they are not if the cluster has them.
     implied: HashSet<Name>,
+    /// Static names below which the cluster may have names that are not in the maps: no wildcard holds there.
+    withheld: HashSet<Name>,
 }
 
 impl Layers {
@@ -38,6 +40,7 @@ impl Layers {
             names: HashSet::new(),
             within: HashMap::new(),
             implied: HashSet::new(),
+            withheld: HashSet::new(),
         }
     }
 
@@ -66,6 +69,7 @@ impl Layers {
         self.pass = pass.clone();
         self.names = all.keys().cloned().collect();
         self.within.clear();
+        self.withheld.clear();
 
         // A wildcard above the zone ends there, also for what is below names that pass.
         let above = zone.ancestors().skip(1).find_map(|above| all.get(&above)?.child.clone());
@@ -90,6 +94,9 @@ impl Layers {
                     node = over_cluster(node);
                 }
                 self.within.insert(name.clone(), node.clone());
+                if cluster.withholds(&name) {
+                    self.withheld.insert(name.clone());
+                }
                 let below = cluster.node(&name);
                 changes.push(self.over(name, below));
             } else {
@@ -120,7 +127,7 @@ impl Layers {
 
     /// The same where all that was said of the cluster before is void: static names lie over what it has now.
     #[must_use]
-    pub fn merge_first(&self, changes: Vec<Change>, cluster: &Cluster) -> Vec<Change> {
+    fn merge_first(&self, changes: Vec<Change>, cluster: &Cluster) -> Vec<Change> {
         if self.within.is_empty() {
             return changes;
         }
@@ -131,22 +138,59 @@ impl Layers {
         merged
     }
 
+    /// How many static names there are, with those that only others make exist.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// What changes in the maps by what was said of the cluster since the last time, in order.
+    pub fn commit(&mut self, cluster: &mut Cluster) -> Vec<Change> {
+        let is_first = !cluster.is_begun();
+        let (first, rest) = (cluster.commit(), cluster.rest());
+        let mut changes = self.withhold(cluster);
+        changes.append(&mut if is_first { self.merge_first(first, cluster) } else { self.merge(first) });
+        changes.append(&mut self.merge(rest));
+        changes.append(&mut self.release(cluster));
+        changes
+    }
+
+    /// What changes since names of the cluster are about to go that are still there; before what these change.
+    fn withhold(&mut self, cluster: &Cluster) -> Vec<Change> {
+        let is_new = |name: &&Name| !self.withheld.contains(*name) && cluster.withholds(name);
+        let new: Vec<Name> = self.within.keys().filter(is_new).cloned().collect();
+        self.withheld.extend(new.iter().cloned());
+        new.into_iter().map(|name| self.over(name.clone(), cluster.node(&name))).collect()
+    }
+
+    /// What changes since names of the cluster are there again; after what these change.
+    fn release(&mut self, cluster: &Cluster) -> Vec<Change> {
+        let gone: Vec<Name> = self.withheld.iter().filter(|name| !cluster.withholds(name)).cloned().collect();
+        self.withheld.retain(|name| cluster.withholds(name));
+        gone.into_iter().map(|name| self.over(name.clone(), cluster.node(&name))).collect()
+    }
+
     fn may_be_cluster(&self, name: &Name) -> bool {
         self.zones.iter().any(|zone| name.is_within(zone))
     }
 
     /// A static name's node, over that which the cluster has for it.
     fn over(&self, name: Name, cluster: Option<Node>) -> Change {
-        let (node, cluster) = match (self.within.get(&name), cluster) {
-            (None, None) => return Change::Remove(name),
-            (None, Some(node)) => return Change::Put(name, node),
-            (Some(node), None) => return Change::Put(name, node.clone()),
-            (Some(node), Some(cluster)) => (node, cluster),
+        let Some(node) = self.within.get(&name) else {
+            return cluster.map_or_else(|| Change::Remove(name.clone()), |node| Change::Put(name.clone(), node));
         };
-        let child = node.child.clone().or_else(|| cluster.child.clone());
-        let deep = node.deep.clone().or_else(|| cluster.deep.clone());
+        let below = cluster.as_ref();
+        let child = node.child.clone().or_else(|| below?.child.clone());
+        let deep = node.deep.clone().or_else(|| below?.deep.clone());
         let keeps = has_records(node) && !self.implied.contains(&name) || self.pass.covers(&name);
-        let own = if keeps { node.clone() } else { cluster };
+        let own = cluster.filter(|_| !keeps).unwrap_or_else(|| node.clone());
+        let (child, deep) = if self.withheld.contains(&name) { (None, None) } else { (child, deep) };
         Change::Put(name, Node { child, deep, ..own })
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 /// Longest name on the wire in octets, the root's zero octet included (RFC 1035 §2.3.4).
 pub const NAME_MAX: usize = 255;
+/// Octets that names seldom exceed.
+const USUAL: usize = 128;
 /// Longest label in octets (RFC 1035 §2.3.4).
 pub const LABEL_MAX: usize = 63;
 
@@ -41,7 +43,7 @@ impl Name {
     /// # Errors
     /// [`NameError`] where a label or the whole is too long, empty, or has a character outside a-z, 0-9, '-', '_'.
     pub fn from_labels<'a>(labels: impl IntoIterator<Item = &'a str>) -> Result<Self, NameError> {
-        let mut wire = Vec::with_capacity(64);
+        let mut wire = Vec::with_capacity(USUAL);
         for label in labels {
             push_label(&mut wire, label)?;
         }
@@ -64,8 +66,16 @@ impl Name {
     /// # Errors
     /// See [`Name::from_labels`].
     pub fn child(&self, label: &str) -> Result<Self, NameError> {
-        let mut wire = Vec::with_capacity(self.0.len() + label.len() + 1);
-        push_label(&mut wire, label)?;
+        self.below([label])
+    }
+
+    /// This name with more labels in front, first label first.
+    ///
+    /// # Errors
+    /// See [`Name::from_labels`].
+    pub fn below<'a>(&self, labels: impl IntoIterator<Item = &'a str>) -> Result<Self, NameError> {
+        let mut wire = Vec::with_capacity(USUAL);
+        labels.into_iter().try_for_each(|label| push_label(&mut wire, label))?;
         wire.extend_from_slice(&self.0[..self.0.len() - 1]);
         Self::finish(wire)
     }
@@ -75,7 +85,8 @@ impl Name {
         if wire.len() > NAME_MAX {
             return Err(NameError::TooLong(wire.len()));
         }
-        Ok(Self(wire.into()))
+        // A copy, since memory that shrinks in its place leaves pieces behind.
+        Ok(Self(wire[..].into()))
     }
 
     /// Takes a name out of wire bytes that hold one, uncompressed, at their start; folds its case.

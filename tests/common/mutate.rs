@@ -163,7 +163,8 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
 fn options(rng: &mut Rng) -> Vec<u8> {
     let mut options = Vec::new();
     for _ in 0..rng.below(4) {
-        let code = *rng.pick(&[OPTION_COOKIE, OPTION_PADDING, OPTION_PADDING, 3, 8]);
+        let any = rng.below(21) as u16;
+        let code = *rng.pick(&[OPTION_COOKIE, OPTION_PADDING, OPTION_PADDING, any]);
         let len = if code == OPTION_COOKIE { *rng.pick(&[8, 16, 24, 40, 7, 9, 15, 41, 0]) } else { rng.below(120) };
         options.extend(option(code, &(0..len).map(|_| rng.octet()).collect::<Vec<_>>()));
     }
@@ -176,6 +177,15 @@ fn options(rng: &mut Rng) -> Vec<u8> {
 pub fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
     let query = query(rng, names);
     let mut packet = if rng.one_in(2) { Packet::v4(&query) } else { Packet::v6(&query) };
+    if rng.one_in(16) {
+        odd_ends(rng, &mut packet);
+    }
+    if rng.one_in(4) {
+        packet.tos = rng.octet();
+    }
+    if rng.one_in(4) {
+        packet.frag = 0;
+    }
     packet.sport = if rng.one_in(64) { *rng.pick(&[0, 53]) } else { rng.next() as u16 };
     if rng.one_in(8) {
         packet.padding = rng.below(64);
@@ -202,6 +212,36 @@ pub fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
         }
     }
     frame
+}
+
+/// Of a bridge that the interface may be a port of.
+pub const BRIDGE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xb0];
+
+/// An address that is no host's, or another host's, or that answers may go to all the same.
+fn odd_ends(rng: &mut Rng, packet: &mut Packet) {
+    let (v4, v6) = (
+        [
+            "127.0.0.1",
+            "127.255.255.255",
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.251",
+            "255.255.255.255",
+            "128.0.0.1",
+            "10.0.0.1",
+        ],
+        ["::1", "::", "ff02::fb", "fe80::1", "::2", "::ffff:127.0.0.1"],
+    );
+    let address = if packet.src.is_ipv4() { *rng.pick(&v4) } else { *rng.pick(&v6) };
+    let address = address.parse().expect("an address");
+    let mac =
+        *rng.pick(&[BRIDGE_MAC, [2, 0, 0, 0, 0, 0x99], [0xff; 6], [1, 0, 0x5e, 0, 0, 1], [0x33, 0x33, 0, 0, 0, 1]]);
+    match rng.below(4) {
+        0 => packet.src = address,
+        1 => packet.dst = address,
+        2 => packet.src_mac = mac,
+        _ => packet.dst_mac = mac,
+    }
 }
 
 /// One change; in a frame, the first `head` octets stay whole.

@@ -15,18 +15,24 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile __u32 out = 0;
 
 struct carried {
+    __u64 tstamp;
     __u32 cb[5];
     __u32 mark;
     __u32 priority;
     __u32 tc_index;
-    __u64 tstamp;
+    __u32 tc_classid;
+    __u32 queue_mapping;
+    __u32 hash;
+    __u32 pkt_type;
+    __u32 gso_size;
+    __u32 vlan_tci;
 };
 
 struct seen {
     __u64 count;
     struct carried carried;
     __u32 len;
-    __u32 hash;
+    __u32 _pad;
     __u8 octets[FRAME_MAX];
 };
 
@@ -54,6 +60,12 @@ static __always_inline void look(struct __sk_buff *skb, struct carried *to)
     to->mark = skb->mark;
     to->priority = skb->priority;
     to->tc_index = skb->tc_index;
+    to->tc_classid = skb->tc_classid;
+    to->queue_mapping = skb->queue_mapping;
+    to->hash = skb->hash;
+    to->pkt_type = skb->pkt_type;
+    to->gso_size = skb->gso_size;
+    to->vlan_tci = skb->vlan_tci;
     to->tstamp = skb->tstamp;
 }
 
@@ -71,6 +83,12 @@ int front(struct __sk_buff *skb)
     skb->mark = bpf_get_prandom_u32();
     skb->priority = bpf_get_prandom_u32();
     skb->tc_index = bpf_get_prandom_u32() & 0xffff;
+    skb->tc_classid = bpf_get_prandom_u32();
+    skb->queue_mapping = bpf_get_prandom_u32() & 0xff;
+    bpf_set_hash(skb, bpf_get_prandom_u32());
+    /* On egress: when it is to go, as by SO_TXTIME. On ingress it is the time of its arrival. */
+    if (!skb->ingress_ifindex)
+        skb->tstamp = bpf_ktime_get_ns() + (bpf_get_prandom_u32() | 1);
     if (to)
         look(skb, to);
     return TC_ACT_UNSPEC;
@@ -86,7 +104,6 @@ int behind(struct __sk_buff *skb)
         return TC_ACT_UNSPEC;
     look(skb, &to->carried);
     to->len = len;
-    to->hash = skb->hash;
     if (len > 0 && len < FRAME_MAX)
         bpf_skb_load_bytes(skb, 0, to->octets, len);
     to->count++;

@@ -6,18 +6,24 @@ use std::sync::LazyLock;
 
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder};
 
-const WORDS: usize = 8;
 const FRAME_MAX: usize = 4096;
 
 /// What a packet carries beside its octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
 pub struct Carried {
+    /// Of the packet's own arrival or time to go, as the kernel sees it.
+    pub tstamp: u64,
     pub cb: [u32; 5],
     pub mark: u32,
     pub priority: u32,
     pub tc_index: u32,
-    /// Of the packet's own arrival or time to go, as the kernel sees it.
-    pub tstamp: u64,
+    pub tc_classid: u32,
+    pub queue_mapping: u32,
+    pub hash: u32,
+    pub pkt_type: u32,
+    pub gso_size: u32,
+    pub vlan_tci: u32,
 }
 
 /// A packet as the program behind saw it.
@@ -101,12 +107,7 @@ fn word(value: &[u8], at: usize) -> u32 {
 }
 
 fn carried(value: &[u8]) -> Carried {
-    let w: [u32; WORDS] = std::array::from_fn(|i| word(value, i * 4));
-    Carried {
-        cb: [w[0], w[1], w[2], w[3], w[4]],
-        mark: w[5],
-        priority: w[6],
-        tc_index: w[7],
-        tstamp: u64::from_ne_bytes(value[WORDS * 4..][..8].try_into().expect("8 octets")),
-    }
+    let octets = &value[..size_of::<Carried>()];
+    // SAFETY: as many octets, any of which make integers.
+    unsafe { octets.as_ptr().cast::<Carried>().read_unaligned() }
 }

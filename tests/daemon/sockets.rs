@@ -3,9 +3,9 @@
 
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::decode::{self, Asked};
 use crate::common::packet::{COOKIE, Opt, Query, hex};
@@ -28,20 +28,23 @@ fn with_port(address: &str, port: u16) -> String {
 /// Refuses what it is asked until it is dropped.
 pub struct Server {
     stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
     pub fn new(lab: &Lab, ns: &str, addresses: &[&str]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(AtomicU64::new(0));
         let serve = |address: &&str| {
             let socket = bind(lab, ns, &with_port(address, 53));
             socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            let stop = Arc::clone(&stop);
+            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
             std::thread::spawn(move || {
                 let mut message = vec![0; 65_536];
                 while !stop.load(Ordering::Relaxed) {
                     let Ok((len, client)) = socket.recv_from(&mut message) else { continue };
+                    asked.fetch_add(1, Ordering::Relaxed);
                     if len > 3 {
                         message[2] |= FLAG_QR;
                         message[3] |= REFUSED;
@@ -52,7 +55,12 @@ impl Server {
             })
         };
         let threads = addresses.iter().map(serve).collect();
-        Self { stop, threads }
+        Self { stop, asked, threads }
+    }
+
+    /// Datagrams that reached it.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -95,22 +103,47 @@ impl Client {
     pub fn ask(&self, query: &Query) -> Result<Reply, String> {
         let sent = query.octets();
         self.0.send(&sent).map_err(|e| e.to_string())?;
-        let mut got = vec![0; 65_536];
-        let len = self.0.recv(&mut got).map_err(|e| format!("no reply: {e}"))?;
-        got.truncate(len);
-        let mut refused = sent.clone();
-        refused[2] |= FLAG_QR;
-        refused[3] |= REFUSED;
-        if got == refused {
-            return Ok(Reply::Server);
-        }
-        let read = Asked::message(&sent).and_then(|asked| decode::message(&asked, &got));
-        let reply = read.map_err(|e| format!("{e}\n{}", hex(&got)))?;
-        let [answers, authority, _] = reply.sections;
-        let mut data: Vec<_> = answers.into_iter().map(|r| r.rdata).collect();
-        data.sort();
-        Ok(Reply::Edns(data, authority.len()))
+        let got = self.receive().map_err(|e| format!("no reply: {e}"))?;
+        read(&sent, &got)
     }
+
+    /// The same where the server's reply may be lost: that the query reached it, whom nobody else asks, is as good.
+    pub fn ask_one_way(&self, query: &Query, server: &Server) -> Result<Reply, String> {
+        let (sent, before, deadline) = (query.octets(), server.asked(), Instant::now() + SOON);
+        self.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        self.0.send(&sent).map_err(|e| e.to_string())?;
+        loop {
+            match self.receive() {
+                Ok(got) => return read(&sent, &got),
+                Err(_) if server.asked() > before => return Ok(Reply::Server),
+                Err(e) if Instant::now() > deadline => return Err(format!("neither reply nor passed: {e}")),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn receive(&self) -> std::io::Result<Vec<u8>> {
+        let mut got = vec![0; 65_536];
+        let len = self.0.recv(&mut got)?;
+        got.truncate(len);
+        Ok(got)
+    }
+}
+
+/// Who a reply to the query is of.
+fn read(sent: &[u8], got: &[u8]) -> Result<Reply, String> {
+    let mut refused = sent.to_vec();
+    refused[2] |= FLAG_QR;
+    refused[3] |= REFUSED;
+    if got == refused {
+        return Ok(Reply::Server);
+    }
+    let read = Asked::message(sent).and_then(|asked| decode::message(&asked, got));
+    let reply = read.map_err(|e| format!("{e}\n{}", hex(got)))?;
+    let [answers, authority, _] = reply.sections;
+    let mut data: Vec<_> = answers.into_iter().map(|r| r.rdata).collect();
+    data.sort();
+    Ok(Reply::Edns(data, authority.len()))
 }
 
 /// A question without EDNS, with it, and with all that a resolver may put there.

@@ -16,13 +16,32 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use crate::lab::Lab;
 
 /// What two servers have to agree on: all but TTLs, the order, and the SOA's serial.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub rcode: String,
     pub aa: bool,
     pub answer: BTreeSet<String>,
     pub authority: BTreeSet<String>,
     pub additional: BTreeSet<String>,
+}
+
+impl Reply {
+    /// With TTLs, or without.
+    pub fn of(message: &Message, ttls: bool) -> Self {
+        let set = |records: &[Record]| records.iter().map(|record| text(record, ttls)).collect();
+        Self {
+            rcode: format!("{:?}", message.metadata.response_code),
+            aa: message.metadata.authoritative,
+            answer: set(&message.answers),
+            authority: set(&message.authorities),
+            additional: set(&message.additionals),
+        }
+    }
+}
+
+/// Whether nobody forwarded a reply with this TTL.
+const fn is_kernels(ttl: i32) -> bool {
+    ttl == 64
 }
 
 /// A machine that is too busy loses some replies, and resolvers ask again.
@@ -33,6 +52,8 @@ pub struct Client {
     id: AtomicU16,
     /// Whether it takes replies that are larger than 512 octets.
     pub edns: bool,
+    /// Whether records are told with their TTLs.
+    pub ttls: bool,
 }
 
 impl Client {
@@ -49,7 +70,7 @@ impl Client {
         socket.connect((server, 53)).unwrap();
         setsockopt(&socket, sockopt::Ipv4RecvTtl, &true).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        Self { socket, id: AtomicU16::new(1), edns: false }
+        Self { socket, id: AtomicU16::new(1), edns: false, ttls: false }
     }
 
     /// The rcode, or `none` where there is no reply in time.
@@ -95,25 +116,17 @@ impl Client {
         };
         // Letter by letter: resolvers look at the case.
         assert_eq!(reply.queries[0].name().to_string(), qname.to_string());
-        let set = |records: &[Record]| records.iter().map(text).collect();
-        let reply = Reply {
-            rcode: format!("{:?}", reply.metadata.response_code),
-            aa: reply.metadata.authoritative,
-            answer: set(&reply.answers),
-            authority: set(&reply.authorities),
-            additional: set(&reply.additionals),
-        };
-        Some((reply, ttl == 64))
+        Some((Reply::of(&reply, self.ttls), is_kernels(ttl)))
     }
 
-    /// The reply to a message of any kind, octet by octet; None where there is none in time.
-    pub fn exchange(&self, message: &[u8]) -> Option<Vec<u8>> {
+    /// The reply to a message of any kind, octet by octet, and whether nobody forwarded it; None where there is none in time.
+    pub fn exchange(&self, message: &[u8]) -> Option<(Vec<u8>, bool)> {
         self.socket.send(message).unwrap();
         loop {
-            let (octets, _) = self.receive()?;
+            let (octets, ttl) = self.receive()?;
             // Others came too late.
             if octets[..2] == message[..2] {
-                return Some(octets);
+                return Some((octets, is_kernels(ttl)));
             }
         }
     }
@@ -132,10 +145,11 @@ impl Client {
     }
 }
 
-fn text(record: &Record) -> String {
+fn text(record: &Record, ttls: bool) -> String {
     let data = match &record.data {
         RData::SOA(soa) => format!("{} {}", soa.mname, soa.rname),
         data => data.to_string(),
     };
-    format!("{} {} {data}", record.name, record.record_type()).to_lowercase()
+    let ttl = if ttls { format!("{} ", record.ttl) } else { String::new() };
+    format!("{} {ttl}{} {data}", record.name, record.record_type()).to_lowercase()
 }

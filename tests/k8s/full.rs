@@ -1,11 +1,15 @@
 //! More names than the maps hold, while they come and go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hickory_proto::rr::RecordType::A;
+use hickory_proto::rr::RecordType::{A, AAAA, SRV};
+use serde_json::{Value, json};
 
+use crate::api;
 use crate::changes::never_missing;
 use crate::cluster::Cluster;
+use crate::lab::{Daemon, within};
 use crate::node::Node;
 
 fn services(range: std::ops::Range<usize>, port: usize) -> String {
@@ -46,7 +50,10 @@ fn no_name_that_lives_is_said_not_to_exist() {
         }
     });
     assert_eq!(node.lab.counts(&["nxdomain"]), 0);
-    assert!(node.lab.count("pass_incomplete") > 0);
+    // Names of addresses and ports have yielded, and what they make room for is answered, as is what is not there.
+    let stats: serde_json::Value = serde_json::from_slice(&node.lab.edns(&["stats", "--json"]).stdout).unwrap();
+    assert!(stats["refused_records"].as_u64() > Some(0), "{stats}");
+    node.until_absence_is(&client, 20, true);
 
     // What fits again is answered, and then what is absent, too.
     let some: Vec<String> = (8..23).map(|i| format!("service/s{i}")).collect();
@@ -56,4 +63,133 @@ fn no_name_that_lives_is_said_not_to_exist() {
         assert!(node.ask(&client, &name, A).1, "{name}");
     }
     node.until_rcode(&client, 10, "s10.default.svc.cluster.local", "NXDomain");
+}
+
+/// Ports of each of the Services that fill the maps. 8,000 are as many as MaxRecords' default is meant for; the rest goes by it.
+fn ports() -> usize {
+    std::env::var("EDNS_FULL_PORTS").map_or(800, |n| n.parse().expect("a number"))
+}
+
+/// Services that fill the maps.
+const LARGE: usize = 33;
+/// Namespaces of others.
+const TEAMS: usize = 100;
+
+fn team(i: usize) -> String {
+    format!("team-{}", i % TEAMS)
+}
+
+fn small(i: usize) -> Value {
+    json!({"kind": "Service", "metadata": {"name": format!("small-{i}"), "namespace": team(i)},
+        "spec": {"ports": [{"name": "http", "port": 80}]}})
+}
+
+fn large(i: usize) -> Value {
+    let port = |port| json!({"name": format!("p{port}"), "port": port});
+    json!({"kind": "Service", "metadata": {"name": format!("large-{i}"), "namespace": "greedy"},
+        "spec": {"ports": (1..=ports()).map(port).collect::<Vec<_>>()}})
+}
+
+fn namespace(name: &str) -> Value {
+    json!({"kind": "Namespace", "metadata": {"name": name}})
+}
+
+fn stats(node: &Node) -> Value {
+    serde_json::from_slice(&node.lab.edns(&["stats", "--json"]).stdout).expect("JSON")
+}
+
+/// The names that the maps hold, and those that speak for names below them, with an asterisk.
+fn held(node: &Node) -> BTreeSet<String> {
+    let text = node.lab.edns(&["records", "--json"]).stdout;
+    let records: Vec<Value> = serde_json::from_slice(&text).expect("JSON");
+    records.iter().map(|r| r["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn a_namespace_that_fills_the_maps_yields_and_nobody_else_does() {
+    let ports = ports();
+    let others = ports * 5 / 8;
+    let cluster = Arc::new(Cluster::new());
+    let teams = (0..TEAMS).map(|i| namespace(&team(i))).chain([namespace("greedy")]).collect();
+    api::create(&cluster, &[teams, (0..others).map(small).collect()]);
+    let node = Node::new(&cluster);
+    let capacity = 262_144 * ports / 8_000;
+    node.configure(&format!("MaxRecords: {capacity}\n"));
+    let mut daemon = node.daemon();
+    let client = node.pod();
+    // Who is not in the greedy namespace loses nothing: names, their ports, and all that is said of what is not there.
+    let in_kernel = |name: &str, rtype, rcode: &str| {
+        within(60, &format!("{name} {rtype} is {rcode} in the kernel"), || match node.ask(&client, name, rtype) {
+            (reply, true) if reply.rcode == rcode => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    let others_are_answered = |count: usize| {
+        for i in 0..count {
+            let name = format!("small-{i}.{}.svc.cluster.local", team(i));
+            in_kernel(&name, A, "NoError");
+            in_kernel(&name, AAAA, "NoError");
+            in_kernel(&format!("_http._tcp.{name}"), SRV, "NoError");
+        }
+        for i in 0..TEAMS {
+            in_kernel(&format!("nobody.{}.svc.cluster.local", team(i)), A, "NXDomain");
+        }
+        for name in ["www.example.org.team-0.svc.cluster.local", "www.example.org.svc.cluster.local"] {
+            in_kernel(name, AAAA, "NXDomain");
+        }
+        in_kernel("any.apps.example.org", A, "NoError");
+    };
+    others_are_answered(others);
+    let before = held(&node);
+
+    api::create(&cluster, &[(0..LARGE).map(large).collect()]);
+    let full = |what: &str| {
+        within(60, what, || match stats(&node)["holders"][0].clone() {
+            first if first["namespace"] == "greedy" && first["passing"].as_u64() > Some(0) => Ok(()),
+            first => Err(first.to_string()),
+        });
+    };
+    full("the greedy namespace yields");
+    others_are_answered(others);
+    // Somebody else's name is new.
+    api::create(&cluster, &[vec![small(others)]]);
+    others_are_answered(others + 1);
+    // What yields is answered by the server, or still in the kernel; never wrongly.
+    for i in 0..LARGE {
+        for name in [format!("large-{i}"), format!("_p{ports}._tcp.large-{i}"), format!("_no._tcp.large-{i}")] {
+            let name = format!("{name}.greedy.svc.cluster.local");
+            let rcode = if name.starts_with("_no") { "NXDomain" } else { "NoError" };
+            assert_eq!(client.rcode(&name, SRV), rcode, "{name}");
+        }
+    }
+    let said = |daemon: &Daemon| daemon.log().lines().filter(|l| l.contains("greedy")).count();
+    assert_eq!(said(&daemon), 1, "{}", daemon.log());
+    let holds = held(&node);
+    let lost: Vec<&String> = before.difference(&holds).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+    let names = holds.iter().filter(|name| !name.starts_with("*.")).count();
+    assert!(names <= capacity && names > capacity / 8 * 7, "{names} of {capacity}");
+    println!("{names} of {capacity} names held, {}", stats(&node)["holders"][0]);
+
+    // Another daemon, which reads it all at once, holds the same but for what the margin at the limit lets go or stay.
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.wait();
+    let daemon = node.daemon();
+    full("the greedy namespace yields after a restart");
+    others_are_answered(others + 1);
+    let again = held(&node);
+    let differ = holds.symmetric_difference(&again).count();
+    println!("{differ} names differ after a restart");
+    assert!(again.is_superset(&before) && differ <= capacity / 16, "{differ}");
+
+    // It is gone, and all is as it was.
+    let all: Vec<String> = (0..LARGE).map(|i| format!("service/large-{i}")).collect();
+    cluster.delete(&["-n", "greedy"].into_iter().chain(all.iter().map(String::as_str)).collect::<Vec<_>>());
+    within(60, "nothing yields", || match stats(&node) {
+        stats if stats["refused_records"] == 0 && held(&node).len() == before.len() + 4 => Ok(()),
+        stats => Err(stats.to_string()),
+    });
+    in_kernel("large-0.greedy.svc.cluster.local", A, "NXDomain");
+    others_are_answered(others + 1);
+    assert!(!daemon.log().contains("panicked"));
 }

@@ -13,7 +13,7 @@ modules="veth bridge 8021q sch_ingress cls_bpf netkit ip_vs ip_vs_rr virtio_pci 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# A guest's initramfs for a kernel.
+# A guest's initramfs for a kernel, with arguments for the test binary.
 pack() {
     root=$work/root
     rm -rf "$root"
@@ -45,12 +45,18 @@ for series in ${KERNELS:-5.10 5.10-nobtf 6.1 6.12 sid}; do
     began=$(date +%s)
     log=$work/$series.log
     passed=
-    if kernel=$("$scripts/kernel.sh" "$series") && pack "$kernel" "$@" && NICS=3 "$scripts/qemu.sh" "$kernel" "$work/initramfs" >"$log" 2>&1; then
+    case $series in
+    # Built by us without IPVS and drivers of network cards. Every other kernel runs all.
+    5.10-nobtf) skip="--skip ipvs:: --skip nics::" ;;
+    *) skip= ;;
+    esac
+    # shellcheck disable=SC2086 # words
+    if kernel=$("$scripts/kernel.sh" "$series") && pack "$kernel" $skip "$@" && NICS=3 "$scripts/qemu.sh" "$kernel" "$work/initramfs" >"$log" 2>&1; then
         passed=$(tr -d '\r' <"$log" | sed -n 's/^PASS \([0-9]*\) \(.*\)/\2: \1 checks passed/p')
     fi
     took=$(($(date +%s) - began))
     if [ -n "$passed" ]; then
-        echo "Linux $passed ($took s)"
+        echo "Linux $passed${skip:+ with $skip} ($took s)"
         continue
     fi
     [ ! -e "$log" ] || sed "s/^/$series: /" "$log"

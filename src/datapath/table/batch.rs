@@ -25,7 +25,7 @@ pub(super) struct Batch {
     has_waited: bool,
     /// Names whose nodes are to be put once more.
     postponed: HashSet<Name>,
-    /// Names that are to be removed when all that remain are known, in order.
+    /// Names that are to be removed when all that remain are known, in order. Also a put may find that a name has to go.
     leaving: Vec<Name>,
 }
 
@@ -41,25 +41,27 @@ impl Table {
             rest = others;
             self.batch = Some(Batch::default());
             count += puts.iter().filter(|change| make(self, change)).count();
-            let Batch { postponed, .. } = self.end();
+            let postponed = self.end();
+            // By `make`, which knows what else became of names meanwhile.
             puts.iter().filter(|c| postponed.contains(c.name())).for_each(|change| _ = make(self, change));
             self.batch = Some(Batch::default());
             count += removals.iter().filter(|change| make(self, change)).count();
-            for name in self.end().leaving {
-                self.remove(&name);
-            }
+            self.end();
         }
         count
     }
 
-    /// Ends a batch, of which something may have to be done yet. Then programs have ended that ran before.
-    fn end(&mut self) -> Batch {
-        let batch = self.batch.take().unwrap_or_default();
+    /// Ends a batch, and returns the names that are to be put once more. Then programs have ended that ran before.
+    fn end(&mut self) -> HashSet<Name> {
+        let Batch { postponed, leaving, .. } = self.batch.take().unwrap_or_default();
         // Where that can't be waited for, each change that is left tries to, and fails with the reason.
-        if !batch.postponed.is_empty() || !batch.leaving.is_empty() {
+        if !postponed.is_empty() || !leaving.is_empty() {
             self.settle();
         }
-        batch
+        for name in leaving {
+            self.remove(&name);
+        }
+        postponed
     }
 
     /// In place of a node whose statement would have to wait: one that says of the names below what was said before. None
@@ -80,22 +82,21 @@ impl Table {
     /// such a one may have spoken for.
     pub(super) fn postpone_removal(&mut self, name: &Name, at: u32, restated: bool) -> bool {
         let refs = Stored::new(self.arena.octets_at(at)).refs();
-        let states = refs.child | refs.deep != 0;
+        let states = refs.states();
         let Some(batch) = self.batch.as_mut().filter(|_| states || restated) else { return false };
         batch.leaving.push(name.clone());
         if states {
-            self.silence(at, name.label_count(), refs);
+            self.restate(at, name.label_count(), refs, Refs { child: 0, deep: 0, ..refs });
+            self.unshare(Refs { fallback: 0, ..refs });
         }
         true
     }
 
-    /// Makes a stored node say nothing of the names below it.
-    fn silence(&mut self, at: u32, labels: usize, refs: Refs) {
-        self.arena.set_below(at, 0, 0);
-        self.below.change(labels, false);
-        self.recent.restate(labels);
-        self.tell_depths();
-        self.unshare(Refs { fallback: 0, ..refs });
+    /// A name that was to go at the end of a batch has a node again.
+    pub(super) fn stay(&mut self, name: &Name) {
+        if let Some(batch) = self.batch.as_mut().filter(|batch| !batch.leaving.is_empty()) {
+            batch.leaving.retain(|leaving| leaving != name);
+        }
     }
 
     /// Whether programs hold back whatever is said of the names below: nobody sees in which order that and they come, since all

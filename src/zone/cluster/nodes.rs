@@ -142,20 +142,21 @@ impl Renderer {
         }
     }
 
-    /// The names that exist with a namespace.
-    pub(super) fn namespace(&self, namespace: &str) -> Vec<(Name, Node)> {
+    /// The names that exist with a namespace; where it is open, nothing is said of those below that have no node.
+    pub(super) fn namespace(&self, namespace: &str, is_open: bool) -> Vec<(Name, Node)> {
         let name = |branch: &str| self.settings.zone.child(branch).ok()?.child(namespace).ok();
         let pods = Node { child: None, ..self.empty(false) };
-        name("svc").map(|n| (n, self.empty(true))).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
+        let services = if is_open { pods.clone() } else { self.empty(true) };
+        name("svc").map(|n| (n, services)).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
     }
 
     /// None where it is longer than a name may be; then nobody can ask for it.
     pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
-        self.settings.zone.child("svc").ok()?.child(&key.namespace).ok()?.child(&key.name).ok()
+        self.settings.zone.below([&*key.name, &*key.namespace, "svc"]).ok()
     }
 
-    /// A name of the Service at `base`.
-    pub(super) fn host(&self, owner: &Name, base: &Name, host: &Host) -> Node {
+    /// A name of the Service at `base`; where it is closed, names one label below it that have no node don't exist.
+    pub(super) fn host(&self, owner: &Name, base: &Name, host: &Host, is_closed: bool) -> Node {
         let ttl = self.settings.ttl;
         let mut types = Vec::with_capacity(3);
         if host.aliased {
@@ -172,7 +173,7 @@ impl Renderer {
         Node {
             types,
             fallback: self.nodata.clone(),
-            child: self.missing.clone().filter(|_| host.closed),
+            child: self.missing.clone().filter(|_| is_closed),
             ..node(Vec::new())
         }
     }
@@ -263,5 +264,5 @@ pub(super) fn below(base: &Name, relative: &str) -> Option<Name> {
     if relative.is_empty() {
         return Some(base.clone());
     }
-    relative.rsplit('.').try_fold(base.clone(), |name, label| name.child(label)).ok()
+    base.below(relative.split('.')).ok()
 }

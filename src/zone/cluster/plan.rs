@@ -54,23 +54,24 @@ impl Services {
     /// CoreDNS' order of things: every entry counts, those without a port number too, but what is listed is each target and
     /// port once, whatever the protocol, and each of its addresses once.
     fn collect<'a>(count: usize, entries: impl Iterator<Item = (Relative, IpAddr, &'a Port)>) -> Option<Self> {
-        let (mut records, mut addresses) = (HashSet::new(), HashSet::new());
+        let (mut records, mut addresses) = (Vec::new(), Vec::new());
+        let fits = |records: &mut Vec<_>, addresses: &mut Vec<_>| {
+            records.sort_unstable();
+            records.dedup();
+            addresses.sort_unstable();
+            addresses.dedup();
+            records.len() + addresses.len() <= RECORDS_MAX
+        };
         for (target, address, port) in entries {
             let Some(number) = port.number else { continue };
-            records.insert((target.clone(), number));
-            addresses.insert((target, address));
-            if records.len() + addresses.len() > RECORDS_MAX {
+            records.push((Relative::clone(&target), number));
+            addresses.push((target, address));
+            // There may be very many.
+            if records.len() > 2 * RECORDS_MAX && !fits(&mut records, &mut addresses) {
                 return None;
             }
         }
-        let mut all = Self {
-            records: records.into_iter().collect(),
-            weight: weight(count),
-            addresses: addresses.into_iter().collect(),
-        };
-        all.records.sort_unstable();
-        all.addresses.sort_unstable();
-        Some(all)
+        fits(&mut records, &mut addresses).then(|| Self { records, weight: weight(count), addresses })
     }
 }
 
@@ -131,19 +132,26 @@ fn named<'a>(ports: impl Iterator<Item = &'a Port>) -> HashSet<(&'a str, Protoco
 }
 
 fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[IpAddr], ports: &[Port]) {
-    let host = |name: &str, protocol: &str, closed| {
-        let matching = || ports.iter().filter(|p| p.matches(name, protocol));
-        let entries = matching().flat_map(|p| addresses.iter().map(move |a| (root.clone(), *a, p)));
+    let host = |matching: &[&Port], closed| {
+        let entries = matching.iter().flat_map(|p| addresses.iter().map(move |a| (root.clone(), *a, *p)));
         Holds::Host(Host {
             addresses: sorted(addresses.iter().copied()),
             aliased: false,
-            services: Services::collect(matching().count() * addresses.len(), entries),
+            services: Services::collect(matching.len() * addresses.len(), entries),
             closed,
         })
     };
-    plan.insert(root.clone(), host("", "", !entry.is_opaque()));
-    for (name, protocol) in named(ports.iter()) {
-        plan.insert(port_name(name, protocol), host(name, protocol.label(), false));
+    let matching =
+        |name: &str, protocol: &str| -> Vec<&Port> { ports.iter().filter(|p| p.matches(name, protocol)).collect() };
+    plan.insert(root.clone(), host(&matching("", ""), !entry.is_opaque()));
+    // Thousands are possible: they are not all looked at for each.
+    let mut named: HashMap<(&str, Protocol), Vec<&Port>> = HashMap::new();
+    for port in ports.iter().filter(|p| p.protocol != Protocol::None) {
+        named.entry((&*port.name, port.protocol)).or_default().push(port);
+    }
+    for ((name, protocol), own) in named {
+        let all = if name.is_empty() { matching("", protocol.label()) } else { own };
+        plan.insert(port_name(name, protocol), host(&all, false));
     }
 }
 

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Settings;
 use super::model::{Endpoint, Entry, Service};
+use super::share::{Part, Shares, Size, Sizes, only};
+use super::size;
 use super::spec::Key;
 use crate::zone::name::Name;
 
@@ -14,6 +17,20 @@ struct Holders {
     services: Vec<Arc<Key>>,
     /// A Service, and the endpoint's hostname below it.
     endpoints: Vec<(Arc<Key>, Option<Box<str>>)>,
+}
+
+impl Holders {
+    /// The Service that its name counts as one of, whoever else has it.
+    fn first(&self) -> Option<&Arc<Key>> {
+        self.services.first().or(self.endpoints.first().map(|(key, _)| key))
+    }
+
+    /// That, and what the name takes.
+    fn charge(&self, address: IpAddr, settings: &Settings) -> Option<(Arc<Key>, Size)> {
+        let key = self.first()?;
+        let targets = if self.services.is_empty() { &*self.endpoints } else { &[] };
+        Some((Arc::clone(key), size::pointer(address, key, targets, settings)))
+    }
 }
 
 /// What an address stands for.
@@ -42,36 +59,69 @@ impl Reverse {
         self.0.keys().copied()
     }
 
-    /// Follows a change of what is known of `key`; adds the addresses that it changes something for to `changed`.
-    pub(super) fn update(&mut self, key: &Arc<Key>, old: &Entry, new: &Entry, changed: &mut HashSet<IpAddr>) {
+    /// The Service whose share the name of an address counts to.
+    pub(super) fn holder(&self, address: IpAddr) -> Option<&Arc<Key>> {
+        self.0.get(&address)?.first()
+    }
+
+    /// Counts all names.
+    pub(super) fn count(&self, settings: &Settings, shares: &mut Shares) {
+        for (key, size) in self.0.iter().filter_map(|(address, holders)| holders.charge(*address, settings)) {
+            shares.count(&key, Sizes::default(), only(Part::Pointers, size));
+        }
+    }
+
+    /// Follows a change of what is known of `key`; adds the addresses that it changes something for to `changed`. Counts what
+    /// that changes for others, and returns what it does for `key`: by so much less and more than before.
+    pub(super) fn update(
+        &mut self,
+        key: &Arc<Key>,
+        [old, new]: [&Entry; 2],
+        settings: &Settings,
+        shares: &mut Shares,
+        changed: &mut HashSet<IpAddr>,
+    ) -> [Size; 2] {
+        let mut own = [Size::default(); 2];
+        let mut change = |address: IpAddr, change: &dyn Fn(&mut Holders)| {
+            let holders = self.0.entry(address).or_default();
+            let before = holders.charge(address, settings);
+            change(holders);
+            let after = holders.charge(address, settings);
+            if holders.first().is_none() {
+                self.0.remove(&address);
+            }
+            for (i, (holder, size)) in [before, after].into_iter().enumerate().filter_map(|(i, c)| Some((i, c?))) {
+                if Arc::ptr_eq(&holder, key) {
+                    own[i] += size;
+                } else {
+                    let mut sizes = [Sizes::default(); 2];
+                    sizes[i] = only(Part::Pointers, size);
+                    shares.count(&holder, sizes[0], sizes[1]);
+                }
+            }
+            changed.insert(address);
+        };
         let (old_own, new_own) = (own_addresses(old), own_addresses(new));
         for address in old_own.iter().filter(|a| !new_own.contains(a)) {
-            self.change(*address, changed, |h| take(&mut h.services, key));
+            change(*address, &|h| take(&mut h.services, key));
         }
         for address in new_own.iter().filter(|a| !old_own.contains(a)) {
-            self.change(*address, changed, |h| insert(&mut h.services, Arc::clone(key)));
+            change(*address, &|h| insert(&mut h.services, Arc::clone(key)));
         }
         for endpoint in gone(old, new) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
-            self.change(endpoint.address, changed, |h| take(&mut h.endpoints, &holder));
+            change(endpoint.address, &|h| take(&mut h.endpoints, &holder));
         }
         for endpoint in gone(new, old) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
-            self.change(endpoint.address, changed, |h| insert(&mut h.endpoints, holder));
+            change(endpoint.address, &|h| insert(&mut h.endpoints, holder.clone()));
         }
-    }
-
-    fn change(&mut self, address: IpAddr, changed: &mut HashSet<IpAddr>, change: impl FnOnce(&mut Holders)) {
-        let holders = self.0.entry(address).or_default();
-        change(holders);
-        if holders.services.is_empty() && holders.endpoints.is_empty() {
-            self.0.remove(&address);
-        }
-        changed.insert(address);
+        own
     }
 }
 
-fn own_addresses(entry: &Entry) -> &[IpAddr] {
+/// A Service's own.
+pub(super) fn own_addresses(entry: &Entry) -> &[IpAddr] {
     match entry.service.as_deref() {
         Some(Service::ClusterIp { addresses, .. }) => addresses,
         _ => &[],
@@ -105,17 +155,18 @@ fn take<T: Ord>(sorted: &mut Vec<T>, item: &T) {
 
 /// The name in in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5).
 pub(super) fn name_of(address: IpAddr) -> Option<Name> {
-    let labels: Vec<String> = match address {
+    let text = match address {
         IpAddr::V4(a) => {
-            let octets = a.octets().into_iter().rev().map(|o| o.to_string());
-            octets.chain(["in-addr".into(), "arpa".into()]).collect()
+            let [a, b, c, d] = a.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
         }
         IpAddr::V6(a) => {
-            let nibbles = a.octets().into_iter().rev().flat_map(|o| [o & 15, o >> 4]).map(|n| format!("{n:x}"));
-            nibbles.chain(["ip6".into(), "arpa".into()]).collect()
+            let digits = format!("{:032x}", u128::from(a));
+            let nibbles = digits.chars().rev().flat_map(|digit| [digit, '.']);
+            nibbles.chain("ip6.arpa".chars()).collect()
         }
     };
-    Name::from_labels(labels.iter().map(String::as_str)).ok()
+    Name::parse(&text).ok()
 }
 
 /// The address that such a name is for.

@@ -2,6 +2,7 @@
 //! is looked up.
 
 mod coredns;
+mod full;
 mod kernel;
 mod order;
 mod pass;

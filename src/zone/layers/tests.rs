@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::zone::cluster::Settings;
+use crate::zone::cluster::share::Size;
 use crate::zone::cluster::spec::{Key, PortSpec, ServiceSpec};
 use crate::zone::node::{ANY_TYPE, Kind, Verdict};
 use crate::zone::statics::{self, Entry};
@@ -99,10 +100,7 @@ impl Lab {
     }
 
     fn commit(&mut self) {
-        let is_first = !self.cluster.is_begun();
-        let changes = self.cluster.commit();
-        let changes =
-            if is_first { self.layers.merge_first(changes, &self.cluster) } else { self.layers.merge(changes) };
+        let changes = self.layers.commit(&mut self.cluster);
         self.apply(changes);
     }
 
@@ -312,6 +310,49 @@ fn static_wildcards_wait_for_a_cluster_and_names_do_not() {
     lab.statics(&entries, &pass);
     for wildcard in wildcards {
         assert_eq!(lab.zone(wildcard, A), Some(ZoneId::Static), "{wildcard}");
+    }
+}
+
+/// Names of the cluster that have no room are no wildcard's.
+#[test]
+fn static_wildcards_do_not_hold_where_the_cluster_yields() {
+    let entries = [
+        entry("*.", 50),
+        entry("*.default.svc.", 51),
+        entry("*.web.default.svc.", 52),
+        entry("own.web.default.svc.", 53),
+    ];
+    let mut lab = Lab::new(&[]);
+    lab.cluster.apply_namespace("other");
+    lab.statics(&entries, &[]);
+    lab.serve("db", 2);
+    lab.commit();
+    let room = |names| Size { names, ..Size::MAX };
+    // Frame and namespaces take nine names, each Service three.
+    for (names, passes) in [(15, vec![]), (11, vec!["_http._tcp.web", "_http._tcp.db"]), (10, vec!["db"]), (15, vec![])]
+    {
+        lab.cluster.set_capacity(room(names));
+        for change in lab.layers.commit(&mut lab.cluster) {
+            apply(&mut lab.maps, change);
+            for name in ["web", "db", "_http._tcp.web", "_http._tcp.db"] {
+                let got = lab.ask(&format!("{name}.default.svc."));
+                assert!(matches!(got, Address(1 | 2) | Pass), "{name}, room for {names}: {got:?}");
+            }
+        }
+        for name in &passes {
+            assert_eq!(lab.ask(&format!("{name}.default.svc.")), Pass, "room for {names}");
+        }
+        assert_eq!(lab.ask("own.web.default.svc."), Address(53));
+        assert_eq!(lab.ask("x."), Address(50), "elsewhere they hold");
+        let here = [("x.default.svc.", 51), ("x.web.default.svc.", 52), ("y.x.web.default.svc.", 52)];
+        for (name, octet) in here {
+            assert_eq!(
+                lab.ask(name),
+                if passes.is_empty() { Address(octet) } else { Pass },
+                "{name}, room for {names}"
+            );
+        }
+        assert_eq!(lab.ask("x.other.svc."), Nxdomain);
     }
 }
 

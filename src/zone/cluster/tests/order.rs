@@ -25,10 +25,10 @@ const TARGETS: [&str; 11] = [
 const PORTS: [&str; 5] = ["http/TCP/80", "dns/UDP/53", "dns-tcp/TCP/53", "/TCP/9", "any/SCTP/-"];
 
 /// xorshift64*, so that a failure comes again.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -75,7 +75,7 @@ impl Random {
     }
 
     /// Does something to world and index alike.
-    fn event(&mut self, world: &mut World, cluster: &mut Cluster) {
+    pub fn event(&mut self, world: &mut World, cluster: &mut Cluster) {
         let ns = self.one(&NAMESPACES);
         match self.below(14) {
             0 => {
@@ -124,7 +124,7 @@ impl Random {
 }
 
 /// Every name that could make a difference.
-fn probes() -> Vec<String> {
+pub fn probes() -> Vec<String> {
     let mut probes: Vec<String> =
         ["", "svc.", "pod.", "x.", "y.x.", "dns.", "ns.dns.", "dns-version."].map(String::from).into();
     for ns in NAMESPACES.iter().chain(&["gone"]) {
@@ -166,7 +166,7 @@ fn probes() -> Vec<String> {
 }
 
 /// What all questions for a name get.
-fn seen(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)> {
+pub fn seen(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)> {
     let node = maps.find(name)?;
     let own = Node { child: None, deep: None, fallback: None, ..node.clone() };
     Some((own, node.fallback.clone()))

@@ -1,0 +1,450 @@
+//! Who gives way where the maps are too small for the whole cluster.
+//!
+//! Each namespace may hold its fair share: the *level*, at which all would just fit if none had more than that. Those above it
+//! yield, and only their excess: whole parts of Services ([`Part`]), one kind of part after another, the largest first. What
+//! has yielded comes back when it would also fit into maps that are smaller by a margin, so that nothing comes and goes with
+//! each change at the limit. There is a level of names and one of memory, and whoever is above one of them yields.
+//!
+//! While all fits, only sums are kept.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::ops::{AddAssign, SubAssign};
+use std::sync::Arc;
+
+use super::plan::Holds;
+use super::spec::Key;
+
+/// What has yielded comes back when it would fit into maps smaller by one part in so many.
+pub(super) const MARGIN: usize = 32;
+/// Of two parts the one that has yielded goes on doing so unless the other is larger by one part in so many.
+const STICKS: usize = 8;
+
+/// What something takes of the maps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Names, of which `MaxRecords` is the limit.
+    pub names: usize,
+    /// Memory, in units of [`Size::UNIT`] octets: at most so many.
+    pub units: usize,
+}
+
+impl Size {
+    /// No limit.
+    pub const MAX: Self = Self { names: usize::MAX, units: usize::MAX };
+    /// Octets; a node takes whole ones.
+    pub const UNIT: usize = 64;
+
+    /// Whether both are at most that of `other`.
+    #[must_use]
+    pub const fn fits(self, other: Self) -> bool {
+        self.names <= other.names && self.units <= other.units
+    }
+
+    /// What is left of it, at least nothing.
+    #[must_use]
+    pub const fn less(self, other: Self) -> Self {
+        Self { names: self.names.saturating_sub(other.names), units: self.units.saturating_sub(other.units) }
+    }
+}
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.names += other.names;
+        self.units += other.units;
+    }
+}
+
+impl SubAssign for Size {
+    fn sub_assign(&mut self, other: Self) {
+        self.names -= other.names;
+        self.units -= other.units;
+    }
+}
+
+/// The names of a Service that yield together, in the order in which kinds of them do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// Of its addresses and its endpoints': a name that is not there passes.
+    Pointers,
+    /// Two labels below it: a Service with ports says nothing of such names that are not there.
+    Ports,
+    /// One label below it.
+    Endpoints,
+    /// Its own name, and what goes with that.
+    Service,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 4] = [Self::Pointers, Self::Ports, Self::Endpoints, Self::Service];
+
+    /// The one that a name relative to the Service's is of. One that passes does so below an alias, which says that all others
+    /// there don't exist: so it goes with that.
+    pub(super) fn of(relative: &str, holds: &Holds) -> Self {
+        match relative.is_empty() || *holds == Holds::Pass {
+            true => Self::Service,
+            false if relative.contains('.') => Self::Ports,
+            false => Self::Endpoints,
+        }
+    }
+}
+
+/// Some parts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Parts(u8);
+
+impl Parts {
+    pub(super) const fn has(self, part: Part) -> bool {
+        self.0 & 1 << part as u8 != 0
+    }
+
+    pub(super) const fn insert(&mut self, part: Part) {
+        self.0 |= 1 << part as u8;
+    }
+
+    const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// The sizes of a Service's parts.
+pub(super) type Sizes = [Size; Part::ALL.len()];
+
+/// Sizes of which only one is not nothing.
+pub(super) fn only(part: Part, size: Size) -> Sizes {
+    let mut sizes = Sizes::default();
+    sizes[part as usize] = size;
+    sizes
+}
+
+/// A Service, as small as can be: there are many.
+#[derive(Default)]
+struct Object {
+    names: [u32; 4],
+    units: [u32; 4],
+    yields: Parts,
+}
+
+impl Object {
+    fn size(&self, part: Part) -> Size {
+        Size { names: self.names[part as usize] as usize, units: self.units[part as usize] as usize }
+    }
+
+    fn names(&self) -> usize {
+        self.names.iter().map(|n| *n as usize).sum()
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.names == [0; 4] && self.yields.is_empty()
+    }
+}
+
+#[derive(Default)]
+struct Namespace {
+    /// All of it.
+    size: Size,
+    /// What yields of it.
+    yielding: Size,
+    /// Whether a Service's own name yields.
+    is_open: bool,
+    /// Whether anything does.
+    has_yields: bool,
+    /// Whether it was said that it yields.
+    is_said: bool,
+    objects: HashMap<Arc<Key>, Object>,
+}
+
+/// A namespace and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The namespace.
+    pub namespace: Box<str>,
+    /// Names that it has.
+    pub names: usize,
+    /// Names of them that pass, since it has more than its share.
+    pub passing: usize,
+    /// Where some pass: its largest Service, and how many names that has.
+    pub largest: Option<(Box<str>, usize)>,
+}
+
+/// What [`Shares::decide`] changed.
+#[derive(Default)]
+pub(super) struct Decision {
+    /// Services whose parts do not yield as they did, with those that did.
+    pub objects: HashMap<Arc<Key>, Parts>,
+    /// Namespaces of which Services yield that did not, or the other way round.
+    pub namespaces: Vec<Box<str>>,
+}
+
+impl Decision {
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.namespaces.is_empty()
+    }
+}
+
+/// The sizes of all that there is, and what yields of it.
+pub(super) struct Shares {
+    capacity: Size,
+    namespaces: HashMap<Box<str>, Namespace>,
+    total: Size,
+    yielding: Size,
+    /// Whether something yields.
+    has_yields: bool,
+    /// Whether the level of names is in force.
+    by_names: bool,
+}
+
+impl Shares {
+    pub(super) fn new() -> Self {
+        Self {
+            capacity: Size::MAX,
+            namespaces: HashMap::new(),
+            total: Size::default(),
+            yielding: Size::default(),
+            has_yields: false,
+            by_names: false,
+        }
+    }
+
+    pub(super) const fn set_capacity(&mut self, capacity: Size) {
+        self.capacity = capacity;
+    }
+
+    /// What is in the maps by the last decision, and what was counted since.
+    pub(super) const fn held(&self) -> Size {
+        self.total.less(self.yielding)
+    }
+
+    /// Names that yield, and whether that is for want of names, else of memory.
+    pub(super) const fn passing(&self) -> (usize, bool) {
+        (self.yielding.names, self.by_names)
+    }
+
+    pub(super) const fn capacity(&self) -> Size {
+        self.capacity
+    }
+
+    /// Forgets all sizes, and not what yields.
+    pub(super) fn clear(&mut self) {
+        self.total = Size::default();
+        self.yielding = Size::default();
+        for namespace in self.namespaces.values_mut() {
+            namespace.size = Size::default();
+            namespace.yielding = Size::default();
+            namespace.objects.retain(|_, o| {
+                (o.names, o.units) = ([0; 4], [0; 4]);
+                !o.is_nothing()
+            });
+        }
+    }
+
+    /// Counts what a namespace has by itself.
+    pub(super) fn count_namespace(&mut self, name: &str, before: Size, after: Size) {
+        let namespace = entry(&mut self.namespaces, name);
+        namespace.size += after;
+        namespace.size -= before;
+        self.total += after;
+        self.total -= before;
+    }
+
+    /// Counts what the parts of a Service have become.
+    pub(super) fn count(&mut self, key: &Arc<Key>, before: Sizes, after: Sizes) {
+        if before == after {
+            return;
+        }
+        let namespace = entry(&mut self.namespaces, &key.namespace);
+        // Keys are shared with the Services'.
+        let object = namespace.objects.entry(Arc::clone(key)).or_default();
+        for part in Part::ALL {
+            let (before, after) = (before[part as usize], after[part as usize]);
+            let sums = [&mut namespace.size, &mut self.total];
+            sums.into_iter().for_each(|sum| change(sum, before, after));
+            if object.yields.has(part) {
+                let sums = [&mut namespace.yielding, &mut self.yielding];
+                sums.into_iter().for_each(|sum| change(sum, before, after));
+            }
+            let mut size = object.size(part);
+            change(&mut size, before, after);
+            (object.names[part as usize], object.units[part as usize]) = (size.names as u32, size.units as u32);
+        }
+        if object.is_nothing() {
+            namespace.objects.remove(key);
+        }
+    }
+
+    /// Whether anything yields.
+    pub(super) const fn has_yields(&self) -> bool {
+        self.has_yields
+    }
+
+    /// The parts of a Service that yield.
+    pub(super) fn yields(&self, key: &Key) -> Parts {
+        if !self.has_yields {
+            return Parts::default();
+        }
+        let object = self.namespaces.get(&key.namespace).and_then(|n| n.objects.get(key));
+        object.map_or(Parts::default(), |o| o.yields)
+    }
+
+    /// Whether Services of a namespace yield, so that nothing can be said of names below it that have no node.
+    pub(super) fn is_open(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|n| n.is_open)
+    }
+
+    /// Whether something of a namespace yields, or with None, of any.
+    pub(super) fn is_yielding(&self, namespace: Option<&str>) -> bool {
+        match namespace {
+            None => self.yielding.names > 0,
+            Some(namespace) => self.namespaces.get(namespace).is_some_and(|n| n.yielding.names > 0),
+        }
+    }
+
+    /// Decides what yields.
+    pub(super) fn decide(&mut self) -> Decision {
+        let mut decision = Decision::default();
+        if !self.has_yields && self.total.fits(self.capacity) {
+            return decision;
+        }
+        let lower = Size {
+            names: self.capacity.names - self.capacity.names / MARGIN,
+            units: self.capacity.units - self.capacity.units / MARGIN,
+        };
+        let levels = [self.level(self.capacity), self.level(lower)];
+        self.by_names = levels[1].names < usize::MAX;
+        self.yielding = Size::default();
+        self.has_yields = false;
+        for (name, namespace) in &mut self.namespaces {
+            if namespace.decide(levels, &mut decision.objects) {
+                decision.namespaces.push(name.clone());
+            }
+            self.yielding += namespace.yielding;
+            self.has_yields |= namespace.has_yields;
+        }
+        self.namespaces.retain(|_, n| n.size != Size::default() || !n.objects.is_empty());
+        decision
+    }
+
+    /// The sizes above which namespaces yield if so much fits.
+    fn level(&self, capacity: Size) -> Size {
+        let sizes = |of: fn(&Namespace) -> usize| self.namespaces.values().map(of).collect();
+        Size {
+            names: level(sizes(|n| n.size.names), capacity.names),
+            units: level(sizes(|n| n.size.units), capacity.units),
+        }
+    }
+
+    /// The namespaces that have most, at most so many.
+    pub(super) fn holders(&self, count: usize) -> Vec<Holder> {
+        let mut all: Vec<(&str, &Namespace)> = self.namespaces.iter().map(|(name, n)| (&**name, n)).collect();
+        let order = |a: &(&str, &Namespace), b: &(&str, &Namespace)| {
+            (Reverse(a.1.size.names), a.0).cmp(&(Reverse(b.1.size.names), b.0))
+        };
+        if all.len() > count {
+            all.select_nth_unstable_by(count, order);
+            all.truncate(count);
+        }
+        all.sort_unstable_by(order);
+        all.into_iter().map(|(name, namespace)| namespace.holder(name)).collect()
+    }
+
+    /// Namespaces that yield, each told of once.
+    pub(super) fn newly_yielding(&mut self) -> Vec<Holder> {
+        if self.yielding.names == 0 {
+            return Vec::new();
+        }
+        let new = self.namespaces.iter_mut().filter(|(_, n)| n.yielding.names > 0 && !n.is_said);
+        new.map(|(name, namespace)| {
+            namespace.is_said = true;
+            namespace.holder(name)
+        })
+        .collect()
+    }
+}
+
+/// Most are there already: no key is made for them.
+fn entry<'a>(namespaces: &'a mut HashMap<Box<str>, Namespace>, name: &str) -> &'a mut Namespace {
+    if !namespaces.contains_key(name) {
+        namespaces.insert(name.into(), Namespace::default());
+    }
+    let Some(namespace) = namespaces.get_mut(name) else { unreachable!("it was put there") };
+    namespace
+}
+
+fn change(sum: &mut Size, before: Size, after: Size) {
+    *sum += after;
+    *sum -= before;
+}
+
+/// The largest number such that all fit into `capacity` if none is larger; the largest there is where all fit as they are.
+fn level(mut sizes: Vec<usize>, capacity: usize) -> usize {
+    sizes.sort_unstable();
+    let mut left = capacity;
+    for (i, size) in sizes.iter().enumerate() {
+        let share = left / (sizes.len() - i);
+        if *size > share {
+            return share;
+        }
+        left -= size;
+    }
+    usize::MAX
+}
+
+impl Namespace {
+    /// Decides what yields by the levels at which it begins and ends to; returns whether it is open now if it was not, or
+    /// the other way round.
+    fn decide(&mut self, levels: [Size; 2], changed: &mut HashMap<Arc<Key>, Parts>) -> bool {
+        let excess = levels.map(|level| self.size.less(level));
+        let [begins, ends] = excess;
+        let was_open = self.is_open;
+        if !self.has_yields && begins == Size::default() {
+            return false;
+        }
+        let by_units = ends.names == 0;
+        let mut yields: HashMap<Arc<Key>, Parts> = HashMap::new();
+        let mut sum = Size::default();
+        self.yielding = Size::default();
+        self.is_open = false;
+        for part in Part::ALL {
+            if ends.fits(sum) {
+                break;
+            }
+            let parts = self.objects.iter().filter(|(_, o)| o.names[part as usize] > 0);
+            let mut parts: Vec<_> = parts.map(|(key, o)| (key, o.size(part), o.yields.has(part))).collect();
+            parts.sort_by_key(|(key, size, was)| {
+                let size = if by_units { size.units } else { size.names };
+                (Reverse(if *was { size + size / STICKS } else { size }), *key)
+            });
+            for (key, size, was) in parts {
+                if ends.fits(sum) {
+                    break;
+                }
+                if !begins.fits(sum) || was {
+                    yields.entry(Arc::clone(key)).or_default().insert(part);
+                    self.yielding += size;
+                    self.is_open |= part == Part::Service;
+                }
+                sum += size;
+            }
+        }
+        self.has_yields = !yields.is_empty();
+        for (key, object) in &mut self.objects {
+            let now = yields.get(key).copied().unwrap_or_default();
+            if now != object.yields {
+                changed.insert(Arc::clone(key), std::mem::replace(&mut object.yields, now));
+            }
+        }
+        self.objects.retain(|_, o| !o.is_nothing());
+        self.is_open != was_open
+    }
+
+    fn holder(&self, name: &str) -> Holder {
+        let objects = self.objects.iter().filter(|_| self.has_yields);
+        let largest = objects.max_by_key(|(key, o)| (o.names(), Reverse(*key)));
+        Holder {
+            namespace: name.into(),
+            names: self.size.names,
+            passing: self.yielding.names,
+            largest: largest.map(|(key, o)| (key.name.clone(), o.names())),
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Maps that are too small for the cluster.
+
+use super::coredns::{Reply, TYPES, World};
+use super::kernel::Maps;
+use super::order::{Random, probes, seen};
+use super::*;
+use crate::datapath::Table;
+use crate::zone::cluster::share::{MARGIN, Size};
+
+const A: u16 = 1;
+const SRV: u16 = 33;
+const NXDOMAIN: u16 = 3;
+/// MaxRecords' default.
+const MAX_RECORDS: usize = 262_144;
+
+fn names(names: usize) -> Size {
+    Size { names, ..Size::MAX }
+}
+
+/// All that a commit has to say, in order.
+fn commit(cluster: &mut Cluster) -> Vec<Change> {
+    let mut changes = cluster.commit();
+    changes.append(&mut cluster.rest());
+    changes
+}
+
+fn apply(maps: &mut Maps, changes: Vec<Change>) {
+    changes.into_iter().for_each(|change| maps.apply(change));
+}
+
+/// Units that all nodes take.
+fn units(maps: &Maps) -> usize {
+    maps.0.iter().map(|(name, node)| Table::units_of(name, node)).sum()
+}
+
+fn is_answer(reply: Option<Reply>) -> bool {
+    reply.is_some_and(|r| !r.answers.is_empty())
+}
+
+fn is_nxdomain(reply: Option<Reply>) -> bool {
+    reply.is_some_and(|r| r.rcode == NXDOMAIN)
+}
+
+/// A Service of so many ports.
+fn wide(address: &str, ports: usize) -> ServiceSpec {
+    let ports = (0..ports).map(|i| PortSpec { name: format!("p{i}"), protocol: "TCP".into(), port: Some(i as u16) });
+    ServiceSpec { external_name: None, cluster_ips: vec![address.into()], ports: ports.collect() }
+}
+
+/// What goes wrong at any step of a random history in maps of changing size: an answer that is neither that of before nor that
+/// of after, or more names than there is room for; and what is not answered though its namespace holds no more than its share.
+#[test]
+fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered() {
+    let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
+    let (mut yielded, mut opened, mut quiet) = (0, 0, 0);
+    for seed in 1..=12 {
+        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(settings()));
+        let mut maps = Maps::default();
+        for round in 0..25 {
+            let most = if random.below(4) == 0 { 60 } else { 25 };
+            let capacity = 9 + random.below(most);
+            cluster.set_capacity(names(capacity));
+            (0..=random.below(5)).for_each(|_| random.event(&mut world, &mut cluster));
+            let changes = commit(&mut cluster);
+            let before: Vec<_> = probes.iter().map(|(_, name)| seen(&maps, name)).collect();
+            let most = maps.0.len().max(capacity);
+            let mut end = maps.clone();
+            apply(&mut end, changes.clone());
+            let after: Vec<_> = probes.iter().map(|(_, name)| seen(&end, name)).collect();
+            for change in changes {
+                let about = change.name().clone();
+                maps.apply(change);
+                assert!(maps.0.len() <= most, "seed {seed}, round {round}: {} names of {most}", maps.0.len());
+                for (i, (text, name)) in probes.iter().enumerate() {
+                    let now = seen(&maps, name);
+                    let passes = now.as_ref().is_none_or(|now| *now == (Node::pass(ZoneId::Cluster), None));
+                    assert!(
+                        now == before[i] || now == after[i] || passes,
+                        "seed {seed}, round {round}: {text} after {about}: {now:?} is neither {:?} nor {:?}\n{}",
+                        before[i],
+                        after[i],
+                        world.describe()
+                    );
+                }
+            }
+            assert!(maps.0.len() <= capacity, "seed {seed}, round {round}: {} of {capacity}", maps.0.len());
+            let held = cluster.shares.held();
+            assert_eq!(held.names + 5, maps.0.len(), "seed {seed}, round {round}\n{}", world.describe());
+            assert!(units(&maps) <= held.units + 5 * FRAME_UNITS, "seed {seed}, round {round}");
+            for (text, name) in &probes {
+                let labels = labels_in(name, &cluster.renderer.settings.zone);
+                let yields = match labels.as_deref() {
+                    None => cluster.shares.is_yielding(None),
+                    Some([.., ns, "svc"]) => cluster.shares.is_yielding(Some(ns)),
+                    Some(_) => false,
+                };
+                for qtype in TYPES {
+                    let (got, expected) = (maps.ask(text, qtype), world.expected(text, qtype));
+                    assert!(
+                        got == expected || yields && got.is_none(),
+                        "seed {seed}, round {round}: {text} {qtype}: {got:?}, not {expected:?}\n{}",
+                        world.describe()
+                    );
+                }
+            }
+            assert!(cluster.nodes() == maps.0, "seed {seed}, round {round}");
+            for (_, name) in &probes {
+                assert_eq!(cluster.node(name).as_ref(), maps.0.get(name), "seed {seed}, round {round}: {name}");
+            }
+            let (passing, _) = cluster.passing();
+            yielded += usize::from(passing > 0);
+            quiet += usize::from(passing == 0);
+            opened += usize::from(["default", "prod"].iter().any(|ns| cluster.shares.is_open(ns)));
+        }
+        // With room again all is as if there had always been some.
+        cluster.set_capacity(Size::MAX);
+        apply(&mut maps, commit(&mut cluster));
+        assert!(maps.0 == Maps::new(world.build(settings()).1).0, "seed {seed}");
+        assert_eq!(cluster.passing().0, 0);
+    }
+    assert!(yielded > 20 && opened > 5 && quiet > 20, "{yielded} {opened} {quiet}");
+}
+
+/// The issue's own case: one namespace with 33 Services of 8,000 ports beside 5,000 Services of many others.
+struct Greedy {
+    cluster: Cluster,
+    maps: Maps,
+}
+
+const GREEDY: usize = 33;
+const PORTS: usize = 8000;
+const OTHERS: usize = 5000;
+
+fn other(i: usize) -> (Key, ServiceSpec) {
+    let spec = cluster_ip(&[&format!("10.97.{}.{}", i >> 8, i & 255)], &["http/TCP/80"]);
+    (Key::new(&format!("ns{}", i % 200), &format!("s{i}")), spec)
+}
+
+fn greedy_key(i: usize) -> Key {
+    Key::new("greedy", &format!("g{i:02}"))
+}
+
+impl Greedy {
+    fn new(capacity: Size) -> Self {
+        let mut cluster = Cluster::new(settings());
+        cluster.set_capacity(capacity);
+        cluster.apply_namespace("greedy");
+        (0..200).for_each(|i| cluster.apply_namespace(&format!("ns{i}")));
+        (0..OTHERS).map(other).for_each(|(key, spec)| cluster.apply_service(key, &spec));
+        for i in 0..GREEDY {
+            cluster.apply_service(greedy_key(i), &wide(&format!("10.98.0.{i}"), PORTS));
+        }
+        let mut maps = Maps::default();
+        apply(&mut maps, commit(&mut cluster));
+        Self { cluster, maps }
+    }
+
+    fn asserts_that_others_are_whole(&self) {
+        for i in 0..OTHERS {
+            let (key, _) = other(i);
+            let name = format!("{}.{}.svc.{ZONE}", key.name, key.namespace);
+            assert!(is_answer(self.maps.ask(&name, A)), "{name}");
+            assert!(is_answer(self.maps.ask(&format!("_http._tcp.{name}"), SRV)), "{name}");
+            assert!(is_answer(self.maps.ask(&format!("{}.{}.97.10.in-addr.arpa", i & 255, i >> 8), 12)), "{name}");
+            assert!(is_nxdomain(self.maps.ask(&format!("x.{name}"), A)), "{name}");
+        }
+        for absent in ["x.ns1.svc", "y.x.ns1.svc", "gone.svc", "x.gone.svc", "nothing", "y.x.nothing"] {
+            assert!(is_nxdomain(self.maps.ask(&format!("{absent}.{ZONE}"), A)), "{absent}");
+        }
+    }
+
+    /// Which of the greedy namespace's Services have their ports' names in the maps.
+    fn with_ports(&self) -> Vec<usize> {
+        let has =
+            |i: &usize, port: usize| is_answer(self.maps.ask(&format!("_p{port}._tcp.g{i:02}.greedy.svc.{ZONE}"), SRV));
+        (0..GREEDY).filter(|i| has(i, 0)).inspect(|i| assert!(has(i, PORTS - 1), "whole, or not at all")).collect()
+    }
+
+    /// Where all but `left` of its Services go.
+    fn gives_all_back(mut self, left: usize) {
+        (left..GREEDY).for_each(|i| self.cluster.delete_service(&greedy_key(i)));
+        apply(&mut self.maps, commit(&mut self.cluster));
+        assert_eq!(self.cluster.passing().0, 0);
+        assert_eq!(self.with_ports(), (0..left).collect::<Vec<_>>());
+        assert!(is_answer(self.maps.ask("0.0.98.10.in-addr.arpa", 12)));
+        self.asserts_that_others_are_whole();
+    }
+}
+
+#[test]
+fn one_namespace_that_fills_the_maps_takes_nothing_from_others() {
+    let greedy = Greedy::new(names(MAX_RECORDS));
+    assert!(greedy.maps.0.len() <= MAX_RECORDS);
+    greedy.asserts_that_others_are_whole();
+    // It has 33 * 8002 + 2 names, others and the frame 15405, so it is 17329 above its share: all 33 of addresses and, of
+    // Services as large as each other, the ports of the first three.
+    assert_eq!(greedy.cluster.passing(), (GREEDY + 3 * PORTS, true));
+    assert_eq!(greedy.with_ports(), (3..GREEDY).collect::<Vec<_>>());
+    for i in 0..GREEDY {
+        assert!(is_answer(greedy.maps.ask(&format!("g{i:02}.greedy.svc.{ZONE}"), A)), "Services themselves stay");
+        assert!(is_nxdomain(greedy.maps.ask(&format!("x.g{i:02}.greedy.svc.{ZONE}"), A)), "so does what is no port");
+        assert_eq!(greedy.maps.ask(&format!("{i}.0.98.10.in-addr.arpa"), 12), None, "a miss passes");
+    }
+    assert!(is_nxdomain(greedy.maps.ask(&format!("x.greedy.svc.{ZONE}"), A)));
+    let mut greedy = greedy;
+    let [holder, ..] = &greedy.cluster.holders(5)[..] else { panic!("there are namespaces") };
+    assert_eq!((&*holder.namespace, holder.names), ("greedy", GREEDY * (PORTS + 2) + 2));
+    assert_eq!(holder.largest, Some(("g00".into(), PORTS + 2)));
+    let said = greedy.cluster.newly_yielding();
+    assert_eq!(said.iter().map(|h| &*h.namespace).collect::<Vec<_>>(), ["greedy"]);
+    assert_eq!(greedy.cluster.newly_yielding(), [], "it is told of once");
+    greedy.gives_all_back(GREEDY - 5);
+}
+
+#[test]
+fn one_namespace_that_fills_the_memory_takes_nothing_from_others() {
+    const UNITS: usize = 700_000;
+    let greedy = Greedy::new(Size { names: usize::MAX, units: UNITS });
+    assert!(units(&greedy.maps) <= UNITS);
+    greedy.asserts_that_others_are_whole();
+    let (passing, by_names) = greedy.cluster.passing();
+    assert!(passing > 0 && !by_names);
+    let with_ports = greedy.with_ports().len();
+    assert!(with_ports < GREEDY && with_ports > GREEDY / 2, "{with_ports}");
+    greedy.gives_all_back(GREEDY / 2);
+}
+
+/// A tenant with five namespaces, each as large as the largest lawful one, beside that and 40 smaller ones.
+#[test]
+fn five_namespaces_lower_the_level_to_a_sixth_of_what_the_smaller_ones_leave() {
+    const CAPACITY: usize = 80_000;
+    const SMALL: usize = 500;
+    const LARGE: usize = 20_000;
+    // Of a Service with a port: its name, the port's, its address'.
+    const SERVICE: usize = 3;
+    let mut cluster = Cluster::new(settings());
+    cluster.set_capacity(names(CAPACITY + 5));
+    let mut address = 0_u32;
+    let mut fill = |cluster: &mut Cluster, ns: &str, names: usize| {
+        cluster.apply_namespace(ns);
+        for i in 0..(names - 2) / SERVICE {
+            address += 1;
+            let [_, a, b, c] = address.to_be_bytes();
+            let spec = cluster_ip(&[&format!("10.{a}.{b}.{c}")], &["http/TCP/80"]);
+            cluster.apply_service(Key::new(ns, &format!("s{i}")), &spec);
+        }
+    };
+    (0..40).for_each(|i| fill(&mut cluster, &format!("small{i}"), SMALL));
+    fill(&mut cluster, "lawful", LARGE);
+    let mut maps = Maps::default();
+    apply(&mut maps, commit(&mut cluster));
+    assert_eq!(cluster.passing().0, 0, "without the tenant there is room for all");
+    (0..5).for_each(|i| fill(&mut cluster, &format!("tenant{i}"), LARGE));
+    apply(&mut maps, commit(&mut cluster));
+
+    let held = |ns: &str| cluster.shares.holders(100).into_iter().find(|h| *h.namespace == *ns).unwrap();
+    let level = (CAPACITY - 40 * held("small0").names) / 6;
+    // 40 namespaces of 500 names leave 60,000 of 80,000.
+    assert!((10_000..10_000 + 20).contains(&level), "{level}");
+    for ns in ["lawful", "tenant0", "tenant1", "tenant2", "tenant3", "tenant4"] {
+        let Holder { names, passing, .. } = held(ns);
+        assert!((level - SERVICE..=level).contains(&(names - passing)), "{ns} keeps {} of {level}", names - passing);
+    }
+    for i in 0..40 {
+        assert_eq!(held(&format!("small{i}")).passing, 0, "nobody below the level yields");
+        assert!(is_answer(maps.ask(&format!("s0.small{i}.svc.{ZONE}"), A)));
+        assert!(is_nxdomain(maps.ask(&format!("x.small{i}.svc.{ZONE}"), A)));
+    }
+    assert!(maps.0.len() <= CAPACITY + 5);
+}
+
+/// After whatever history: the same as from the start, but for what would only come back if there was more room by a margin.
+#[test]
+fn a_restart_arrives_at_the_same_set_but_for_the_margin() {
+    const CAPACITY: usize = 2000;
+    // Sizes that no stickiness makes equal.
+    const SIZES: [usize; 9] = [20, 30, 45, 65, 90, 130, 190, 270, 400];
+    let spec = |ns: usize, i: usize| wide(&format!("10.9{ns}.0.{i}"), SIZES[i]);
+    let yields = |cluster: &Cluster, capacity: usize| {
+        // As a new daemon with so much room would have it.
+        let mut fresh = Cluster::new(settings());
+        fresh.set_capacity(names(capacity));
+        cluster.objects.namespaces.iter().for_each(|ns| fresh.apply_namespace(ns));
+        for key in cluster.objects.services.keys() {
+            let [ns, i] = [&key.namespace, &key.name].map(|t| t[1..].parse::<usize>().unwrap());
+            fresh.apply_service(Key::clone(key), &spec(ns, i));
+        }
+        commit(&mut fresh);
+        fresh.nodes().into_keys().collect::<HashSet<_>>()
+    };
+    let (mut random, mut cluster) = (Random(3), Cluster::new(settings()));
+    cluster.set_capacity(names(CAPACITY));
+    (0..4).for_each(|ns| cluster.apply_namespace(&format!("n{ns}")));
+    let (mut same, mut kept_away) = (0, 0);
+    let mut maps = Maps::default();
+    for _ in 0..200 {
+        let (ns, i) = (random.below(4), random.below(SIZES.len()));
+        let key = Key::new(&format!("n{ns}"), &format!("s{i}"));
+        if random.below(3) == 0 {
+            cluster.delete_service(&key);
+        } else {
+            cluster.apply_service(key, &spec(ns, i));
+        }
+        apply(&mut maps, commit(&mut cluster));
+        let live: HashSet<Name> = maps.0.keys().cloned().collect();
+        let fresh = yields(&cluster, CAPACITY);
+        let smaller = yields(&cluster, CAPACITY - (CAPACITY - 5) / MARGIN);
+        assert!(live.is_subset(&fresh), "it holds nothing that a new one would not");
+        assert!(smaller.is_subset(&live), "what it does not hold a new one would not in maps smaller by the margin");
+        same += usize::from(live == fresh);
+        kept_away += usize::from(live != fresh);
+    }
+    assert!(same > 50 && kept_away > 0, "{same} {kept_away}");
+}
+
+#[test]
+fn no_name_comes_and_goes_at_the_limit() {
+    let mut cluster = Cluster::new(settings());
+    cluster.set_capacity(names(1000));
+    ["big", "small"].iter().for_each(|ns| cluster.apply_namespace(ns));
+    (0..10).for_each(|i| cluster.apply_service(Key::new("big", &format!("b{i}")), &wide(&format!("10.1.0.{i}"), 96)));
+    let own = |c: &Change| {
+        c.name().to_string().ends_with("small.svc.cluster.local.") || c.name().to_string().contains(".2.10.")
+    };
+    commit(&mut cluster);
+    assert_eq!(cluster.passing().0, 0, "980 and 9 of 1000");
+    let mut others = 0;
+    for round in 0..50 {
+        for i in 0..10 {
+            let key = Key::new("small", &format!("s{i}"));
+            if round % 2 == 0 {
+                cluster.apply_service(key, &cluster_ip(&[&format!("10.2.0.{i}")], &["http/TCP/80"]));
+            } else {
+                cluster.delete_service(&key);
+            }
+        }
+        others += commit(&mut cluster).iter().filter(|c| !own(c)).count();
+        assert!(cluster.passing().0 > 0);
+    }
+    // Its ten names of addresses and the ports of one Service, once.
+    assert_eq!(others, 10 + 96);
+}
+
+/// A large set in maps with room: nothing yields, and of what no message holds only that passes.
+#[test]
+fn a_large_headless_service_in_maps_with_room_is_untouched() {
+    let mut cluster = Cluster::new(settings());
+    cluster.set_capacity(names(MAX_RECORDS));
+    cluster.apply_namespace("default");
+    cluster.apply_service(Key::new("default", "big"), &headless());
+    for s in 0..100 {
+        let endpoints: Vec<String> = (0..100).map(|i| format!("10.1.{s}.{i}=pod-{s}-{i}")).collect();
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        cluster.apply_slice(Key::new("default", &format!("big-{s}")), &slice("big", &["http/TCP/80"], &endpoints));
+    }
+    let mut maps = Maps::default();
+    apply(&mut maps, commit(&mut cluster));
+    assert_eq!(cluster.passing().0, 0);
+    for s in 0..100 {
+        assert!(is_answer(maps.ask(&format!("pod-{s}-{s}.big.default.svc.{ZONE}"), A)));
+    }
+    assert_eq!(maps.ask(&format!("big.default.svc.{ZONE}"), A), None, "its own set is too large");
+    assert!(is_nxdomain(maps.ask(&format!("x.big.default.svc.{ZONE}"), A)));
+}
