@@ -1,4 +1,4 @@
-# An image of the program, the libraries that it loads, and the default config: README.md tells how to run it.
+# An image of the program, the libraries that it loads, and the default config: docs/install.md tells how to run it.
 # BUILDER is a Debian 12 or later with Rust.
 ARG BUILDER=docker.io/library/rust:1-bookworm
 

@@ -24,24 +24,25 @@ run: ## install what building needs, build, and run with configs/config.yaml (ro
 check: ## formats, lints and the tests that need no privilege
 	$(CARGO) fmt --all --check
 	$(CLANG_FORMAT) --dry-run --Werror $(bpf)
-	$(CARGO) clippy --release --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --test k8s --test soak --test kernels -- -D warnings
 	$(CARGO) test --release --locked --lib --bins --quiet
 
 test: ## every test that needs nothing from outside, in network namespaces of their own (root)
 	@test "$$(id -u)" = 0 || { echo 'make test: run as root (sudo make test)' >&2; exit 1; }
 	scripts/setup.sh
-	$(CARGO) test --release --locked
+	$(CARGO) test --release --locked --no-fail-fast
 
 test-k8s: ## tests beside a real API server and CoreDNS, built on first use (root, Go)
 	@test "$$(id -u)" = 0 || { echo 'make test-k8s: run as root' >&2; exit 1; }
 	scripts/setup.sh
-	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --features k8s-tests --test k8s -- --test-threads 6
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --test k8s -- --test-threads 6
 
 test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built once (root, Debian on x86-64)
 	@test "$$(id -u)" = 0 || { echo 'make test-kernels: run as root' >&2; exit 1; }
 	scripts/setup.sh kernels
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/kernels/run.sh \
-		$(CARGO) test --release --locked --features kernel-tests --test kernels
+		$(CARGO) test --release --locked --test kernels
 
 chain: ## thirty rounds of pods under a neighbour that changes their chains at random (root)
 	EDNS_CHAIN_ROUNDS=30 $(CARGO) test --release --locked --test daemon chain::many -- --nocapture
@@ -56,7 +57,7 @@ full: ## a namespace of 33 Services of 8,000 ports beside 5,000 others, with a r
 	@test "$$(id -u)" = 0 || { echo 'make full: run as root' >&2; exit 1; }
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_FULL_PORTS=8000 \
-		$(CARGO) test --release --locked --features k8s-tests --test k8s full::a_namespace -- --nocapture
+		$(CARGO) test --release --locked --test k8s full::a_namespace -- --nocapture
 
 fuzz: ## ten million mutated packets, and a million with neighbours in the chain (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture
@@ -72,7 +73,7 @@ soak: ## answers checked while the cluster changes and its API server dies; MINU
 	@test "$$(id -u)" = 0 || { echo 'make soak: run as root' >&2; exit 1; }
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_SOAK_SECONDS=$$(($(or $(MINUTES),5) * 60)) \
-		$(CARGO) test --release --locked --features k8s-tests --test soak -- --nocapture
+		$(CARGO) test --release --locked --test soak -- --nocapture
 
 bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1, BEFORE=commit: see benches/README.md
 	scripts/setup.sh

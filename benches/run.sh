@@ -21,7 +21,7 @@ export EDNS_K8S_TOOLS
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 measure() {
-    scripts/cargo.sh bench --locked --features k8s-tests --bench "$@"
+    scripts/cargo.sh bench --locked --bench "$@"
 }
 if [[ ${1:-} == --quick ]]; then
     measure datapath -- --quick

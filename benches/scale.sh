@@ -20,7 +20,7 @@ EOF
     echo "- CPU: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores, shared with the API server"
     echo "- kernel: $(uname -sr)"
     echo
-    scripts/cargo.sh bench --locked --features k8s-tests --bench scale
+    scripts/cargo.sh bench --locked --bench scale
 } >"$out"
 cat "$out" >benches/scale.md
 echo "scale.sh: wrote benches/scale.md" >&2

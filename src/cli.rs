@@ -8,6 +8,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use glob::Pattern;
 
+use crate::control::running;
+
 /// Of the server that `verify` asks, where no other is said.
 pub const DNS_PORT: u16 = 53;
 /// Looked for in this order where --config is not given.
@@ -125,6 +127,15 @@ impl Cli {
         CONFIGS.iter().map(Path::new).find(|p| p.exists()).map(Path::to_owned).ok_or_else(|| {
             format!("no config file: neither {} nor {} is there; name one with --config FILE", CONFIGS[0], CONFIGS[1])
         })
+    }
+
+    /// The config of the daemon that a command talks to: without --config the first of the usual ones whose daemon runs.
+    ///
+    /// # Errors
+    /// As [`Self::config`], where none of them runs.
+    pub fn running_config(&self) -> Result<PathBuf, String> {
+        let mut usual = CONFIGS.iter().map(Path::new).filter(|_| self.global.config.is_none());
+        usual.find(|c| running::is_running(c)).map_or_else(|| self.config(), |c| Ok(c.to_owned()))
     }
 }
 

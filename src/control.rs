@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub mod client;
+pub mod running;
 pub mod server;
 
 /// Where daemons listen. systemd's RuntimeDirectory=edns makes it for a daemon without root's rights.

@@ -229,6 +229,9 @@ impl Daemon {
         }
         // Only now: who can't start leaves the commands to the one that runs.
         let server = Server::bind(path).map_err(DaemonError::Control)?;
+        if let Some(pid) = server.predecessor() {
+            log::info!("taking over from pid {pid}");
+        }
         spawn_local(commands::serve(server, Rc::clone(&daemon.core)));
         daemon.serve_http();
         let core = daemon.core.borrow();

@@ -19,7 +19,11 @@ fn main() -> ExitCode {
         cli::completions(shell);
         return ExitCode::SUCCESS;
     }
-    let config = match cli.config() {
+    let config = match command {
+        Command::Run | Command::Check => cli.config(),
+        _ => cli.running_config(),
+    };
+    let config = match config {
         Ok(config) => config,
         Err(e) => return fail(USAGE, &e),
     };

@@ -1,7 +1,7 @@
 //! What a large cluster costs the daemon: from the last page of the last list to the last write, from an event to the maps, and
 //! memory. And what it costs the API server: octets of lists and events.
 //!
-//! `cargo bench --features k8s-tests --bench scale`; root, and EDNS_K8S_TOOLS. Markdown on stdout.
+//! `cargo bench --bench scale`; root, and EDNS_K8S_TOOLS. Markdown on stdout.
 
 #[allow(dead_code, reason = "tests use the rest")]
 #[path = "../../tests/daemon/lab.rs"]

@@ -1,7 +1,7 @@
 //! eDNS and DNS servers, asked the same questions in the same run: queries a second, latency at fixed rates, and what a query
 //! costs the machine. README.md tells how and why.
 //!
-//! `cargo bench --features k8s-tests --bench servers -- [--quick] [--out DIR]`; root, and EDNS_K8S_TOOLS. A table in Markdown
+//! `cargo bench --bench servers -- [--quick] [--out DIR]`; root, and EDNS_K8S_TOOLS. A table in Markdown
 //! on stdout; plots and the headline go to DIR.
 
 #[allow(dead_code, reason = "tests use the rest")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::de::DeserializeOwned;
 
-use super::{Request, socket_path};
+use super::{Request, running, socket_path};
 
 /// A daemon that runs answers at once; one that is stopped or hangs does not.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,11 +22,12 @@ pub enum ClientError {
     /// The config file, which names the daemon, is not there.
     #[error("{0}: {1}")]
     Config(PathBuf, io::Error),
-    /// Nobody listens.
+    /// Nobody listens. Last the daemons of other configs.
     #[error(
-        "no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config"
+        "no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config{others}",
+        others = others(.3)
     )]
-    NotRunning(PathBuf, PathBuf, io::Error),
+    NotRunning(PathBuf, PathBuf, io::Error, Vec<String>),
     /// The socket is root's, or that of who runs the daemon.
     #[error("no permission to ask the daemon with {0}: run as root, or as the daemon's user")]
     Permission(PathBuf),
@@ -36,6 +37,10 @@ pub enum ClientError {
     /// It refused.
     #[error("{0}")]
     Refused(String),
+}
+
+fn others(running: &[String]) -> String {
+    if running.is_empty() { String::new() } else { format!("; these run: {}", running.join(", ")) }
 }
 
 /// Asks the daemon of `config`; calls `each` for every reply.
@@ -59,7 +64,7 @@ fn connect(config: &Path) -> Result<UnixStream, ClientError> {
     let socket = socket_path(config).map_err(|e| ClientError::Config(config.into(), e))?;
     UnixStream::connect(&socket).map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Permission(config.into()),
-        _ => ClientError::NotRunning(config.into(), socket, e),
+        _ => ClientError::NotRunning(config.into(), socket, e, running::all()),
     })
 }
 

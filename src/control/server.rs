@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::running::pid_at;
 use super::{Request, socket_path};
 
 /// A request is a line of a few hundred octets.
@@ -25,6 +26,7 @@ pub struct Server {
     listener: UnixListener,
     path: PathBuf,
     inode: u64,
+    predecessor: Option<i32>,
 }
 
 impl Server {
@@ -40,6 +42,7 @@ impl Server {
         let dir = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         remove_dead(&path)?;
+        let predecessor = pid_at(&path);
         // Bound beside and renamed, so that there is always somebody to talk to.
         let new = path.with_extension(std::process::id().to_string());
         let _ = fs::remove_file(&new);
@@ -47,7 +50,13 @@ impl Server {
         fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
         let inode = fs::metadata(&new)?.ino();
         fs::rename(&new, &path)?;
-        Ok(Self { listener, path, inode })
+        Ok(Self { listener, path, inode, predecessor })
+    }
+
+    /// The process whose place it has taken; 0 where that is in another PID namespace.
+    #[must_use]
+    pub const fn predecessor(&self) -> Option<i32> {
+        self.predecessor
     }
 
     /// Binds again where the socket is gone: another daemon took it over, and ended.

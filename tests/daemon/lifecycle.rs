@@ -1,6 +1,7 @@
 //! Start, end, and all ways in which a daemon goes or hangs.
 
 use std::fs;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,18 @@ fn sigterm_and_sigint_detach_and_exit_0() {
         assert_eq!(reply.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&reply.stderr).contains("no daemon runs with"), "{reply:?}");
     }
+}
+
+#[test]
+fn a_command_with_a_config_that_no_daemon_has_names_those_that_run() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    lab.write("other.yaml", "Ifname: veth0\n");
+    let other = lab.path("other.yaml");
+    let reply = Command::new(EDNS).arg("stats").arg("--config").arg(&other).output().unwrap();
+    assert_eq!(reply.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&reply.stderr).into_owned();
+    assert!(said.contains("these run: ") && said.contains(&format!("pid {} (", daemon.pid())), "{said}");
 }
 
 #[test]
@@ -77,6 +90,7 @@ fn a_second_daemon_of_the_same_config_takes_over_without_a_gap() {
         let client = scope.spawn(|| lab.sh("pod", &format!("dnsperf -s {SERVER} -d queries -l 6 -Q 2000 -t 1")));
         sleep(Duration::from_millis(500));
         let mut second = lab.spawn_program(upgrade.to_str().unwrap(), "host", "config.yaml", &[]);
+        second.wait_for(&format!("taking over from pid {}", first.pid()));
         second.wait_for("ready");
         let pid = |text: &str| text.split("(pid ").nth(1).and_then(|t| t.split(')').next()).map(str::to_owned);
         let stats = String::from_utf8_lossy(&lab.edns(&["stats"]).stdout).into_owned();

@@ -12,7 +12,7 @@ use crate::cluster::{API, Cluster};
 use crate::lab::{EDNS, within};
 use crate::node::{CURRENT_WITHIN, Node};
 
-/// What the README says to apply, for a service account of this name.
+/// What the manual says to apply, for a service account of this name.
 fn rbac(name: &str) -> String {
     let text =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/kubernetes/rbac.yaml")).unwrap();

@@ -48,7 +48,7 @@ check 'it answers' answers apis.example.org 172.16.171.52
 check 'it is nobody in particular' sh -c '[ "$(ps -C edns -o uid=)" -ge 61184 ]'
 check 'it has CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF' is_capable_of 000000c000001000
 check 'commands reach it' edns stats
-check 'it is sandboxed as README.md says' systemd-analyze security --no-pager --threshold=18 edns
+check 'it is sandboxed as docs/install.md says' systemd-analyze security --no-pager --threshold=18 edns
 tail -n 1 /tmp/out
 
 sed -i 's/172.16.171.52/172.16.171.53/' /etc/edns/domain.yaml

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the Dockerfile and asks a daemon that runs from the image's root file system, with the rights that README.md gives it,
+# Builds the Dockerfile and asks a daemon that runs from the image's root file system, with the rights that docs/install.md gives it,
 # in network namespaces of its own. Needs no registry: the builder's base image is this machine's /usr and Rust. Root; what can
 # be used again lies in the user's cache.
 set -eu
