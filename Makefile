@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch] tests/common/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s test-packages test-kernels deb chain crash rewrites full fuzz storm hash-search soak bench bench-scale install clean setup help
+.PHONY: all build run check test test-k8s test-packages test-kernels deb chain crash rewrites full fuzz storm hash-search soak differential bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -37,6 +37,7 @@ test-k8s: ## tests beside a real API server and CoreDNS, built on first use (roo
 	@test "$$(id -u)" = 0 || { echo 'make test-k8s: run as root' >&2; exit 1; }
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) $(CARGO) test --release --locked --test k8s -- --test-threads 6
+	$(MAKE) differential QUESTIONS=30000
 
 test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built once (root, Debian on x86-64)
 	@test "$$(id -u)" = 0 || { echo 'make test-kernels: run as root' >&2; exit 1; }
@@ -74,6 +75,12 @@ soak: ## answers checked while the cluster changes and its API server dies; MINU
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_SOAK_SECONDS=$$(($(or $(MINUTES),5) * 60)) \
 		$(CARGO) test --release --locked --test soak -- --nocapture
+
+differential: ## random questions beside CoreDNS while the API has bad days, a million; QUESTIONS=n, SEED=n (root, Go)
+	@test "$$(id -u)" = 0 || { echo 'make differential: run as root' >&2; exit 1; }
+	scripts/setup.sh
+	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_DIFFERENTIAL_QUESTIONS=$(or $(QUESTIONS),1000000) $(if $(SEED),EDNS_DIFFERENTIAL_SEED=$(SEED)) \
+		$(CARGO) test --release --locked --test differential -- --nocapture
 
 bench: ## measure, and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1, BEFORE=commit: see benches/README.md
 	scripts/setup.sh

@@ -198,12 +198,9 @@ impl Cluster {
 
     /// An EndpointSlice is there, and is like this.
     pub fn apply_slice(&mut self, key: Key, spec: &SliceSpec) {
-        let Some(service) = spec.service.as_deref().filter(|s| !s.is_empty()) else {
-            self.delete_slice(&key);
-            return;
-        };
         let slice = Arc::new(Slice::new(spec));
-        let of = Key::new(&key.namespace, service);
+        // Of no Service, its endpoints' names have an empty label. Nobody asks for those, but the addresses lead to them.
+        let of = Key::new(&key.namespace, spec.service.as_deref().unwrap_or_default());
         if self.slices.get(&key).is_some_and(|(old_of, old)| **old_of == of && *old == slice) {
             return;
         }

@@ -69,8 +69,14 @@ impl Client {
         });
         socket.connect((server, 53)).unwrap();
         setsockopt(&socket, sockopt::Ipv4RecvTtl, &true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        Self { socket, id: AtomicU16::new(1), edns: false, ttls: false }
+        let client = Self { socket, id: AtomicU16::new(1), edns: false, ttls: false };
+        client.patience(Duration::from_secs(2));
+        client
+    }
+
+    /// Waits for replies for so long.
+    pub fn patience(&self, time: Duration) {
+        self.socket.set_read_timeout(Some(time)).unwrap();
     }
 
     /// The rcode, or `none` where there is no reply in time.
@@ -97,7 +103,9 @@ impl Client {
         let id = self.id.fetch_add(1, Ordering::Relaxed);
         let mut message = Message::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
-        let mut qname = Name::from_ascii(name).unwrap();
+        // Whatever is in its labels.
+        let labels = name.split('.').map(str::as_bytes).filter(|label| !label.is_empty());
+        let mut qname = Name::from_labels(labels).unwrap();
         qname.set_fqdn(true);
         message.add_query(Query::query(qname.clone(), rtype));
         if self.edns {

@@ -150,7 +150,7 @@ impl Renderer {
         name("svc").map(|n| (n, services)).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
     }
 
-    /// None where it is longer than a name may be; then nobody can ask for it.
+    /// None where it is no name, being too long or with labels that slices name and no Service has; then nobody can ask for it.
     pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
         self.settings.zone.below([&*key.name, &*key.namespace, "svc"]).ok()
     }
@@ -237,6 +237,7 @@ impl Renderer {
                 })
                 .collect(),
         };
+        // Names that are none the server has other ways with: it sends no reply.
         let verdict = targets.map_or(Verdict::Pass, |mut targets| {
             targets.sort_unstable();
             targets.dedup();

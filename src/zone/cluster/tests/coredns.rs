@@ -195,29 +195,28 @@ impl World {
         Ok([records, extra])
     }
 
-    /// `serviceRecordForIP`; an empty list is no answer of ours.
-    fn ptr(&self, name: &str) -> Vec<String> {
+    /// `serviceRecordForIP`; an empty list is no answer of ours. None where it has a name that can't be sent, and so nothing is.
+    fn ptr(&self, name: &str) -> Option<Vec<String>> {
         let address = reverse::address_of(&Name::parse(name).unwrap()).map(|a| a.to_string()).unwrap_or_default();
         if let Some((key, _)) = self.services.iter().find(|(_, s)| s.cluster_ips.contains(&address)) {
-            return vec![format!("{name}. 30 PTR {}.{}.svc.{ZONE}.", key.name, key.namespace)];
+            return Some(vec![format!("{name}. 30 PTR {}.{}.svc.{ZONE}.", key.name, key.namespace)]);
         }
         let mut out = Vec::new();
         for (key, slice) in &self.slices {
-            let Some(service) = &slice.service else { continue };
             for e in slice.endpoints.iter().filter(|e| e.ready) {
                 for a in e.addresses.iter().filter(|a| **a == address) {
-                    let label = host_label(a, e);
+                    let (label, service) = (host_label(a, e), slice.service.as_ref()?);
                     out.push(format!("{name}. 30 PTR {label}.{service}.{}.svc.{ZONE}.", key.namespace));
                 }
             }
         }
-        out
+        Some(out)
     }
 
-    /// What the server says; None where it would ask another one, or the name is not its own.
+    /// What the server says; None where it would ask another one, can't say it, or the name is not its own.
     pub fn server(&self, name: &str, qtype: u16) -> Option<Reply> {
         if base(name).is_none() {
-            let answers: BTreeSet<String> = self.ptr(name).into_iter().collect();
+            let answers: BTreeSet<String> = self.ptr(name)?.into_iter().collect();
             return (qtype == PTR && !answers.is_empty()).then(|| Reply { answers, ..Reply::default() });
         }
         let mut additional = Vec::new();

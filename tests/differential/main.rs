@@ -1,0 +1,255 @@
+//! Random questions over random objects, to eDNS and to a real CoreDNS, while the way to the API server has bad days: it is
+//! killed, replies 410 and 500, breaks off within events; and daemons take over. `make differential`: a million questions.
+//!
+//! It goes in steps. Each asks, writes something, asks eDNS meanwhile, and asks both again when both show what was written
+//! last ([`Markers`]). At rest every reply of eDNS has to be CoreDNS's, or what a static name says. In between, where one
+//! object changed, it has to be that of before or of after. What passes is CoreDNS's own reply, and is only counted.
+
+#[allow(dead_code, reason = "the tests of the daemon use the rest")]
+#[path = "../daemon/lab.rs"]
+mod lab;
+
+#[allow(dead_code, reason = "the tests of the cluster use the rest")]
+#[path = "../k8s/cluster.rs"]
+mod cluster;
+
+#[allow(dead_code, reason = "the tests of the cluster use the rest")]
+#[path = "../k8s/client.rs"]
+mod client;
+
+#[allow(dead_code, reason = "the tests of the cluster use the rest")]
+#[path = "../k8s/node.rs"]
+mod node;
+
+#[allow(dead_code, reason = "the tests of the data plane use the rest")]
+#[path = "../common/rng.rs"]
+mod rng;
+
+mod asking;
+mod days;
+mod markers;
+mod objects;
+mod proxy;
+mod questions;
+mod statics;
+mod writer;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use asking::{Question, Seen, Wanted, ask_both, ask_until, client};
+use client::Client;
+use cluster::Cluster;
+use days::Day;
+use lab::Daemon;
+use markers::Markers;
+use node::Node;
+use objects::Objects;
+use proxy::Proxy;
+use rng::Rng;
+use statics::Statics;
+use writer::{Write, Writer};
+
+/// Questions of a step, each asked before and after.
+const QUESTIONS: usize = 120;
+/// Steps between bad days.
+const GOOD: usize = 8;
+/// Writes that a failure shows.
+const SHOWN: usize = 40;
+
+struct Beside {
+    /// Ends first, while there is the folder with its log.
+    daemon: Daemon,
+    cluster: Arc<Cluster>,
+    node: Node,
+    proxy: Proxy,
+    ours: Client,
+    theirs: Client,
+    writer: Writer,
+    markers: Markers,
+    objects: Objects,
+    statics: Statics,
+    rng: Rng,
+    seed: u64,
+    written: VecDeque<String>,
+    asked: usize,
+    answered: usize,
+    /// To which CoreDNS does not reply.
+    silent: usize,
+}
+
+#[test]
+fn edns_and_coredns_differ_nowhere() {
+    let questions: usize = std::env::var("EDNS_DIFFERENTIAL_QUESTIONS")
+        .map_or(30_000, |n| n.parse().expect("EDNS_DIFFERENTIAL_QUESTIONS"));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
+    let seed = std::env::var("EDNS_DIFFERENTIAL_SEED").map_or_else(|_| now(), |s| s.parse().expect("a number"));
+    println!("EDNS_DIFFERENTIAL_SEED={seed}");
+    let mut beside = Beside::new(seed);
+    let start = Instant::now();
+    let mut steps = 0;
+    while beside.asked < questions {
+        beside.step(steps);
+        steps += 1;
+        if steps % 50 == 0 {
+            println!("{:>6.0} s: {steps} steps, {}", start.elapsed().as_secs_f64(), beside.summary());
+        }
+    }
+    println!("{steps} steps, {}", beside.summary());
+    // Else CoreDNS was compared with itself.
+    assert!(beside.answered * 3 > beside.asked, "{}", beside.summary());
+    // Else little was compared at all.
+    assert!(beside.silent * 50 < beside.asked, "{}", beside.summary());
+}
+
+impl Beside {
+    fn new(seed: u64) -> Self {
+        let cluster = Arc::new(Cluster::new());
+        let node = Node::new(&cluster);
+        let proxy = Proxy::new(&node.lab, &cluster.lab.path("kubeconfig"));
+        node.lab.write("kubeconfig", &proxy.kubeconfig());
+        node.configure_access("KubeConfig: kubeconfig", statics::PASS_NAMES);
+        Statics::default().write(&node.lab);
+        let writer = Writer::new(&cluster.lab);
+        let mut rng = Rng::new(seed);
+        let mut objects = Objects::default();
+        let mut written = VecDeque::new();
+        let first: Vec<Write> = objects.first().into_iter().chain((0..30).map(|_| objects.random(&mut rng))).collect();
+        for write in first {
+            written.push_back(objects.note(&write, writer.write(&write)));
+        }
+        let daemon = node.daemon();
+        let (ours, theirs) = (client(&node, "pod", false), client(&node, "host", false));
+        let mut beside = Self {
+            cluster,
+            node,
+            daemon,
+            proxy,
+            ours,
+            theirs,
+            writer,
+            objects,
+            statics: Statics::default(),
+            rng,
+            seed,
+            written,
+            markers: Markers::default(),
+            asked: 0,
+            answered: 0,
+            silent: 0,
+        };
+        beside.rest();
+        beside
+    }
+
+    fn summary(&self) -> String {
+        let share = self.answered as f64 * 100.0 / self.asked.max(1) as f64;
+        format!("{} questions, {share:.0} % answered in the kernel, {} without a reply", self.asked, self.silent)
+    }
+
+    /// Waits until both servers have seen what was written.
+    fn rest(&mut self) {
+        self.markers.pass(&self.writer, &self.statics, &self.ours, &self.theirs);
+    }
+
+    fn step(&mut self, number: usize) {
+        let questions: Vec<Question> = (0..QUESTIONS).map(|_| questions::random(&mut self.rng)).collect();
+        let edns = self.rng.one_in(2);
+        (self.ours.edns, self.theirs.edns) = (edns, edns);
+        let before = self.compare(&questions, number);
+        let is_static = self.rng.one_in(10);
+        let count = if self.rng.one_in(3) { 2 + self.rng.below(8) } else { usize::from(!is_static) };
+        let writes: Vec<Write> = (0..count).map(|_| self.objects.random(&mut self.rng)).collect();
+        let is_single = count + usize::from(is_static) == 1;
+        let day = (number % GOOD == GOOD - 1).then(|| Day::of((self.seed as usize).wrapping_add(number / GOOD)));
+        let over = AtomicBool::new(false);
+        let meanwhile = client(&self.node, "pod", edns);
+        let seen = thread::scope(|scope| {
+            let asking = scope.spawn(|| ask_until(&meanwhile, &questions, &over));
+            // Also where the rest panics.
+            let ending = End(&over);
+            self.begin(day);
+            for write in &writes {
+                let done = self.writer.write(write);
+                self.written.push_back(self.objects.note(write, done));
+            }
+            if is_static {
+                self.statics.change(&mut self.rng);
+                self.statics.write(&self.node.lab);
+                self.written.push_back("domain.yaml".into());
+            }
+            self.end(day);
+            self.rest();
+            drop(ending);
+            asking.join().expect("no panic")
+        });
+        self.written.drain(..self.written.len().saturating_sub(SHOWN));
+        self.asked += seen.len();
+        let after = self.compare(&questions, number);
+        for (i, seen) in seen {
+            let is_it = |wanted: &Wanted| match (&seen, wanted) {
+                (Seen::Kernel(our), Wanted::Reply(reply)) => our == reply,
+                (Seen::Kernel(_), _) => false,
+                (Seen::Lost, wanted) => *wanted == Wanted::Silence,
+                (Seen::Passed, _) => true,
+            };
+            self.answered += usize::from(matches!(seen, Seen::Kernel(_)));
+            if is_single && !is_it(&before[i]) && !is_it(&after[i]) {
+                let ((name, rtype), before, after) = (&questions[i], &before[i], &after[i]);
+                panic!(
+                    "{name} {rtype}: {seen:?}\n is neither what was before\n  {before:?}\n nor what is after\n  {after:?}\n{}",
+                    self.circumstances(number)
+                );
+            }
+        }
+    }
+
+    /// What eDNS has to do, after a look whether it does.
+    fn compare(&mut self, questions: &[Question], step: usize) -> Vec<Wanted> {
+        let mut all = Vec::with_capacity(questions.len());
+        for question in questions {
+            let (seen, their) = ask_both(&self.ours, &self.theirs, question);
+            self.asked += 1;
+            self.answered += usize::from(matches!(seen, Seen::Kernel(_)));
+            self.silent += usize::from(their.is_none());
+            let (name, rtype) = question;
+            let wanted = their.as_ref().map_or(Wanted::Silence, |their| self.statics.wanted(name, *rtype, their));
+            let is_it = match (&seen, &wanted) {
+                (Seen::Kernel(our), Wanted::Reply(reply)) => our == reply,
+                (Seen::Kernel(_), _) => false,
+                (Seen::Passed, wanted) => *wanted != Wanted::Silence,
+                (Seen::Lost, wanted) => *wanted == Wanted::Silence,
+            };
+            assert!(
+                is_it,
+                "{name} {rtype}\n  edns    {seen:?}\n  wanted  {wanted:?}\n  coredns {their:?}\n{}",
+                self.circumstances(step)
+            );
+            all.push(wanted);
+        }
+        all
+    }
+
+    /// What helps to find out why.
+    fn circumstances(&self, step: usize) -> String {
+        let written: Vec<&str> = self.written.iter().map(String::as_str).collect();
+        format!(
+            "seed {}, step {step}, EDNS {}; written last:\n{}\n{}",
+            self.seed,
+            self.ours.edns,
+            written.join("\n"),
+            self.objects
+        )
+    }
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
