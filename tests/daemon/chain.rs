@@ -257,6 +257,48 @@ fn take_away(lab: &Lab, daemon: &Daemon) {
 }
 
 #[test]
+fn lost_messages_lose_no_filter() {
+    let lab = Lab::new();
+    lab.configure(CONFIG);
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let client = Client::new(&lab, "pod", SERVER);
+    let daemon = lab.daemon_on_clsact();
+    until_answered(&client);
+    daemon.signal(Signal::SIGSTOP);
+    // More messages than a socket's buffer takes; the last one is of what matters.
+    lab.sh("host", "for i in $(seq 400); do echo qdisc add dev lo clsact; echo qdisc del dev lo clsact; done >flood; tc -batch flood");
+    lab.sh("host", "tc filter del dev veth0 ingress");
+    let drops = lab.sh("host", "awk '$2 == 0 && $9 > 0' /proc/net/netlink");
+    assert!(!drops.is_empty(), "no message was lost");
+    daemon.signal(Signal::SIGCONT);
+    until_answered(&client);
+    end(daemon);
+    assert_eq!(lab.filters("host", "veth0"), 0);
+}
+
+/// A move adds a filter in front and then removes the one behind: wherever a kill comes, the next start finds both.
+#[test]
+fn a_kill_in_a_move_leaves_nothing_that_the_next_start_does_not_take() {
+    const ROUNDS: u64 = 12;
+    let lab = Lab::new();
+    lab.configure(CONFIG);
+    let neighbour = Neighbour::new(&lab, TC_ACT_UNSPEC);
+    let mut rng = Rng::new(ROUNDS);
+    for round in 0..ROUNDS {
+        let mut daemon = lab.daemon_on_clsact();
+        neighbour.add(1, 0x100);
+        sleep(Duration::from_micros(rng.below(20_000) as u64));
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        let next = lab.daemon_on_clsact();
+        until_chain(&lab, "one filter of ours", |c| c.iter().filter(|f| is_ours(f)).count() == 1);
+        end(next);
+        neighbour.remove(1, 0x100);
+        assert_eq!(lab.filters("host", "veth0"), 0, "round {round}");
+    }
+}
+
+#[test]
 fn another_edns_in_front_is_no_cause_to_move() {
     for on_clsact in [true, false] {
         let lab = Lab::new();
@@ -309,7 +351,7 @@ fn on_tcx_one_in_front_is_told_and_nothing_is_moved() {
 /// Takes over while pods come: the old daemon neither takes a filter back nor takes away the new one's.
 #[test]
 fn at_a_handover_pods_that_come_in_between_stay_answered() {
-    const ROUNDS: usize = 4;
+    const ROUNDS: usize = 8;
     let lab = Lab::new();
     lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
     let _server = Server::new(&lab, "host", &["0.0.0.0"]);
@@ -335,7 +377,7 @@ fn at_a_handover_pods_that_come_in_between_stay_answered() {
         assert!(!old.log().contains("detached"), "{}", old.log());
     }
     end(old);
-    for veth in ["veth0", "v1", "v4"] {
+    for veth in ["veth0", "v1", "v8"] {
         assert_eq!(lab.filters("host", veth), 0);
     }
 }
