@@ -72,9 +72,11 @@ fn plain(cell: &str) -> String {
     let mut text = String::new();
     let mut rest = cell;
     while let Some((before, link)) = rest.split_once("](") {
+        let (before, label) = before.rsplit_once('[').unwrap_or((before, ""));
         text.push_str(before);
+        text.push_str(label);
         rest = link.split_once(')').map_or("", |(_, after)| after);
     }
     text.push_str(rest);
-    text.replace(['`', '['], "")
+    text.replace('`', "")
 }
