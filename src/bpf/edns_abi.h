@@ -76,8 +76,8 @@ enum edns_outcome {
     EDNS_PASS_SERVER,     /* sent to a server that we don't answer for */
     EDNS_PASS_IPVS,       /* on its way through IPVS, which would not know the reply for one of its own */
     EDNS_PASS_NOT_SYNCED, /* the zone was not read whole yet */
-    EDNS_PASS_STALE, /* the view of the API is not current: absence is not certain, and after MaxStale nothing is */
-    EDNS_PASS_INCOMPLETE, /* the answer rests on absence, and the zone did not fit whole */
+    EDNS_PASS_STALE, /* the view of the API is not current, or the maps are late: absence is not certain, after MaxStale nothing */
+    EDNS_PASS_INCOMPLETE, /* the answer rests on absence, and a name went without the wait that its order asks for */
     EDNS_PASS_PAUSED,
     EDNS_PASS_DAEMON, /* no heartbeat of the daemon */
     EDNS_PASS_ERROR,  /* a helper failed: no memory; or none could be asked what is needed */

@@ -18,9 +18,9 @@ pub enum Gate {
     Open,
     /// The zone was not read whole yet.
     NotSynced,
-    /// What it was read from is not current.
+    /// What it was read from is not current, or the maps are late behind it.
     Stale,
-    /// Names went of which programs may hear by what they said before of others.
+    /// Names went without the wait that their order asks for: programs may hear of them by what was said before of others.
     Incomplete,
 }
 

@@ -344,7 +344,8 @@ impl Table {
         }
     }
 
-    /// After a change: tells readers of it, makes memory usable that much was retired of, and moves nodes together where they lie too far apart.
+    /// After a change: tells readers of it, makes memory usable again where much was retired, and moves nodes together where they
+    /// lie too far apart.
     fn tidy(&mut self) {
         self.reader.set_counts(self.index.len(), self.arena.live_units());
         let result = if self.arena.is_sparse() {

@@ -479,7 +479,7 @@ fn many_pods_under_a_random_neighbour_are_answered_or_named() {
             }
             (PODS - named, named)
         });
-        // Not all by the one way or the other.
+        // Not all by being named.
         assert!(answered > 0, "round {round}: {named} named");
         for i in 0..PODS {
             let theirs = neighbour.filters.keys().filter(|(veth, _)| *veth == format!("v{i}")).count();

@@ -121,7 +121,7 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
     assert!(yielded > 20 && opened > 5 && quiet > 20, "{yielded} {opened} {quiet}");
 }
 
-/// The issue's own case: one namespace with 33 Services of 8,000 ports beside 5,000 Services of many others.
+/// As `make full`: one namespace with 33 Services of 8,000 ports beside 5,000 Services of many others.
 struct Greedy {
     cluster: Cluster,
     maps: Maps,
