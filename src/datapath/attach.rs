@@ -236,7 +236,7 @@ pub struct Place {
     pub in_front: Vec<InFront>,
 }
 
-/// What [`Attachments::reconcile`] did.
+/// What a pass over the interfaces did to one, or found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     /// The program is on this interface from now on.
