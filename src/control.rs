@@ -78,7 +78,7 @@ pub struct StatsReply {
     pub refused_records: u64,
     /// How often names collided, and are hashed by another key since.
     pub rekeys: u64,
-    /// The same by reason.
+    /// Names that pass for want of a place, by reason.
     pub names_passed: Vec<PassedReply>,
     /// Namespaces of the cluster that have most names.
     pub holders: Vec<HolderReply>,

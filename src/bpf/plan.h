@@ -35,9 +35,9 @@ struct place {
 
 /* What the next program needs to know beside the packet: the one that replies, or (in brackets) the one that searches. */
 struct plan {
-    struct place
-        place; /* of the answer [ref: the index word of the first look, 0: the name, as it is written, has no node; at:
-                         * settings.index as it was then] */
+    /* Of the answer [ref: the index word of the first look, 0: the name, as it is written, has no node; at: settings.index as it
+     * was then]. */
+    struct place place;
     __u32 flags;
     __u32 qname_len; /* [up to the first zero] */
     __u32 csum;      /* of what follows the question, as if it began at an even offset [of the name] */
