@@ -271,6 +271,7 @@ fn bad_edns() -> Vec<Row> {
         ("padding beyond the OPT", with_options(&[0, 12, 0, 5, 0, 0, 0, 0])),
         ("padding of 65535", with_options(&[0, 12, 255, 255, 0, 0, 0, 0])),
         ("options without end", with_options(&[0; 400])),
+        ("more paddings than are looked at", with_options(&option(12, &[]).repeat(33))),
         ("a cookie of none", with_options(&option(10, &[]))),
         ("a cookie of 7", with_options(&option(10, &[1; 7]))),
         ("a cookie of 9", with_options(&option(10, &[1; 9]))),
@@ -395,6 +396,7 @@ fn answered() -> Vec<Row> {
         answered("EDNS with options longer than the answer", &with_options(&option(12, &[0; 400]))),
         answered("cookies of client and server", &with_options(&option(10, &[7; 16]))),
         answered("the longest cookie", &with_options(&option(10, &[7; 40]))),
+        answered("as many paddings as are looked at", &with_options(option(12, &[]).repeat(32))),
         answered("a cookie, and padding of none", &with_options(&[option(10, &[7; 25]), option(12, &[])].concat())),
         answered(
             "two cookies, padding thrice",

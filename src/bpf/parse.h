@@ -44,6 +44,7 @@ struct dns_opt {
 
 #define DNS_OPT_DO 0x8000
 #define DNS_OPTION_HEAD 4     /* octets of an option's code and length */
+#define DNS_OPTIONS_MAX 32    /* of an OPT that is looked at; the verifier walks each, in every program that searches */
 #define DNS_OPTION_COOKIE 10  /* RFC 7873 */
 #define DNS_OPTION_PADDING 12 /* RFC 7830 */
 /* Additional records take at most this much of a query that is looked at. */

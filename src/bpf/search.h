@@ -230,7 +230,8 @@ __noinline __u32 scratch_sum(__u32 slot, __u32 len)
 
 /*
  * Whether the options of the OPT at the scratch's start, which takes `len` octets, ask for nothing: COOKIE of a length that there
- * is (RFC 7873 §4) and PADDING. To others, and to what does not add up, the server has its own reply.
+ * is (RFC 7873 §4) and PADDING. To others, to what does not add up, and to more than
+ * DNS_OPTIONS_MAX, the server has its own reply.
  */
 __noinline int options_ask_nothing(__u32 slot, __u32 len)
 {
@@ -240,7 +241,7 @@ __noinline int options_ask_nothing(__u32 slot, __u32 len)
     if (!scratch)
         return false;
     scratch->option = sizeof(struct dns_opt);
-    for (i = 0; i < DNS_TAIL_MAX / DNS_OPTION_HEAD && scratch->option < len; i++) {
+    for (i = 0; i < DNS_OPTIONS_MAX && scratch->option < len; i++) {
         at = scratch->option & (DNS_TAIL_MAX - 1);
         code = scratch->octets[at] << 8 | scratch->octets[at + 1];
         size = scratch->octets[at + 2] << 8 | scratch->octets[at + 3];

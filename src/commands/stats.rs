@@ -280,7 +280,7 @@ pub(super) fn meaning(outcome: &str) -> &'static str {
         "pass_server" => "server not in DnsServers",
         "pass_ipvs" => "IPVS has it in hand",
         "pass_not_synced" => "cluster not read whole yet",
-        "pass_stale" => "view of cluster not current",
+        "pass_stale" => "view or maps not current",
         "pass_incomplete" => "absent; kernel lacks memory",
         "pass_paused" => "edns pause",
         "pass_daemon" => "daemon silent for 2.5 s",

@@ -116,11 +116,11 @@ impl World {
         self.room.units = Table::UNITS_MAX;
         // Static names come first: who has to make room for them does so before.
         if !size.fits(self.statics) {
-            changes.append(&mut self.make_room(size));
+            append(&mut changes, self.make_room(size));
         }
-        changes.append(&mut self.layers.set_statics(nodes, &config.pass_names, &self.cluster));
+        append(&mut changes, self.layers.set_statics(nodes, &config.pass_names, &self.cluster));
         size.names = self.layers.len();
-        changes.append(&mut self.make_room(size));
+        append(&mut changes, self.make_room(size));
         changes
     }
 
@@ -198,5 +198,14 @@ fn settings(config: &Config, serial: u32) -> Settings {
         negative_answers: config.negative_answers,
         serial,
         pass: config.pass_names.clone(),
+    }
+}
+
+/// Adds changes behind others. Where there are none the list is taken over: a copy of a long one would stay resident.
+fn append(changes: &mut Vec<Change>, mut more: Vec<Change>) {
+    if changes.is_empty() {
+        *changes = more;
+    } else {
+        changes.append(&mut more);
     }
 }

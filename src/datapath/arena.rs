@@ -104,7 +104,7 @@ pub(super) enum Kind {
 /// Units retired or gone below this number are nothing to wait or to move nodes for.
 const RECLAIM_MIN: usize = 4096;
 /// Units of the first chunk that are for shared nodes: most zones have a few.
-const SHARED_FIRST: usize = CHUNK_UNITS / 8;
+const SHARED_FIRST: usize = CHUNK_UNITS / 32;
 /// Chunks that are for nodes on the move alone: where all others are full, they get no further without.
 const CHUNKS_SPARE: usize = CHUNKS / 16;
 /// Units that may be live: a quarter of all is for what programs may still read, and for holes.
@@ -366,7 +366,7 @@ impl Arena {
 /// System calls that wait at the same time.
 const THREADS_MAX: usize = 32;
 
-/// Units that chunks of named nodes may have for so many that are live; shared nodes have an eighth of a chunk beside.
+/// Units that chunks of named nodes may have for so many that are live; shared nodes have [`SHARED_FIRST`] beside.
 const fn most(live: usize) -> usize {
     live + live / 2 + CHUNK_UNITS / 4 * 7
 }

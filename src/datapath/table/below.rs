@@ -59,7 +59,7 @@ impl Table {
         let Found::At(_, at) = self.find(name) else { return };
         let old = Stored::new(self.arena.octets_at(at)).refs();
         let gone = Refs { fallback: 0, child: if child { old.child } else { 0 }, deep: old.deep };
-        self.restate(at, name.label_count(), old, Refs { child: old.child - gone.child, deep: 0, ..old });
+        self.restate(at, name.label_count(), old, Refs { child: if child { 0 } else { old.child }, deep: 0, ..old });
         self.unshare(gone);
     }
 
