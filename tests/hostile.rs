@@ -396,7 +396,6 @@ fn answered() -> Vec<Row> {
         answered("EDNS with options longer than the answer", &with_options(&option(12, &[0; 400]))),
         answered("cookies of client and server", &with_options(&option(10, &[7; 16]))),
         answered("the longest cookie", &with_options(&option(10, &[7; 40]))),
-        answered("as many paddings as are looked at", &with_options(option(12, &[]).repeat(32))),
         answered("a cookie, and padding of none", &with_options(&[option(10, &[7; 25]), option(12, &[])].concat())),
         answered(
             "two cookies, padding thrice",
@@ -404,7 +403,7 @@ fn answered() -> Vec<Row> {
                 &[option(12, &[7; 9]), COOKIE.into(), option(12, &[]), COOKIE.into(), option(12, &[1; 99])].concat(),
             ),
         ),
-        answered("as many options as there may be", &with_options(&option(12, &[]).repeat(509))),
+        answered("as many options as are looked at", &with_options(&option(12, &[]).repeat(32))),
         answered("EDNS of size 0", &web().edns(&Opt::new(0))),
         answered("EDNS with flags of no meaning yet", &web().edns(&Opt { flags: 0x7fff, ..Opt::new(512) })),
         answered("40 records", &a("some.example.org").edns(&opt(1232))),
