@@ -107,14 +107,17 @@ pub fn run(config: &Path) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(|e| DaemonError::System("starting the event loop", e))?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    let result = tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut signals = EndSignals::new()?;
         let daemon = tokio::select! {
             daemon = Daemon::start(config) => daemon?,
             () = signals.wait() => return Ok(()),
         };
         daemon.serve(signals).await
-    })
+    });
+    // Work on the zone that goes on is nobody's any more.
+    runtime.shutdown_background();
+    result
 }
 
 struct Daemon {
@@ -229,8 +232,10 @@ impl Daemon {
         }
         // Only now: who can't start leaves the commands to the one that runs.
         let server = Server::bind(path).map_err(DaemonError::Control)?;
-        if let Some(pid) = server.predecessor() {
-            log::info!("taking over from pid {pid}");
+        match server.predecessor() {
+            Some(0) => log::info!("taking over from a daemon that tells no pid: stopped, or in another PID namespace"),
+            Some(pid) => log::info!("taking over from pid {pid}"),
+            None => {}
         }
         spawn_local(commands::serve(server, Rc::clone(&daemon.core)));
         daemon.serve_http();
@@ -399,6 +404,10 @@ impl Daemon {
         let mut events = vec![event];
         if let Some(kubernetes) = &mut self.kubernetes {
             events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX));
+        }
+        // Before the first sync the gates are closed anyway.
+        if let Some(since) = events.iter().map(|e| e.arrived).min().filter(|_| self.core.borrow().is_read) {
+            self.writer.await_changes(since);
         }
         let mends: Vec<Mend> = events.iter().filter_map(|e| e.mend).collect();
         let (events, arrivals): (Vec<_>, Vec<_>) =

@@ -62,7 +62,8 @@ fn no_reply(config: &Path, error: io::Error) -> ClientError {
 
 fn connect(config: &Path) -> Result<UnixStream, ClientError> {
     let socket = socket_path(config).map_err(|e| ClientError::Config(config.into(), e))?;
-    UnixStream::connect(&socket).map_err(|e| match e.kind() {
+    running::connect(&socket).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => no_reply(config, e),
         io::ErrorKind::PermissionDenied => ClientError::Permission(config.into()),
         _ => ClientError::NotRunning(config.into(), socket, e, running::all()),
     })

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::running::pid_at;
+use super::running::{connect, pid_at};
 use super::{Request, socket_path};
 
 /// A request is a line of a few hundred octets.
@@ -83,9 +83,7 @@ impl Server {
 fn remove_dead(path: &Path) -> io::Result<()> {
     for file in fs::read_dir(path.parent().unwrap_or(Path::new("/")))? {
         let file = file?.path();
-        let is_dead = || {
-            std::os::unix::net::UnixStream::connect(&file).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-        };
+        let is_dead = || connect(&file).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
         if file != path && file.file_stem() == path.file_stem() && is_dead() {
             let _ = fs::remove_file(file);
         }

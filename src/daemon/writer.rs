@@ -32,7 +32,7 @@ pub(super) struct Writer {
     thread: JoinHandle<()>,
     reader: Reader,
     refused: Arc<Counts>,
-    /// When the changes were handed over that are not written yet.
+    /// Since when changes wait that are not written yet.
     since: Cell<Option<Instant>>,
     opens: Cell<bool>,
 }
@@ -47,12 +47,17 @@ impl Writer {
         Ok(Self { jobs, thread, reader, refused, since: Cell::new(None), opens: Cell::new(false) })
     }
 
+    /// Takes note that changes have waited since then, which [`Self::apply`] will be given: working them out may take long, too.
+    pub(super) fn await_changes(&self, since: Instant) {
+        self.since.set(Some(since));
+    }
+
     /// Makes changes of the maps, in their order; returns how many there were. A name that stays is there at every moment.
     ///
     /// # Errors
     /// Where the thread is no more.
     pub(super) async fn apply(&self, changes: Vec<Change>) -> Result<usize, DaemonError> {
-        self.since.set(Some(Instant::now()));
+        self.since.set(self.since.get().or_else(|| Some(Instant::now())));
         let changed = self.ask(|reply| Job::Apply(changes, reply)).await;
         self.since.set(None);
         changed
