@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use self::alias::Steps;
 use self::model::{Entry, Service, Slice, labels_in};
 use self::nodes::{Renderer, below};
 use self::plan::{Holds, Plan, endpoints_between, plan};
@@ -301,6 +302,7 @@ impl Cluster {
     fn count(&mut self, batch: &mut Batch) -> Vec<Change> {
         let mut out = self.frame(batch);
         let mut causes = Vec::new();
+        let mut steps = Steps::default();
         let none = Entry::default();
         for (key, old) in &batch.entries {
             let new = self.objects.services.get(key).unwrap_or(&none);
@@ -315,11 +317,11 @@ impl Cluster {
             let sizes = [size(old, &before, pointers[0]), size(new, &after, pointers[1])];
             self.shares.count(key, sizes[0], sizes[1]);
             let yields = self.shares.yields(key);
-            if self.changes_of(key, [&before, &after], [yields; 2], &mut out) {
+            if self.changes_of(&mut steps, key, [&before, &after], [yields; 2], &mut out) {
                 causes.push(Key::clone(key));
             }
         }
-        self.follow(batch, causes, &mut out);
+        self.follow(&mut steps, batch, causes, &mut out);
         out
     }
 
@@ -345,6 +347,7 @@ impl Cluster {
             out.extend(changes);
         }
         let mut causes = Vec::new();
+        let mut steps = Steps::default();
         let mut marks = Vec::new();
         let none = Entry::default();
         for (key, old) in &batch.entries {
@@ -353,12 +356,12 @@ impl Cluster {
             let is = self.shares.yields(key);
             let yields = [batch.was.objects.get(key).copied().unwrap_or(is), is];
             marks.extend(self.mark(key, [&before, &after], yields));
-            if self.changes_of(key, [&before, &after], yields, &mut out) {
+            if self.changes_of(&mut steps, key, [&before, &after], yields, &mut out) {
                 causes.push(Key::clone(key));
             }
         }
         batch.marks.append(&mut marks);
-        self.follow(&batch, causes, &mut out);
+        self.follow(&mut steps, &batch, causes, &mut out);
         let (mut first, mut rest): (Vec<_>, Vec<_>) =
             out.into_iter().partition(|change| matches!(change, Change::Remove(_)));
         first.append(&mut batch.marks);
@@ -397,7 +400,7 @@ impl Cluster {
     }
 
     /// What changes by names whose answers are not what they were, as those that depend on them know them, and by addresses.
-    fn follow(&self, batch: &Batch, mut causes: Vec<Key>, out: &mut Vec<Change>) {
+    fn follow(&self, steps: &mut Steps, batch: &Batch, mut causes: Vec<Key>, out: &mut Vec<Change>) {
         causes.extend(batch.namespaces.keys().map(|namespace| Key::new(namespace, "")));
         let mut done: HashSet<&Arc<Key>> = batch.entries.keys().collect();
         while let Some(cause) = causes.pop() {
@@ -409,7 +412,8 @@ impl Cluster {
                 let is_held = !self.shares.yields(key).has(Part::Service);
                 if is_held && self.objects.namespaces.contains(&key.namespace) {
                     let name = self.renderer.service_name(key);
-                    let changed = name.map(|n| (n.clone(), self.held(key, &n, &n, &Holds::Alias, Parts::default())));
+                    let none = Parts::default();
+                    let changed = name.map(|n| (n.clone(), self.held(steps, key, &n, &n, &Holds::Alias, none)));
                     out.extend(changed.and_then(|(name, node)| self.renderer.change(name, Some(node))));
                 }
             }
@@ -420,15 +424,22 @@ impl Cluster {
         }
     }
 
-    /// What an address stands for, unless that yields.
+    /// What an address stands for, unless that yields for all whom it counts to.
     fn pointer(&self, address: IpAddr) -> Option<Pointer<'_>> {
-        let holder = self.reverse.holder(address).filter(|_| self.shares.has_yields());
-        let yields = holder.is_some_and(|key| self.shares.yields(key).has(Part::Pointers));
+        let mut charged = self.reverse.charged(address);
+        let yields = self.shares.has_yields() && charged.all(|key| self.shares.yields(key).has(Part::Pointers));
         self.reverse.get(address).filter(|_| !yields)
     }
 
     /// What changed at and below a Service's name, by what it has and by what of that yields; returns whether what it has did.
-    fn changes_of(&self, key: &Key, [before, after]: [&Plan; 2], yields: [Parts; 2], out: &mut Vec<Change>) -> bool {
+    fn changes_of(
+        &self,
+        steps: &mut Steps,
+        key: &Key,
+        [before, after]: [&Plan; 2],
+        yields: [Parts; 2],
+        out: &mut Vec<Change>,
+    ) -> bool {
         let Some(base) = self.renderer.service_name(key) else { return false };
         let [was, is] = yields;
         let mut changed = false;
@@ -442,7 +453,7 @@ impl Cluster {
                 continue;
             }
             if let Some(name) = below(&base, relative) {
-                let node = self.held(key, &base, &name, holds, is);
+                let node = self.held(steps, key, &base, &name, holds, is);
                 out.extend(self.renderer.change(name, Some(node)));
             }
         }
@@ -476,19 +487,19 @@ impl Cluster {
         } else {
             let mut open = was;
             open.insert(Part::Endpoints);
-            self.held(key, &base, &base, holds, open)
+            self.held(&mut Steps::default(), key, &base, &base, holds, open)
         };
         self.renderer.change(base, Some(node))
     }
 
     /// The node of a Service's name, or of one below it.
-    fn held(&self, key: &Key, base: &Name, name: &Name, holds: &Holds, yields: Parts) -> Node {
+    fn held(&self, steps: &mut Steps, key: &Key, base: &Name, name: &Name, holds: &Holds, yields: Parts) -> Node {
         match holds {
             Holds::Host(host) => self.renderer.host(name, base, host, host.closed && !yields.has(Part::Endpoints)),
             Holds::Pass => Node::pass(ZoneId::Cluster),
             Holds::Alias => match self.objects.services.get(key).and_then(|e| e.service.as_deref()) {
                 Some(Service::External(target)) => {
-                    let chain = alias::follow(&self.objects, &self.renderer.settings, name, target);
+                    let chain = alias::follow(steps, &self.objects, &self.renderer.settings, name, target);
                     self.renderer.alias(name, target, &chain)
                 }
                 _ => Node::pass(ZoneId::Cluster),
@@ -519,7 +530,7 @@ impl Cluster {
                 let relative = relative.join(".");
                 let yields = self.shares.yields(&key);
                 let holds = plan.get(&*relative).filter(|holds| !yields.has(Part::of(&relative, holds)))?;
-                Some(self.held(&key, &base, name, holds, yields))
+                Some(self.held(&mut Steps::default(), &key, &base, name, holds, yields))
             }
             _ => None,
         }
@@ -554,10 +565,11 @@ impl Cluster {
                 add(name, node);
             }
         }
+        let mut steps = Steps::default();
         for (key, entry) in &self.objects.services {
             if self.objects.namespaces.contains(&key.namespace) {
                 let yields = [self.shares.yields(key); 2];
-                self.changes_of(key, [&Plan::new(), &plan(entry, None)], yields, &mut out);
+                self.changes_of(&mut steps, key, [&Plan::new(), &plan(entry, None)], yields, &mut out);
             }
         }
         let extras = self.renderer.extras().map(|name| (name.clone(), Node::pass(ZoneId::Cluster)));

@@ -1,8 +1,11 @@
 //! Where an ExternalName leads, as CoreDNS follows it (its `plugin.A`).
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::model::{Endpoint, Entry, Labelled, Service, labels_in};
+use super::model::{Entry, Service, Slice, labels_in};
+use super::plan::few;
 use super::spec::Key;
 use super::{Objects, Settings};
 use crate::zone::name::Name;
@@ -13,8 +16,8 @@ const CHAIN_MAX: usize = 11;
 /// The end of a chain of aliases.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chain {
-    /// These names, each the alias of the one before, the last with these addresses of either family.
-    Addresses(Vec<Name>, Vec<IpAddr>),
+    /// These names, each the alias of the one before, the last with these addresses of either family, as [`few`] has them.
+    Addresses(Vec<Name>, Arc<[IpAddr]>),
     /// NODATA: it ends at no address, or never.
     Nothing,
     /// Out of what we know: the server has to look.
@@ -22,87 +25,136 @@ pub(super) enum Chain {
 }
 
 /// What one name leads to.
-enum Step<'a> {
-    Addresses(Vec<IpAddr>),
-    Alias(&'a Name),
+#[derive(Clone)]
+enum Step {
+    Addresses(Arc<[IpAddr]>),
+    Alias(Name),
     Nothing,
     Unknown,
 }
 
+/// What names lead to while nothing changes. Anybody may have thousands of aliases of a Service with thousands of endpoints,
+/// which are looked at once.
+#[derive(Default)]
+pub(super) struct Steps {
+    by_name: HashMap<Name, Step>,
+    /// By Service and label.
+    endpoints: HashMap<Key, HashMap<Box<str>, Alike>>,
+}
+
+/// The endpoints of one label.
+#[derive(Default)]
+struct Alike {
+    addresses: Vec<IpAddr>,
+    /// Whether one of them is the name of another host.
+    aliased: bool,
+}
+
+impl Steps {
+    fn get(&mut self, objects: &Objects, zone: &Name, name: &Name) -> Step {
+        if let Some(step) = self.by_name.get(name) {
+            return step.clone();
+        }
+        let step = self.step(objects, zone, name);
+        self.by_name.insert(name.clone(), step.clone());
+        step
+    }
+
+    fn step(&mut self, objects: &Objects, zone: &Name, name: &Name) -> Step {
+        let Some(labels) = labels_in(name, zone) else { return Step::Unknown };
+        match labels[..] {
+            [.., "dns"] => Step::Unknown,
+            // Up to two labels in front of a pod's name are not looked at.
+            [.., pod, namespace, "pod"] if labels.len() <= 5 && objects.namespaces.contains(namespace) => {
+                pod_address(pod).map_or(Step::Nothing, |a| Step::Addresses([a].into()))
+            }
+            [ref below @ .., service, namespace, "svc"] if objects.namespaces.contains(namespace) => {
+                let key = Key::new(namespace, service);
+                objects.services.get(&key).map_or(Step::Nothing, |entry| self.step_at(&key, entry, below))
+            }
+            _ => Step::Nothing,
+        }
+    }
+
+    /// The step from labels below a Service's name.
+    fn step_at(&mut self, key: &Key, entry: &Entry, below: &[&str]) -> Step {
+        let strip = |label: &'_ str| label.strip_prefix('_').unwrap_or(label).to_owned();
+        let (endpoint, port, protocol) = match *below {
+            [] => (None, String::new(), String::new()),
+            [endpoint] => (Some(endpoint), String::new(), String::new()),
+            [port, protocol] => (None, strip(port), strip(protocol)),
+            _ => return Step::Nothing,
+        };
+        let addresses = match entry.service.as_deref() {
+            None | Some(Service::Nothing) => return Step::Nothing,
+            Some(Service::Opaque) => return Step::Unknown,
+            Some(Service::External(target)) if endpoint.is_none() && port.is_empty() && protocol.is_empty() => {
+                return Step::Alias(target.clone());
+            }
+            Some(Service::External(_)) => return Step::Nothing,
+            Some(Service::ClusterIp { addresses, ports }) if endpoint.is_none() => {
+                let asked = ports.iter().any(|p| p.matches(&port, &protocol));
+                few(addresses.iter().copied().filter(|_| asked))
+            }
+            Some(_) if entry.is_opaque() => return Step::Unknown,
+            Some(_) => {
+                if let Some(endpoint) = endpoint {
+                    let labels = self.endpoints.entry(key.clone()).or_insert_with(|| by_label(entry));
+                    match labels.get(endpoint) {
+                        None => return Step::Nothing,
+                        Some(alike) if alike.aliased => return Step::Unknown,
+                        Some(alike) => few(alike.addresses.iter().copied()),
+                    }
+                } else {
+                    let has = |slice: &Slice| slice.ports.iter().any(|p| p.matches(&port, &protocol));
+                    let slices: Vec<_> = entry.slices.iter().filter(|s| has(s)).collect();
+                    if slices.iter().any(|s| !s.aliases.is_empty()) {
+                        return Step::Unknown;
+                    }
+                    few(slices.iter().flat_map(|s| &s.endpoints).map(|e| e.address))
+                }
+            }
+        };
+        if addresses.is_empty() { Step::Nothing } else { Step::Addresses(addresses) }
+    }
+}
+
+fn by_label(entry: &Entry) -> HashMap<Box<str>, Alike> {
+    let mut labels: HashMap<Box<str>, Alike> = HashMap::new();
+    for slice in entry.slices.iter().filter(|s| !s.ports.is_empty()) {
+        for endpoint in &slice.endpoints {
+            labels.entry(endpoint.label()).or_default().addresses.push(endpoint.address);
+        }
+        for label in &slice.aliases {
+            labels.entry(label.clone()).or_default().aliased = true;
+        }
+    }
+    labels
+}
+
 /// Follows the alias of `owner`.
-pub(super) fn follow(objects: &Objects, settings: &Settings, owner: &Name, target: &Name) -> Chain {
+pub(super) fn follow(steps: &mut Steps, objects: &Objects, settings: &Settings, owner: &Name, target: &Name) -> Chain {
     let mut chain: Vec<Name> = Vec::new();
-    let mut target = target;
+    let mut target = target.clone();
     loop {
         let from = chain.last().unwrap_or(owner);
         // A name that is met again can only lead where it led before.
-        if target.is_within(from) || chain.len() == CHAIN_MAX || chain.contains(target) || target == owner {
+        if target.is_within(from) || chain.len() == CHAIN_MAX || chain.contains(&target) || target == *owner {
             return Chain::Nothing;
         }
         // Who lists a name in PassNames has a server that answers otherwise for it.
-        if !target.is_within(&settings.zone) || settings.pass.covers(target) {
+        if !target.is_within(&settings.zone) || settings.pass.covers(&target) {
             return Chain::Leaves;
         }
-        chain.push(target.clone());
-        match step(objects, &settings.zone, target) {
+        let step = steps.get(objects, &settings.zone, &target);
+        chain.push(target);
+        match step {
             Step::Addresses(addresses) => return Chain::Addresses(chain, addresses),
             Step::Alias(next) => target = next,
             Step::Nothing => return Chain::Nothing,
             Step::Unknown => return Chain::Leaves,
         }
     }
-}
-
-fn step<'a>(objects: &'a Objects, zone: &Name, name: &Name) -> Step<'a> {
-    let Some(labels) = labels_in(name, zone) else { return Step::Unknown };
-    match labels[..] {
-        [.., "dns"] => Step::Unknown,
-        // Up to two labels in front of a pod's name are not looked at.
-        [.., pod, namespace, "pod"] if labels.len() <= 5 && objects.namespaces.contains(namespace) => {
-            pod_address(pod).map_or(Step::Nothing, |a| Step::Addresses(vec![a]))
-        }
-        [ref below @ .., service, namespace, "svc"] if objects.namespaces.contains(namespace) => {
-            objects.services.get(&Key::new(namespace, service)).map_or(Step::Nothing, |entry| step_at(entry, below))
-        }
-        _ => Step::Nothing,
-    }
-}
-
-/// The step from labels below a Service's name.
-fn step_at<'a>(entry: &'a Entry, below: &[&str]) -> Step<'a> {
-    let strip = |label: &'_ str| label.strip_prefix('_').unwrap_or(label).to_owned();
-    let (endpoint, port, protocol) = match *below {
-        [] => (None, String::new(), String::new()),
-        [endpoint] => (Some(endpoint), String::new(), String::new()),
-        [port, protocol] => (None, strip(port), strip(protocol)),
-        _ => return Step::Nothing,
-    };
-    let addresses: Vec<IpAddr> = match entry.service.as_deref() {
-        None | Some(Service::Nothing) => return Step::Nothing,
-        Some(Service::Opaque) => return Step::Unknown,
-        Some(Service::External(target)) if endpoint.is_none() && port.is_empty() && protocol.is_empty() => {
-            return Step::Alias(target);
-        }
-        Some(Service::External(_)) => return Step::Nothing,
-        Some(Service::ClusterIp { addresses, ports }) if endpoint.is_none() => {
-            if ports.iter().any(|p| p.matches(&port, &protocol)) { addresses.to_vec() } else { Vec::new() }
-        }
-        Some(_) if entry.is_opaque() => return Step::Unknown,
-        Some(_) => {
-            let labelled = endpoint.map(Labelled::new);
-            let slices = || entry.slices.iter().filter(|s| s.ports.iter().any(|p| p.matches(&port, &protocol)));
-            if slices().flat_map(|s| &s.aliases).any(|label| endpoint.is_none_or(|endpoint| *endpoint == **label)) {
-                return Step::Unknown;
-            }
-            let asked = |e: &&Endpoint| labelled.as_ref().is_none_or(|labelled| labelled.is(e));
-            let endpoints = slices().flat_map(|s| &s.endpoints).filter(asked);
-            let mut addresses: Vec<IpAddr> = endpoints.map(|e| e.address).collect();
-            addresses.sort_unstable();
-            addresses.dedup();
-            addresses
-        }
-    };
-    if addresses.is_empty() { Step::Nothing } else { Step::Addresses(addresses) }
 }
 
 /// The address that a pod's name spells. One that is mapped into IPv6 is an IPv4 address to the server, too.

@@ -190,28 +190,6 @@ impl Endpoint {
     }
 }
 
-/// Which endpoints of a Service have a label: prepared once, since there may be very many to compare with it.
-pub(super) struct Labelled<'a> {
-    label: &'a str,
-    /// The address that the label spells.
-    address: Option<IpAddr>,
-}
-
-impl<'a> Labelled<'a> {
-    pub(super) fn new(label: &'a str) -> Self {
-        let address = [".", ":"].iter().find_map(|by| label.replace('-', by).parse().ok());
-        Self { label, address: address.filter(|a| dashed(*a) == label) }
-    }
-
-    /// Whether this is one of them.
-    pub(super) fn is(&self, endpoint: &Endpoint) -> bool {
-        match &endpoint.hostname {
-            Some(hostname) => **hostname == *self.label,
-            None => Some(endpoint.address) == self.address,
-        }
-    }
-}
-
 /// An address as a label: dashes for its dots or colons, and a zero where it would end in a dash.
 fn dashed(address: IpAddr) -> String {
     let mut label = address.to_string().replace(['.', ':'], "-");

@@ -1,10 +1,11 @@
 //! The names of one Service and what they hold, before anything is rendered. Two plans of it tell what changed.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::model::{Endpoint, Entry, Port, Protocol, Service, Slice};
+use super::model::{Entry, Port, Protocol, Service, Slice};
 use crate::zone::render::RECORDS_MAX;
 
 /// A name relative to the Service's, without the dot between; empty for the Service itself.
@@ -26,8 +27,8 @@ pub(super) enum Holds {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {
-    /// Sorted, each once.
-    pub addresses: Vec<IpAddr>,
+    /// As [`few`] has them; names that have the same share them.
+    pub addresses: Arc<[IpAddr]>,
     /// Whether it is an alias, too: then addresses are the server's to find, since that may have to ask others.
     pub aliased: bool,
     /// None: more than a message holds.
@@ -50,10 +51,18 @@ fn weight(entries: usize) -> u16 {
     (100.0 / (100 * entries) as f64 * 100.0).floor().max(1.0) as u16
 }
 
+/// More than a message holds: what is longer than that need not be known.
+const MANY: usize = RECORDS_MAX + 1;
+
+/// A target and an address of it.
+type Target = (Relative, IpAddr);
+
 impl Services {
     /// CoreDNS' order of things: every entry counts, those without a port number too, but what is listed is each target and
     /// port once, whatever the protocol, and each of its addresses once.
-    fn collect<'a>(count: usize, entries: impl Iterator<Item = (Relative, IpAddr, &'a Port)>) -> Option<Self> {
+    ///
+    /// Entries come as targets that have all of some ports, both as long as [`MANY`] at most, and each once.
+    fn collect<'a, T: AsRef<[Target]>>(count: usize, entries: impl Iterator<Item = (T, &'a [u16])>) -> Option<Self> {
         let (mut records, mut addresses) = (Vec::new(), Vec::new());
         let fits = |records: &mut Vec<_>, addresses: &mut Vec<_>| {
             records.sort_unstable();
@@ -62,16 +71,84 @@ impl Services {
             addresses.dedup();
             records.len() + addresses.len() <= RECORDS_MAX
         };
-        for (target, address, port) in entries {
-            let Some(number) = port.number else { continue };
-            records.push((Relative::clone(&target), number));
-            addresses.push((target, address));
-            // There may be very many.
-            if records.len() > 2 * RECORDS_MAX && !fits(&mut records, &mut addresses) {
+        for (targets, ports) in entries {
+            let targets = targets.as_ref();
+            if targets.is_empty() || ports.is_empty() {
+                continue;
+            }
+            if targets.len() > RECORDS_MAX || ports.len() > RECORDS_MAX {
                 return None;
+            }
+            for (target, address) in targets {
+                records.extend(ports.iter().map(|port| (Relative::clone(target), *port)));
+                addresses.push((Relative::clone(target), *address));
+                // There may be very many.
+                if records.len() > 2 * RECORDS_MAX && !fits(&mut records, &mut addresses) {
+                    return None;
+                }
             }
         }
         fits(&mut records, &mut addresses).then(|| Self { records, weight: weight(count), addresses })
+    }
+}
+
+/// Some ports: how many there are, and their numbers.
+#[derive(Default)]
+struct Ports {
+    count: usize,
+    /// Sorted, each once, at most [`MANY`].
+    numbers: Vec<u16>,
+}
+
+impl Ports {
+    fn add(&mut self, port: &Port) {
+        self.count += 1;
+        let Some(number) = port.number.filter(|_| self.numbers.len() < MANY) else { return };
+        if let Err(at) = self.numbers.binary_search(&number) {
+            self.numbers.insert(at, number);
+        }
+    }
+
+    fn of<'a>(ports: impl IntoIterator<Item = &'a Port>) -> Self {
+        let mut all = Self::default();
+        ports.into_iter().for_each(|port| all.add(port));
+        all
+    }
+}
+
+/// A slice, and what many names need of it, which is reckoned once.
+struct Prepared<'a> {
+    slice: &'a Slice,
+    targets: OnceCell<Vec<Target>>,
+    addresses: OnceCell<Arc<[IpAddr]>>,
+    ports: OnceCell<Ports>,
+}
+
+impl<'a> Prepared<'a> {
+    const fn new(slice: &'a Slice) -> Self {
+        Self { slice, targets: OnceCell::new(), addresses: OnceCell::new(), ports: OnceCell::new() }
+    }
+
+    /// Its endpoints, each once, at most [`MANY`].
+    fn targets(&self) -> &[Target] {
+        self.targets.get_or_init(|| {
+            let mut seen = HashSet::new();
+            for endpoint in &self.slice.endpoints {
+                seen.insert((endpoint.label().into(), endpoint.address));
+                if seen.len() == MANY {
+                    break;
+                }
+            }
+            seen.into_iter().collect()
+        })
+    }
+
+    fn addresses(&self) -> &Arc<[IpAddr]> {
+        self.addresses.get_or_init(|| few(self.slice.endpoints.iter().map(|e| e.address)))
+    }
+
+    fn ports(&self) -> &Ports {
+        self.ports.get_or_init(|| Ports::of(&self.slice.ports))
     }
 }
 
@@ -89,6 +166,7 @@ pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<
 pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     let mut plan = Plan::new();
     let root: Relative = "".into();
+    let slices: Vec<Prepared<'_>> = entry.slices.iter().map(|s| Prepared::new(s)).collect();
     match entry.service.as_deref() {
         None | Some(Service::Nothing) => return plan,
         Some(Service::Opaque) => {
@@ -106,19 +184,26 @@ pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
             plan.insert(root, Holds::Pass);
             return plan;
         }
-        Some(Service::Headless) => add_headless(&mut plan, &root, entry),
+        Some(Service::Headless) => add_headless(&mut plan, &root, &slices),
     }
     if !entry.is_opaque() {
-        add_endpoints(&mut plan, entry, labels);
+        add_endpoints(&mut plan, &slices, labels);
     }
     plan
 }
 
-fn sorted(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+/// Addresses, sorted, each once. Of a family with more than a message holds these are not all, but more than it holds, too:
+/// whatever its other addresses are, the answer is the same.
+pub(super) fn few(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
     let mut addresses: Vec<IpAddr> = addresses.collect();
     addresses.sort_unstable();
     addresses.dedup();
-    addresses
+    let v4 = addresses.partition_point(IpAddr::is_ipv4);
+    addresses.truncate(v4 + MANY);
+    if v4 > MANY {
+        addresses.drain(MANY..v4);
+    }
+    addresses.into()
 }
 
 /// `_port._proto`; CoreDNS' rule for stripping underscores leaves an empty name for a port without one.
@@ -126,86 +211,121 @@ fn port_name(name: &str, protocol: Protocol) -> Relative {
     format!("_{name}._{}", protocol.label()).into()
 }
 
-/// What can be asked for in front of a Service's name: ports by name and protocol, each once.
-fn named<'a>(ports: impl Iterator<Item = &'a Port>) -> HashSet<(&'a str, Protocol)> {
-    ports.filter(|p| p.protocol != Protocol::None).map(|p| (&*p.name, p.protocol)).collect()
+/// What can be asked for in front of a Service's name, and for the name itself as that of no protocol: ports by name and
+/// protocol, by who has them. An empty name or protocol asks for all, as [`Port::matches`] has it. There may be thousands,
+/// which are not all looked at for each.
+struct Asked<'a>(HashMap<(&'a str, Protocol), Vec<(usize, Ports)>>);
+
+/// Of the Service's own name.
+const ALL: (&str, Protocol) = ("", Protocol::None);
+
+impl<'a> Asked<'a> {
+    /// From lists of ports.
+    fn new(lists: impl Iterator<Item = &'a [Port]>) -> Self {
+        let mut asked: HashMap<_, Vec<(usize, Ports)>> = HashMap::from([(ALL, Vec::new())]);
+        let mut nameless = HashSet::from([Protocol::None]);
+        for (i, port) in lists.enumerate().flat_map(|(i, ports)| ports.iter().map(move |p| (i, p))) {
+            let mut add = |name: &'a str, protocol| {
+                let holders = asked.entry((name, protocol)).or_default();
+                if holders.last().is_none_or(|(last, _)| *last != i) {
+                    holders.push((i, Ports::default()));
+                }
+                if let Some((_, ports)) = holders.last_mut() {
+                    ports.add(port);
+                }
+            };
+            add("", Protocol::None);
+            if port.protocol == Protocol::None {
+                continue;
+            }
+            add("", port.protocol);
+            if port.name.is_empty() {
+                nameless.insert(port.protocol);
+            } else {
+                add(&port.name, port.protocol);
+            }
+        }
+        // Only a port without a name makes a name for all of its protocol.
+        asked.retain(|(name, protocol), _| !name.is_empty() || nameless.contains(protocol));
+        Self(asked)
+    }
+
+    fn hosts(self, root: &Relative, mut host: impl FnMut(&[(usize, Ports)], bool) -> Host) -> Plan {
+        let hosts = self.0.into_iter().map(|((name, protocol), holders)| {
+            let is_root = (name, protocol) == ALL;
+            let name = if is_root { Relative::clone(root) } else { port_name(name, protocol) };
+            (name, Holds::Host(host(&holders, is_root)))
+        });
+        hosts.collect()
+    }
 }
 
 fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[IpAddr], ports: &[Port]) {
-    let host = |matching: &[&Port], closed| {
-        let entries = matching.iter().flat_map(|p| addresses.iter().map(move |a| (root.clone(), *a, *p)));
-        Holds::Host(Host {
-            addresses: sorted(addresses.iter().copied()),
+    let own = few(addresses.iter().copied());
+    let targets: Vec<Target> = own.iter().map(|a| (Relative::clone(root), *a)).collect();
+    plan.append(&mut Asked::new(std::iter::once(ports)).hosts(root, |holders, is_root| {
+        let count = holders.iter().map(|(_, ports)| ports.count * addresses.len()).sum();
+        Host {
+            addresses: Arc::clone(&own),
             aliased: false,
-            services: Services::collect(matching.len() * addresses.len(), entries),
-            closed,
-        })
-    };
-    let matching =
-        |name: &str, protocol: &str| -> Vec<&Port> { ports.iter().filter(|p| p.matches(name, protocol)).collect() };
-    plan.insert(root.clone(), host(&matching("", ""), !entry.is_opaque()));
-    // Thousands are possible: they are not all looked at for each.
-    let mut named: HashMap<(&str, Protocol), Vec<&Port>> = HashMap::new();
-    for port in ports.iter().filter(|p| p.protocol != Protocol::None) {
-        named.entry((&*port.name, port.protocol)).or_default().push(port);
-    }
-    for ((name, protocol), own) in named {
-        let all = if name.is_empty() { matching("", protocol.label()) } else { own };
-        plan.insert(port_name(name, protocol), host(&all, false));
-    }
+            services: Services::collect(count, holders.iter().map(|(_, ports)| (&targets, &*ports.numbers))),
+            closed: is_root && !entry.is_opaque(),
+        }
+    }));
 }
 
-fn add_headless(plan: &mut Plan, root: &Relative, entry: &Entry) {
-    let slices = || entry.slices.iter().filter(|s| !s.is_empty());
-    if slices().next().is_none() {
+fn add_headless(plan: &mut Plan, root: &Relative, slices: &[Prepared<'_>]) {
+    let slices: &[&Prepared<'_>] = &slices.iter().filter(|s| !s.slice.is_empty()).collect::<Vec<_>>();
+    if slices.is_empty() {
         return;
     }
-    let host = |name: &str, protocol: &str, closed| {
-        let matching = |slice: &'_ Slice| slice.ports.iter().filter(|p| p.matches(name, protocol)).count();
-        let count = slices().map(|s| s.endpoints.len() * matching(s)).sum();
-        let entries = entry.endpoints().flat_map(|(slice, endpoint)| {
-            let ports = slice.ports.iter().filter(|p| p.matches(name, protocol));
-            ports.map(|p| (endpoint.label().into(), endpoint.address, p))
-        });
-        let holders = || slices().filter(|s| matching(s) > 0);
-        Holds::Host(Host {
-            addresses: sorted(holders().flat_map(|s| s.endpoints.iter().map(|e| e.address))),
-            aliased: holders().any(|s| !s.aliases.is_empty()),
-            services: Services::collect(count, entries),
-            closed,
-        })
-    };
-    plan.insert(root.clone(), host("", "", true));
-    for (name, protocol) in named(slices().flat_map(|s| &s.ports)) {
-        plan.insert(port_name(name, protocol), host(name, protocol.label(), false));
-    }
+    plan.append(&mut Asked::new(slices.iter().map(|s| &*s.slice.ports)).hosts(root, |holders, is_root| {
+        let holders = || holders.iter().map(move |(i, ports)| (slices[*i], ports));
+        let count = holders().map(|(s, ports)| s.slice.endpoints.len() * ports.count).sum();
+        // Targets are not made where there is no number for them.
+        let numbered = holders().filter(|(_, ports)| !ports.numbers.is_empty());
+        let mut all = holders();
+        let addresses = match (all.next(), all.next()) {
+            (Some((only, _)), None) => Arc::clone(only.addresses()),
+            _ => few(holders().flat_map(|(s, _)| s.addresses().iter().copied())),
+        };
+        Host {
+            addresses,
+            aliased: holders().any(|(s, _)| !s.slice.aliases.is_empty()),
+            services: Services::collect(count, numbered.map(|(s, ports)| (s.targets(), &*ports.numbers))),
+            closed: is_root,
+        }
+    }));
 }
 
 /// The endpoints of one label.
 #[derive(Default)]
-struct Alike<'a> {
-    endpoints: Vec<(&'a Slice, &'a Endpoint)>,
+struct Alike {
+    /// By their slices.
+    endpoints: Vec<(usize, IpAddr)>,
     aliased: bool,
 }
 
-fn add_endpoints(plan: &mut Plan, entry: &Entry, labels: Option<&HashSet<Box<str>>>) {
+fn add_endpoints(plan: &mut Plan, slices: &[Prepared<'_>], labels: Option<&HashSet<Box<str>>>) {
     let is_asked = |label: &str| labels.is_none_or(|labels| labels.contains(label));
-    let mut by_label: HashMap<Box<str>, Alike<'_>> = HashMap::new();
-    for (slice, endpoint) in entry.endpoints() {
+    let mut by_label: HashMap<Box<str>, Alike> = HashMap::new();
+    for (i, endpoint) in slices.iter().enumerate().flat_map(|(i, s)| s.slice.endpoints.iter().map(move |e| (i, e))) {
         let label = endpoint.label();
         if is_asked(&label) {
-            by_label.entry(label).or_default().endpoints.push((slice, endpoint));
+            by_label.entry(label).or_default().endpoints.push((i, endpoint.address));
         }
     }
-    for label in entry.slices.iter().flat_map(|s| &s.aliases).filter(|l| is_asked(l)) {
+    for label in slices.iter().flat_map(|s| &s.slice.aliases).filter(|l| is_asked(l)) {
         by_label.entry(label.clone()).or_default().aliased = true;
     }
-    for (label, Alike { endpoints, aliased }) in by_label {
+    for (label, Alike { mut endpoints, aliased }) in by_label {
         let label: Relative = label.into();
-        let count = endpoints.iter().map(|(s, _)| s.ports.len()).sum();
-        let entries = endpoints.iter().flat_map(|(s, e)| s.ports.iter().map(|p| (label.clone(), e.address, p)));
+        let count = endpoints.iter().map(|(i, _)| slices[*i].slice.ports.len()).sum();
+        endpoints.sort_unstable();
+        endpoints.dedup();
+        let entries = endpoints.iter().map(|(i, a)| ([(Relative::clone(&label), *a)], &*slices[*i].ports().numbers));
         let host = Host {
-            addresses: sorted(endpoints.iter().map(|(_, e)| e.address)),
+            addresses: few(endpoints.iter().map(|(_, a)| *a)),
             aliased,
             services: Services::collect(count, entries),
             closed: false,

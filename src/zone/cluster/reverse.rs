@@ -1,8 +1,7 @@
 //! Addresses to names: PTR.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
-use std::slice::from_ref;
 use std::sync::Arc;
 
 use super::Settings;
@@ -11,8 +10,9 @@ use super::share::{Part, Shares, Size, Sizes, only};
 use super::size;
 use super::spec::Key;
 use crate::zone::name::Name;
+use crate::zone::render::RECORDS_MAX;
 
-/// Who has an address. Both sorted; the first Service would outrank others, if the API let two have one address.
+/// Who has an address. The first Service would outrank others, if the API let two have one address.
 #[derive(Debug, Default)]
 enum Holders {
     #[default]
@@ -27,24 +27,41 @@ type Named = (Arc<Key>, Option<Box<str>>);
 
 #[derive(Debug, Default)]
 struct Lists {
-    services: Vec<Arc<Key>>,
-    endpoints: Vec<Named>,
+    services: BTreeSet<Arc<Key>>,
+    endpoints: BTreeSet<Named>,
+}
+
+/// Endpoints that have an address, in order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Endpoints<'a> {
+    one: Option<&'a Named>,
+    many: Option<&'a BTreeSet<Named>>,
+}
+
+impl<'a> Endpoints<'a> {
+    pub(super) fn len(self) -> usize {
+        self.one.map_or(0, |_| 1) + self.many.map_or(0, BTreeSet::len)
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a Named> {
+        self.one.into_iter().chain(self.many.into_iter().flatten())
+    }
 }
 
 impl Holders {
-    fn services(&self) -> &[Arc<Key>] {
+    fn service(&self) -> Option<&Arc<Key>> {
         match self {
-            Self::Service(key) => from_ref(key),
-            Self::Many(lists) => &lists.services,
-            Self::Nobody | Self::Endpoint(_) => &[],
+            Self::Service(key) => Some(key),
+            Self::Many(lists) => lists.services.first(),
+            Self::Nobody | Self::Endpoint(_) => None,
         }
     }
 
-    fn endpoints(&self) -> &[Named] {
+    fn endpoints(&self) -> Endpoints<'_> {
         match self {
-            Self::Endpoint(named) => from_ref(named),
-            Self::Many(lists) => &lists.endpoints,
-            Self::Nobody | Self::Service(_) => &[],
+            Self::Endpoint(named) => Endpoints { one: Some(named), many: None },
+            Self::Many(lists) => Endpoints { one: None, many: Some(&lists.endpoints) },
+            Self::Nobody | Self::Service(_) => Endpoints::default(),
         }
     }
 
@@ -52,30 +69,42 @@ impl Holders {
     fn change(&mut self, change: impl FnOnce(&mut Lists)) {
         let mut lists = match std::mem::take(self) {
             Self::Nobody => Lists::default(),
-            Self::Service(key) => Lists { services: vec![key], endpoints: Vec::new() },
-            Self::Endpoint(named) => Lists { services: Vec::new(), endpoints: vec![named] },
+            Self::Service(key) => Lists { services: BTreeSet::from([key]), endpoints: BTreeSet::new() },
+            Self::Endpoint(named) => Lists { services: BTreeSet::new(), endpoints: BTreeSet::from([named]) },
             Self::Many(lists) => *lists,
         };
         change(&mut lists);
         if lists.services.len() + lists.endpoints.len() > 1 {
             *self = Self::Many(Box::new(lists));
-        } else if let Some(key) = lists.services.pop() {
+        } else if let Some(key) = lists.services.pop_first() {
             *self = Self::Service(key);
-        } else if let Some(named) = lists.endpoints.pop() {
+        } else if let Some(named) = lists.endpoints.pop_first() {
             *self = Self::Endpoint(named);
         }
     }
 
-    /// The Service that its name counts as one of, whoever else has it.
-    fn first(&self) -> Option<&Arc<Key>> {
-        self.services().first().or(self.endpoints().first().map(|(key, _)| key))
+    /// The Services that its name counts as one of: if no Service has it, the first one of each namespace with an endpoint
+    /// that does. Anybody may list an address that is somebody else's: that costs both, and ends no name while one of them
+    /// has room for it. A name that no message holds passes, be it there or not: that one counts once.
+    fn charged(&self) -> impl Iterator<Item = &Arc<Key>> {
+        let service = self.service();
+        let endpoints = if service.is_some() { Endpoints::default() } else { self.endpoints() };
+        let mut last: Option<&str> = None;
+        let firsts = endpoints.iter().map(|(key, _)| key).filter(move |key| {
+            let namespace = Some(&*key.namespace);
+            std::mem::replace(&mut last, namespace) != namespace
+        });
+        let most = if endpoints.len() > RECORDS_MAX { 1 } else { RECORDS_MAX };
+        service.into_iter().chain(firsts.take(most))
     }
 
-    /// That, and what the name takes.
-    fn charge(&self, address: IpAddr, settings: &Settings) -> Option<(Arc<Key>, Size)> {
-        let key = self.first()?;
-        let targets = if self.services().is_empty() { self.endpoints() } else { &[] };
-        Some((Arc::clone(key), size::pointer(address, key, targets, settings)))
+    /// These, and what the name takes of each one's share.
+    fn charges(&self, address: IpAddr, settings: &Settings) -> Vec<(Arc<Key>, Size)> {
+        let targets = if self.service().is_some() { Endpoints::default() } else { self.endpoints() };
+        let mut charged = self.charged().peekable();
+        let Some(first) = charged.peek() else { return Vec::new() };
+        let size = size::pointer(address, first, targets, settings);
+        charged.map(|key| (Arc::clone(key), size)).collect()
     }
 }
 
@@ -85,7 +114,7 @@ pub(super) enum Pointer<'a> {
     /// A Service.
     Service(&'a Key),
     /// Endpoints of Services.
-    Endpoints(&'a [Named]),
+    Endpoints(Endpoints<'a>),
 }
 
 /// All addresses that stand for a name.
@@ -95,7 +124,7 @@ pub(super) struct Reverse(HashMap<IpAddr, Holders>);
 impl Reverse {
     pub(super) fn get(&self, address: IpAddr) -> Option<Pointer<'_>> {
         let holders = self.0.get(&address)?;
-        Some(match holders.services().first() {
+        Some(match holders.service() {
             Some(key) => Pointer::Service(key),
             None => Pointer::Endpoints(holders.endpoints()),
         })
@@ -105,14 +134,14 @@ impl Reverse {
         self.0.keys().copied()
     }
 
-    /// The Service whose share the name of an address counts to.
-    pub(super) fn holder(&self, address: IpAddr) -> Option<&Arc<Key>> {
-        self.0.get(&address)?.first()
+    /// The Services whose shares the name of an address counts to.
+    pub(super) fn charged(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Key>> {
+        self.0.get(&address).into_iter().flat_map(Holders::charged)
     }
 
     /// Counts all names.
     pub(super) fn count(&self, settings: &Settings, shares: &mut Shares) {
-        for (key, size) in self.0.iter().filter_map(|(address, holders)| holders.charge(*address, settings)) {
+        for (key, size) in self.0.iter().flat_map(|(address, holders)| holders.charges(*address, settings)) {
             shares.count(&key, Sizes::default(), only(Part::Pointers, size));
         }
     }
@@ -130,13 +159,17 @@ impl Reverse {
         let mut own = [Size::default(); 2];
         let mut change = |address: IpAddr, change: &dyn Fn(&mut Lists)| {
             let holders = self.0.entry(address).or_default();
-            let before = holders.charge(address, settings);
+            let before = holders.charges(address, settings);
             holders.change(change);
-            let after = holders.charge(address, settings);
-            if holders.first().is_none() {
+            let after = holders.charges(address, settings);
+            if after.is_empty() {
                 self.0.remove(&address);
             }
-            for (i, (holder, size)) in [before, after].into_iter().enumerate().filter_map(|(i, c)| Some((i, c?))) {
+            let charges = [before, after]
+                .into_iter()
+                .enumerate()
+                .flat_map(|(i, charges)| charges.into_iter().map(move |c| (i, c)));
+            for (i, (holder, size)) in charges {
                 if Arc::ptr_eq(&holder, key) {
                     own[i] += size;
                 } else {
@@ -149,18 +182,18 @@ impl Reverse {
         };
         let (old_own, new_own) = (own_addresses(old), own_addresses(new));
         for address in old_own.iter().filter(|a| !new_own.contains(a)) {
-            change(*address, &|h| take(&mut h.services, key));
+            change(*address, &|h| _ = h.services.remove(key));
         }
         for address in new_own.iter().filter(|a| !old_own.contains(a)) {
-            change(*address, &|h| insert(&mut h.services, Arc::clone(key)));
+            change(*address, &|h| _ = h.services.insert(Arc::clone(key)));
         }
         for endpoint in gone(old, new) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
-            change(endpoint.address, &|h| take(&mut h.endpoints, &holder));
+            change(endpoint.address, &|h| _ = h.endpoints.remove(&holder));
         }
         for endpoint in gone(new, old) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
-            change(endpoint.address, &|h| insert(&mut h.endpoints, holder.clone()));
+            change(endpoint.address, &|h| _ = h.endpoints.insert(holder.clone()));
         }
         own
     }
@@ -183,18 +216,6 @@ fn gone<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
         }
     }
     gone
-}
-
-fn insert<T: Ord>(sorted: &mut Vec<T>, item: T) {
-    if let Err(at) = sorted.binary_search(&item) {
-        sorted.insert(at, item);
-    }
-}
-
-fn take<T: Ord>(sorted: &mut Vec<T>, item: &T) {
-    if let Ok(at) = sorted.binary_search(item) {
-        sorted.remove(at);
-    }
 }
 
 /// The name in in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5).

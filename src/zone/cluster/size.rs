@@ -2,12 +2,11 @@
 //! types, its name and its answers, each of these filled up to eight octets.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::Settings;
 use super::model::{Entry, Service};
 use super::plan::{Holds, Host, Plan, Services};
-use super::reverse;
+use super::reverse::{self, Endpoints};
 use super::share::{Part, Size, Sizes};
 use super::spec::Key;
 use crate::zone::name::Name;
@@ -53,22 +52,17 @@ pub(super) fn namespace(name: &str, settings: &Settings) -> Size {
 }
 
 /// The name of an address that `key` has, or these endpoints.
-pub(super) fn pointer(
-    address: IpAddr,
-    key: &Key,
-    endpoints: &[(Arc<Key>, Option<Box<str>>)],
-    settings: &Settings,
-) -> Size {
+pub(super) fn pointer(address: IpAddr, key: &Key, endpoints: Endpoints<'_>, settings: &Settings) -> Size {
     if !settings.pass.is_empty() && reverse::name_of(address).is_some_and(|n| is_below(&n, settings)) {
         return Size::default();
     }
     // Four octets, or 32 nibbles, and two labels.
     let (name, label) = if address.is_ipv4() { (30, 15) } else { (74, 40) };
     let target = |key: &Key, label: Option<usize>| RECORD_HEAD + base(key, settings) + label.map_or(0, |l| LABEL + l);
-    let octets = match endpoints {
-        [] => target(key, None),
-        many if many.len() > RECORDS_MAX => 0,
-        some => some.iter().map(|(key, host)| target(key, Some(host.as_ref().map_or(label, |h| h.len())))).sum(),
+    let octets = match endpoints.len() {
+        0 => target(key, None),
+        many if many > RECORDS_MAX => 0,
+        _ => endpoints.iter().map(|(key, host)| target(key, Some(host.as_ref().map_or(label, |h| h.len())))).sum(),
     };
     node(name, 1, [octets])
 }
