@@ -1,8 +1,8 @@
 //! When a file is whole: what is believed of a file that others write, by what inotify tells, how it looks, and the clock.
 //!
 //! Nothing here does I/O. A [`Tracker`] takes [`Event`]s and [`Look`]s with the time, and says when to look next and when to
-//! read. What replaced the file is whole at once. What was written in place is whole when its writers have closed it, and if
-//! its last line has an end: writers that are killed, or find the disk full, close too.
+//! read. What replaced the file is whole at once, unless its writer has it open yet. What was written in place is whole when its
+//! writers have closed it, and if its last line has an end: writers that are killed, or find the disk full, close too.
 
 use std::time::{Duration, Instant};
 
@@ -219,6 +219,8 @@ impl Tracker {
             }
             Event::Closed => {
                 self.no_writer();
+                // Who wrote by mmap(2) told nothing before, and on some file systems the time of the change stays, too.
+                self.is_modified = true;
                 if self.how != Some(How::Renamed) {
                     self.how = Some(in_place);
                 }
@@ -231,7 +233,9 @@ impl Tracker {
         let first = self.events.map_or(now, |(first, _)| first);
         self.events = Some((first, now));
         self.last_event = now;
-        self.due = if self.is_meant { now } else { (now + SETTLE).min(first + SETTLE_MAX) };
+        // What is meant is waited for only while somebody writes.
+        let is_urgent = self.is_meant && self.writing.is_none();
+        self.due = if is_urgent { now } else { (now + SETTLE).min(first + SETTLE_MAX) };
     }
 
     /// Decides by a look; what it has to say is in [`Self::notes`].
@@ -244,7 +248,9 @@ impl Tracker {
         };
         self.steady = Some((look.state, since));
         if self.is_meant {
-            return Decision::Read;
+            // What is meant needs no end of its last line; but nobody means the half of what somebody writes just now.
+            let is_written = look.writer.is_some() && self.is_written(look, now);
+            return if is_written { self.wait(now, WRITING) } else { Decision::Read };
         }
         let Some(how) = self.how else {
             // Not told of: an event may come yet.
@@ -262,6 +268,12 @@ impl Tracker {
             return if how == How::Unheard && now - since < POLL { self.wait(now, POLL) } else { Decision::Read };
         };
         match how {
+            How::Renamed if look.writer == Some(true) => {
+                // Renamed too early, or moved away and back meanwhile: it is written in place from here on.
+                self.how = Some(How::InPlace);
+                self.is_modified = true;
+                self.in_place(look, state, now)
+            }
             How::Renamed => Decision::Read,
             How::InPlace => self.in_place(look, state, now),
             How::Unknown | How::Unheard => self.untold(how, look, state, now - since, now, was_seen && since == now),
@@ -292,6 +304,10 @@ impl Tracker {
     ) -> Decision {
         if look.swapped {
             return Decision::Read;
+        }
+        // Inotify does not tell who writes by mmap(2) or by another name of the file; the kernel does.
+        if how == How::Unheard && look.writer.is_some() && self.is_written(look, now) {
+            return self.wait(now, WRITING);
         }
         // Another file in its place was renamed, or made anew.
         let same = self.force.filter(|f| f.inode == state.inode);
@@ -365,6 +381,11 @@ impl Tracker {
         self.decided = Some(state);
         self.how = None;
         self.is_modified = false;
+    }
+
+    /// Whether this is the state that was decided on last.
+    pub(super) fn is_decided(&self, state: Option<State>) -> bool {
+        self.decided == Some(state)
     }
 
     /// It was read, and was all the while what was looked at.

@@ -188,10 +188,14 @@ impl FileWatcher {
                 }
                 // What changed while it was read is looked at again.
                 What::Text(look, Some(text)) if file.tracker.is_meant() || !file.tracker.has_events() => {
+                    // Who could write and did not is no news.
+                    let is_same = !file.tracker.is_meant()
+                        && file.tracker.is_decided(look.state)
+                        && matches!((&file.text, &text), (Some(Ok(old)), Ok(new)) if old == new);
                     meant |= file.tracker.is_meant();
                     file.tracker.was_read(&look, now);
                     file.text = Some(text);
-                    is_new = true;
+                    is_new |= !is_same;
                 }
                 What::Text(..) => file.tracker.was_disturbed(now),
             }

@@ -1,6 +1,6 @@
 //! What a watch brings, piece by piece. A silent one ends, as if the API server had ended it: the watcher begins it again from
-//! its last version, and whoever is gone does not answer that. kube takes half an event at the end for none; here it is an
-//! error, else the same half could come for ever.
+//! its last version, and whoever is gone does not answer that. kube takes half an event at the end for none, and a watch that
+//! brought nothing for a good one; here both are errors, else the same could come for ever.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,29 +8,36 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
+use kube::core::WatchEvent;
+use serde::de::IgnoredAny;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
+
+use super::failures::Work;
 
 /// Without a word for so long, a watch is begun again: bookmarks come once a minute, but not in a cluster where nothing
 /// changes.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(100);
-/// A watch that ends sooner, without a word, was none.
-const TIME_MIN: Duration = Duration::from_secs(1);
+/// Bookmarks have some 200 octets. Longer lines are not kept.
+const LINE_MAX: usize = 4096;
 
 /// Why a watch did not end as it should.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Broken {
     #[error("a watch broke off in the middle of an event")]
     Half,
-    #[error("a watch ended at once, without a word")]
-    Short,
+    #[error("a watch ended without a word")]
+    Wordless,
 }
 
 /// The body of a response to a watch: events, one a line.
 pub(super) struct WatchBody<B> {
     body: B,
-    begun: Instant,
+    work: Work,
     silence: Pin<Box<Sleep>>,
+    /// The line that has begun, or as much of it as is kept.
+    line: Vec<u8>,
+    /// Whether something came that kube passes on, as an event or as an error, or a bookmark.
     is_heard: bool,
     /// Whether an event has begun and not ended.
     is_half: bool,
@@ -38,20 +45,46 @@ pub(super) struct WatchBody<B> {
 }
 
 impl<B> WatchBody<B> {
-    pub(super) fn new(body: B) -> Self {
+    pub(super) fn new(body: B, work: Work) -> Self {
         let silence = Box::pin(sleep(SILENCE_MAX));
-        Self { body, begun: Instant::now(), silence, is_heard: false, is_half: false, is_over: false }
+        Self { body, work, silence, line: Vec::new(), is_heard: false, is_half: false, is_over: false }
     }
 
     /// What it is that it ends now.
     fn end(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
         self.is_over = true;
-        if self.is_half {
-            Some(Err(Broken::Half.into()))
-        } else if !self.is_heard && self.begun.elapsed() < TIME_MIN {
-            Some(Err(Broken::Short.into()))
-        } else {
-            error.map(Err)
+        if self.is_half { Some(Err(Broken::Half.into())) } else { error.map(Err) }
+    }
+
+    /// The same where it is not we who end it. kube takes some errors for a good end; those that came instead of a word are none.
+    fn ended(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
+        let error = if self.is_heard { error } else { Some(Broken::Wordless.into()) };
+        self.end(error)
+    }
+
+    /// Takes note of what came.
+    fn hear(&mut self, data: &[u8]) {
+        for piece in data.split_inclusive(|c| *c == b'\n') {
+            let room = (LINE_MAX + 1).saturating_sub(self.line.len());
+            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let is_kept = self.line.len() <= LINE_MAX;
+        let event = is_kept.then(|| serde_json::from_slice::<WatchEvent<IgnoredAny>>(&self.line));
+        self.line.clear();
+        match event {
+            Some(Ok(WatchEvent::Bookmark(_))) => {
+                self.is_heard = true;
+                self.work.note_bookmark();
+            }
+            // kube skips what ends too soon, as an empty line does.
+            Some(Err(e)) if e.is_eof() => {}
+            _ => self.is_heard = true,
         }
     }
 }
@@ -67,15 +100,15 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for WatchBody<B> {
         }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(last) = frame.data_ref().and_then(|data| data.last()) {
-                    this.is_heard = true;
+                if let Some((data, last)) = frame.data_ref().and_then(|data| Some((data, data.last()?))) {
+                    this.hear(data);
                     this.is_half = *last != b'\n';
                     this.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(e))) => Poll::Ready(this.end(Some(e))),
-            Poll::Ready(None) => Poll::Ready(this.end(None)),
+            Poll::Ready(Some(Err(e))) => Poll::Ready(this.ended(Some(e))),
+            Poll::Ready(None) => Poll::Ready(this.ended(None)),
             Poll::Pending => {
                 ready!(this.silence.as_mut().poll(cx));
                 Poll::Ready(this.end(None))
@@ -100,7 +133,7 @@ mod tests {
         });
         let end = stream::once(async move { if ends { None } else { std::future::pending().await } });
         let body = body.map(Some).chain(end).filter_map(std::future::ready);
-        let mut body = WatchBody::new(StreamBody::new(Box::pin(body)));
+        let mut body = WatchBody::new(StreamBody::new(Box::pin(body)), Work::default());
         let (start, mut read) = (Instant::now(), String::new());
         loop {
             match body.frame().await {
@@ -126,6 +159,31 @@ mod tests {
         let half = || Err(Broken::Half.to_string());
         assert_eq!(read(&[(1, "a\nb")], true).await, ("a\nb".into(), half()));
         assert_eq!(read(&[(1, "a\nb")], false).await, ("a\nb".into(), half()), "and then silence");
-        assert_eq!(read(&[], true).await, (String::new(), Err(Broken::Short.to_string())));
+        let wordless = || Err(Broken::Wordless.to_string());
+        assert_eq!(read(&[], true).await, (String::new(), wordless()));
+        assert_eq!(read(&[(5, "\n"), (50, "\n")], true).await, ("\n\n".into(), wordless()), "however long it took");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bookmarks_are_noted_however_they_are_cut() {
+        let bookmark =
+            r#"{"type":"BOOKMARK","object":{"kind":"Service","apiVersion":"v1","metadata":{"resourceVersion":"7"}}}"#;
+        let error = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"code":500}}"#;
+        let long = format!("{{\"type\":\"ADDED\",\"object\":\"{}\"}}\n", "x".repeat(LINE_MAX));
+        for (text, is_noted, is_heard) in [
+            (format!("{bookmark}\n"), true, true),
+            (format!("{long}{bookmark}\n"), true, true),
+            (format!("{error}\n"), false, true),
+            (long, false, true),
+            (bookmark.to_owned(), false, false),
+            ("\n".to_owned(), false, false),
+        ] {
+            for size in [1, 7, text.len()] {
+                let work = Work::default();
+                let mut body = WatchBody::new((), work.clone());
+                text.as_bytes().chunks(size).for_each(|piece| body.hear(piece));
+                assert_eq!((work.take_bookmark(), body.is_heard), (is_noted, is_heard), "{text}");
+            }
+        }
     }
 }

@@ -189,7 +189,7 @@ impl<W: Way> Requests<W> {
                 *self.watched.lock().await = Some(Instant::now());
             }
         }
-        let (health, kind) = (self.health, self.kind);
+        let (health, kind, work) = (self.health, self.kind, self.work);
         let heard = move |frame| {
             if is_heard {
                 health.hear(kind);
@@ -198,7 +198,7 @@ impl<W: Way> Requests<W> {
         };
         Ok(response.map(|body| {
             let body = body.map_frame(heard);
-            if is_heard && is_watch { WatchBody::new(body).boxed_unsync() } else { body.boxed_unsync() }
+            if is_heard && is_watch { WatchBody::new(body, work).boxed_unsync() } else { body.boxed_unsync() }
         }))
     }
 

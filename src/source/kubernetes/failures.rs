@@ -17,25 +17,38 @@ const ROW_TIME_MAX: Duration = Duration::from_secs(30);
 const GONE: u16 = 410;
 
 /// Whether the API server worked on what it was asked for last. One that refuses it for want of rights does not, and neither
-/// does one that it never gets to.
+/// does one that it never gets to. And whether its watch got on.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Work(Arc<AtomicBool>);
+pub(super) struct Work {
+    is_done: Arc<AtomicBool>,
+    has_got_on: Arc<AtomicBool>,
+}
 
 impl Work {
     /// It is asked for something.
     pub(super) fn begin(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.is_done.store(false, Ordering::Relaxed);
     }
 
     /// It replied.
     pub(super) fn note(&self, status: http::StatusCode) {
         if status != http::StatusCode::UNAUTHORIZED && status != http::StatusCode::FORBIDDEN {
-            self.0.store(true, Ordering::Relaxed);
+            self.is_done.store(true, Ordering::Relaxed);
         }
     }
 
+    /// A bookmark came, which kube keeps to itself.
+    pub(super) fn note_bookmark(&self) {
+        self.has_got_on.store(true, Ordering::Relaxed);
+    }
+
     fn is_done(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_done.load(Ordering::Relaxed)
+    }
+
+    /// Whether a bookmark came since this was asked last.
+    pub(super) fn take_bookmark(&self) -> bool {
+        self.has_got_on.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -70,10 +83,11 @@ impl Failures {
         Self { work, row: 0, since: None, in_stream: false, retries, lists }
     }
 
-    /// kube's watcher failed, after its watch had gone on for so long.
-    pub(super) fn of_watcher(&mut self, error: &watcher::Error, watched: Option<Duration>) -> Next {
+    /// kube's watcher failed. However long its watch had gone on: one that brings nothing and fails is none, and a proxy may
+    /// offer one after the other.
+    pub(super) fn of_watcher(&mut self, error: &watcher::Error) -> Next {
         let has_worked = self.work.is_done();
-        if watched.is_some_and(|time| time >= ROW_TIME_MAX) {
+        if self.work.take_bookmark() {
             self.clear();
         } else if has_worked {
             self.row += 1;
@@ -132,5 +146,45 @@ fn is_gone(error: &watcher::Error) -> bool {
         watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code == GONE,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// Which of so many failures, each after a watch that went on for so long, makes a list.
+    async fn listed_at(count: usize, watched: Duration, has_bookmark: bool) -> Option<usize> {
+        let work = Work::default();
+        let mut failures = Failures::new(work.clone());
+        for n in 1..=count {
+            work.begin();
+            work.note(http::StatusCode::OK);
+            if has_bookmark {
+                work.note_bookmark();
+            }
+            advance(watched).await;
+            let error = watcher::Error::WatchFailed(kube::Error::Service("reset".into()));
+            if failures.of_watcher(&error).anew {
+                return Some(n);
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_brings_nothing_ends_no_row() {
+        assert_eq!(listed_at(100, Duration::from_millis(1500), false).await, Some(5));
+        assert_eq!(listed_at(100, Duration::from_secs(35), false).await, Some(2));
+        assert_eq!(listed_at(100, Duration::from_secs(60), false).await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bookmark_ends_a_row() {
+        for watched in [1, 35, 60, 290] {
+            assert_eq!(listed_at(100, Duration::from_secs(watched), true).await, None, "{watched}");
+        }
     }
 }

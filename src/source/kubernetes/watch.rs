@@ -108,7 +108,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 Ok(None) => return anew(failures, &Failure::Ended),
                 Ok(Some(Ok(event))) => Some(event),
                 Ok(Some(Err(e))) => {
-                    let next = failures.of_watcher(&e, health.watching(self.kind));
+                    let next = failures.of_watcher(&e);
                     self.failed(health, &e);
                     if next.anew {
                         return Some(next.wait);

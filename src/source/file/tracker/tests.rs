@@ -146,14 +146,72 @@ fn what_is_renamed_there_is_whole_at_once() {
     let mut scene = Scene::running();
     scene.replace(3);
     scene.look.ends = false;
-    // Whoever wrote it may have it open yet.
-    scene.look.writer = Some(true);
+    scene.look.writer = Some(false);
     scene.event(Event::Renamed);
     assert!(scene.is_read_within(SETTLE));
     scene.read();
-    scene.event(Event::Closed);
-    assert!(!scene.is_read_within(OLD), "nothing was written after it was renamed");
+    assert!(!scene.is_read_within(OLD));
     assert_eq!(scene.tracker.held(), None);
+}
+
+#[test]
+fn what_is_renamed_there_while_it_is_written_waits_for_the_close() {
+    let mut scene = Scene::running();
+    scene.replace(120);
+    scene.look.writer = Some(true);
+    scene.event(Event::Renamed);
+    assert!(!scene.is_read_within(Duration::from_secs(4)));
+    scene.look.writer = Some(false);
+    scene.event(Event::Closed);
+    assert!(scene.is_read_within(SETTLE));
+    // Moved away and back in the middle of a line, and the writer was killed there.
+    let mut scene = Scene::running();
+    scene.write(110);
+    (scene.look.ends, scene.look.writer) = (false, Some(true));
+    scene.event(Event::Unclear);
+    scene.event(Event::Renamed);
+    assert!(!scene.is_read_within(Duration::from_secs(60)));
+    assert_eq!(scene.tracker.held(), Some(Held::Writer));
+    scene.look.writer = Some(false);
+    scene.event(Event::Closed);
+    assert!(!scene.is_read_within(Duration::from_secs(60)));
+    assert_eq!(scene.tracker.held(), Some(Held::NoEnd));
+}
+
+#[test]
+fn what_is_closed_is_read_even_if_nothing_shows_a_change() {
+    // As after a write by mmap(2) on a tmpfs.
+    let mut scene = Scene::running();
+    scene.look.writer = Some(true);
+    assert!(!scene.is_read_within(Duration::from_secs(60)));
+    scene.look.writer = Some(false);
+    scene.event(Event::Closed);
+    assert!(scene.is_read_within(SETTLE));
+    assert!(scene.tracker.is_decided(scene.look.state), "what it says decides whether that is news");
+    scene.read();
+    assert!(!scene.is_read_within(Duration::from_secs(60)), "once");
+}
+
+#[test]
+fn a_change_without_events_waits_for_a_writer_that_is_seen() {
+    let mut scene = Scene::running();
+    scene.change(110);
+    scene.look.writer = Some(true);
+    assert!(!scene.is_read_within(Duration::from_secs(60)));
+    assert_eq!(scene.tracker.notes(), [Note::Held(Held::Writer)]);
+    // By mmap(2): its close is told of.
+    scene.look.writer = Some(false);
+    scene.event(Event::Closed);
+    assert!(scene.is_read_within(SETTLE));
+    assert_eq!(scene.tracker.notes(), [Note::WriterGone]);
+    // By another name: it is not.
+    let mut scene = Scene::running();
+    scene.change(110);
+    scene.look.writer = Some(true);
+    assert!(!scene.is_read_within(Duration::from_secs(60)));
+    scene.look.writer = Some(false);
+    assert!(scene.is_read_within(POLL));
+    assert_eq!(scene.tracker.notes(), [Note::Held(Held::Writer), Note::WriterGone, Note::Unheard]);
 }
 
 #[test]
@@ -283,10 +341,21 @@ fn a_writer_that_never_closes_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn sighup_is_obeyed_whoever_writes() {
+fn sighup_waits_for_a_writer_that_is_seen_and_for_nothing_else() {
     let mut scene = Scene::running();
     scene.look.writer = Some(true);
+    scene.look.ends = false;
     scene.write(0);
+    scene.tracker.mean(scene.now);
+    assert!(!scene.is_read_within(Duration::from_secs(60)));
+    assert_eq!(scene.tracker.notes(), [Note::Held(Held::Writer)]);
+    scene.look.writer = Some(false);
+    scene.event(Event::Closed);
+    assert!(scene.is_read_within(SETTLE), "without an end, and empty");
+    scene.read();
+    // Where the kernel does not tell, the operator knows.
+    scene.look.writer = None;
+    scene.write(5);
     scene.tracker.mean(scene.now);
     assert!(scene.is_read_within(Duration::ZERO));
     scene.read();

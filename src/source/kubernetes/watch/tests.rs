@@ -43,6 +43,8 @@ enum Reply {
     Ends(String),
     /// Such text, and then nothing.
     Stays(String),
+    /// Nothing for so long, then such text, as often as that, and then its end or an error.
+    Late { after: Duration, text: String, times: usize, breaks: bool },
 }
 
 /// The API server: its rule says what it replies to what, the how-manyth time that it is asked for that.
@@ -94,6 +96,18 @@ fn respond(code: u16, text: String, ends: bool) -> Response {
     http::Response::builder().status(code).body(body.boxed_unsync()).unwrap()
 }
 
+fn respond_late(after: Duration, text: String, times: usize, breaks: bool) -> Response {
+    let pieces = stream::iter(0..times).then(move |_| {
+        let text = Bytes::from(text.clone());
+        async move {
+            sleep(after).await;
+            Ok(Frame::data(text))
+        }
+    });
+    let end = stream::once(async move { breaks.then(|| Err(BoxError::from("reset"))) }).filter_map(std::future::ready);
+    http::Response::new(StreamBody::new(pieces.chain(end)).boxed_unsync())
+}
+
 impl Way for Pretended {
     async fn connect(&self) -> Result<Connection, AccessError> {
         let this = self.clone();
@@ -112,6 +126,7 @@ impl Way for Pretended {
                     }
                     Reply::Ends(text) => Ok(respond(200, text, true)),
                     Reply::Stays(text) => Ok(respond(200, text, false)),
+                    Reply::Late { after, text, times, breaks } => Ok(respond_late(after, text, times, breaks)),
                 }
             }
         };
@@ -301,4 +316,33 @@ async fn an_object_that_is_gone_makes_a_list_and_no_error() {
     .await;
     assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
     assert_eq!(followed.api.count(Asked::List), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_brings_nothing_is_made_up_for_however_long_it_goes_on() {
+    let (second, error) = (Duration::from_secs(1), event("ERROR", &status(500)));
+    for (what_is_it, after, text, breaks, latest) in [
+        ("reset when idle", 60 * second, String::new(), true, 130 * second),
+        ("500 after a while", 35 * second, error, false, 80 * second),
+        ("ends soon", 3 * second / 2, String::new(), false, 45 * second),
+    ] {
+        let watch = move || Reply::Late { after, text: text.clone(), times: 1, breaks };
+        let followed = follow(HOUR, move |what, before| lists(what, before, watch())).await;
+        let lists = followed.times(Asked::List);
+        assert!(lists[1] < latest, "{what_is_it}: {lists:?}");
+        assert!((20..=500).contains(&lists.len()), "{what_is_it}: {}", lists.len());
+        assert!(followed.deltas.iter().any(|(_, d)| *d == Delta::All(vec!["new".to_owned()])), "{what_is_it}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_with_bookmarks_needs_no_list_however_it_ends() {
+    let bookmark = event("BOOKMARK", &object("", 10));
+    for breaks in [false, true] {
+        let text = bookmark.clone();
+        let watch = move || Reply::Late { after: MINUTE, text: text.clone(), times: 5, breaks };
+        let followed = follow(HOUR, move |what, before| lists(what, before, watch())).await;
+        assert_eq!(followed.api.count(Asked::List), 1);
+        assert_eq!(followed.errors() > 0, breaks);
+    }
 }
