@@ -230,8 +230,8 @@ __noinline __u32 scratch_sum(__u32 slot, __u32 len)
 
 /*
  * Whether the options of the OPT at the scratch's start, which takes `len` octets, ask for nothing: COOKIE of a length that there
- * is (RFC 7873 §4) and PADDING. To others, to what does not add up, and to more than
- * DNS_OPTIONS_MAX, the server has its own reply.
+ * is (RFC 7873 §4) and PADDING. To others, to what does not add up, and to more than DNS_OPTIONS_MAX, the server has its own
+ * reply.
  */
 __noinline int options_ask_nothing(__u32 slot, __u32 len)
 {

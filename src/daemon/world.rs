@@ -10,7 +10,7 @@ use super::DaemonError;
 use crate::config::{Config, ServerSpec};
 use crate::datapath::{Reason, Table};
 use crate::source::kubernetes::{self, Delta};
-use crate::zone::change::Change;
+use crate::zone::change::{Change, append};
 use crate::zone::cluster::share::{Holder, Size};
 use crate::zone::cluster::spec::Key;
 use crate::zone::cluster::{Cluster, Settings};
@@ -198,14 +198,5 @@ fn settings(config: &Config, serial: u32) -> Settings {
         negative_answers: config.negative_answers,
         serial,
         pass: config.pass_names.clone(),
-    }
-}
-
-/// Adds changes behind others. Where there are none the list is taken over: a copy of a long one would stay resident.
-fn append(changes: &mut Vec<Change>, mut more: Vec<Change>) {
-    if changes.is_empty() {
-        *changes = more;
-    } else {
-        changes.append(&mut more);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use self::batch::Batch;
 pub use self::below::Below;
-use super::abi::{KEYS, LINE_WORDS, UNIT};
+use super::abi::{ANSWER_MAX, KEYS, LINE_WORDS, UNIT, edns_answer, edns_node, edns_type};
 use super::arena::{Arena, ArenaError, Kind, Mapped, UNITS_MAX};
 use super::encode::{EncodeError, Refs, Stored, encode, encoded_len};
 use super::hash::HashKey;
@@ -76,7 +76,13 @@ impl Depths {
 /// From one time that the index gets another key to the next: it takes as long as some ten thousand changes.
 const REKEY_INTERVAL: Duration = Duration::from_secs(60);
 
-const _: () = assert!(Size::UNIT == UNIT);
+const _: () = assert!(
+    Size::UNIT == UNIT
+        && Size::NODE_HEAD == size_of::<edns_node>()
+        && Size::TYPE == size_of::<edns_type>()
+        && Size::ANSWER_HEAD == size_of::<edns_answer>()
+        && Size::ANSWER_MAX == ANSWER_MAX
+);
 
 /// The writer.
 pub struct Table {

@@ -35,3 +35,12 @@ pub fn order(changes: &mut [Change]) {
         Change::Remove(name) => (true, Reverse(0), name.label_count()),
     });
 }
+
+/// Adds changes behind others. Where there are none the list is taken over: a copy of a long one would stay resident.
+pub fn append(changes: &mut Vec<Change>, mut more: Vec<Change>) {
+    if changes.is_empty() {
+        *changes = more;
+    } else {
+        changes.append(&mut more);
+    }
+}

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::change::{Change, order};
+use super::change::{Change, append, order};
 use super::cluster::Cluster;
 use super::name::Name;
 use super::node::{Node, ZoneId};
@@ -155,9 +155,9 @@ impl Layers {
         let is_first = !cluster.is_begun();
         let (first, rest) = (cluster.commit(), cluster.rest());
         let mut changes = self.withhold(cluster);
-        changes.append(&mut if is_first { self.merge_first(first, cluster) } else { self.merge(first) });
-        changes.append(&mut self.merge(rest));
-        changes.append(&mut self.release(cluster));
+        append(&mut changes, if is_first { self.merge_first(first, cluster) } else { self.merge(first) });
+        append(&mut changes, self.merge(rest));
+        append(&mut changes, self.release(cluster));
         changes
     }
 

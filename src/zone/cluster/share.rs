@@ -32,8 +32,16 @@ pub struct Size {
 impl Size {
     /// No limit.
     pub const MAX: Self = Self { names: usize::MAX, units: usize::MAX };
-    /// Octets; a node takes whole ones.
+    /// Octets; a node takes whole ones. This and what follows is the maps' layout, which `datapath::table` compares it with.
     pub const UNIT: usize = 64;
+    /// Octets of a node, without what follows it.
+    pub const NODE_HEAD: usize = 16;
+    /// Octets of a type that a node lists.
+    pub const TYPE: usize = 4;
+    /// Octets of an answer, without those that are sent.
+    pub const ANSWER_HEAD: usize = 16;
+    /// Octets of an answer that are sent: one with more is not kept.
+    pub const ANSWER_MAX: usize = 1232;
 
     /// Whether both are at most that of `other`.
     #[must_use]

@@ -12,12 +12,6 @@ use super::spec::Key;
 use crate::zone::name::Name;
 use crate::zone::render::RECORDS_MAX;
 
-/// Of a node, without what follows.
-const HEAD: usize = 16;
-/// Of an answer, without its octets.
-const ANSWER_HEAD: usize = 16;
-/// Octets of an answer: larger ones are not kept.
-const ANSWER_MAX: usize = 1232;
 /// Of a record whose owner is a pointer, without its data; of an SRV record's data without its target.
 const RECORD_HEAD: usize = 12;
 const SRV_HEAD: usize = 6;
@@ -27,8 +21,9 @@ const LABEL: usize = 1;
 /// A name with a node like this.
 fn node(name: usize, types: usize, answers: impl IntoIterator<Item = usize>) -> Size {
     let answers = answers.into_iter().filter(|octets| *octets > 0);
-    let answers: usize = answers.map(|octets| ANSWER_HEAD + octets.min(ANSWER_MAX).next_multiple_of(8)).sum();
-    let octets = HEAD + (types * 4).next_multiple_of(8) + name.next_multiple_of(8) + answers;
+    let kept = |octets: usize| Size::ANSWER_HEAD + octets.min(Size::ANSWER_MAX).next_multiple_of(8);
+    let answers: usize = answers.map(kept).sum();
+    let octets = Size::NODE_HEAD + (types * Size::TYPE).next_multiple_of(8) + name.next_multiple_of(8) + answers;
     Size { names: 1, units: octets.div_ceil(Size::UNIT) }
 }
 
@@ -119,7 +114,7 @@ impl Passes {
 fn alias(name: usize, entry: &Entry, settings: &Settings) -> Size {
     let Some(Service::External(target)) = entry.service.as_deref() else { return node(name, 0, []) };
     // Where it leads to is others' to say, as much as an answer holds.
-    let addresses = if entry.depends_on(&settings.zone).is_some() { ANSWER_MAX } else { 0 };
+    let addresses = if entry.depends_on(&settings.zone).is_some() { Size::ANSWER_MAX } else { 0 };
     node(name, 3, [RECORD_HEAD + target.wire().len(), addresses, addresses])
 }
 
