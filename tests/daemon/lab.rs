@@ -118,6 +118,15 @@ impl Lab {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Whether a netlink socket of the daemon's namespace has lost messages of routes and interfaces (netlink(7)). Guests have
+    /// a shell alone.
+    pub fn has_lost_messages(&self) -> bool {
+        let sockets = self.sh("host", "while read -r line; do echo \"$line\"; done </proc/net/netlink");
+        let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode; Eth 0 is NETLINK_ROUTE.
+        fields.skip(1).any(|socket| socket[1] == "0" && socket[8] != "0")
+    }
+
     /// `dig` in the pod; one try of a second.
     pub fn dig(&self, args: &str) -> String {
         self.dig_in("pod", args)
