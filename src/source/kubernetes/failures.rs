@@ -116,6 +116,11 @@ impl Failures {
     /// Before everything is listed anew for another reason.
     pub(super) fn before_list(&mut self) -> Duration {
         self.clear();
+        self.wait_for_list()
+    }
+
+    /// After how long a list can begin that no failure asks for.
+    pub(super) fn wait_for_list(&mut self) -> Duration {
         self.lists.next()
     }
 

@@ -15,6 +15,7 @@ use tower::util::BoxCloneService;
 use tower::{BoxError, service_fn};
 
 use super::*;
+use crate::source::kubernetes::again::Again;
 use crate::source::kubernetes::client::{AccessError, Connection, Response};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -85,6 +86,12 @@ fn object(name: &str, version: u64) -> Value {
         "metadata": {"name": name, "namespace": "default", "resourceVersion": version.to_string()}})
 }
 
+fn list(objects: &[(&str, u64)], version: u64) -> String {
+    let items: Vec<Value> = objects.iter().map(|(name, version)| object(name, *version)).collect();
+    let metadata = json!({"resourceVersion": version.to_string()});
+    json!({"apiVersion": "v1", "kind": "ServiceList", "metadata": metadata, "items": items}).to_string()
+}
+
 fn event(kind: &str, object: &Value) -> String {
     format!("{}\n", json!({"type": kind, "object": object}))
 }
@@ -118,12 +125,7 @@ impl Way for Pretended {
                     Reply::Refused => Err(BoxError::from("refused")),
                     Reply::Silence => std::future::pending().await,
                     Reply::Code(code) => Ok(respond(code, status(code).to_string(), true)),
-                    Reply::Objects(objects, version) => {
-                        let items: Vec<Value> = objects.iter().map(|(name, version)| object(name, *version)).collect();
-                        let list = json!({"apiVersion": "v1", "kind": "ServiceList",
-                            "metadata": {"resourceVersion": version.to_string()}, "items": items});
-                        Ok(respond(200, list.to_string(), true))
-                    }
+                    Reply::Objects(objects, version) => Ok(respond(200, list(objects, version), true)),
                     Reply::Ends(text) => Ok(respond(200, text, true)),
                     Reply::Stays(text) => Ok(respond(200, text, false)),
                     Reply::Late { after, text, times, breaks } => Ok(respond_late(after, text, times, breaks)),
@@ -152,12 +154,23 @@ struct Followed {
 
 /// Follows Services for some time.
 async fn follow(time: Duration, rule: impl Fn(Asked, usize) -> Reply + Send + Sync + 'static) -> Followed {
+    follow_and_ask(time, |_| false, rule).await
+}
+
+/// The same, and asks for lists while it is so, some times a second.
+async fn follow_and_ask(
+    time: Duration,
+    asks: fn(Duration) -> bool,
+    rule: impl Fn(Asked, usize) -> Reply + Send + Sync + 'static,
+) -> Followed {
+    let again = Again::default();
     let api = Pretended { rule: Arc::new(rule), asked: Arc::default() };
     let health = Arc::new(Health::default());
     let (sender, mut news) = channel(16);
     let name = |service: &Service| service.metadata.name.clone().unwrap();
     let watch = Watch {
         kind: Kind::Services,
+        asked: again.asked(Kind::Services),
         stream: |client| watcher(Api::<Service>::all(client), watcher::Config::default()).boxed(),
         convert: |service: Service| service.metadata.name.unwrap(),
         key: name,
@@ -167,6 +180,9 @@ async fn follow(time: Duration, rule: impl Fn(Asked, usize) -> Reply + Send + Sy
     let mut followed =
         Followed { api, health, start, deltas: Vec::new(), silent: Duration::ZERO, broken: Duration::ZERO };
     while start.elapsed() < time {
+        if asks(start.elapsed()) {
+            again.ask(Kind::Services);
+        }
         tokio::select! {
             Some(news) = news.recv() => {
                 let News { delta, mend, .. } = news;
@@ -345,4 +361,43 @@ async fn a_watch_with_bookmarks_needs_no_list_however_it_ends() {
         assert_eq!(followed.api.count(Asked::List), 1);
         assert_eq!(followed.errors() > 0, breaks);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_asked_for_is_no_failure() {
+    let once = |elapsed: Duration| elapsed.as_secs() == 10;
+    let followed = follow_and_ask(MINUTE, once, |what, before| lists(what, before, Reply::Stays(String::new()))).await;
+    let lists = followed.times(Asked::List);
+    // Within a second, and what was asked for while that one was under way or awaited is asked for once more at most.
+    assert!((2..=3).contains(&lists.len()) && (10..12).contains(&lists[1].as_secs()), "{lists:?}");
+    assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+    assert_eq!(followed.deltas[1].1, Delta::All(vec!["new".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_are_asked_for_without_end_keep_their_pace_and_the_watch_goes_on() {
+    let watch = || Reply::Late {
+        after: Duration::from_secs(1),
+        text: event("MODIFIED", &object("new", 90)),
+        times: 3600,
+        breaks: false,
+    };
+    let followed = follow_and_ask(HOUR, |_| true, move |what, before| lists(what, before, watch())).await;
+    let lists = followed.times(Asked::List);
+    assert!((150..=400).contains(&lists.len()), "{}", lists.len());
+    assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+    let events = followed.deltas.iter().filter(|(_, delta)| matches!(delta, Delta::Apply(_))).count();
+    assert!(events > 3000, "{events}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_under_way_is_the_one_that_is_asked_for() {
+    // The second list, which the first watch makes necessary, has no end yet when it is asked for.
+    let slow = |what, before| match (what, before) {
+        (Asked::List, 1) => Reply::Late { after: MINUTE / 6, text: list(&[("new", 12)], 20), times: 1, breaks: false },
+        (Asked::Watch, 0) => Reply::Code(410),
+        _ => lists(what, before, Reply::Stays(String::new())),
+    };
+    let followed = follow_and_ask(3 * MINUTE, |elapsed| (2..8).contains(&elapsed.as_secs()), slow).await;
+    assert_eq!((followed.api.count(Asked::List), followed.errors()), (2, 1));
 }
