@@ -10,6 +10,7 @@ mod client;
 mod convert;
 mod failures;
 mod health;
+mod pages;
 mod past;
 mod trouble;
 mod watch;

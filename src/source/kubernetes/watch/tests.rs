@@ -17,6 +17,7 @@ use tower::{BoxError, service_fn};
 use super::*;
 use crate::source::kubernetes::again::Again;
 use crate::source::kubernetes::client::{AccessError, Connection, Response};
+use crate::source::kubernetes::pages::TEXT_MAX;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -40,6 +41,8 @@ enum Reply {
     Code(u16),
     /// These objects, by name and version, as of a version.
     Objects(&'static [(&'static str, u64)], u64),
+    /// So many objects of so many octets, in the pages that are asked for.
+    Pages(usize, usize),
     /// Such text, and then its end.
     Ends(String),
     /// Such text, and then nothing.
@@ -55,12 +58,17 @@ struct Pretended {
     asked: Arc<Mutex<Vec<(Instant, Asked, String)>>>,
 }
 
+/// The value of a query's parameter.
+fn parameter(uri: &str, name: &str) -> Option<usize> {
+    uri.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('=')).map(|value| value.parse().unwrap())
+}
+
 impl Pretended {
     fn reply(&self, uri: &http::Uri) -> Reply {
         let query = uri.query().unwrap_or_default();
         let what = if query.contains("watch=true") {
             Asked::Watch
-        } else if query.contains("fieldSelector") || query.ends_with("limit=1") {
+        } else if query.contains("fieldSelector") || query == "limit=1" {
             Asked::Past
         } else {
             Asked::List
@@ -92,6 +100,18 @@ fn list(objects: &[(&str, u64)], version: u64) -> String {
     json!({"apiVersion": "v1", "kind": "ServiceList", "metadata": metadata, "items": items}).to_string()
 }
 
+/// A page of a list as of version 30.
+fn page(uri: &str, count: usize, octets: usize) -> String {
+    let from = parameter(uri, "continue").unwrap_or_default();
+    let to = count.min(from + parameter(uri, "limit").unwrap());
+    let long = format!(r#""metadata":{{"annotations":{{"long":"{}"}},"#, "x".repeat(octets));
+    let item = |i: usize| object(&format!("s{i}"), 10 + i as u64).to_string().replace(r#""metadata":{"#, &long);
+    let items: Vec<String> = (from..to).map(item).collect();
+    let next = (to < count).then(|| to.to_string());
+    let metadata = json!({"resourceVersion": "30", "continue": next});
+    format!(r#"{{"apiVersion":"v1","kind":"ServiceList","metadata":{metadata},"items":[{}]}}"#, items.join(","))
+}
+
 fn event(kind: &str, object: &Value) -> String {
     format!("{}\n", json!({"type": kind, "object": object}))
 }
@@ -119,6 +139,7 @@ impl Way for Pretended {
     async fn connect(&self) -> Result<Connection, AccessError> {
         let this = self.clone();
         let serve = move |request: http::Request<kube::client::Body>| {
+            let uri = request.uri().to_string();
             let reply = this.reply(request.uri());
             async move {
                 match reply {
@@ -126,6 +147,7 @@ impl Way for Pretended {
                     Reply::Silence => std::future::pending().await,
                     Reply::Code(code) => Ok(respond(code, status(code).to_string(), true)),
                     Reply::Objects(objects, version) => Ok(respond(200, list(objects, version), true)),
+                    Reply::Pages(count, octets) => Ok(respond(200, page(&uri, count, octets), true)),
                     Reply::Ends(text) => Ok(respond(200, text, true)),
                     Reply::Stays(text) => Ok(respond(200, text, false)),
                     Reply::Late { after, text, times, breaks } => Ok(respond_late(after, text, times, breaks)),
@@ -154,16 +176,16 @@ struct Followed {
 
 /// Follows Services for some time.
 async fn follow(time: Duration, rule: impl Fn(Asked, usize) -> Reply + Send + Sync + 'static) -> Followed {
-    follow_and_ask(time, |_| false, rule).await
+    follow_and_ask(time, [], rule).await
 }
 
-/// The same, and asks for lists while it is so, some times a second.
+/// The same, and asks for lists at these times.
 async fn follow_and_ask(
     time: Duration,
-    asks: fn(Duration) -> bool,
+    asks: impl IntoIterator<Item = Duration>,
     rule: impl Fn(Asked, usize) -> Reply + Send + Sync + 'static,
 ) -> Followed {
-    let again = Again::default();
+    let (again, mut asks) = (Again::default(), asks.into_iter().peekable());
     let api = Pretended { rule: Arc::new(rule), asked: Arc::default() };
     let health = Arc::new(Health::default());
     let (sender, mut news) = channel(16);
@@ -180,7 +202,7 @@ async fn follow_and_ask(
     let mut followed =
         Followed { api, health, start, deltas: Vec::new(), silent: Duration::ZERO, broken: Duration::ZERO };
     while start.elapsed() < time {
-        if asks(start.elapsed()) {
+        while asks.next_if(|at| *at <= start.elapsed()).is_some() {
             again.ask(Kind::Services);
         }
         tokio::select! {
@@ -365,26 +387,24 @@ async fn a_watch_with_bookmarks_needs_no_list_however_it_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_asked_for_is_no_failure() {
-    let once = |elapsed: Duration| elapsed.as_secs() == 10;
-    let followed = follow_and_ask(MINUTE, once, |what, before| lists(what, before, Reply::Stays(String::new()))).await;
+    let (second, quiet) = (Duration::from_secs(1), |what, before| lists(what, before, Reply::Stays(String::new())));
+    // What is asked for twice is done once.
+    let followed = follow_and_ask(MINUTE, [10 * second, 10 * second], quiet).await;
     let lists = followed.times(Asked::List);
-    // Within a second, and what was asked for while that one was under way or awaited is asked for once more at most.
-    assert!((2..=3).contains(&lists.len()) && (10..12).contains(&lists[1].as_secs()), "{lists:?}");
+    assert!(lists.len() == 2 && (10..12).contains(&lists[1].as_secs()), "{lists:?}");
     assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
     assert_eq!(followed.deltas[1].1, Delta::All(vec!["new".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn lists_that_are_asked_for_without_end_keep_their_pace_and_the_watch_goes_on() {
-    let watch = || Reply::Late {
-        after: Duration::from_secs(1),
-        text: event("MODIFIED", &object("new", 90)),
-        times: 3600,
-        breaks: false,
-    };
-    let followed = follow_and_ask(HOUR, |_| true, move |what, before| lists(what, before, watch())).await;
-    let lists = followed.times(Asked::List);
-    assert!((150..=400).contains(&lists.len()), "{}", lists.len());
+    let second = Duration::from_secs(1);
+    let text = event("MODIFIED", &object("new", 90));
+    let watch = move || Reply::Late { after: second, text: text.clone(), times: 3600, breaks: false };
+    let asks = (0..3600).map(|i| i * second);
+    let followed = follow_and_ask(HOUR, asks, move |what, before| lists(what, before, watch())).await;
+    let lists = followed.api.count(Asked::List);
+    assert!((150..=400).contains(&lists), "{lists}");
     assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
     let events = followed.deltas.iter().filter(|(_, delta)| matches!(delta, Delta::Apply(_))).count();
     assert!(events > 3000, "{events}");
@@ -392,12 +412,64 @@ async fn lists_that_are_asked_for_without_end_keep_their_pace_and_the_watch_goes
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_under_way_is_the_one_that_is_asked_for() {
-    // The second list, which the first watch makes necessary, has no end yet when it is asked for.
-    let slow = |what, before| match (what, before) {
-        (Asked::List, 1) => Reply::Late { after: MINUTE / 6, text: list(&[("new", 12)], 20), times: 1, breaks: false },
-        (Asked::Watch, 0) => Reply::Code(410),
-        _ => lists(what, before, Reply::Stays(String::new())),
+    let second = Duration::from_secs(1);
+    let text = list(&[("new", 12)], 20);
+    let slow = move |what, _| match what {
+        Asked::List => Reply::Late { after: 10 * second, text: text.clone(), times: 1, breaks: false },
+        _ => Reply::Stays(String::new()),
     };
-    let followed = follow_and_ask(3 * MINUTE, |elapsed| (2..8).contains(&elapsed.as_secs()), slow).await;
-    assert_eq!((followed.api.count(Asked::List), followed.errors()), (2, 1));
+    let followed = follow_and_ask(MINUTE, [second, 5 * second], slow).await;
+    assert_eq!((followed.api.count(Asked::List), followed.errors()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_are_too_long_have_fewer_objects() {
+    for (count, octets, limits) in [
+        (600, 1000, "500 500, 500 500"),
+        // As many as are there would be too long as well.
+        (60, TEXT_MAX / 40, "500 125 31 31, 31 31"),
+        (2, TEXT_MAX * 9 / 10, "500 125 31 7 1 1, 1 1"),
+    ] {
+        let followed = follow_and_ask(MINUTE / 6, [MINUTE / 12], move |what, _| match what {
+            // Two lists, since what was learnt stays.
+            Asked::List => Reply::Pages(count, octets),
+            _ => Reply::Stays(String::new()),
+        })
+        .await;
+        assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+        let asked = followed.api.asked.lock().unwrap();
+        let lists = asked.iter().filter(|(_, what, _)| *what == Asked::List);
+        let uris: Vec<&str> = lists.map(|(_, _, uri)| &**uri).collect();
+        let limits_of = |uris: &[&str]| {
+            uris.iter().map(|uri| parameter(uri, "limit").unwrap().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let (first, second) = limits.split_once(", ").unwrap();
+        let (a, b) = uris.split_at(first.split(' ').count());
+        assert_eq!((&*limits_of(a), &*limits_of(&b[..second.split(' ').count()])), (first, second));
+        // Each is there, and once.
+        let names: Vec<String> = (0..count).map(|i| format!("s{i}")).collect();
+        assert!(followed.deltas.len() > 1);
+        assert!(followed.deltas.iter().all(|(_, delta)| *delta == Delta::All(names.clone())), "{count}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_longer_than_any_page_is_an_error_each_time_anew() {
+    let followed = follow(2 * MINUTE, |what, _| match what {
+        Asked::List => Reply::Pages(1, TEXT_MAX),
+        _ => Reply::Refused,
+    })
+    .await;
+    assert!(followed.deltas.is_empty());
+    // As any list that fails, at the pace of lists.
+    assert!((5..=30).contains(&followed.errors()), "{:?}", followed.times(Asked::List));
+    assert_eq!(followed.api.count(Asked::List) as u64, followed.errors() + 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_too_long_is_made_up_for_by_a_list() {
+    let long = |before| Reply::Stays(if before < 5 { "x".repeat(TEXT_MAX + 1) } else { String::new() });
+    let followed = follow(MINUTE, move |what, before| lists(what, before, long(before))).await;
+    let lists = followed.times(Asked::List);
+    assert!(lists.len() == 2 && lists[1] < MINUTE / 2, "{lists:?}");
 }
