@@ -154,13 +154,15 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                     Some(Delta::All(listed.take().unwrap_or_default()))
                 }
                 Some(Event::Apply(object)) => {
-                    failures.clear();
-                    past.see(object.meta(), false);
+                    if past.see(object.meta(), false) {
+                        failures.clear();
+                    }
                     Some(Delta::Apply((self.convert)(object)))
                 }
                 Some(Event::Delete(object)) => {
-                    failures.clear();
-                    past.see(object.meta(), true);
+                    if past.see(object.meta(), true) {
+                        failures.clear();
+                    }
                     Some(Delta::Delete((self.key)(&object)))
                 }
             };

@@ -315,6 +315,33 @@ async fn a_watch_that_fails_again_and_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_repeats_what_is_known() {
+    let half = event("DELETED", &object("old", 12))[..40].to_owned();
+    for (what_is_it, known) in [
+        ("an event", event("MODIFIED", &object("old", 11))),
+        ("an older event", event("ADDED", &object("old", 6))),
+        ("an older bookmark", event("BOOKMARK", &object("", 5))),
+    ] {
+        let text = known + &half;
+        is_listed_again(what_is_it, move |_| Reply::Ends(text.clone())).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_brings_news_needs_no_list_however_it_ends() {
+    let version = |before| 100 + before as u64;
+    let half = event("DELETED", &object("old", 12))[..40].to_owned();
+    let followed = follow(10 * MINUTE, move |what, before| match what {
+        Asked::List => Reply::Objects(&[("old", 7)], 10),
+        Asked::Past => Reply::Ends(list(&[("old", version(before))], version(before))),
+        Asked::Watch => Reply::Ends(event("MODIFIED", &object("old", version(before))) + &half),
+    })
+    .await;
+    assert!(followed.errors() > 50, "{}", followed.errors());
+    assert_eq!(followed.api.count(Asked::List), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_nobody_answers_nothing_is_listed() {
     for reply in [|| Reply::Refused, || Reply::Code(403), || Reply::Code(401)] {
         let followed = follow(HOUR / 2, move |what, before| match what {
