@@ -36,7 +36,7 @@ pub(super) fn look(path: &Path, idle: Option<Option<State>>) -> Look {
     let mut look = Look {
         state,
         age: metadata.as_ref().map_or(Duration::ZERO, age),
-        swapped: places(path).iter().any(|(_, name)| name == SWAPPED),
+        swapped: is_swapped(path),
         ends: true,
         writer: None,
     };
@@ -65,6 +65,15 @@ pub(super) fn text(path: &Path) -> Text {
         return Ok(None);
     }
     yaml::text(path).map(|text| Some(text.into()))
+}
+
+/// Whether this text of a file that is written in place is taken for half of it.
+pub fn may_be_half(path: &Path, text: &str) -> bool {
+    !text.is_empty() && !text.ends_with('\n') && !is_swapped(path)
+}
+
+fn is_swapped(path: &Path) -> bool {
+    places(path).iter().any(|(_, name)| name == SWAPPED)
 }
 
 fn state(m: &Metadata) -> State {
@@ -221,6 +230,8 @@ mod tests {
             assert_eq!((folder.as_path(), name.as_os_str()), (wanted_folder.as_path(), wanted.as_ref()));
         }
         assert!(look(&at("f"), None).swapped && !look(&at("..v1/f"), None).swapped);
+        let half = |name, text| may_be_half(&at(name), text);
+        assert!(half("..v1/f", "a\nb") && !half("..v1/f", "a\n") && !half("..v1/f", "") && !half("f", "a\nb"));
         symlink("loop", at("loop")).unwrap();
         assert!(places(&at("loop")).len() <= LINKS_MAX + 1);
         // One that is not there can come.
