@@ -49,6 +49,23 @@ fn mistakes_in_the_files_are_exit_status_2() {
 }
 
 #[test]
+fn a_file_of_absurd_size_is_refused() {
+    let lab = Lab::new();
+    for file in ["config.yaml", "domain.yaml"] {
+        lab.sh("host", &format!("cp {file} kept; truncate -s 3G {file}"));
+        let wanted = format!("{file}: has 3221225472 octets, and the most is 134217728 (128 MiB)");
+        let (status, log) = fail(&lab);
+        assert!(status == Some(2) && log.contains(&wanted), "{status:?} {log}");
+        let check = lab.edns(&["check"]);
+        assert!(
+            check.status.code() == Some(2) && String::from_utf8_lossy(&check.stderr).contains(&wanted),
+            "{check:?}"
+        );
+        lab.sh("host", &format!("mv kept {file}"));
+    }
+}
+
+#[test]
 fn a_last_line_without_end_is_fine_and_said() {
     let lab = Lab::new();
     let hint = |lab: &Lab| -> Vec<String> {

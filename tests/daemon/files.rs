@@ -103,6 +103,22 @@ fn a_line_is_believed_when_its_writer_has_closed_the_file() {
 }
 
 #[test]
+fn a_file_of_absurd_size_leaves_the_old_records() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    for file in ["config.yaml", "domain.yaml"] {
+        lab.sh("host", &format!("cp {file} kept; truncate -s 3G {file}"));
+        daemon.wait_for(&format!("{file}: has 3221225472 octets, and the most is 134217728 (128 MiB)"));
+        assert_eq!(ask(&lab, NAME), OLD);
+        lab.sh("host", &format!("mv kept {file}"));
+        daemon.wait_for("reloaded");
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim_end_matches("kB").trim();
+    assert!(peak.parse::<usize>().unwrap() < 128 << 10, "{peak}");
+}
+
+#[test]
 fn a_writer_killed_in_mid_line_leaves_the_old_records() {
     let lab = Lab::new();
     let daemon = lab.daemon();

@@ -42,7 +42,8 @@ pub(super) fn look(path: &Path, idle: Option<Option<State>>) -> Look {
     };
     // Others may keep who opens them waiting for ever.
     if let Some(Ok(file)) = metadata.filter(|m| m.is_file() && idle != Some(state)).map(|_| open(path)) {
-        look.ends = ends(&file).unwrap_or(true);
+        // What is too large is no better when it is whole: it is refused as it is.
+        look.ends = state.is_some_and(|s| s.size > yaml::SIZE_MAX) || ends(&file).unwrap_or(true);
         look.writer = is_written(&file);
     }
     look
@@ -213,6 +214,21 @@ mod tests {
         fs::remove_file(&path).unwrap();
         symlink("nowhere", &path).unwrap();
         assert!(read(&path, None).unwrap().is_err());
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let folder = Folder::new("size");
+        let path = folder.0.join("f");
+        for (size, is_read) in [(yaml::SIZE_MAX + 1, false), (3 << 30, false), (1 << 20, true)] {
+            File::create(&path).unwrap().set_len(size).unwrap();
+            let look = look(&path, None);
+            assert_eq!(look.ends, !is_read, "{size}");
+            match read(&path, look.state).unwrap() {
+                Ok(text) => assert_eq!((text.unwrap().len() as u64, is_read), (size, true)),
+                Err(e) => assert!(!is_read && e.to_string().contains(&format!("has {size} octets")), "{size}: {e}"),
+            }
+        }
     }
 
     #[test]
