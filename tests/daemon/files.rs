@@ -118,6 +118,28 @@ fn a_file_of_absurd_size_leaves_the_old_records() {
     assert!(peak.parse::<usize>().unwrap() < 128 << 10, "{peak}");
 }
 
+/// To whom it belongs decides whether the kernel tells that somebody has it open; inotify tells that somebody has closed it.
+#[test]
+fn a_file_of_another_user_is_believed_when_anybody_has_closed_it() {
+    let lab = Lab::new();
+    lab.sh("host", "chown 65534 domain.yaml");
+    let daemon = lab.daemon();
+    let after = DOMAINS.replace(OLD, "10.0.0.100");
+    let (half, rest) = after.split_at(after.find("  - Name").unwrap());
+    let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("domain.yaml")).unwrap();
+    file.write_all(half.as_bytes()).unwrap();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
+        assert_eq!(ask(&lab, NAME), OLD);
+    }
+    drop(OpenOptions::new().append(true).open(lab.path("domain.yaml")).unwrap());
+    daemon.wait_for("reloaded after a changed file: 0 names");
+    file.write_all(rest.as_bytes()).unwrap();
+    drop(file);
+    daemon.wait_for("reloaded after a changed file: 6 names");
+    assert_eq!(ask(&lab, NAME), "10.0.0.100");
+}
+
 #[test]
 fn a_writer_killed_in_mid_line_leaves_the_old_records() {
     let lab = Lab::new();
