@@ -3,12 +3,14 @@
 //! [`spawn`] starts a task for each kind; what they see comes out of a channel in the order in which it came. They never
 //! end: an API server that is away is tried again, and what it said before goes on. [`Health`] tells how current that is.
 
+mod again;
 mod backoff;
 mod body;
 mod client;
 mod convert;
 mod failures;
 mod health;
+mod pages;
 mod past;
 mod trouble;
 mod watch;
@@ -25,6 +27,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use again::Again;
 pub use backoff::random;
 pub use client::{Access, AccessError};
 pub use convert::{ServiceObject, SliceObject};
@@ -69,6 +72,7 @@ impl Event {
 pub struct Kubernetes {
     events: Receiver<Event>,
     health: Arc<Health>,
+    again: Again,
     _tasks: JoinSet<()>,
 }
 
@@ -92,6 +96,12 @@ impl Kubernetes {
     pub const fn health(&self) -> &Arc<Health> {
         &self.health
     }
+
+    /// Lists a kind anew.
+    #[must_use]
+    pub const fn again(&self) -> &Again {
+        &self.again
+    }
 }
 
 /// Starts to watch.
@@ -102,23 +112,26 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
     // One of the providers that rustls could use; the error says that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     access.config().await?;
-    let health = Arc::new(Health::default());
+    let (health, again) = (Arc::new(Health::default()), Again::default());
     let (sender, events) = channel(QUEUE);
     let mut tasks = JoinSet::new();
     let services = Watch {
         kind: Kind::Services,
+        asked: again.asked(Kind::Services),
         stream: |client| watcher(Api::<Service>::all(client), watcher::Config::default()).boxed(),
         convert: convert::service,
         key: convert::key,
     };
     let slices = Watch {
         kind: Kind::EndpointSlices,
+        asked: again.asked(Kind::EndpointSlices),
         stream: |client| watcher(Api::<EndpointSlice>::all(client), watcher::Config::default()).boxed(),
         convert: convert::slice,
         key: convert::key,
     };
     let namespaces = Watch {
         kind: Kind::Namespaces,
+        asked: again.asked(Kind::Namespaces),
         stream: |client| watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default()).boxed(),
         convert: convert::namespace,
         key: |object| object.metadata.name.as_deref().unwrap_or_default().into(),
@@ -127,5 +140,5 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
     tasks.spawn(services.follow(to(&sender), |news| Event::new(news, Change::Services)));
     tasks.spawn(slices.follow(to(&sender), |news| Event::new(news, Change::Slices)));
     tasks.spawn(namespaces.follow(to(&sender), |news| Event::new(news, Change::Namespaces)));
-    Ok(Kubernetes { events, health, _tasks: tasks })
+    Ok(Kubernetes { events, health, again, _tasks: tasks })
 }

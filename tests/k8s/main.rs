@@ -21,6 +21,7 @@ mod controllers;
 mod coredns;
 mod edns;
 mod full;
+mod large;
 mod manifests;
 mod names;
 mod node;

@@ -14,6 +14,8 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
 use super::failures::Work;
+use super::pages::{TEXT_MAX, TooLong};
+use super::past::Past;
 
 /// Without a word for so long, a watch is begun again: bookmarks come once a minute, but not in a cluster where nothing
 /// changes.
@@ -34,26 +36,27 @@ enum Broken {
 pub(super) struct WatchBody<B> {
     body: B,
     work: Work,
+    past: Past,
     silence: Pin<Box<Sleep>>,
     /// The line that has begun, or as much of it as is kept.
     line: Vec<u8>,
     /// Whether something came that kube passes on, as an event or as an error, or a bookmark.
     is_heard: bool,
-    /// Whether an event has begun and not ended.
-    is_half: bool,
+    /// How long the event is that has begun and not ended.
+    half: usize,
     is_over: bool,
 }
 
 impl<B> WatchBody<B> {
-    pub(super) fn new(body: B, work: Work) -> Self {
+    pub(super) fn new(body: B, work: Work, past: Past) -> Self {
         let silence = Box::pin(sleep(SILENCE_MAX));
-        Self { body, work, silence, line: Vec::new(), is_heard: false, is_half: false, is_over: false }
+        Self { body, work, past, silence, line: Vec::new(), is_heard: false, half: 0, is_over: false }
     }
 
     /// What it is that it ends now.
     fn end(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
         self.is_over = true;
-        if self.is_half { Some(Err(Broken::Half.into())) } else { error.map(Err) }
+        if self.half > 0 { Some(Err(Broken::Half.into())) } else { error.map(Err) }
     }
 
     /// The same where it is not we who end it. kube takes some errors for a good end; those that came instead of a word are none.
@@ -63,24 +66,33 @@ impl<B> WatchBody<B> {
     }
 
     /// Takes note of what came.
-    fn hear(&mut self, data: &[u8]) {
+    fn hear(&mut self, data: &[u8]) -> Result<(), TooLong> {
         for piece in data.split_inclusive(|c| *c == b'\n') {
+            self.half += piece.len();
+            if self.half > TEXT_MAX {
+                return Err(TooLong::Event);
+            }
             let room = (LINE_MAX + 1).saturating_sub(self.line.len());
             self.line.extend_from_slice(&piece[..piece.len().min(room)]);
             if piece.ends_with(b"\n") {
                 self.end_line();
             }
         }
+        Ok(())
     }
 
     fn end_line(&mut self) {
+        self.half = 0;
         let is_kept = self.line.len() <= LINE_MAX;
         let event = is_kept.then(|| serde_json::from_slice::<WatchEvent<IgnoredAny>>(&self.line));
         self.line.clear();
         match event {
-            Some(Ok(WatchEvent::Bookmark(_))) => {
+            Some(Ok(WatchEvent::Bookmark(bookmark))) => {
                 self.is_heard = true;
-                self.work.note_bookmark();
+                // One that is repeated says nothing.
+                if !self.past.is_old(&bookmark.metadata.resource_version) {
+                    self.work.note_bookmark();
+                }
             }
             // kube skips what ends too soon, as an empty line does.
             Some(Err(e)) if e.is_eof() => {}
@@ -100,9 +112,11 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for WatchBody<B> {
         }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some((data, last)) = frame.data_ref().and_then(|data| Some((data, data.last()?))) {
-                    this.hear(data);
-                    this.is_half = *last != b'\n';
+                if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
+                    if let Err(e) = this.hear(data) {
+                        this.is_over = true;
+                        return Poll::Ready(Some(Err(e.into())));
+                    }
                     this.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -133,7 +147,7 @@ mod tests {
         });
         let end = stream::once(async move { if ends { None } else { std::future::pending().await } });
         let body = body.map(Some).chain(end).filter_map(std::future::ready);
-        let mut body = WatchBody::new(StreamBody::new(Box::pin(body)), Work::default());
+        let mut body = WatchBody::new(StreamBody::new(Box::pin(body)), Work::default(), Past::default());
         let (start, mut read) = (Instant::now(), String::new());
         loop {
             match body.frame().await {
@@ -165,6 +179,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_event_is_no_longer_than_a_page() {
+        let long: &str = Box::leak("x".repeat(TEXT_MAX / 2).into_boxed_str());
+        let too_long = Err(TooLong::Event.to_string());
+        for (pieces, wanted) in [
+            (vec![(0, long), (1, "\n"), (1, long), (1, "\n")], Ok(Duration::from_secs(3))),
+            (vec![(0, long), (1, long), (1, "\n")], too_long.clone()),
+            (vec![(0, "a\n"), (1, long), (1, long), (1, "x")], too_long),
+        ] {
+            assert_eq!(read(&pieces, true).await.1, wanted);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn bookmarks_are_noted_however_they_are_cut() {
         let bookmark =
             r#"{"type":"BOOKMARK","object":{"kind":"Service","apiVersion":"v1","metadata":{"resourceVersion":"7"}}}"#;
@@ -180,8 +207,8 @@ mod tests {
         ] {
             for size in [1, 7, text.len()] {
                 let work = Work::default();
-                let mut body = WatchBody::new((), work.clone());
-                text.as_bytes().chunks(size).for_each(|piece| body.hear(piece));
+                let mut body = WatchBody::new((), work.clone(), Past::default());
+                text.as_bytes().chunks(size).for_each(|piece| body.hear(piece).unwrap());
                 assert_eq!((work.take_bookmark(), body.is_heard), (is_noted, is_heard), "{text}");
             }
         }

@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -25,6 +25,7 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 use super::body::WatchBody;
 use super::failures::Work;
 use super::health::{Health, Kind};
+use super::pages::{self, Pages, TooLong};
 use super::past::{List, Past};
 use super::trouble::causes;
 
@@ -139,8 +140,8 @@ pub(super) type Response = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
 /// A client for the objects of one kind, that tells `health` of all that comes from the API server, `work` of what that did,
 /// and lets no watch go on where it has another past.
 pub(super) fn client(way: impl Way, kind: Kind, health: Arc<Health>, past: Past, work: Work) -> kube::Client {
-    let (connection, watched, listed) = Default::default();
-    let requests = Requests { way, kind, health, past, work, connection, watched, listed };
+    let (pages, connection, watched, listed) = Default::default();
+    let requests = Requests { way, kind, health, past, work, pages, connection, watched, listed };
     kube::Client::new(requests, "default")
 }
 
@@ -154,6 +155,7 @@ struct Requests<W> {
     health: Arc<Health>,
     past: Past,
     work: Work,
+    pages: Pages,
     connection: Arc<Mutex<Option<Connection>>>,
     /// When the last watch began.
     watched: Arc<Mutex<Option<Instant>>>,
@@ -163,12 +165,44 @@ struct Requests<W> {
 
 impl<W: Way> Requests<W> {
     async fn send(self, request: http::Request<Body>) -> Result<Response, BoxError> {
-        let is_watch = is_watch(&request);
+        let is_watch = is_watch(request.uri());
         if is_watch {
             // One that ends without an error is begun again at once.
             let last = *self.watched.lock().await;
             sleep_until(last.map_or_else(Instant::now, |at| at + WATCH_INTERVAL)).await;
         }
+        let (request, body) = request.into_parts();
+        if is_watch {
+            let response = self.ask(http::Request::from_parts(request, body)).await?;
+            if !response.status().is_success() {
+                return whole(response).await;
+            }
+            self.health.begin_watch(self.kind);
+            *self.watched.lock().await = Some(Instant::now());
+            return Ok(response.map(|body| WatchBody::new(body, self.work, self.past).boxed_unsync()));
+        }
+        // Lists have no body.
+        loop {
+            let mut page = request.clone();
+            self.pages.cut(&mut page)?;
+            let response = self.ask(http::Request::from_parts(page.clone(), Body::empty())).await?;
+            let is_page = response.status().is_success();
+            match whole(response).await {
+                Err(e) if is_page && e.is::<TooLong>() && self.pages.shrink(&page) => {
+                    log::debug!("Kubernetes: {}: {e}: asked for again with fewer objects", self.kind.plural());
+                }
+                response => {
+                    if let Ok(response) = &response {
+                        self.pages.fits(response.body().size_hint().lower() as usize);
+                    }
+                    return response;
+                }
+            }
+        }
+    }
+
+    /// Sends a request, and returns the beginning of what comes.
+    async fn ask(&self, request: http::Request<Body>) -> Result<Response, BoxError> {
         self.work.begin();
         let mut connection = self.connection.lock().await;
         let response = match timeout(RESPONSE_TIMEOUT, self.respond(&mut connection, request)).await {
@@ -181,25 +215,16 @@ impl<W: Way> Requests<W> {
         let response = response.map_err(|e| self.explain(e))?;
         self.work.note(response.status());
         // An error is a word of the API server, too, but not about what exists.
-        let is_heard = response.status().is_success();
-        if is_heard {
-            self.health.hear(self.kind);
-            if is_watch {
-                self.health.begin_watch(self.kind);
-                *self.watched.lock().await = Some(Instant::now());
-            }
+        if !response.status().is_success() {
+            return Ok(response);
         }
-        let (health, kind, work) = (self.health, self.kind, self.work);
+        self.health.hear(self.kind);
+        let (health, kind) = (Arc::clone(&self.health), self.kind);
         let heard = move |frame| {
-            if is_heard {
-                health.hear(kind);
-            }
+            health.hear(kind);
             frame
         };
-        Ok(response.map(|body| {
-            let body = body.map_frame(heard);
-            if is_heard && is_watch { WatchBody::new(body, work).boxed_unsync() } else { body.boxed_unsync() }
-        }))
+        Ok(response.map(|body| body.map_frame(heard).boxed_unsync()))
     }
 
     /// Says where the CA's certificate stands that is none of the API server's.
@@ -221,7 +246,7 @@ impl<W: Way> Requests<W> {
         connection: &mut Option<Connection>,
         request: http::Request<Body>,
     ) -> Result<Response, BoxError> {
-        let is_watch = is_watch(&request);
+        let is_watch = is_watch(request.uri());
         let is_resumed = is_watch && !self.listed.load(Ordering::Relaxed);
         self.listed.store(!is_watch, Ordering::Relaxed);
         let connection = match connection {
@@ -234,15 +259,22 @@ impl<W: Way> Requests<W> {
             if !reply.status().is_success() {
                 return Ok(reply);
             }
-            let list: List = serde_json::from_slice(&reply.into_body().collect().await?.to_bytes())?;
+            let list: List = serde_json::from_slice(&pages::read(reply.into_body()).await?)?;
             self.past.check(request.uri(), &list)?;
         }
         connection.clone().oneshot(request).await
     }
 }
 
-fn is_watch(request: &http::Request<Body>) -> bool {
-    request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"))
+/// Reads a response that is to end.
+async fn whole(response: Response) -> Result<Response, BoxError> {
+    let (head, body) = response.into_parts();
+    let body = Full::new(pages::read(body).await?).map_err(|never| match never {});
+    Ok(Response::from_parts(head, body.boxed_unsync()))
+}
+
+fn is_watch(uri: &http::Uri) -> bool {
+    uri.query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"))
 }
 
 impl<W: Way> Service<http::Request<Body>> for Requests<W> {

@@ -41,6 +41,13 @@ pub(super) fn key<O: Resource>(object: &O) -> Key {
     Key::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
+/// Of what there are so many. Collected they would keep the memory of the API's objects, which are several times as large.
+fn exactly<T>(items: impl ExactSizeIterator<Item = T>) -> Vec<T> {
+    let mut exact = Vec::with_capacity(items.len());
+    exact.extend(items);
+    exact
+}
+
 pub(super) fn service(object: Service) -> ServiceObject {
     let key = key(&object);
     let labels = object.metadata.labels.unwrap_or_default();
@@ -55,7 +62,7 @@ pub(super) fn service(object: Service) -> ServiceObject {
     let spec = ServiceSpec {
         external_name: spec.external_name.filter(|_| is_external),
         cluster_ips: spec.cluster_ips.unwrap_or_else(|| spec.cluster_ip.into_iter().collect()),
-        ports: ports.collect(),
+        ports: exactly(ports),
     };
     ServiceObject { key, spec, is_dns }
 }
@@ -73,15 +80,15 @@ pub(super) fn slice(object: EndpointSlice) -> SliceObject {
         protocol: p.protocol.unwrap_or_else(|| PROTOCOL.into()),
         port: p.port.and_then(slice_port),
     });
-    let endpoints = object.endpoints.into_iter().map(|e| EndpointSpec {
-        addresses: e.addresses,
-        hostname: e.hostname,
-        ready: e.conditions.and_then(|c| c.ready).unwrap_or(true),
+    let endpoints = object.endpoints.into_iter().map(|e| {
+        let ready = e.conditions.and_then(|c| c.ready).unwrap_or(true);
+        // One that is not ready has no names.
+        EndpointSpec { addresses: if ready { e.addresses } else { Vec::new() }, hostname: e.hostname, ready }
     });
     let spec = SliceSpec {
         service: object.metadata.labels.and_then(|mut l| l.remove(SERVICE_NAME)),
-        ports: ports.collect(),
-        endpoints: endpoints.collect(),
+        ports: exactly(ports),
+        endpoints: exactly(endpoints),
     };
     SliceObject { key, spec }
 }
@@ -93,6 +100,15 @@ pub(super) fn namespace<N>(object: PartialObjectMeta<N>) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_what_is_dropped() {
+        let endpoint =
+            || k8s_openapi::api::discovery::v1::Endpoint { addresses: vec!["10.0.0.1".into()], ..Default::default() };
+        let object = EndpointSlice { endpoints: (0..100).map(|_| endpoint()).collect(), ..Default::default() };
+        let endpoints = slice(object).spec.endpoints;
+        assert_eq!((endpoints.len(), endpoints.capacity()), (100, 100));
+    }
 
     #[test]
     fn ports_outside_of_16_bits_are_what_the_server_makes_of_them() {

@@ -116,10 +116,15 @@ impl Failures {
     /// Before everything is listed anew for another reason.
     pub(super) fn before_list(&mut self) -> Duration {
         self.clear();
+        self.wait_for_list()
+    }
+
+    /// After how long a list can begin that no failure asks for.
+    pub(super) fn wait_for_list(&mut self) -> Duration {
         self.lists.next()
     }
 
-    /// Something came.
+    /// Something new came.
     pub(super) const fn clear(&mut self) {
         self.row = 0;
         self.since = None;

@@ -9,8 +9,9 @@ use futures_util::stream::BoxStream;
 use kube::Resource;
 use kube::runtime::watcher::{self, Event};
 use tokio::sync::mpsc::Sender;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::again::Asked;
 use super::client::{Way, client};
 use super::failures::{Failures, Work};
 use super::health::{Health, Kind, Mend};
@@ -37,6 +38,8 @@ pub enum Delta<T, K> {
 /// How objects of a kind are watched, and what of them is of interest.
 pub(super) struct Watch<O, T, K> {
     pub kind: Kind,
+    /// Whether a list is asked for.
+    pub asked: Asked,
     pub stream: fn(kube::Client) -> BoxStream<'static, watcher::Result<Event<O>>>,
     pub convert: fn(O) -> T,
     pub key: fn(&O) -> K,
@@ -93,13 +96,27 @@ impl<O: Resource, T, K> Watch<O, T, K> {
         };
         // What a list has brought so far; None between lists.
         let mut listed: Option<Vec<T>> = Some(Vec::new());
+        // When the list begins that was asked for.
+        let mut due: Option<Instant> = None;
         loop {
             let patience = match listed {
                 Some(_) => PAGE_TIMEOUT,
-                None if health.is_broken(self.kind) => SETTLE,
+                None if health.is_unsettled(self.kind) => SETTLE,
                 None => Duration::MAX,
             };
-            let event = match timeout(patience, stream.next()).await {
+            let event = tokio::select! {
+                biased;
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => return Some(Duration::ZERO),
+                // A list that is under way will do.
+                () = self.asked.wait(), if due.is_none() && listed.is_none() => {
+                    let wait = failures.wait_for_list();
+                    log::debug!("Kubernetes: {}: all is listed anew in {wait:?}, as was asked for", self.kind.plural());
+                    due = Some(Instant::now() + wait);
+                    continue;
+                }
+                event = timeout(patience, stream.next()) => event,
+            };
+            let event = match event {
                 Err(_) if listed.is_some() => return anew(failures, &Failure::Page),
                 Err(_) if failures.is_overdue() && health.watching(self.kind).is_none() => {
                     return anew(failures, &Failure::Overdue);
@@ -122,7 +139,8 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 None => None,
                 Some(Event::Init) => {
                     past.forget();
-                    listed = Some(Vec::new());
+                    health.end_watch(self.kind);
+                    (listed, due) = (Some(Vec::new()), None);
                     continue;
                 }
                 Some(Event::InitApply(object)) => {
@@ -131,25 +149,29 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                     continue;
                 }
                 Some(Event::InitDone) => {
+                    self.asked.done();
                     health.count_list(self.kind);
                     failures.clear();
                     Some(Delta::All(listed.take().unwrap_or_default()))
                 }
                 Some(Event::Apply(object)) => {
-                    failures.clear();
-                    past.see(object.meta(), false);
+                    if past.see(object.meta(), false) {
+                        failures.clear();
+                    }
                     Some(Delta::Apply((self.convert)(object)))
                 }
                 Some(Event::Delete(object)) => {
-                    failures.clear();
-                    past.see(object.meta(), true);
+                    if past.see(object.meta(), true) {
+                        failures.clear();
+                    }
                     Some(Delta::Delete((self.key)(&object)))
                 }
             };
-            let is_live = matches!(delta, Some(Delta::All(_)))
-                || health.is_broken(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
-            let mend = is_live.then(|| health.mend(self.kind));
-            if is_live {
+            let is_settled =
+                health.is_unsettled(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
+            let is_right = is_settled || matches!(delta, Some(Delta::All(_)));
+            let mend = is_right.then(|| health.mend(self.kind, is_settled));
+            if is_right {
                 failures.mended();
             }
             if delta.is_none() && mend.is_none() {
@@ -161,7 +183,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
         }
     }
 
-    /// Takes note of it, and says so once for each time that it breaks, and where there is something to be done about it.
+    /// Takes note of it, and says so once until a watch lives again, and where there is something to be done about it.
     fn failed(&self, health: &Health, error: &(dyn std::error::Error + 'static)) {
         let (kind, told) = (self.kind.plural(), describe(error));
         if causes(error).any(|e| matches!(e.downcast_ref(), Some(Another::Gone { .. }))) {

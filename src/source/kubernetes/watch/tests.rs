@@ -15,7 +15,9 @@ use tower::util::BoxCloneService;
 use tower::{BoxError, service_fn};
 
 use super::*;
+use crate::source::kubernetes::again::Again;
 use crate::source::kubernetes::client::{AccessError, Connection, Response};
+use crate::source::kubernetes::pages::TEXT_MAX;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -39,6 +41,8 @@ enum Reply {
     Code(u16),
     /// These objects, by name and version, as of a version.
     Objects(&'static [(&'static str, u64)], u64),
+    /// So many objects of so many octets, in the pages that are asked for.
+    Pages(usize, usize),
     /// Such text, and then its end.
     Ends(String),
     /// Such text, and then nothing.
@@ -54,12 +58,17 @@ struct Pretended {
     asked: Arc<Mutex<Vec<(Instant, Asked, String)>>>,
 }
 
+/// The value of a query's parameter.
+fn parameter(uri: &str, name: &str) -> Option<usize> {
+    uri.split('&').find_map(|p| p.strip_prefix(name)?.strip_prefix('=')).map(|value| value.parse().unwrap())
+}
+
 impl Pretended {
     fn reply(&self, uri: &http::Uri) -> Reply {
         let query = uri.query().unwrap_or_default();
         let what = if query.contains("watch=true") {
             Asked::Watch
-        } else if query.contains("fieldSelector") || query.ends_with("limit=1") {
+        } else if query.contains("fieldSelector") || query == "limit=1" {
             Asked::Past
         } else {
             Asked::List
@@ -83,6 +92,24 @@ fn status(code: u16) -> Value {
 fn object(name: &str, version: u64) -> Value {
     json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": "default", "resourceVersion": version.to_string()}})
+}
+
+fn list(objects: &[(&str, u64)], version: u64) -> String {
+    let items: Vec<Value> = objects.iter().map(|(name, version)| object(name, *version)).collect();
+    let metadata = json!({"resourceVersion": version.to_string()});
+    json!({"apiVersion": "v1", "kind": "ServiceList", "metadata": metadata, "items": items}).to_string()
+}
+
+/// A page of a list as of version 30.
+fn page(uri: &str, count: usize, octets: usize) -> String {
+    let from = parameter(uri, "continue").unwrap_or_default();
+    let to = count.min(from + parameter(uri, "limit").unwrap());
+    let long = format!(r#""metadata":{{"annotations":{{"long":"{}"}},"#, "x".repeat(octets));
+    let item = |i: usize| object(&format!("s{i}"), 10 + i as u64).to_string().replace(r#""metadata":{"#, &long);
+    let items: Vec<String> = (from..to).map(item).collect();
+    let next = (to < count).then(|| to.to_string());
+    let metadata = json!({"resourceVersion": "30", "continue": next});
+    format!(r#"{{"apiVersion":"v1","kind":"ServiceList","metadata":{metadata},"items":[{}]}}"#, items.join(","))
 }
 
 fn event(kind: &str, object: &Value) -> String {
@@ -112,18 +139,15 @@ impl Way for Pretended {
     async fn connect(&self) -> Result<Connection, AccessError> {
         let this = self.clone();
         let serve = move |request: http::Request<kube::client::Body>| {
+            let uri = request.uri().to_string();
             let reply = this.reply(request.uri());
             async move {
                 match reply {
                     Reply::Refused => Err(BoxError::from("refused")),
                     Reply::Silence => std::future::pending().await,
                     Reply::Code(code) => Ok(respond(code, status(code).to_string(), true)),
-                    Reply::Objects(objects, version) => {
-                        let items: Vec<Value> = objects.iter().map(|(name, version)| object(name, *version)).collect();
-                        let list = json!({"apiVersion": "v1", "kind": "ServiceList",
-                            "metadata": {"resourceVersion": version.to_string()}, "items": items});
-                        Ok(respond(200, list.to_string(), true))
-                    }
+                    Reply::Objects(objects, version) => Ok(respond(200, list(objects, version), true)),
+                    Reply::Pages(count, octets) => Ok(respond(200, page(&uri, count, octets), true)),
                     Reply::Ends(text) => Ok(respond(200, text, true)),
                     Reply::Stays(text) => Ok(respond(200, text, false)),
                     Reply::Late { after, text, times, breaks } => Ok(respond_late(after, text, times, breaks)),
@@ -148,30 +172,57 @@ struct Followed {
     /// The longest silence that there was, by [`Health`], and for how long the watch was broken at most.
     silent: Duration,
     broken: Duration,
+    /// When it was in touch again.
+    settled: Vec<Duration>,
 }
 
 /// Follows Services for some time.
 async fn follow(time: Duration, rule: impl Fn(Asked, usize) -> Reply + Send + Sync + 'static) -> Followed {
+    follow_and_ask(time, [], rule).await
+}
+
+/// The same, and asks for lists at these times.
+async fn follow_and_ask(
+    time: Duration,
+    asks: impl IntoIterator<Item = Duration>,
+    rule: impl Fn(Asked, usize) -> Reply + Send + Sync + 'static,
+) -> Followed {
+    let (again, mut asks) = (Again::default(), asks.into_iter().peekable());
     let api = Pretended { rule: Arc::new(rule), asked: Arc::default() };
     let health = Arc::new(Health::default());
     let (sender, mut news) = channel(16);
     let name = |service: &Service| service.metadata.name.clone().unwrap();
     let watch = Watch {
         kind: Kind::Services,
+        asked: again.asked(Kind::Services),
         stream: |client| watcher(Api::<Service>::all(client), watcher::Config::default()).boxed(),
         convert: |service: Service| service.metadata.name.unwrap(),
         key: name,
     };
     let task = tokio::spawn(watch.follow((api.clone(), Arc::clone(&health), sender), |news| news));
     let start = Instant::now();
-    let mut followed =
-        Followed { api, health, start, deltas: Vec::new(), silent: Duration::ZERO, broken: Duration::ZERO };
+    let mut followed = Followed {
+        api,
+        health,
+        start,
+        deltas: Vec::new(),
+        silent: Duration::ZERO,
+        broken: Duration::ZERO,
+        settled: Vec::new(),
+    };
     while start.elapsed() < time {
+        while asks.next_if(|at| *at <= start.elapsed()).is_some() {
+            again.ask(Kind::Services);
+        }
         tokio::select! {
             Some(news) = news.recv() => {
                 let News { delta, mend, .. } = news;
                 followed.deltas.extend(delta.map(|delta| (start.elapsed(), delta)));
+                let was_unsettled = followed.health.is_unsettled(Kind::Services);
                 mend.iter().for_each(|mend| followed.health.mended(mend));
+                if was_unsettled && !followed.health.is_unsettled(Kind::Services) {
+                    followed.settled.push(start.elapsed());
+                }
             }
             () = sleep(Duration::from_millis(500)) => {}
         }
@@ -277,6 +328,56 @@ async fn a_watch_that_fails_again_and_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_can_only_be_listed_is_not_in_touch_again_before_a_watch_lives() {
+    let fails = |before| match before {
+        0..200 => Reply::Code(500),
+        // It ends before it can be said to live.
+        200..300 => Reply::Ends("\"nonsense\"\n".into()),
+        _ => Reply::Stays(String::new()),
+    };
+    let followed = follow(HOUR, move |what, before| match what {
+        Asked::Past => Reply::Objects(&[("new", 9999)], 9999),
+        _ => lists(what, before, fails(before)),
+    })
+    .await;
+    let watches = followed.times(Asked::Watch);
+    let [settled] = followed.settled[..] else { panic!("{:?}", followed.settled) };
+    let lived = settled - watches[300];
+    assert!((500..1500).contains(&lived.as_millis()), "{lived:?}");
+    // Lists came all the while, and each was right for a moment.
+    assert!(followed.api.count(Asked::List) > 20);
+    assert!(followed.broken < MINUTE, "{:?}", followed.broken);
+    assert_eq!(followed.health.state(Kind::Services).broken, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_repeats_what_is_known() {
+    let half = event("DELETED", &object("old", 12))[..40].to_owned();
+    for (what_is_it, known) in [
+        ("an event", event("MODIFIED", &object("old", 11))),
+        ("an older event", event("ADDED", &object("old", 6))),
+        ("an older bookmark", event("BOOKMARK", &object("", 5))),
+    ] {
+        let text = known + &half;
+        is_listed_again(what_is_it, move |_| Reply::Ends(text.clone())).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_brings_news_needs_no_list_however_it_ends() {
+    let version = |before| 100 + before as u64;
+    let half = event("DELETED", &object("old", 12))[..40].to_owned();
+    let followed = follow(10 * MINUTE, move |what, before| match what {
+        Asked::List => Reply::Objects(&[("old", 7)], 10),
+        Asked::Past => Reply::Ends(list(&[("old", version(before))], version(before))),
+        Asked::Watch => Reply::Ends(event("MODIFIED", &object("old", version(before))) + &half),
+    })
+    .await;
+    assert!(followed.errors() > 50, "{}", followed.errors());
+    assert_eq!(followed.api.count(Asked::List), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_nobody_answers_nothing_is_listed() {
     for reply in [|| Reply::Refused, || Reply::Code(403), || Reply::Code(401)] {
         let followed = follow(HOUR / 2, move |what, before| match what {
@@ -304,7 +405,7 @@ async fn who_is_back_goes_on_from_where_it_was() {
     .await;
     assert_eq!(followed.api.count(Asked::List), 1);
     assert!(matches!(followed.deltas[..], [(_, Delta::All(_)), (_, Delta::Delete(_))]), "{:?}", followed.deltas);
-    assert_eq!((followed.errors(), followed.health.is_broken(Kind::Services)), (20, false));
+    assert_eq!((followed.errors(), followed.health.is_unsettled(Kind::Services)), (20, false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -345,4 +446,93 @@ async fn a_watch_with_bookmarks_needs_no_list_however_it_ends() {
         assert_eq!(followed.api.count(Asked::List), 1);
         assert_eq!(followed.errors() > 0, breaks);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_asked_for_is_no_failure() {
+    let (second, quiet) = (Duration::from_secs(1), |what, before| lists(what, before, Reply::Stays(String::new())));
+    // What is asked for twice is done once.
+    let followed = follow_and_ask(MINUTE, [10 * second, 10 * second], quiet).await;
+    let lists = followed.times(Asked::List);
+    assert!(lists.len() == 2 && (10..12).contains(&lists[1].as_secs()), "{lists:?}");
+    assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+    assert_eq!(followed.deltas[1].1, Delta::All(vec!["new".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_are_asked_for_without_end_keep_their_pace_and_the_watch_goes_on() {
+    let second = Duration::from_secs(1);
+    let text = event("MODIFIED", &object("new", 90));
+    let watch = move || Reply::Late { after: second, text: text.clone(), times: 3600, breaks: false };
+    let asks = (0..3600).map(|i| i * second);
+    let followed = follow_and_ask(HOUR, asks, move |what, before| lists(what, before, watch())).await;
+    let lists = followed.api.count(Asked::List);
+    assert!((150..=400).contains(&lists), "{lists}");
+    assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+    let events = followed.deltas.iter().filter(|(_, delta)| matches!(delta, Delta::Apply(_))).count();
+    assert!(events > 3000, "{events}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_under_way_is_the_one_that_is_asked_for() {
+    let second = Duration::from_secs(1);
+    let text = list(&[("new", 12)], 20);
+    let slow = move |what, _| match what {
+        Asked::List => Reply::Late { after: 10 * second, text: text.clone(), times: 1, breaks: false },
+        _ => Reply::Stays(String::new()),
+    };
+    let followed = follow_and_ask(MINUTE, [second, 5 * second], slow).await;
+    assert_eq!((followed.api.count(Asked::List), followed.errors()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_that_are_too_long_have_fewer_objects() {
+    for (count, octets, limits) in [
+        (600, 1000, "500 500, 500 500"),
+        // As many as are there would be too long as well.
+        (60, TEXT_MAX / 40, "500 125 31 31, 31 31"),
+        (2, TEXT_MAX * 9 / 10, "500 125 31 7 1 1, 1 1"),
+    ] {
+        let followed = follow_and_ask(MINUTE / 6, [MINUTE / 12], move |what, _| match what {
+            // Two lists, since what was learnt stays.
+            Asked::List => Reply::Pages(count, octets),
+            _ => Reply::Stays(String::new()),
+        })
+        .await;
+        assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+        let asked = followed.api.asked.lock().unwrap();
+        let lists = asked.iter().filter(|(_, what, _)| *what == Asked::List);
+        let uris: Vec<&str> = lists.map(|(_, _, uri)| &**uri).collect();
+        let limits_of = |uris: &[&str]| {
+            uris.iter().map(|uri| parameter(uri, "limit").unwrap().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let (first, second) = limits.split_once(", ").unwrap();
+        let (a, b) = uris.split_at(first.split(' ').count());
+        assert_eq!((&*limits_of(a), &*limits_of(&b[..second.split(' ').count()])), (first, second));
+        // Each is there, and once.
+        let names: Vec<String> = (0..count).map(|i| format!("s{i}")).collect();
+        assert!(followed.deltas.len() > 1);
+        assert!(followed.deltas.iter().all(|(_, delta)| *delta == Delta::All(names.clone())), "{count}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_longer_than_any_page_is_an_error_each_time_anew() {
+    let followed = follow(2 * MINUTE, |what, _| match what {
+        Asked::List => Reply::Pages(1, TEXT_MAX),
+        _ => Reply::Refused,
+    })
+    .await;
+    assert!(followed.deltas.is_empty());
+    // As any list that fails, at the pace of lists.
+    assert!((5..=30).contains(&followed.errors()), "{:?}", followed.times(Asked::List));
+    assert_eq!(followed.api.count(Asked::List) as u64, followed.errors() + 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_too_long_is_made_up_for_by_a_list() {
+    let long = |before| Reply::Stays(if before < 5 { "x".repeat(TEXT_MAX + 1) } else { String::new() });
+    let followed = follow(MINUTE, move |what, before| lists(what, before, long(before))).await;
+    let lists = followed.times(Asked::List);
+    assert!(lists.len() == 2 && lists[1] < MINUTE / 2, "{lists:?}");
 }
