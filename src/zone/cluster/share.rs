@@ -299,12 +299,9 @@ impl Shares {
         self.namespaces.get(namespace).is_some_and(|n| n.is_open)
     }
 
-    /// Whether something of a namespace yields, or with None, of any.
-    pub(super) fn is_yielding(&self, namespace: Option<&str>) -> bool {
-        match namespace {
-            None => self.yielding.names > 0,
-            Some(namespace) => self.namespaces.get(namespace).is_some_and(|n| n.yielding.names > 0),
-        }
+    /// Whether something of a namespace yields.
+    pub(super) fn is_yielding(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|n| n.yielding.names > 0)
     }
 
     /// Decides what yields.
