@@ -2,7 +2,7 @@
 
 use super::coredns::{Reply, TYPES, World};
 use super::kernel::Maps;
-use super::order::{Random, probes, seen};
+use super::order::{probes, seen};
 use super::*;
 use crate::datapath::Table;
 use crate::zone::cluster::share::{MARGIN, Size};
