@@ -9,6 +9,7 @@ mod core;
 mod gates;
 mod http;
 mod load;
+mod shortage;
 mod staleness;
 mod status;
 mod trace;
@@ -559,6 +560,7 @@ async fn beat(core: Rc<RefCell<Core>>) {
             Err(e) => log::error!("the heartbeat: {e}"),
         }
         core.set_gates();
+        core.tell_of_shortage();
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::gates::Gates;
+use super::shortage::Shortage;
 use super::status::Status;
 use super::world::{NODE_LOCAL_DNS, Shares, World};
 use super::writer::Writer;
@@ -39,8 +40,7 @@ pub(super) struct Core {
     late: bool,
     /// What the cluster's names take.
     shares: Option<Shares>,
-    /// Whether it was said that names pass for want of a place.
-    is_short: bool,
+    shortage: Shortage,
     /// How many had no place for want of memory, when that was looked at last.
     short: usize,
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
@@ -67,7 +67,7 @@ impl Core {
             is_read: false,
             late: false,
             shares: None,
-            is_short: false,
+            shortage: Shortage::default(),
             short: 0,
             pause: (false, 0),
         }
@@ -117,15 +117,7 @@ impl Core {
 
     /// Says that names pass for want of a place, or that none do any more.
     pub(super) fn tell_of_shortage(&mut self) {
-        let is_short = self.refused() > 0;
-        if is_short == std::mem::replace(&mut self.is_short, is_short) {
-            return;
-        }
-        if is_short {
-            log::warn!("{} names pass for want of a place in the maps; `edns stats` says why", self.refused());
-        } else {
-            log::info!("all names are in the maps again");
-        }
+        self.shortage.note(self.refused());
     }
 
     /// How many names pass for want of a place.
