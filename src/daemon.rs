@@ -13,6 +13,7 @@ mod shortage;
 mod staleness;
 mod status;
 mod trace;
+mod waiting;
 mod world;
 mod writer;
 

@@ -5,11 +5,12 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::gates::Gates;
 use super::shortage::Shortage;
 use super::status::Status;
+use super::waiting::LATE;
 use super::world::{NODE_LOCAL_DNS, Shares, World};
 use super::writer::Writer;
 use crate::config::ServerSpec;
@@ -46,9 +47,6 @@ pub(super) struct Core {
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
-
-/// Changes that wait for longer to be written are what a view is not current without.
-const LATE: Duration = Duration::from_millis(2500);
 
 /// The bits of the two sets of names.
 const STATIC: u8 = 1 << ZoneId::Static as u8;
@@ -155,7 +153,7 @@ impl Core {
     pub(super) fn set_gates(&mut self) -> bool {
         let current = self.status.is_current();
         self.status.staleness.note(self.is_read && !current);
-        let late = self.writer.waiting().is_some_and(|time| time > LATE);
+        let late = self.writer.is_late();
         if late && !self.late {
             log::warn!(
                 "changes wait to be written for more than {LATE:?}: names that are not known pass until they are"

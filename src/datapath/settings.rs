@@ -50,6 +50,12 @@ impl Settings {
         Self { bss: Arc::new(bss), at }
     }
 
+    /// Those that no program reads.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Self {
+        Self::new(Mapped::anonymous(size_of::<edns_settings>()).expect("memory"), 0)
+    }
+
     fn raw(&self) -> *mut edns_settings {
         // SAFETY: within the mapping, as `new` asserts.
         unsafe { self.bss.as_ptr().add(self.at).cast() }
