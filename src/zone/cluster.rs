@@ -23,6 +23,7 @@ mod size;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod withheld;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -35,6 +36,7 @@ use self::plan::{Holds, Plan, endpoints_between, plan};
 use self::reverse::{Pointer, Reverse, own_addresses};
 use self::share::{Decision, Holder, Part, Parts, Shares, Size, Sizes};
 use self::spec::{Key, ServiceSpec, SliceSpec};
+use self::withheld::Withheld;
 use super::change::{Change, order};
 use super::name::Name;
 use super::node::{Node, ZoneId};
@@ -111,6 +113,7 @@ pub struct Cluster {
     reverse: Reverse,
     /// As of the last commit.
     shares: Shares,
+    withheld: Withheld,
     pending: Pending,
     /// What comes after what the last commit said.
     rest: Vec<Change>,
@@ -131,6 +134,7 @@ impl Cluster {
             dependents: HashMap::new(),
             reverse: Reverse::default(),
             shares: Shares::new(),
+            withheld: Withheld::default(),
             pending: Pending::default(),
             rest: Vec::new(),
             begun: false,
@@ -287,6 +291,7 @@ impl Cluster {
         let gone = out.iter().filter(|change| matches!(change, Change::Remove(_))).count();
         // What comes is there before what goes is gone.
         if batch.was.is_empty() && self.shares.held().names.saturating_add(gone) <= self.shares.capacity().names {
+            self.note_withheld(batch.addresses);
             order(&mut out);
             return out;
         }
@@ -334,6 +339,7 @@ impl Cluster {
             batch.addresses.extend(own.chain(entry.1.endpoints().map(|(_, endpoint)| endpoint.address)));
             batch.entries.entry(Arc::clone(entry.0)).or_insert_with(|| entry.1.clone());
         }
+        self.note_withheld(batch.addresses.iter().copied());
         let mut out = self.frame(&batch);
         for namespace in batch.was.namespaces.iter().filter(|n| self.objects.namespaces.contains(&**n)) {
             let is_open = self.shares.is_open(namespace);
@@ -429,6 +435,17 @@ impl Cluster {
         let mut charged = self.reverse.charged(address);
         let yields = self.shares.has_yields() && charged.all(|key| self.shares.yields(key).has(Part::Pointers));
         self.reverse.get(address).filter(|_| !yields)
+    }
+
+    /// Takes note of which of these addresses' names yield now.
+    fn note_withheld(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        if !self.shares.has_yields() && self.withheld.is_empty() {
+            return;
+        }
+        for address in addresses {
+            let is_withheld = self.reverse.get(address).is_some() && self.pointer(address).is_none();
+            self.withheld.set(address, is_withheld);
+        }
     }
 
     /// What changed at and below a Service's name, by what it has and by what of that yields; returns whether what it has did.
@@ -602,6 +619,8 @@ impl Cluster {
         self.set(settings);
         self.count_anew();
         self.shares.decide();
+        self.withheld.clear();
+        self.note_withheld(self.reverse.addresses().collect::<Vec<_>>());
         let mut after = self.nodes();
         let gone = before.keys().filter(|name| !after.contains_key(*name)).cloned().map(Change::Remove);
         let mut changes: Vec<Change> = gone.collect();
@@ -671,8 +690,8 @@ impl Cluster {
     #[must_use]
     pub fn withholds(&self, name: &Name) -> bool {
         match labels_in(name, &self.renderer.settings.zone).as_deref() {
-            None => self.shares.is_yielding(None),
-            Some([.., namespace, "svc"]) => self.shares.is_yielding(Some(namespace)),
+            None => self.withheld.is_below(name),
+            Some([.., namespace, "svc"]) => self.shares.is_yielding(namespace),
             Some(_) => false,
         }
     }
