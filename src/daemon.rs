@@ -10,9 +10,11 @@ mod gates;
 mod heap;
 mod http;
 mod load;
+mod shortage;
 mod staleness;
 mod status;
 mod trace;
+mod waiting;
 mod world;
 mod writer;
 
@@ -41,7 +43,7 @@ use crate::control;
 use crate::control::server::Server;
 use crate::datapath::attach::{AttachError, Direction, Hook, Outcome, Plan, program_for};
 use crate::datapath::ifpattern::IfPattern;
-use crate::datapath::interfaces::{InterfaceError, Interfaces, Link};
+use crate::datapath::interfaces::{InterfaceError, Interfaces, Link, Uplink};
 use crate::datapath::{Datapath, LoadError, Options};
 use crate::privileges;
 use crate::source::file::{Change as FileChange, FileWatcher};
@@ -579,6 +581,7 @@ async fn beat(core: Rc<RefCell<Core>>) {
             Err(e) => log::error!("the heartbeat: {e}"),
         }
         core.set_gates();
+        core.tell_of_shortage();
     }
 }
 
@@ -595,7 +598,7 @@ fn warn_of_open_responder(config: &Config, links: &[Link]) {
     if config.direction != Direction::Ingress || !open {
         return;
     }
-    for link in links.iter().filter(|l| l.outside || l.uplink) {
+    for link in links.iter().filter(|l| l.outside || l.uplink == Uplink::Yes) {
         log::warn!(
             "{}: Ingress on a physical interface without DnsServers answers everybody who can reach it, and spoofed queries \
              too: name your DNS servers in DnsServers",

@@ -16,6 +16,7 @@ mod index;
 pub mod interfaces;
 mod ipvs;
 mod load;
+mod netlink;
 pub mod probe;
 mod reader;
 mod refused;

@@ -7,7 +7,7 @@ use clap::Parser as _;
 use edns::cli::{self, Cli, Command};
 use edns::commands::{CommandError, Outcome, lookup, pause, records, stats, trace, verify};
 use edns::source::file;
-use edns::{config, daemon};
+use edns::{config, daemon, yaml};
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
@@ -57,15 +57,27 @@ fn run(config: &Path) -> ExitCode {
 }
 
 fn check(path: &Path) -> ExitCode {
-    let names = config::Config::load(path).and_then(|c| {
-        let names = file::parse(&c.domain_file, &file::text(&c.domain_file), c.domain_file_optional)?;
-        Ok((names.map_or(0, |names| names.len()), c.max_records))
+    let checked = yaml::text(path).and_then(|text| {
+        let config = config::Config::parse(path, &text)?;
+        let domains = file::text(&config.domain_file);
+        let names = file::parse(&config.domain_file, &domains, config.domain_file_optional)?;
+        let texts = [(path.to_owned(), Some(text.into())), (config.domain_file, domains?)];
+        Ok((names.map_or(0, |names| names.len()), config.max_records, texts))
     });
-    match names {
-        Ok((names, max)) => {
+    match checked {
+        Ok((names, max, texts)) => {
             println!("{}: fine, {names} static names", path.display());
             if names > max as usize {
                 println!("MaxRecords allows {max}: names without room pass to the DNS server, raise it");
+            }
+            for (path, text) in texts {
+                if text.is_some_and(|text| file::may_be_half(&path, &text)) {
+                    println!(
+                        "{}: its last line has no end: where it is written in place, a running daemon takes it for \
+                         half-written until it ends with a newline, or SIGHUP says that it is meant",
+                        path.display()
+                    );
+                }
             }
             ExitCode::SUCCESS
         }

@@ -1,13 +1,17 @@
 //! YAML files, and errors that say where in them.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::{Location, Options, Spanned};
+
+/// Octets of a file, at most: a million static names with all their keys. What is larger was not meant, and may be larger than
+/// the memory, as a sparse file is.
+pub const SIZE_MAX: u64 = 128 << 20;
 
 /// What is wrong with a file, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,14 +52,25 @@ impl std::error::Error for Error {}
 /// Reads a file's text.
 ///
 /// # Errors
-/// Where it can't be read.
+/// Where it can't be read, or is larger than [`SIZE_MAX`].
 pub fn text(path: &Path) -> Result<String, Error> {
     let of_file = |e: io::Error| Error::of_file(path, e.to_string());
     // Others may keep who reads them waiting for ever.
-    if !fs::metadata(path).map_err(of_file)?.is_file() {
+    let metadata = fs::metadata(path).map_err(of_file)?;
+    if !metadata.is_file() {
         return Err(Error::of_file(path, "is no regular file"));
     }
-    fs::read_to_string(path).map_err(of_file)
+    let mut size = metadata.len();
+    if size <= SIZE_MAX {
+        let mut text = String::with_capacity(size as usize);
+        // It may grow meanwhile.
+        File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_string(&mut text)).map_err(of_file)?;
+        size = text.len() as u64;
+        if size <= SIZE_MAX {
+            return Ok(text);
+        }
+    }
+    Err(Error::of_file(path, format!("has {size} octets, and the most is {SIZE_MAX} ({} MiB)", SIZE_MAX >> 20)))
 }
 
 /// What a file's text says; an empty one is a `T` with nothing set.

@@ -396,6 +396,38 @@ fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
     check(&model, &frame, &chain.replies("not cut", &frame));
 }
 
+/// A sender of frames may say that one is of another protocol: what its kernel then takes for headers may reach behind the question.
+/// The kernel cuts no packet in front of their end, which a veth hands on.
+#[test]
+fn headers_that_reach_behind_the_reply_pass_where_it_is_shorter() {
+    for (program, hook) in [(Program::EthernetToPeer, Hook::Ingress), (Program::Ethernet, Hook::Egress)] {
+        let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
+        let model = zone(&mut table);
+        let chain = Chain::new(&datapath, program, hook);
+        let (long, short) = (option(OPTION_PADDING, &[0; 400]), option(OPTION_PADDING, &[0; 4]));
+        // IPv4 as IPv6: no DF is a hop-by-hop header, as long as the name's first letter says.
+        for (options, protocol, passes) in
+            [(&long, libc::ETH_P_IPV6, true), (&long, libc::ETH_P_IP, false), (&short, libc::ETH_P_IPV6, false)]
+        {
+            let what = format!("{hook:?}, {} octets as {protocol:#x}", options.len());
+            let frame = Packet { frag: 0, ..Packet::v4(&with_options(options)) }.frame();
+            let before = count(&datapath, "pass_error");
+            datapath.beat().expect("heartbeat");
+            chain.client.send_as(protocol as u16, &frame).expect("send");
+            if passes {
+                let got = chain.server.receive(SOON, |r| is_from(r, &frame));
+                let got = got.unwrap_or_else(|| panic!("{what}: lost"));
+                assert_eq!(hex(&got.octets), hex(&frame), "{what}");
+                assert_eq!(chain.witness.seen().carried, chain.witness.given(), "{what}");
+            } else {
+                let got = chain.client.receive(SOON, |r| is_to(r, &frame));
+                check(&model, &frame, &got.unwrap_or_else(|| panic!("{what}: no reply")).octets);
+            }
+            assert_eq!(count(&datapath, "pass_error"), before + u64::from(passes), "{what}");
+        }
+    }
+}
+
 /// Sends frames with the head that a virtual machine gives them.
 struct VnetSocket(OwnedFd);
 

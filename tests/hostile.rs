@@ -19,13 +19,15 @@ use common::packet::{
 use common::raw::{RawSocket, Received};
 use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode, tun};
 use edns::datapath::counters::{FAMILIES, OUTCOMES, Queries};
-use edns::datapath::{Datapath, Gate, Program, Table, probe};
+use edns::datapath::{Datapath, Gate, HashKey, Program, Table, probe};
+use edns::zone::name::Name;
 use edns::zone::node::{Kind, Node, ZoneId};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Above everything that is sent here.
 const MTU: u32 = 9000;
 
+#[derive(Clone, Copy)]
 enum Expect {
     /// Passes; counted so, or not at all.
     Pass(Option<&'static str>),
@@ -596,6 +598,55 @@ fn over_a_veth_pair() {
             wire.send(&datapath, &row, &model);
         }
     }
+}
+
+/// A search begins at the depth of the longest name and goes so many labels up. Those of IPv6 addresses have 34, and are no measure
+/// for others.
+#[test]
+fn long_names_do_not_exist_whatever_addresses_have_names() {
+    let (datapath, mut table) = common::load(false, 64);
+    let absent = Arc::new(node(vec![(0, absence(Kind::Nxdomain, &wire("cluster.local")))]));
+    let said =
+        || Node { child: Some(Arc::clone(&absent)), deep: Some(Arc::clone(&absent)), ..Node::pass(ZoneId::Static) };
+    let mut model = Model::default();
+    for name in ["cluster.local", "svc.cluster.local", "10.in-addr.arpa", "ip6.arpa"] {
+        model.put(&mut table, name, said());
+    }
+    model.put(
+        &mut table,
+        "_http._tcp.web.default.svc.cluster.local",
+        node(vec![(TYPE_A, addresses(&[[10, 0, 0, 1]], 30))]),
+    );
+    let address = format!("{}d.f.ip6.arpa", "0.".repeat(30));
+    let below = |zone: &str, labels: usize| {
+        let own = zone.split('.').count();
+        format!("{}{zone}", "a.".repeat(labels - own))
+    };
+    let check = |model: &Model, what: &str| {
+        for (name, expect) in [
+            (below("cluster.local", 3), Expect::Reply("nxdomain")),
+            (below("cluster.local", 23), Expect::Reply("nxdomain")),
+            (below("svc.cluster.local", 100), Expect::Reply("nxdomain")),
+            (below("xarpa.cluster.local", 60), Expect::Reply("nxdomain")),
+            (below("10.in-addr.arpa", 4), Expect::Reply("nxdomain")),
+            (below("ip6.arpa", 16), Expect::Reply("nxdomain")),
+            (below("example.org", 23), Expect::Pass(Some("pass_not_found"))),
+        ] {
+            for packet in both(&a(&name)) {
+                assert!(test_run(&datapath, &row(format!("{name}, {what}"), &packet, expect), model));
+            }
+        }
+    };
+    check(&model, "no IPv6");
+    model.put(&mut table, &address, node(vec![(12, addresses(&[[10, 0, 0, 1]], 30))]));
+    check(&model, "an IPv6 address");
+    // What is below its name is looked for from there on.
+    let deep = row("below it", &Packet::v4(&a(&format!("x.y.{address}"))), Expect::Pass(Some("pass_not_found")));
+    assert!(test_run(&datapath, &deep, &model));
+    assert!(table.rekey(HashKey::random()));
+    check(&model, "in an index beside");
+    table.remove(&Name::parse(&address).expect("a name"));
+    check(&model, "no IPv6 any more");
 }
 
 /// What passes because of what the daemon says, not because of the packet.

@@ -288,16 +288,17 @@ static __always_inline int go_on(struct __sk_buff *skb, const __u32 l2, const __
 
 static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
 {
-    const __u32 len = skb->len;
     struct plan plan = {.flags = flags};
     struct query q = {};
     int outcome = parse_ip(skb, l2, &q);
+    __u32 len;
     struct cb cb;
 
     if (outcome == EDNS_NOT_DNS)
         return flags & PLAN_PROBE ? EDNS_NOT_DNS : TC_ACT_UNSPEC;
     if (q.v6)
         plan.flags |= PLAN_V6;
+    len = skb->len;
     cb = cb_save(skb);
     if (!outcome)
         outcome = packet_plan(skb, l2, &q, &plan);
@@ -385,8 +386,6 @@ static __always_inline void forget_query(struct __sk_buff *skb)
     skb->tc_index = 0;
     skb->tc_classid = 0;
     cb_restore(skb, &none);
-    if (settings.egress)
-        skb->tstamp = 0; /* when the query was to be sent (SO_TXTIME) */
 }
 
 /* Writes the planned reply, and sends it back to where the query came from. */
@@ -407,8 +406,10 @@ static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
         return answer->outcome;
     count_and_trace(skb, l2, answer->outcome, plan.flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
     forget_query(skb);
-    if (settings.egress)
+    if (settings.egress) {
+        skb->tstamp = 0; /* when the query was to be sent (SO_TXTIME) */
         return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+    }
     /* A bridge port's frames are for another host, and up to 5.10 a redirect leaves that so: the receiver would drop it. */
     if (skb->pkt_type != PACKET_HOST)
         bpf_skb_change_type(skb, PACKET_HOST);

@@ -180,7 +180,8 @@ struct edns_settings {
     __u64 beat_max;  /* jiffies after which it counts as gone */
     __u8 index;      /* the index in use; see enum edns_index_part */
     __u8 below_min;  /* labels of the shortest name with child or deep; 255: there is none */
-    __u8 below_max;  /* labels of the longest name */
+    __u8 below_max;  /* labels of the longest name outside arpa */
+    __u8 arpa_max;   /* the same within: an IPv6 address' name has 34 */
     __u8 any_server; /* bit mask of zones answered whatever the server */
     __u8 paused;
     __u8 trace;                          /* whether queries are told of in edns_events */
@@ -188,7 +189,7 @@ struct edns_settings {
     __u8 negative_gate[EDNS_ZONE_COUNT]; /* the same for answers that rest on the absence of a name or type */
     __u8 egress;                         /* whether programs are on egress; set before anything is attached */
     __u8 ipvs; /* whether IPVS has services, where programs can't see which packets are theirs */
-    __u8 _pad[36];
+    __u8 _pad[35];
     __u64 servers[EDNS_SERVERS_FIRST]; /* an address as in the packet << 32 | bit mask of enum edns_zone; 0: none */
     __u64 _pad_servers[4];             /* to the end of a cache line */
     struct edns_key keys[EDNS_KEYS];   /* the one that index names never changes */

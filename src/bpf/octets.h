@@ -21,7 +21,7 @@ static __always_inline void *skb_data_end(struct __sk_buff *skb)
 }
 
 /* `len` octets of the packet at `off`; NULL where it ends before. */
-static __always_inline void *octets_at(struct __sk_buff *skb, __u32 off, __u32 len)
+static __always_inline void *octets_at(struct __sk_buff *skb, __u64 off, __u32 len)
 {
     void *p;
 
@@ -64,10 +64,12 @@ static __always_inline __u32 forget(struct __sk_buff *skb, __u32 x)
 /* One's complement sums here are of 16-bit words in memory order, unfolded. */
 static __always_inline __u16 csum_fold16(__u64 sum)
 {
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (sum & 0xffff) + (sum >> 16);
+    __u32 half;
+
+    sum += sum >> 32 | sum << 32;
+    half = sum >> 32;
+    half += half >> 16 | half << 16;
+    return half >> 16;
 }
 
 static __always_inline __u64 sum_of(const void *words, __u32 count)

@@ -79,30 +79,26 @@ static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
     return !bpf_skb_pull_data(skb, len);
 }
 
-static __always_inline bool ipv4_unfit(__be32 addr)
+/* Whether no reply may go to the packet's source, or come from its destination. The first octets of most say that it may. */
+static __always_inline bool ipv4_unfit(const struct iphdr *ip)
 {
-    __u32 host = bpf_ntohl(addr);
+    __u8 source = *(__u8 *)&ip->saddr, dest = *(__u8 *)&ip->daddr;
 
-    return host >> 24 == 0 || host >> 28 == 0xe || host == 0xffffffff;
+    if (source - 1U < 223 && dest - 1U < 223)
+        return source == 127;
+    return !source || !dest || source >> 4 == 0xe || dest >> 4 == 0xe || source == 127 || ip->saddr == 0xffffffff ||
+           ip->daddr == 0xffffffff;
 }
 
-static __always_inline bool ipv4_unfit_source(__be32 addr)
+static __always_inline bool ipv6_unfit(const struct ipv6hdr *ip6)
 {
-    return ipv4_unfit(addr) || bpf_ntohl(addr) >> 24 == 127;
-}
+    const __u64 *source = (void *)&ip6->saddr, *dest = (void *)&ip6->daddr;
 
-static __always_inline bool ipv6_unfit(const struct in6_addr *addr)
-{
-    const __be32 *w = addr->in6_u.u6_addr32;
-
-    return (w[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000) || !(w[0] | w[1] | w[2] | w[3]);
-}
-
-static __always_inline bool ipv6_unfit_source(const struct in6_addr *addr)
-{
-    const __be32 *w = addr->in6_u.u6_addr32;
-
-    return ipv6_unfit(addr) || !(w[0] | w[1] | w[2] | (w[3] ^ bpf_htonl(1)));
+    if (*(__u8 *)source == 0xff || *(__u8 *)dest == 0xff)
+        return true;
+    if (source[0] && dest[0])
+        return false;
+    return (!source[0] && (!source[1] || source[1] == bpf_cpu_to_be64(1))) || (!dest[0] && !dest[1]);
 }
 
 /*
@@ -116,6 +112,7 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
     __be16 proto;
     __u32 ip_len, payload;
 
+    q->v6 = false;
     if (!pull(skb, l2 + sizeof(struct iphdr) + sizeof(struct udphdr)))
         return EDNS_NOT_DNS;
     data = skb_data(skb);
@@ -143,7 +140,7 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
             return EDNS_NOT_DNS;
         if (ip->frag_off & bpf_htons(0xa000)) /* more fragments, or the reserved bit; not DF */
             return EDNS_PASS_FRAGMENT;
-        if (ipv4_unfit_source(ip->saddr) || ipv4_unfit(ip->daddr))
+        if (ipv4_unfit(ip))
             return EDNS_PASS_ADDRESS;
         ip_len = bpf_ntohs(ip->tot_len);
         payload = ip_len - sizeof(*ip);
@@ -165,7 +162,7 @@ static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struc
         /* An extension header, a fragment's included, is not looked behind. */
         if (ip6->nexthdr != IPPROTO_UDP || ip6->version != 6 || udp->dest != bpf_htons(DNS_PORT))
             return EDNS_NOT_DNS;
-        if (ipv6_unfit_source(&ip6->saddr) || ipv6_unfit(&ip6->daddr))
+        if (ipv6_unfit(ip6))
             return EDNS_PASS_ADDRESS;
         if (!udp->check) /* RFC 8200 §8.1: no datagram of ours to answer */
             return EDNS_PASS_MALFORMED;

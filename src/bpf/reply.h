@@ -172,15 +172,23 @@ static __always_inline bool is_of_ipvs(struct __sk_buff *ctx)
     return bpf_core_field_exists(skb->ipvs_property) && BPF_CORE_READ_BITFIELD_PROBED(skb, ipvs_property);
 }
 
+#define TRANSPORT_UNSET 0xffff
+
 /*
- * Whether the packet, once grown, can be cut again down to its UDP header. The kernel refuses to cut off the place where an
- * interface will write a sum (CHECKSUM_PARTIAL), and who sends frames may name another place than UDP's (virtio_net_hdr).
+ * Whether the packet, once grown, can be cut again down to `end` octets. The kernel refuses to cut off the place where an
+ * interface will write a sum (CHECKSUM_PARTIAL), and who sends frames may name another place than UDP's (virtio_net_hdr). Nor
+ * does it cut off what it took for headers, by the protocol that the sender named (sll_protocol).
  */
-static __always_inline bool can_be_cut(struct __sk_buff *ctx, const struct query *q)
+static __always_inline bool can_be_cut(struct __sk_buff *ctx, const struct query *q, __u32 end)
 {
     struct sk_buff *skb = (void *)ctx; /* see link_mtu */
 
+    __u32 transport;
+
     if (!can_read_kernel)
+        return false;
+    transport = BPF_CORE_READ(skb, transport_header);
+    if (transport != TRANSPORT_UNSET && transport > headroom(ctx) + end)
         return false;
     if (BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) != CHECKSUM_PARTIAL)
         return true;
@@ -217,15 +225,15 @@ static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, con
         return EDNS_PASS_ERROR;
     if (is_partial)
         plan->flags |= PLAN_PARTIAL;
-    if (end <= len && !can_be_cut(skb, q))
+    if (end <= len && !can_be_cut(skb, q, end))
         return EDNS_PASS_ERROR;
     /* Growing also gives up a sum that the interface computed over the old packet (CHECKSUM_COMPLETE): so it always grows. */
     return bpf_skb_change_tail(skb, end > len ? end : len + 1, 0) ? EDNS_PASS_ERROR : EDNS_ANSWERED;
 }
 
 /*
- * Writes the reply over the query. Nothing can fail here: the packet is linear, writable and long enough, and where a
- * condition says otherwise that is for the verifier.
+ * Writes the reply over the query. Nothing can fail here: the packet is linear, writable and long enough, it can be cut
+ * (see can_be_cut), and where a condition says otherwise that is for the verifier.
  */
 static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, const bool v6, const struct plan *plan,
                                         struct edns_answer *answer)

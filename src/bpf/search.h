@@ -142,13 +142,20 @@ static __always_inline bool is_asterisk(const struct scratch *scratch, __u32 off
     return scratch->octets[off & 0xff] == 1 && scratch->octets[(off + 1) & 0xff] == '*';
 }
 
+/* Whether the name is below arpa; perhaps also where its last label but ends like that. */
+static __always_inline bool is_in_arpa(const struct scratch *scratch)
+{
+    return scratch_word(scratch, scratch->name_len - 8, 0) >> 16 == 0x006170726104ULL;
+}
+
 /*
  * For a name without node: the node that holds for names below its closest encloser (RFC 4592 §3.3.1); 0 where nothing
- * holds there. Names of more than below_max or less than below_min labels need no look-up: no node of use is there.
+ * holds there. Names of more than below_max (arpa_max) or less than below_min labels need no look-up: no node of use is there.
  */
 static __always_inline __u32 name_below(const struct scratch *scratch, __u32 slot, __u32 labels, __u32 index)
 {
-    __u32 min = settings.below_min, max = settings.below_max, left = labels, off = 0, i;
+    __u32 max = is_in_arpa(scratch) ? settings.arpa_max : settings.below_max;
+    __u32 min = settings.below_min, left = labels, off = 0, i;
 
     for (i = 0; i < DNS_LABELS_MAX && left > max + 1; i++, left--)
         off = label_next(scratch, off);

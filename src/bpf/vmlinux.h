@@ -487,6 +487,7 @@ struct sk_buff {
 	__u8 ipvs_property: 1;
 	__u16 csum_start;
 	__u16 csum_offset;
+	__u16 transport_header;
 	unsigned char *head;
 	unsigned char *data;
 };

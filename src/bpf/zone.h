@@ -103,7 +103,7 @@ static __always_inline void scan_last(struct scan *scan, __u64 word, __u64 zeros
 static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 end, __u32 index, struct scan *scan)
 {
     const volatile struct edns_key *key = hash_key(index);
-    const volatile void *key_words = key->word;
+    const __u64 *key_word = (void *)key->word;
     void *data = skb_data(skb), *data_end = skb_data_end(skb);
     __u64 zeros, *word, last;
     __u32 at;
@@ -114,16 +114,16 @@ static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 e
     off &= 0xff;
     barrier_var(off);
     data += off;
-    for (at = 0; at < DNS_NAME_WORDS * 8; at += 8) {
-        word = data + at;
+    for (at = 0; at < DNS_NAME_WORDS * 8; at += 8, data += 8, key_word++) {
+        word = data;
         if ((void *)(word + 1) > data_end)
             break;
         zeros = zero_octets(*word);
         if (zeros) {
-            scan_last(scan, *word, zeros, at, *(__u64 *)(key_words + at));
+            scan_last(scan, *word, zeros, at, *key_word);
             goto out;
         }
-        scan->hash += hash_word(*word, *(__u64 *)(key_words + at));
+        scan->hash += hash_word(*word, *key_word);
         scan->sum += (*word & 0xffffffff) + (*word >> 32);
     }
     /*
@@ -135,7 +135,7 @@ static __always_inline void qname_scan(struct __sk_buff *skb, __u32 off, __u32 e
         last = last_octets(*word, end - off);
         zeros = zero_octets(last);
         if (zeros)
-            scan_last(scan, last, zeros, at, *(__u64 *)(key_words + at));
+            scan_last(scan, last, zeros, at, *key_word);
     }
 out:
     scan->hash = hash_finish(scan->hash, key);

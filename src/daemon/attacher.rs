@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::DaemonError;
@@ -23,7 +24,7 @@ const REST: u32 = 4;
 pub(super) struct Attacher {
     /// None while it is worked on.
     attachments: Option<Attachments>,
-    work: Option<JoinHandle<(Attachments, Outcome)>>,
+    work: Option<Work>,
     /// What comes after that.
     next: Option<Plan>,
     /// Interfaces of the last plan.
@@ -35,6 +36,13 @@ pub(super) struct Attacher {
     /// When the last work began, and when there may be more.
     began: Instant,
     rest: Instant,
+}
+
+/// What is being done to attachments, in a thread of its own: one of the runtime's would be left behind when that ends, and
+/// filters with it.
+struct Work {
+    result: oneshot::Receiver<(Attachments, Outcome)>,
+    thread: JoinHandle<()>,
 }
 
 /// How it stands with the interfaces.
@@ -74,17 +82,22 @@ impl Attacher {
     fn begin(&mut self, work: impl FnOnce(&mut Attachments) -> Outcome + Send + 'static) {
         let Some(mut attachments) = self.attachments.take() else { return };
         self.began = Instant::now();
-        self.work = Some(spawn_blocking(move || {
+        let (sender, result) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
             let outcome = work(&mut attachments);
-            (attachments, outcome)
-        }));
+            // Without a receiver they are detached here.
+            let _ = sender.send((attachments, outcome));
+        });
+        self.work = Some(Work { result, thread });
     }
 
     /// What was done, and how it stands then. Waits until something was. May be dropped and called again.
     pub(super) async fn done(&mut self) -> Result<(Outcome, Attached), DaemonError> {
         loop {
             if let Some(work) = &mut self.work {
-                let (attachments, outcome) = work.await.map_err(|e| DaemonError::System("attaching", e.into()))?;
+                let result = (&mut work.result).await;
+                let (attachments, outcome) =
+                    result.map_err(|e| DaemonError::System("attaching", io::Error::other(e)))?;
                 return Ok((outcome, self.note(attachments)));
             }
             tokio::select! {
@@ -117,6 +130,16 @@ impl Attacher {
         match changed {
             Changed::Of(interfaces) => interfaces.iter().any(|i| self.interfaces.contains(i)),
             Changed::Any => true,
+        }
+    }
+}
+
+impl Drop for Attacher {
+    /// Whatever is attached is detached before the process ends: a filter would stay.
+    fn drop(&mut self) {
+        if let Some(Work { result, thread }) = self.work.take() {
+            drop(result);
+            let _ = thread.join();
         }
     }
 }

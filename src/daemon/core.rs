@@ -5,10 +5,12 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::gates::Gates;
+use super::shortage::Shortage;
 use super::status::Status;
+use super::waiting::LATE;
 use super::world::{NODE_LOCAL_DNS, Shares, World};
 use super::writer::Writer;
 use crate::config::ServerSpec;
@@ -40,16 +42,12 @@ pub(super) struct Core {
     late: bool,
     /// What the cluster's names take.
     shares: Option<Shares>,
-    /// Whether it was said that names pass for want of a place.
-    is_short: bool,
+    shortage: Shortage,
     /// How many had no place for want of memory, when that was looked at last.
     short: usize,
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
-
-/// Changes that wait for longer to be written are what a view is not current without.
-const LATE: Duration = Duration::from_millis(2500);
 
 /// The bits of the two sets of names.
 const STATIC: u8 = 1 << ZoneId::Static as u8;
@@ -68,7 +66,7 @@ impl Core {
             is_read: false,
             late: false,
             shares: None,
-            is_short: false,
+            shortage: Shortage::default(),
             short: 0,
             pause: (false, 0),
         }
@@ -118,15 +116,7 @@ impl Core {
 
     /// Says that names pass for want of a place, or that none do any more.
     pub(super) fn tell_of_shortage(&mut self) {
-        let is_short = self.refused() > 0;
-        if is_short == std::mem::replace(&mut self.is_short, is_short) {
-            return;
-        }
-        if is_short {
-            log::warn!("{} names pass for want of a place in the maps; `edns stats` says why", self.refused());
-        } else {
-            log::info!("all names are in the maps again");
-        }
+        self.shortage.note(self.refused());
     }
 
     /// How many names pass for want of a place.
@@ -173,7 +163,7 @@ impl Core {
     pub(super) fn set_gates(&mut self) -> bool {
         let current = self.status.is_current();
         self.status.staleness.note(self.is_read && !current);
-        let late = self.writer.waiting().is_some_and(|time| time > LATE);
+        let late = self.writer.is_late();
         if late && !self.late {
             log::warn!(
                 "changes wait to be written for more than {LATE:?}: names that are not known pass until they are"

@@ -100,6 +100,12 @@ impl Gates {
         self.show(state.gates);
     }
 
+    /// What programs see.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> [Gate; 3] {
+        self.state().gates
+    }
+
     fn show(&self, [cluster, static_negative, cluster_negative]: [Gate; 3]) {
         self.settings.set_negative_gate(ZoneId::Static, static_negative);
         self.settings.set_negative_gate(ZoneId::Cluster, cluster_negative);

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::gates::Gates;
+use super::waiting::Waiting;
 use super::{BEAT, DaemonError, heap};
 use crate::datapath::{Reader, Reason, Refused, Table};
 use crate::zone::change::Change;
@@ -35,8 +35,7 @@ pub(super) struct Writer {
     thread: JoinHandle<()>,
     reader: Reader,
     refused: Arc<Counts>,
-    /// Since when changes wait that are not written yet.
-    since: Cell<Option<Instant>>,
+    waiting: Waiting,
     opens: Cell<bool>,
 }
 
@@ -47,12 +46,12 @@ impl Writer {
         let (reader, refused) = (table.reader().clone(), Arc::new(Counts::default()));
         let maps = Maps { table, gates, refused: Refused::default(), counts: Arc::clone(&refused) };
         let thread = thread::Builder::new().name("maps".into()).spawn(move || maps.serve(&received))?;
-        Ok(Self { jobs, thread, reader, refused, since: Cell::new(None), opens: Cell::new(false) })
+        Ok(Self { jobs, thread, reader, refused, waiting: Waiting::default(), opens: Cell::new(false) })
     }
 
     /// Takes note that changes have waited since then, which [`Self::apply`] will be given: working them out may take long, too.
     pub(super) fn await_changes(&self, since: Instant) {
-        self.since.set(Some(since));
+        self.waiting.await_changes(since);
     }
 
     /// Makes changes of the maps, in their order; returns how many there were. A name that stays is there at every moment.
@@ -60,9 +59,9 @@ impl Writer {
     /// # Errors
     /// Where the thread is no more.
     pub(super) async fn apply(&self, changes: Vec<Change>) -> Result<usize, DaemonError> {
-        self.since.set(self.since.get().or_else(|| Some(Instant::now())));
+        self.waiting.begin();
         let changed = self.ask(|reply| Job::Apply(changes, reply)).await;
-        self.since.set(None);
+        self.waiting.end();
         changed
     }
 
@@ -91,9 +90,9 @@ impl Writer {
         if self.thread.is_finished() { Err(gone()) } else { Ok(()) }
     }
 
-    /// For how long changes have waited to be written.
-    pub(super) fn waiting(&self) -> Option<Duration> {
-        self.since.get().map(|since| since.elapsed())
+    /// Whether changes have waited for too long to be written.
+    pub(super) fn is_late(&self) -> bool {
+        self.waiting.is_late()
     }
 
     /// Whether it is about to open gates.

@@ -68,10 +68,10 @@ impl Hook {
     /// Where netlink does not work.
     pub async fn remove_leftovers(self, interfaces: &Interfaces) -> Result<usize, InterfaceError> {
         let Self::Clsact { handle, .. } = self else { return Ok(0) };
-        let links = interfaces::all(interfaces.netlink()).await?;
+        let numbers = interfaces::numbers(interfaces.netlink()).await?;
         let remove = move || -> io::Result<usize> {
             let filters = Filters::open()?;
-            links.iter().map(|link| leftovers::remove(&filters, link.ifindex, handle)).sum()
+            numbers.iter().map(|ifindex| leftovers::remove(&filters, *ifindex, handle)).sum()
         };
         Ok(spawn_blocking(remove).await.map_err(io::Error::from)??)
     }
@@ -126,7 +126,7 @@ pub enum AttachError {
 pub const fn program_for(link: &Link, direction: Direction) -> Program {
     match (link.header, direction) {
         (Header::None, _) => Program::Ip,
-        (_, Direction::Ingress) if link.peer_elsewhere && !link.uplink => Program::EthernetToPeer,
+        (_, Direction::Ingress) if link.is_pods() => Program::EthernetToPeer,
         _ => Program::Ethernet,
     }
 }

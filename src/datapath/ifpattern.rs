@@ -2,7 +2,7 @@
 
 use glob::Pattern;
 
-use super::interfaces::Link;
+use super::interfaces::{Link, Uplink};
 
 /// Longest name that the kernel takes, in octets (IFNAMSIZ less the final zero).
 const IFNAME_MAX: usize = 15;
@@ -56,7 +56,7 @@ impl IfPattern {
         match self {
             Self::Name(name) => *name == link.name,
             Self::Glob(pattern) => pattern.matches(&link.name),
-            Self::Pods => link.peer_elsewhere && !link.uplink,
+            Self::Pods => link.peer_elsewhere && link.uplink != Uplink::Yes,
             Self::DefaultRoute => default_route == Some(link.ifindex),
         }
     }
@@ -73,7 +73,7 @@ mod tests {
             name: name.into(),
             header: Header::Ethernet,
             peer_elsewhere,
-            uplink: false,
+            uplink: Uplink::No,
             tap: false,
             controller: None,
             outside: false,
@@ -87,8 +87,9 @@ mod tests {
         assert_eq!(matches(&link("eth0", false)), [true, false, false]);
         assert_eq!(matches(&link("veth12", true)), [false, true, true]);
         assert_eq!(matches(&link("eth01", false)), [false, false, false]);
-        let uplink = Link { uplink: true, ..link("eth0", true) };
-        assert_eq!(matches(&uplink), [true, false, false], "a node's own, where the node is a container");
+        let uplink = |uplink| matches(&Link { uplink, ..link("eth0", true) });
+        assert_eq!(uplink(Uplink::Yes), [true, false, false], "a node's own, where the node is a container");
+        assert_eq!(uplink(Uplink::Perhaps), [true, false, true], "which may be a pod's as well");
         assert!(IfPattern::DefaultRoute.matches(&link("x", false), Some(7)));
         assert!(!IfPattern::DefaultRoute.matches(&link("x", false), None));
     }

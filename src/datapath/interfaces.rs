@@ -2,21 +2,27 @@
 //!
 //! The kernel's messages only say that something changed; what there is then is read anew, so a lost message loses nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod nexthops;
+mod routes;
+mod uplinks;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
 use futures_util::future::{AbortHandle, BoxFuture, abortable};
+use futures_util::stream::{once, select};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
-use rtnetlink::sys::SocketAddr;
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection};
+use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
 
+use self::routes::DefaultRoutes;
+use self::uplinks::Device;
+pub use self::uplinks::Uplink;
 use super::ifpattern::IfPattern;
 
 /// A pod's start makes several messages; they are looked at together.
@@ -35,8 +41,8 @@ pub struct Link {
     pub header: Header,
     /// Whether it is one end of a pair (veth, netkit) whose other end is in another network namespace.
     pub peer_elsewhere: bool,
-    /// Whether a default route of the main table uses it: nobody's client port, whatever its kind.
-    pub uplink: bool,
+    /// Whether a default route of the main table goes by it: nobody's client port, whatever its kind.
+    pub uplink: Uplink,
     /// Whether it is a tap device: a virtual machine's port, or a VPN's.
     pub tap: bool,
     /// The MAC address of what it is enslaved to, a bridge mostly.
@@ -46,10 +52,16 @@ pub struct Link {
 }
 
 impl Link {
+    /// Whether it is a pod's for certain.
+    #[must_use]
+    pub const fn is_pods(&self) -> bool {
+        self.peer_elsewhere && matches!(self.uplink, Uplink::No)
+    }
+
     /// Frames that may be answered on ingress.
     #[must_use]
     pub fn accepts(&self) -> Accepts {
-        if !self.uplink && (self.peer_elsewhere || self.tap) {
+        if self.is_pods() || self.tap && self.uplink == Uplink::No {
             return Accepts::Any;
         }
         self.controller.map_or(Accepts::Own, Accepts::OwnAnd)
@@ -101,7 +113,14 @@ pub enum InterfaceError {
     Ended,
 }
 
-type Events = futures_util::stream::BoxStream<'static, (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
+/// What the kernel says.
+enum Event {
+    Message(NetlinkPayload<RouteNetlinkMessage>),
+    NextHops,
+    Ended,
+}
+
+type Events = futures_util::stream::BoxStream<'static, Event>;
 
 /// Interfaces that match, and the default routes by which they were chosen.
 type Read = (Vec<Link>, DefaultRoutes);
@@ -132,6 +151,8 @@ impl Interfaces {
         // Two connections: where messages overrun the one's buffer, replies on the other stay whole.
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
         let (listener, _, events) = new_multicast_connection(&groups)?;
+        let messages = events.map(|(message, _)| Event::Message(message.payload)).chain(once(async { Event::Ended }));
+        let hops = nexthops::changes()?.map(|()| Event::NextHops).chain(once(async { Event::Ended }));
         let (connection, handle, _) = new_connection()?;
         let (listener, stop_listener) = abortable(listener);
         let (connection, stop_connection) = abortable(connection);
@@ -144,7 +165,7 @@ impl Interfaces {
         let mut this = Self {
             patterns: Vec::new(),
             handle,
-            events: events.boxed(),
+            events: select(messages, hops).boxed(),
             routes: None,
             known: Vec::new(),
             due: None,
@@ -160,7 +181,8 @@ impl Interfaces {
     /// # Errors
     /// As [`Self::open`]; the patterns stay as they were then.
     pub async fn follow(&mut self, patterns: Vec<IfPattern>) -> Result<Vec<Link>, InterfaceError> {
-        let all = all(&self.handle).await?;
+        let links = read(&self.handle).await?;
+        let all = all(&links);
         let names = || all.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
         for pattern in &patterns {
             if let IfPattern::Name(name) = pattern {
@@ -172,7 +194,7 @@ impl Interfaces {
             }
         }
         let routes = DefaultRoutes::read(&self.handle).await?;
-        let links = matching(&patterns, &routes, all.clone());
+        let links = matching(&patterns, &routes, &links);
         if patterns == [IfPattern::DefaultRoute] && links.is_empty() {
             return Err(InterfaceError::NoDefaultRoute(names()));
         }
@@ -193,8 +215,8 @@ impl Interfaces {
                 let due = match self.due {
                     Some(due) => due,
                     None => {
-                        let (message, _) = self.events.next().await.ok_or(InterfaceError::Ended)?;
-                        if !self.note(&message.payload) {
+                        let event = self.events.next().await.unwrap_or(Event::Ended);
+                        if !self.note(&event)? {
                             continue;
                         }
                         *self.due.insert(Instant::now() + SETTLE)
@@ -207,8 +229,7 @@ impl Interfaces {
                 None => {
                     // What comes from here on is looked at again.
                     while let Some(event) = self.events.next().now_or_never() {
-                        let (message, _) = event.ok_or(InterfaceError::Ended)?;
-                        self.note(&message.payload);
+                        self.note(&event.unwrap_or(Event::Ended))?;
                     }
                     let (handle, patterns, routes) = (self.handle.clone(), self.patterns.clone(), self.routes.clone());
                     let read = async move {
@@ -216,7 +237,7 @@ impl Interfaces {
                             Some(routes) => routes,
                             None => DefaultRoutes::read(&handle).await?,
                         };
-                        Ok((matching(&patterns, &routes, all(&handle).await?), routes))
+                        Ok((matching(&patterns, &routes, &read(&handle).await?), routes))
                     };
                     self.reading.insert(read.boxed())
                 }
@@ -234,25 +255,37 @@ impl Interfaces {
         }
     }
 
-    /// Takes note of a message; whether other interfaces may match now.
-    fn note(&mut self, message: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
-        match message {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r)) => {
+    /// Takes note of what the kernel says; whether other interfaces may match now.
+    fn note(&mut self, event: &Event) -> Result<bool, InterfaceError> {
+        match event {
+            Event::Message(NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r),
+            )) => {
                 if r.header.destination_prefix_length != 0 {
-                    return false;
+                    return Ok(false);
                 }
                 self.routes = None;
             }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(l) | RouteNetlinkMessage::DelLink(l)) => {
+            Event::Message(NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewLink(l) | RouteNetlinkMessage::DelLink(l),
+            )) => {
                 // IPv4 routes go without a message when their interface goes down.
-                if self.routes.as_ref().is_some_and(|r| r.uplinks.contains(&l.header.index)) {
+                if self.routes.as_ref().is_some_and(|r| r.interfaces.contains(&l.header.index)) {
                     self.routes = None;
                 }
             }
+            // Routes of a nexthop stay when it leads elsewhere, and go without a message when it goes.
+            Event::NextHops => {
+                if self.routes.as_ref().is_some_and(|r| !r.by_nexthop) {
+                    return Ok(false);
+                }
+                self.routes = None;
+            }
             // Messages that were lost.
-            _ => self.routes = None,
+            Event::Message(_) => self.routes = None,
+            Event::Ended => return Err(InterfaceError::Ended),
         }
-        true
+        Ok(true)
     }
 
     /// What questions of others go by.
@@ -267,78 +300,70 @@ impl Drop for Interfaces {
     }
 }
 
-/// All interfaces.
-pub(super) async fn all(netlink: &Handle) -> Result<Vec<Link>, InterfaceError> {
-    let messages = netlink.link().get().execute().map_ok(|m| (m.header.index, m));
-    let messages: BTreeMap<u32, LinkMessage> = messages.try_collect().await?;
-    Ok(messages.values().filter_map(|m| link(m, &messages)).collect())
+/// What there is, by number.
+type Messages = BTreeMap<u32, LinkMessage>;
+
+async fn read(netlink: &Handle) -> Result<Messages, InterfaceError> {
+    Ok(netlink.link().get().execute().map_ok(|m| (m.header.index, m)).try_collect().await?)
 }
 
-fn matching(patterns: &[IfPattern], routes: &DefaultRoutes, all: Vec<Link>) -> Vec<Link> {
+/// All interfaces, whatever routes say.
+fn all(messages: &Messages) -> Vec<Link> {
+    messages.values().filter_map(|m| link(m, messages)).collect()
+}
+
+/// The numbers of all interfaces.
+pub(super) async fn numbers(netlink: &Handle) -> Result<Vec<u32>, InterfaceError> {
+    Ok(read(netlink).await?.into_keys().collect())
+}
+
+fn matching(patterns: &[IfPattern], routes: &DefaultRoutes, messages: &Messages) -> Vec<Link> {
+    let devices = messages.iter().map(|(index, message)| (*index, device(message))).collect();
+    let uplinks = uplinks::uplinks(&routes.interfaces, &devices);
+    let uplink = |link: &Link| uplinks.get(&link.ifindex).copied().unwrap_or_default();
+    let all = all(messages).into_iter().map(|l| Link { uplink: uplink(&l), ..l });
     let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, routes.first));
-    let all = all.into_iter().map(|l| Link { uplink: routes.uplinks.contains(&l.ifindex), ..l });
     all.filter(|l| l.header != Header::Other && matches(l)).collect()
 }
 
-/// Where the main table's default routes lead.
-#[derive(Clone)]
-struct DefaultRoutes {
-    /// IPv4's of the lowest metric, else IPv6's.
-    first: Option<u32>,
-    /// All of either family, of any metric.
-    uplinks: BTreeSet<u32>,
-}
-
-impl DefaultRoutes {
-    async fn read(netlink: &Handle) -> Result<Self, InterfaceError> {
-        let mut read = Self { first: None, uplinks: BTreeSet::new() };
-        for family in [
-            RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-            RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-        ] {
-            let routes = netlink.route().get(family).execute().try_filter_map(async |m| Ok(default_route(&m)));
-            let routes: Vec<(u32, Vec<u32>)> = routes.try_collect().await?;
-            read.uplinks.extend(routes.iter().flat_map(|(_, interfaces)| interfaces));
-            let first = routes.into_iter().filter_map(|(metric, i)| Some((metric, *i.first()?))).min();
-            read.first = read.first.or(first.map(|(_, interface)| interface));
-        }
-        Ok(read)
-    }
-}
-
-fn link(message: &LinkMessage, all: &BTreeMap<u32, LinkMessage>) -> Option<Link> {
-    let mut name = None;
-    let mut controller = None;
-    let mut kind = None;
-    let mut elsewhere = false;
+fn device(message: &LinkMessage) -> Device {
+    let mut device = Device::default();
     for attribute in &message.attributes {
         match attribute {
-            LinkAttribute::IfName(n) => name = Some(n.clone()),
-            // Only where the other end is in another network namespace (rtnl_fill_link_netnsid() in the kernel).
-            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-            LinkAttribute::Controller(c) => controller = all.get(c),
+            // Only where that is in another network namespace (rtnl_fill_link_netnsid() in the kernel).
+            LinkAttribute::LinkNetNsId(_) => device.elsewhere = true,
+            LinkAttribute::Link(lower) => device.lower = Some(*lower),
+            LinkAttribute::Controller(c) => device.controller = Some(*c),
             LinkAttribute::LinkInfo(infos) => {
-                kind = infos.iter().find_map(|i| if let LinkInfo::Kind(k) = i { Some(k.clone()) } else { None });
+                device.kind = infos.iter().find_map(|i| if let LinkInfo::Kind(k) = i { Some(k.clone()) } else { None });
             }
             _ => {}
         }
     }
+    let kinds =
+        matches!(device.kind, None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::MacVlan));
+    device.outside = kinds && message.header.link_layer_type != LinkLayerType::Loopback;
+    device
+}
+
+fn link(message: &LinkMessage, all: &Messages) -> Option<Link> {
+    let Device { kind, elsewhere, controller, outside, .. } = device(message);
+    let name = message.attributes.iter().find_map(|a| if let LinkAttribute::IfName(n) = a { Some(n) } else { None });
     let layer = message.header.link_layer_type;
     Some(Link {
         ifindex: message.header.index,
-        name: name?,
+        name: name?.clone(),
         header: match layer {
             LinkLayerType::Ether | LinkLayerType::Loopback => Header::Ethernet,
             LinkLayerType::None | LinkLayerType::Rawip | LinkLayerType::Ppp => Header::None,
             LinkLayerType::Tunnel | LinkLayerType::Tunnel6 | LinkLayerType::Sit => Header::None,
             _ => Header::Other,
         },
-        uplink: false,
+        uplink: Uplink::No,
         tap: matches!(kind, Some(InfoKind::Tun)) && layer == LinkLayerType::Ether,
-        controller: controller.and_then(mac),
+        controller: controller.and_then(|c| mac(all.get(&c)?)),
         peer_elsewhere: elsewhere && matches!(kind, Some(InfoKind::Veth | InfoKind::Netkit)),
-        outside: layer != LinkLayerType::Loopback
-            && matches!(kind, None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::MacVlan)),
+        outside,
     })
 }
 
@@ -347,24 +372,4 @@ fn mac(message: &LinkMessage) -> Option<[u8; 6]> {
         .attributes
         .iter()
         .find_map(|a| if let LinkAttribute::Address(mac) = a { mac.as_slice().try_into().ok() } else { None })
-}
-
-/// Metric and interfaces of a default route in the main table.
-fn default_route(message: &RouteMessage) -> Option<(u32, Vec<u32>)> {
-    let header = &message.header;
-    let mut table = u32::from(header.table);
-    let (mut metric, mut interfaces) = (0, Vec::new());
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Table(t) => table = *t,
-            RouteAttribute::Priority(m) => metric = *m,
-            RouteAttribute::Oif(i) => interfaces.push(*i),
-            RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|h| h.interface_index)),
-            _ => {}
-        }
-    }
-    let is_default = header.destination_prefix_length == 0
-        && header.kind == RouteType::Unicast
-        && table == u32::from(RouteHeader::RT_TABLE_MAIN);
-    is_default.then_some((metric, interfaces))
 }

@@ -50,6 +50,12 @@ impl Settings {
         Self { bss: Arc::new(bss), at }
     }
 
+    /// Those that no program reads.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Self {
+        Self::new(Mapped::anonymous(size_of::<edns_settings>()).expect("memory"), 0)
+    }
+
     fn raw(&self) -> *mut edns_settings {
         // SAFETY: within the mapping, as `new` asserts.
         unsafe { self.bss.as_ptr().add(self.at).cast() }
@@ -108,9 +114,13 @@ impl Settings {
         self.octet(|s| unsafe { &raw mut (*s).below_min }, labels.map_or(u8::MAX, |n| n as u8));
     }
 
-    pub(super) fn set_below_max(&self, labels: Option<usize>) {
+    /// Of names outside arpa and within.
+    pub(super) fn set_below_max(&self, labels: [Option<usize>; 2]) {
+        let [most, arpa] = labels.map(|labels| labels.map_or(0, |n| n as u8));
         // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).below_max }, labels.map_or(0, |n| n as u8));
+        self.octet(|s| unsafe { &raw mut (*s).below_max }, most);
+        // SAFETY: as in `octet`.
+        self.octet(|s| unsafe { &raw mut (*s).arpa_max }, arpa);
     }
 
     /// Zones that are answered whatever server was asked; bit 1 << [`ZoneId`].

@@ -73,6 +73,20 @@ impl Depths {
     }
 }
 
+/// Of names outside arpa, and within. The names of IPv6 addresses have 34 labels, and a program that began at such depth would
+/// not come to the zone of a longer name that does not exist.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tree {
+    Forward,
+    Arpa,
+}
+
+impl Tree {
+    fn of(name: &Name) -> Self {
+        if name.labels().last() == Some(b"arpa") { Self::Arpa } else { Self::Forward }
+    }
+}
+
 /// From one time that the index gets another key to the next: it takes as long as some ten thousand changes.
 const REKEY_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -103,7 +117,8 @@ pub struct Table {
     shared: HashMap<Arc<Node>, Shared>,
     shared_at: HashMap<u32, Arc<Node>>,
     settings: Settings,
-    depths: Depths,
+    /// By [`Tree`].
+    depths: [Depths; 2],
     /// Of names with child or deep only.
     below: Depths,
     recent: Recent,
@@ -117,6 +132,13 @@ pub struct Table {
     loads_pass: bool,
 }
 
+/// Labels of names that programs look at: of the shortest that says something of those below, and of the longest by [`Tree`].
+#[derive(Clone, Copy, Default)]
+struct Range {
+    min: Option<usize>,
+    max: [Option<usize>; 2],
+}
+
 /// What has changed since every program that may run now began. A program looks a name up before those above it, and not all
 /// at one moment: it could miss a name that is just being added, and then find a newer statement on the names below another.
 /// Where a processor's loads may pass each other, it could also miss a name that is just being removed, and yet find the
@@ -127,8 +149,8 @@ struct Recent {
     added: Option<usize>,
     /// Labels of the shortest name whose statement on the names below has changed.
     restated: Option<usize>,
-    /// The range of labels that programs look at in an index that was left (`below_min`, `below_max`).
-    left: Option<(Option<usize>, Option<usize>)>,
+    /// What programs look at in an index that was left.
+    left: Option<Range>,
 }
 
 impl Recent {
@@ -177,7 +199,7 @@ impl Table {
             shared: HashMap::new(),
             shared_at: HashMap::new(),
             settings,
-            depths: Depths([0; 129]),
+            depths: [const { Depths([0; 129]) }; 2],
             below: Depths([0; 129]),
             recent: Recent::default(),
             batch: None,
@@ -283,7 +305,7 @@ impl Table {
         let old = old.map(|_| self.index.at(slot));
         // Deeper names are looked up from now on: before the name can be an encloser, so that none is passed over.
         if old.is_none() {
-            self.depths.change(labels, true);
+            self.depths[Tree::of(name) as usize].change(labels, true);
         }
         if refs.states() {
             self.below.change(labels, true);
@@ -316,7 +338,7 @@ impl Table {
             }
         }
         self.index.clear(slot);
-        self.depths.change(labels, false);
+        self.depths[Tree::of(name) as usize].change(labels, false);
         self.retire(at, labels);
         self.tell_depths();
         self.tidy();
@@ -425,9 +447,16 @@ impl Table {
 
     /// Tells programs which names are worth a look, as long as the ones that read an index which was left need it.
     fn tell_depths(&self) {
-        let (left_min, left_max) = self.recent.left.unwrap_or_default();
-        self.settings.set_below_min([self.below.min(), left_min].into_iter().flatten().min());
-        self.settings.set_below_max(self.depths.max().max(left_max));
+        let Range { min, max } = self.range();
+        self.settings.set_below_min(min);
+        self.settings.set_below_max(max);
+    }
+
+    /// What is worth a look, with what was in an index that was left.
+    fn range(&self) -> Range {
+        let left = self.recent.left.unwrap_or_default();
+        let max = |tree: usize| self.depths[tree].max().max(left.max[tree]);
+        Range { min: [self.below.min(), left.min].into_iter().flatten().min(), max: [max(0), max(1)] }
     }
 
     /// Moves the index where a further name needs that, or gives it another key. False where it stays.
@@ -507,9 +536,7 @@ impl Table {
         let (arena, key) = (&self.arena, &self.key);
         let moved = self.index.move_to(area, |at| key.hash(Stored::new(arena.octets_at(at)).wire()));
         if moved {
-            let (min, max) = self.recent.left.unwrap_or_default();
-            let min = [self.below.min(), min].into_iter().flatten().min();
-            self.recent.left = Some((min, self.depths.max().max(max)));
+            self.recent.left = Some(self.range());
             self.settings.set_index(area.abi(self.key_at));
             self.reader.lock().set_area(area);
         }

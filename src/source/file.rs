@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use serde::Deserialize;
 use serde_yaml::{Location, Spanned};
 
-pub use look::Text;
+pub use look::{Text, may_be_half};
 pub use watch::{Change, FileWatcher};
 
 use crate::yaml::{self, Error, Texts};

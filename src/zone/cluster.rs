@@ -27,6 +27,7 @@ mod size;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod withheld;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -40,6 +41,7 @@ use self::plan::{Plan, plan};
 use self::reverse::{Reverse, own_addresses};
 use self::share::{Holder, Part, Shares, Size, Sizes};
 use self::spec::Key;
+use self::withheld::Withheld;
 use super::change::{Change, order};
 use super::name::Name;
 use super::node::{Node, ZoneId};
@@ -107,6 +109,7 @@ pub struct Cluster {
     reverse: Reverse,
     /// As of the last commit.
     shares: Shares,
+    withheld: Withheld,
     keep: Keep,
     listed: Listed,
     pending: Pending,
@@ -129,6 +132,7 @@ impl Cluster {
             dependents: HashMap::new(),
             reverse: Reverse::default(),
             shares: Shares::new(),
+            withheld: Withheld::default(),
             keep: Keep::new(),
             listed: Listed::default(),
             pending: Pending::default(),
@@ -248,6 +252,8 @@ impl Cluster {
         self.set(settings);
         self.count_anew();
         self.shares.decide();
+        self.withheld.clear();
+        self.note_withheld(self.reverse.addresses().collect::<Vec<_>>());
         let mut after = self.nodes();
         let gone = before.keys().filter(|name| !after.contains_key(*name)).cloned().map(Change::Remove);
         let mut changes: Vec<Change> = gone.collect();
@@ -317,8 +323,8 @@ impl Cluster {
     #[must_use]
     pub fn withholds(&self, name: &Name) -> bool {
         match labels_in(name, &self.renderer.settings.zone).as_deref() {
-            None => self.shares.is_yielding(None) || !self.keep.marked.is_empty(),
-            Some([.., namespace, "svc"]) => self.shares.is_yielding(Some(namespace)),
+            None => self.withheld.is_below(name) || !self.keep.marked.is_empty(),
+            Some([.., namespace, "svc"]) => self.shares.is_yielding(namespace),
             Some(_) => false,
         }
     }

@@ -59,7 +59,8 @@ pub fn node(types: Vec<(u16, Answer)>) -> Node {
 #[derive(Default)]
 pub struct Model {
     nodes: HashMap<Vec<u8>, Node>,
-    deepest: usize,
+    /// Outside arpa, and within.
+    deepest: [usize; 2],
 }
 
 impl Model {
@@ -67,7 +68,8 @@ impl Model {
     pub fn put(&mut self, table: &mut Table, name: &str, node: Node) {
         let name = Name::parse(name).unwrap_or_else(|e| panic!("{name} {e}"));
         table.put(&name, &node).unwrap_or_else(|e| panic!("{name}: {e}"));
-        self.deepest = self.deepest.max(name.label_count());
+        let deepest = &mut self.deepest[usize::from(is_in_arpa(&name))];
+        *deepest = name.label_count().max(*deepest);
         self.nodes.insert(name.wire().to_vec(), node);
     }
 
@@ -95,7 +97,7 @@ impl Model {
     fn below(&self, qname: &[u8]) -> Option<&Node> {
         let name = Name::from_wire(qname)?;
         let labels = name.label_count();
-        let first = labels.min(self.deepest + 1);
+        let first = labels.min(self.deepest[usize::from(is_in_arpa(&name))] + 1);
         let ancestors = name.ancestors().skip(1).skip(labels - first).take(BELOW_MAX);
         let (encloser, node) =
             ancestors.into_iter().find_map(|a| Some((a.label_count(), self.nodes.get(a.wire())?)))?;
@@ -114,6 +116,11 @@ impl Model {
         self.answer(&asked.qname, asked.qtype)
             .filter(|a| 12 + asked.question.len() + a.bytes.len() + opt <= asked.limit())
     }
+}
+
+/// The names of IPv6 addresses are long, which nobody else's matter depends on.
+fn is_in_arpa(name: &Name) -> bool {
+    name.labels().last() == Some(b"arpa")
 }
 
 /// Whether a reply says what `answer` does: the same records in each section, rotated where they may be.

@@ -57,6 +57,28 @@ impl RawSocket {
         Ok(())
     }
 
+    /// Sends a frame as one of another protocol than its header says: the sender's kernel looks for the end of the headers by that.
+    pub fn send_as(&self, protocol: u16, frame: &[u8]) -> io::Result<()> {
+        // SAFETY: all zero is a valid sockaddr_ll.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        let mut len = size_of_val(&address) as u32;
+        // SAFETY: address and length live through the call.
+        check(unsafe { libc::getsockname(self.0.as_raw_fd(), (&raw mut address).cast(), &raw mut len) })?;
+        address.sll_protocol = protocol.to_be();
+        // SAFETY: frame and address live through the call and have the sizes given.
+        let sent = unsafe {
+            libc::sendto(
+                self.0.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const address).cast(),
+                size_of_val(&address) as u32,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// The next frame that `wanted` takes; None where none comes in time.
     pub fn receive(&self, timeout: Duration, wanted: impl Fn(&Received) -> bool) -> Option<Received> {
         let end = Instant::now() + timeout;

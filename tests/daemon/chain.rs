@@ -298,6 +298,25 @@ fn a_kill_in_a_move_leaves_nothing_that_the_next_start_does_not_take() {
     }
 }
 
+/// A daemon that ends while it looks or moves still takes its filters along.
+#[test]
+fn an_end_in_a_move_leaves_no_filter() {
+    const ROUNDS: u64 = 12;
+    let lab = Lab::new();
+    lab.configure(CONFIG);
+    let neighbour = Neighbour::new(&lab, TC_ACT_UNSPEC);
+    let mut rng = Rng::new(ROUNDS);
+    for round in 0..ROUNDS {
+        let daemon = lab.daemon_on_clsact();
+        neighbour.add(1, 0x100);
+        // A look begins 10 ms after the change.
+        sleep(Duration::from_micros(8_000 + rng.below(8_000) as u64));
+        end(daemon);
+        neighbour.remove(1, 0x100);
+        assert_eq!(lab.filters("host", "veth0"), 0, "round {round}");
+    }
+}
+
 #[test]
 fn another_edns_in_front_is_no_cause_to_move() {
     for on_clsact in [true, false] {

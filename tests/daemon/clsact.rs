@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use edns::datapath::attach::{Attachments, Direction, Done, Hook, Plan};
-use edns::datapath::interfaces::{Header, Interfaces, Link};
+use edns::datapath::interfaces::{Header, Interfaces, Link, Uplink};
 use edns::datapath::{Datapath, Options, Program, Table};
 use edns::zone::name::Name;
 use edns::zone::pass::PassNames;
@@ -30,7 +30,7 @@ fn link(name: &str) -> Link {
         name: name.to_owned(),
         header: Header::Ethernet,
         peer_elsewhere: true,
-        uplink: false,
+        uplink: Uplink::No,
         tap: false,
         controller: None,
         outside: false,

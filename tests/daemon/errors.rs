@@ -49,6 +49,45 @@ fn mistakes_in_the_files_are_exit_status_2() {
 }
 
 #[test]
+fn a_file_of_absurd_size_is_refused() {
+    let lab = Lab::new();
+    for file in ["config.yaml", "domain.yaml"] {
+        lab.sh("host", &format!("cp {file} kept; truncate -s 3G {file}"));
+        let wanted = format!("{file}: has 3221225472 octets, and the most is 134217728 (128 MiB)");
+        let (status, log) = fail(&lab);
+        assert!(status == Some(2) && log.contains(&wanted), "{status:?} {log}");
+        let check = lab.edns(&["check"]);
+        assert!(
+            check.status.code() == Some(2) && String::from_utf8_lossy(&check.stderr).contains(&wanted),
+            "{check:?}"
+        );
+        lab.sh("host", &format!("mv kept {file}"));
+    }
+}
+
+#[test]
+fn a_last_line_without_end_is_fine_and_said() {
+    let lab = Lab::new();
+    let hint = |lab: &Lab| -> Vec<String> {
+        let check = lab.edns(&["check"]);
+        assert_eq!(check.status.code(), Some(0), "{check:?}");
+        let out = String::from_utf8(check.stdout).unwrap();
+        out.lines()
+            .filter_map(|l| l.split_once(": its last line has no end"))
+            .map(|(path, _)| path.to_owned())
+            .collect()
+    };
+    let path = |file: &str| lab.path(file).display().to_string();
+    assert!(hint(&lab).is_empty());
+    lab.write("config.yaml", "Ifname: veth0");
+    lab.write("domain.yaml", "Domains: []");
+    assert_eq!(hint(&lab), [path("config.yaml"), path("domain.yaml")]);
+    // There changes come as a whole.
+    lab.sh("host", "mkdir ..v1; mv domain.yaml ..v1; ln -s ..v1 ..data; ln -s ..data/domain.yaml domain.yaml");
+    assert_eq!(hint(&lab), [path("config.yaml")]);
+}
+
+#[test]
 fn a_kernel_that_is_too_old() {
     let lab = Lab::new();
     let mut command = lab.command("host", "setarch");

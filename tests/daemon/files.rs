@@ -103,6 +103,44 @@ fn a_line_is_believed_when_its_writer_has_closed_the_file() {
 }
 
 #[test]
+fn a_file_of_absurd_size_leaves_the_old_records() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    for file in ["config.yaml", "domain.yaml"] {
+        lab.sh("host", &format!("cp {file} kept; truncate -s 3G {file}"));
+        daemon.wait_for(&format!("{file}: has 3221225472 octets, and the most is 134217728 (128 MiB)"));
+        assert_eq!(ask(&lab, NAME), OLD);
+        lab.sh("host", &format!("mv kept {file}"));
+        daemon.wait_for("reloaded");
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim_end_matches("kB").trim();
+    assert!(peak.parse::<usize>().unwrap() < 128 << 10, "{peak}");
+}
+
+/// To whom it belongs decides whether the kernel tells that somebody has it open; inotify tells that somebody has closed it.
+#[test]
+fn a_file_of_another_user_is_believed_when_anybody_has_closed_it() {
+    let lab = Lab::new();
+    lab.sh("host", "chown 65534 domain.yaml");
+    let daemon = lab.daemon();
+    let after = DOMAINS.replace(OLD, "10.0.0.100");
+    let (half, rest) = after.split_at(after.find("  - Name").unwrap());
+    let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("domain.yaml")).unwrap();
+    file.write_all(half.as_bytes()).unwrap();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
+        assert_eq!(ask(&lab, NAME), OLD);
+    }
+    drop(OpenOptions::new().append(true).open(lab.path("domain.yaml")).unwrap());
+    daemon.wait_for("reloaded after a changed file: 0 names");
+    file.write_all(rest.as_bytes()).unwrap();
+    drop(file);
+    daemon.wait_for("reloaded after a changed file: 6 names");
+    assert_eq!(ask(&lab, NAME), "10.0.0.100");
+}
+
+#[test]
 fn a_writer_killed_in_mid_line_leaves_the_old_records() {
     let lab = Lab::new();
     let daemon = lab.daemon();

@@ -136,3 +136,29 @@ fn a_containers_uplink_takes_frames_to_its_own_address_only() {
     lab.ip("host", "route del default");
     until("it is a client's again", || if client.is_silent(&apis()) { Err("no reply".into()) } else { Ok(()) });
 }
+
+/// A bridge with the default route whose ports are all veths, as on a node that is a container: any may be the uplink.
+#[test]
+fn where_uplink_and_pods_are_alike_each_gets_what_both_may_have() {
+    let mut lab = Lab::new();
+    lab.bridge();
+    lab.ip("host", "addr add 10.77.0.3/24 dev br0");
+    lab.configure("Ifname: '@pods'\nNetworkDirection: Ingress\n");
+    let _server = Server::new(&lab, "far", &[SERVER]);
+    let _daemon = lab.daemon();
+    let to_another = Client::new(&lab, "pod", SERVER);
+    let is_by_edns = |wanted: bool| {
+        until(&format!("by eDNS: {wanted}"), || match to_another.ask(&apis()) {
+            reply if is_answered(&reply) == wanted => Ok(()),
+            reply => Err(format!("{reply:?}")),
+        });
+        let reply = Client::new(&lab, "pod", "10.77.0.3").ask(&apis());
+        assert!(is_answered(&reply), "to the bridge's address: {reply:?}");
+    };
+    is_by_edns(true);
+    lab.ip("host", &format!("route add default via {SERVER}"));
+    is_by_edns(false);
+    // A route that names the port tells; what does by its kind not all kernels have.
+    lab.ip("host", "route add default dev veth1 metric 9");
+    is_by_edns(true);
+}

@@ -93,6 +93,89 @@ fn what_a_default_route_leads_to_is_no_pods() {
     until_attached(&lab, &["eth0", "eth1", "veth0"]);
 }
 
+/// A lab with `eth0` and `eth1` of the host, both of which lead to `outside`, and a daemon for `@pods`.
+fn two_ways_out() -> (Lab, Daemon) {
+    let mut lab = Lab::new();
+    lab.add("outside");
+    for name in ["eth0", "eth1"] {
+        lab.veth(("host", name), ("outside", name));
+    }
+    lab.configure("Ifname: '@pods'\nNetworkDirection: Ingress\n");
+    let daemon = lab.daemon();
+    until_attached(&lab, &["eth0", "eth1", "veth0"]);
+    (lab, daemon)
+}
+
+#[test]
+fn what_is_below_a_default_routes_interface_is_no_pods() {
+    let (lab, _daemon) = two_ways_out();
+    let route = |dev: &str| {
+        lab.ip("host", &format!("addr add 10.78.0.1/24 dev {dev}"));
+        lab.ip("host", &format!("link set {dev} up"));
+        lab.ip("host", &format!("route add default via 10.78.0.2 dev {dev}"));
+    };
+    lab.ip("host", "link add link eth0 name mac0 type macvlan");
+    route("mac0");
+    until_attached(&lab, &["eth1", "veth0"]);
+    lab.ip("host", "link del mac0");
+    until_attached(&lab, &["eth0", "eth1", "veth0"]);
+    lab.ip("host", "link add br0 type bridge");
+    lab.ip("host", "link set eth0 master br0");
+    route("br0");
+    until_attached(&lab, &["eth1", "veth0"]);
+    // Either may be a pod's.
+    lab.ip("host", "link set eth1 master br0");
+    until_attached(&lab, &["eth0", "eth1", "veth0"]);
+    // What a pod can't have as its port: all others are pods'.
+    lab.ip("host", "link set eth1 nomaster");
+    lab.ip("host", "link add link eth1 name mac1 type macvlan");
+    lab.ip("host", "link set mac1 master br0");
+    until_attached(&lab, &["eth0", "veth0"]);
+}
+
+/// The kernel says no interface of such routes, and nothing when they lead elsewhere.
+#[test]
+fn routes_by_nexthop_objects_are_followed() {
+    let (lab, _daemon) = two_ways_out();
+    lab.sh("host", "echo 0 >/proc/sys/net/ipv4/nexthop_compat_mode");
+    for (name, net) in [("eth0", 78), ("eth1", 79)] {
+        lab.ip("host", &format!("addr add 10.{net}.0.1/24 dev {name}"));
+        lab.ip("host", &format!("addr add fd{net}::1/64 dev {name} nodad"));
+    }
+    lab.ip("host", "nexthop add id 1 via 10.78.0.2 dev eth0");
+    lab.ip("host", "nexthop add id 2 via 10.79.0.2 dev eth1");
+    lab.ip("host", "route add default nhid 1");
+    until_attached(&lab, &["eth1", "veth0"]);
+    lab.ip("host", "nexthop replace id 1 via 10.79.0.2 dev eth1");
+    until_attached(&lab, &["eth0", "veth0"]);
+    lab.ip("host", "nexthop replace id 1 via 10.78.0.2 dev eth0");
+    until_attached(&lab, &["eth1", "veth0"]);
+    lab.ip("host", "nexthop add id 3 group 1/2");
+    lab.ip("host", "route replace default nhid 3");
+    until_attached(&lab, &["veth0"]);
+    lab.ip("host", "nexthop replace id 3 group 2");
+    until_attached(&lab, &["eth0", "veth0"]);
+    // Its route goes with it.
+    lab.ip("host", "nexthop del id 3");
+    until_attached(&lab, &["eth0", "eth1", "veth0"]);
+    lab.ip("host", "nexthop add id 6 via fd78::2 dev eth0");
+    lab.ip("host", "-6 route add default nhid 6");
+    until_attached(&lab, &["eth1", "veth0"]);
+    lab.ip("host", "nexthop replace id 6 via fd79::2 dev eth1");
+    until_attached(&lab, &["eth0", "veth0"]);
+}
+
+#[test]
+fn a_default_route_by_nexthop_is_followed_where_none_is_named() {
+    let lab = Lab::new();
+    lab.sh("host", "echo 0 >/proc/sys/net/ipv4/nexthop_compat_mode");
+    lab.ip("host", "nexthop add id 1 via 10.77.0.2 dev veth0");
+    lab.ip("host", "route add default nhid 1");
+    lab.configure("NetworkDirection: Ingress\n");
+    let _daemon = lab.daemon();
+    until_attached(&lab, &["veth0"]);
+}
+
 #[test]
 fn a_named_interface_may_go_and_come_back() {
     let lab = Lab::new();

@@ -22,6 +22,7 @@ mod coredns;
 mod edns;
 mod full;
 mod hoard;
+mod large;
 mod manifests;
 mod names;
 mod node;

@@ -1,7 +1,7 @@
 //! What clients get on each kind of interface, with checksums left to it and not.
 
-use crate::common::packet::{TYPE_A, TYPE_AAAA, TYPE_TXT};
-use crate::lab::{Lab, SERVER, SERVER6, run};
+use crate::common::packet::{Query, TYPE_A, TYPE_AAAA, TYPE_TXT};
+use crate::lab::{Lab, SERVER, SERVER6, run, until};
 use crate::sockets::{Client, Reply, Server, forms};
 use crate::{is_at_least, lab};
 
@@ -113,6 +113,22 @@ fn of_a_pod_in_a_vlan() {
         let _daemon = lab.daemon();
         check_with_offloads(&lab, "pod", servers, [("pod", "eth0.7"), ("host", "veth0.7")]);
     }
+}
+
+/// The eth0 of a node that is a container may carry the default route in a VLAN.
+#[test]
+fn below_the_vlan_of_a_default_route_frames_for_others_pass() {
+    let lab = lab(INGRESS);
+    lab.ip("pod", "neigh add 10.77.0.99 lladdr 02:00:00:00:00:99 dev eth0");
+    lab.ip("host", "link add link veth0 name veth0.7 type vlan id 7");
+    lab.ip("host", "link set veth0.7 up");
+    lab.ip("host", "addr add 10.78.0.1/24 dev veth0.7");
+    let _daemon = lab.daemon();
+    let (to_another, apis) = (Client::new(&lab, "pod", "10.77.0.99"), Query::new("apis.example.org", TYPE_A));
+    assert!(!to_another.is_silent(&apis), "a client's own port");
+    lab.ip("host", "route add default via 10.78.0.2");
+    until("it is an uplink", || if to_another.is_silent(&apis) { Ok(()) } else { Err("answered".into()) });
+    assert!(!Client::new(&lab, "pod", SERVER).is_silent(&apis), "to its own address");
 }
 
 #[test]

@@ -2,15 +2,11 @@
 
 use std::io;
 
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_ALIGNTO, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, Parseable as _,
-};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, Parseable as _};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
 
+use super::super::netlink::Connection;
 use super::Direction;
 
 /// A filter.
@@ -75,14 +71,12 @@ impl Filter {
     }
 }
 
-/// A connection for such questions. Whoever asks waits while the kernel makes or takes away interfaces (RTNL).
-pub(super) struct Filters(Socket);
+/// A connection for such questions.
+pub(super) struct Filters(Connection);
 
 impl Filters {
     pub(super) fn open() -> io::Result<Self> {
-        let socket = Socket::new(NETLINK_ROUTE)?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self(socket))
+        Connection::open().map(Self)
     }
 
     /// Those that a packet meets, the first one first; none where there is no qdisc or no interface.
@@ -94,7 +88,7 @@ impl Filters {
         let mut message = TcMessage::with_index(ifindex as i32);
         message.header.parent = TcHandle { major: u16::MAX, minor };
         let mut filters = Vec::new();
-        self.request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |octets| {
+        self.0.request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |octets| {
             let filter = Filter::parse(octets)?;
             // Each priority announces itself by a message without a handle.
             if filter.handle() != 0 && filter.chain == 0 {
@@ -108,66 +102,10 @@ impl Filters {
     /// Takes a filter away; not being there any more is as good.
     pub(super) fn delete(&self, filter: &Filter) -> io::Result<()> {
         let message = TcMessage::from_parts(filter.header.clone(), Vec::new());
-        match self.request(RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK, |_| Ok(())) {
+        match self.0.request(RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK, |_| Ok(())) {
             // Its interface or qdisc is gone (EINVAL), or somebody was faster.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => Ok(()),
             done => done,
         }
-    }
-
-    fn request(
-        &self,
-        message: RouteNetlinkMessage,
-        flags: u16,
-        mut each: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | flags;
-        request.finalize();
-        let mut octets = vec![0; request.buffer_len()];
-        request.serialize(&mut octets);
-        self.0.send(&octets, 0)?;
-        // Read to the end also after an error: what is left would be taken for the next reply.
-        let mut result = Ok(());
-        loop {
-            let (datagram, _) = self.0.recv_from_full()?;
-            for message in messages(&datagram) {
-                match message?.payload {
-                    NetlinkPayload::InnerMessage(Octets { octets, .. }) if result.is_ok() => result = each(&octets),
-                    NetlinkPayload::Error(e) if e.code.is_some() => return Err(e.to_io()),
-                    NetlinkPayload::Done(d) if d.code < 0 => return Err(io::Error::from_raw_os_error(-d.code)),
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return result,
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-/// The messages of a datagram.
-pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<Octets>>> {
-    let mut rest = datagram;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let message = NetlinkMessage::<Octets>::deserialize(rest).map_err(io::Error::other);
-        let length = message.as_ref().map_or(rest.len(), |m| m.header.length as usize);
-        rest = rest.get(length.next_multiple_of(NLMSG_ALIGNTO as usize)..).unwrap_or_default();
-        Some(message)
-    })
-}
-
-/// A message's type and payload as it came: the library's own types are strict about what others' filters hold.
-pub(super) struct Octets {
-    pub kind: u16,
-    pub octets: Vec<u8>,
-}
-
-impl NetlinkDeserializable for Octets {
-    type Error = std::convert::Infallible;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
-        Ok(Self { kind: header.message_type, octets: payload.to_vec() })
     }
 }

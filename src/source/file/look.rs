@@ -36,13 +36,14 @@ pub(super) fn look(path: &Path, idle: Option<Option<State>>) -> Look {
     let mut look = Look {
         state,
         age: metadata.as_ref().map_or(Duration::ZERO, age),
-        swapped: places(path).iter().any(|(_, name)| name == SWAPPED),
+        swapped: is_swapped(path),
         ends: true,
         writer: None,
     };
     // Others may keep who opens them waiting for ever.
     if let Some(Ok(file)) = metadata.filter(|m| m.is_file() && idle != Some(state)).map(|_| open(path)) {
-        look.ends = ends(&file).unwrap_or(true);
+        // What is too large is no better when it is whole: it is refused as it is.
+        look.ends = state.is_some_and(|s| s.size > yaml::SIZE_MAX) || ends(&file).unwrap_or(true);
         look.writer = is_written(&file);
     }
     look
@@ -65,6 +66,15 @@ pub(super) fn text(path: &Path) -> Text {
         return Ok(None);
     }
     yaml::text(path).map(|text| Some(text.into()))
+}
+
+/// Whether this text of a file that is written in place is taken for half of it.
+pub fn may_be_half(path: &Path, text: &str) -> bool {
+    !text.is_empty() && !text.ends_with('\n') && !is_swapped(path)
+}
+
+fn is_swapped(path: &Path) -> bool {
+    places(path).iter().any(|(_, name)| name == SWAPPED)
 }
 
 fn state(m: &Metadata) -> State {
@@ -207,6 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_large_is_not_read() {
+        let folder = Folder::new("size");
+        let path = folder.0.join("f");
+        for (size, is_read) in [(yaml::SIZE_MAX + 1, false), (3 << 30, false), (1 << 20, true)] {
+            File::create(&path).unwrap().set_len(size).unwrap();
+            let look = look(&path, None);
+            assert_eq!(look.ends, !is_read, "{size}");
+            match read(&path, look.state).unwrap() {
+                Ok(text) => assert_eq!((text.unwrap().len() as u64, is_read), (size, true)),
+                Err(e) => assert!(!is_read && e.to_string().contains(&format!("has {size} octets")), "{size}: {e}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_path_can_change_at_each_link() {
         let folder = Folder::new("places");
         let at = |name: &str| folder.0.join(name);
@@ -221,6 +246,8 @@ mod tests {
             assert_eq!((folder.as_path(), name.as_os_str()), (wanted_folder.as_path(), wanted.as_ref()));
         }
         assert!(look(&at("f"), None).swapped && !look(&at("..v1/f"), None).swapped);
+        let half = |name, text| may_be_half(&at(name), text);
+        assert!(half("..v1/f", "a\nb") && !half("..v1/f", "a\n") && !half("..v1/f", "") && !half("f", "a\nb"));
         symlink("loop", at("loop")).unwrap();
         assert!(places(&at("loop")).len() <= LINKS_MAX + 1);
         // One that is not there can come.

@@ -15,6 +15,7 @@ use tower::BoxError;
 
 use super::failures::Work;
 use super::pages::{TEXT_MAX, TooLong};
+use super::past::Past;
 
 /// Without a word for so long, a watch is begun again: bookmarks come once a minute, but not in a cluster where nothing
 /// changes.
@@ -35,6 +36,7 @@ enum Broken {
 pub(super) struct WatchBody<B> {
     body: B,
     work: Work,
+    past: Past,
     silence: Pin<Box<Sleep>>,
     /// The line that has begun, or as much of it as is kept.
     line: Vec<u8>,
@@ -46,9 +48,9 @@ pub(super) struct WatchBody<B> {
 }
 
 impl<B> WatchBody<B> {
-    pub(super) fn new(body: B, work: Work) -> Self {
+    pub(super) fn new(body: B, work: Work, past: Past) -> Self {
         let silence = Box::pin(sleep(SILENCE_MAX));
-        Self { body, work, silence, line: Vec::new(), is_heard: false, half: 0, is_over: false }
+        Self { body, work, past, silence, line: Vec::new(), is_heard: false, half: 0, is_over: false }
     }
 
     /// What it is that it ends now.
@@ -85,9 +87,12 @@ impl<B> WatchBody<B> {
         let event = is_kept.then(|| serde_json::from_slice::<WatchEvent<IgnoredAny>>(&self.line));
         self.line.clear();
         match event {
-            Some(Ok(WatchEvent::Bookmark(_))) => {
+            Some(Ok(WatchEvent::Bookmark(bookmark))) => {
                 self.is_heard = true;
-                self.work.note_bookmark();
+                // One that is repeated says nothing.
+                if !self.past.is_old(&bookmark.metadata.resource_version) {
+                    self.work.note_bookmark();
+                }
             }
             // kube skips what ends too soon, as an empty line does.
             Some(Err(e)) if e.is_eof() => {}
@@ -142,7 +147,7 @@ mod tests {
         });
         let end = stream::once(async move { if ends { None } else { std::future::pending().await } });
         let body = body.map(Some).chain(end).filter_map(std::future::ready);
-        let mut body = WatchBody::new(StreamBody::new(Box::pin(body)), Work::default());
+        let mut body = WatchBody::new(StreamBody::new(Box::pin(body)), Work::default(), Past::default());
         let (start, mut read) = (Instant::now(), String::new());
         loop {
             match body.frame().await {
@@ -202,7 +207,7 @@ mod tests {
         ] {
             for size in [1, 7, text.len()] {
                 let work = Work::default();
-                let mut body = WatchBody::new((), work.clone());
+                let mut body = WatchBody::new((), work.clone(), Past::default());
                 text.as_bytes().chunks(size).for_each(|piece| body.hear(piece).unwrap());
                 assert_eq!((work.take_bookmark(), body.is_heard), (is_noted, is_heard), "{text}");
             }

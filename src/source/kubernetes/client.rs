@@ -179,7 +179,7 @@ impl<W: Way> Requests<W> {
             }
             self.health.begin_watch(self.kind);
             *self.watched.lock().await = Some(Instant::now());
-            return Ok(response.map(|body| WatchBody::new(body, self.work).boxed_unsync()));
+            return Ok(response.map(|body| WatchBody::new(body, self.work, self.past).boxed_unsync()));
         }
         // Lists have no body.
         loop {

@@ -80,10 +80,10 @@ pub(super) fn slice(object: EndpointSlice) -> SliceObject {
         protocol: p.protocol.unwrap_or_else(|| PROTOCOL.into()),
         port: p.port.and_then(slice_port),
     });
-    let endpoints = object.endpoints.into_iter().map(|e| EndpointSpec {
-        addresses: e.addresses,
-        hostname: e.hostname,
-        ready: e.conditions.and_then(|c| c.ready).unwrap_or(true),
+    let endpoints = object.endpoints.into_iter().map(|e| {
+        let ready = e.conditions.and_then(|c| c.ready).unwrap_or(true);
+        // One that is not ready has no names.
+        EndpointSpec { addresses: if ready { e.addresses } else { Vec::new() }, hostname: e.hostname, ready }
     });
     let spec = SliceSpec {
         service: object.metadata.labels.and_then(|mut l| l.remove(SERVICE_NAME)),

@@ -124,7 +124,7 @@ impl Failures {
         self.lists.next()
     }
 
-    /// Something came.
+    /// Something new came.
     pub(super) const fn clear(&mut self) {
         self.row = 0;
         self.since = None;

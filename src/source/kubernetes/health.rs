@@ -1,6 +1,6 @@
 //! How current the view of the API is.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -53,6 +53,8 @@ struct Times {
     watching: AtomicU64,
     errors: AtomicU64,
     lists: AtomicU64,
+    /// Whether something failed since a watch lived: lists may mend that for a while, each time anew.
+    unsettled: AtomicBool,
     /// Cures, as numbers: of the last failure, and of what was told of.
     cure: AtomicU8,
     told: AtomicU8,
@@ -71,11 +73,13 @@ pub struct State {
     pub lists: u64,
 }
 
-/// That the view of a kind is right again, unless something failed since.
+/// That the view of a kind was right at a moment, and still is unless something failed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mend {
     kind: Kind,
+    at: u64,
     errors: u64,
+    is_settled: bool,
 }
 
 impl Default for Health {
@@ -96,19 +100,20 @@ impl Health {
 
     /// A list or watch failed.
     pub fn fail(&self, kind: Kind) {
-        let Times { broken, watching, errors, .. } = &self.kinds[kind as usize];
+        let Times { broken, watching, errors, unsettled, .. } = &self.kinds[kind as usize];
+        unsettled.store(true, Ordering::Relaxed);
         watching.store(0, Ordering::Relaxed);
         errors.fetch_add(1, Ordering::Relaxed);
         // Broken since the first failure.
         let _ = broken.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether a failure is worth a word, before it is noted: what breaks something is, and what has a cure, once for all
-    /// kinds. Behind another failure it has to come twice: for a moment after its start an API server refuses everybody.
+    /// Whether a failure is worth a word, before it is noted: the first since a watch lived is, and what has a cure, once for
+    /// all kinds. Behind another failure it has to come twice: for a moment after its start an API server refuses everybody.
     pub(super) fn is_news(&self, kind: Kind, cure: Cure) -> bool {
         let Times { cure: last, told, .. } = &self.kinds[kind as usize];
         let is_again = last.swap(cure as u8, Ordering::Relaxed) == cure as u8;
-        let is_first = !self.is_broken(kind);
+        let is_first = !self.is_unsettled(kind);
         let is_told = self.kinds.iter().any(|k| k.told.load(Ordering::Relaxed) == cure as u8);
         match cure {
             Cure::None => is_first,
@@ -120,16 +125,23 @@ impl Health {
         }
     }
 
-    /// What we make of a list that was read whole, or of a watch that goes on, before anything of it is applied.
+    /// What we make of a list that was read whole, or of a watch that goes on (`is_settled`), before anything of it is applied.
     #[must_use]
-    pub fn mend(&self, kind: Kind) -> Mend {
-        Mend { kind, errors: self.kinds[kind as usize].errors.load(Ordering::Relaxed) }
+    pub fn mend(&self, kind: Kind, is_settled: bool) -> Mend {
+        Mend { kind, at: self.now(), errors: self.kinds[kind as usize].errors.load(Ordering::Relaxed), is_settled }
     }
 
-    /// All that came up to it is applied: what was broken then is no longer.
+    /// All that came up to it is applied: what was broken then is no longer. It is told when a watch lives: a list without one
+    /// is right for a moment only.
     pub fn mended(&self, mend: &Mend) {
-        let Times { broken, errors, cure, told, .. } = &self.kinds[mend.kind as usize];
-        if errors.load(Ordering::Relaxed) == mend.errors && broken.swap(0, Ordering::Relaxed) != 0 {
+        let Times { broken, errors, unsettled, cure, told, .. } = &self.kinds[mend.kind as usize];
+        if errors.load(Ordering::Relaxed) != mend.errors {
+            // A watch may fail as soon as the list before it is read.
+            broken.fetch_max(mend.at, Ordering::Relaxed);
+            return;
+        }
+        broken.store(0, Ordering::Relaxed);
+        if mend.is_settled && unsettled.swap(false, Ordering::Relaxed) {
             cure.store(Cure::None as u8, Ordering::Relaxed);
             told.store(Cure::None as u8, Ordering::Relaxed);
             log::info!("Kubernetes: {}: in touch again", mend.kind.plural());
@@ -139,6 +151,11 @@ impl Health {
     /// A watch was begun; whether it lives is seen when it goes on.
     pub fn begin_watch(&self, kind: Kind) {
         self.kinds[kind as usize].watching.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// A list takes its place.
+    pub fn end_watch(&self, kind: Kind) {
+        self.kinds[kind as usize].watching.store(0, Ordering::Relaxed);
     }
 
     /// For how long a watch has gone on.
@@ -167,10 +184,10 @@ impl Health {
         }
     }
 
-    /// Whether a list or watch of this kind failed, and none has succeeded since.
+    /// Whether a list or watch of this kind failed, and no watch has lived since.
     #[must_use]
-    pub fn is_broken(&self, kind: Kind) -> bool {
-        self.kinds[kind as usize].broken.load(Ordering::Relaxed) != 0
+    pub fn is_unsettled(&self, kind: Kind) -> bool {
+        self.kinds[kind as usize].unsettled.load(Ordering::Relaxed)
     }
 
     /// Whether absence can be believed: every kind was heard of lately and none is broken for long.
@@ -219,19 +236,22 @@ mod tests {
         assert!(health.is_current());
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(!health.is_current());
-        health.mended(&health.mend(Kind::Services));
-        assert!(health.is_current());
+        health.mended(&health.mend(Kind::Services, false));
+        assert!(health.is_current(), "a list is enough");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_failed_since_is_not_mended() {
+    async fn what_failed_since_is_broken_since_then() {
         let health = heard();
         health.fail(Kind::Services);
         tokio::time::advance(Duration::from_secs(20)).await;
-        let mend = health.mend(Kind::Services);
+        let mend = health.mend(Kind::Services, true);
         health.fail(Kind::Services);
         health.mended(&mend);
-        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(health.is_unsettled(Kind::Services));
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert!(health.is_current());
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!health.is_current());
     }
 
@@ -247,9 +267,24 @@ mod tests {
         assert_eq!((state.errors, state.lists), (2, 0));
         health.hear(Kind::Services);
         health.count_list(Kind::Services);
-        health.mended(&health.mend(Kind::Services));
+        health.mended(&health.mend(Kind::Services, true));
         let state = State { silent: Duration::ZERO, broken: None, errors: 2, lists: 1 };
         assert_eq!(health.state(Kind::Services), state);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_only_listed_fails_without_a_further_word() {
+        let health = heard();
+        for round in 0..3 {
+            assert_eq!(health.is_news(Kind::Services, Cure::None), round == 0, "{round}");
+            health.fail(Kind::Services);
+            tokio::time::advance(BROKEN_MAX).await;
+            assert!(!health.is_current());
+            health.mended(&health.mend(Kind::Services, false));
+            assert!(health.is_current() && health.is_unsettled(Kind::Services));
+        }
+        health.mended(&health.mend(Kind::Services, true));
+        assert!(!health.is_unsettled(Kind::Services) && health.is_news(Kind::Services, Cure::None));
     }
 
     #[tokio::test]
@@ -266,7 +301,7 @@ mod tests {
         assert!(fail(Kind::Namespaces, Cure::None) && !fail(Kind::Namespaces, Cure::None));
         assert!(!fail(Kind::Namespaces, Cure::Authority), "for a moment");
         assert!(fail(Kind::Namespaces, Cure::Authority), "for longer");
-        health.mended(&health.mend(Kind::Services));
+        health.mended(&health.mend(Kind::Services, true));
         assert!(fail(Kind::EndpointSlices, Cure::Rights), "what it still lacks");
     }
 

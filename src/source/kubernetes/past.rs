@@ -53,14 +53,21 @@ impl Past {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// An object was seen, or seen to go.
-    pub(super) fn see(&self, object: &ObjectMeta, is_gone: bool) {
-        let Some(version) = number(object) else { return };
+    /// An object was seen, or seen to go. Whether that is newer than all that was seen before, for all that can be told.
+    pub(super) fn see(&self, object: &ObjectMeta, is_gone: bool) -> bool {
+        let Some(version) = number(object) else { return true };
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_ref().is_none_or(|last| last.version < version) {
+        let is_new = last.as_ref().is_none_or(|last| last.version < version);
+        if is_new {
             let name = object.name.clone().unwrap_or_default();
             *last = Some(Last { namespace: object.namespace.clone(), name, version, is_gone });
         }
+        is_new
+    }
+
+    /// Whether this version is older than one that was seen.
+    pub(super) fn is_old(&self, version: &str) -> bool {
+        version.parse().is_ok_and(|version: u64| self.last().is_some_and(|last| version < last.version))
     }
 
     /// What to ask before this watch.
@@ -144,6 +151,21 @@ mod tests {
             target(&past, "/api/v1/namespaces?watch=true"),
             "/api/v1/namespaces?fieldSelector=metadata.name%3Dd"
         );
+    }
+
+    #[test]
+    fn what_was_seen_before_is_no_news() {
+        let past = past();
+        for (version, is_news) in [(9, false), (3, false), (10, true), (10, false), (9, false), (11, true)] {
+            assert_eq!(past.see(&meta("d", version), true), is_news, "{version}");
+        }
+        for (version, is_old) in [("10", true), ("11", false), ("12", false), ("later", false)] {
+            assert_eq!(past.is_old(version), is_old, "{version}");
+        }
+        past.forget();
+        assert!(!past.is_old("1") && past.see(&meta("d", 1), false));
+        let versionless = ObjectMeta { resource_version: Some("later".into()), ..meta("d", 1) };
+        assert!(past.see(&versionless, false) && past.see(&versionless, false), "nothing can be told");
     }
 
     #[test]

@@ -67,7 +67,8 @@ fn status<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::
         ) => Some(status),
         _ => match error.downcast_ref() {
             Some(kube::Error::Api(status)) => Some(status),
-            _ => None,
+            // As a cause it comes in its box.
+            _ => error.downcast_ref::<Box<kube::core::Status>>().map(|status| &**status),
         },
     }
 }
@@ -85,4 +86,37 @@ fn told_once(causes: impl Iterator<Item = String>) -> String {
         told if told.contains(&cause) => told,
         told => format!("{told}: {cause}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn forbidden() -> Box<Status> {
+        Status::failure("services is forbidden: User \"u\" cannot watch", "Forbidden").with_code(403).boxed()
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let api = || kube::Error::Api(forbidden());
+        let told = "the API server says 403 Forbidden: services is forbidden: User \"u\" cannot watch; \
+            configs/kubernetes/rbac.yaml has the rights that are needed";
+        let service = |e: &str| kube::Error::Service(e.into());
+        let reset = || kube::Error::ReadEvents(io::Error::other("reset"));
+        for (error, told) in [
+            (watcher::Error::WatchStartFailed(api()), told),
+            (watcher::Error::InitialListFailed(api()), told),
+            (watcher::Error::WatchFailed(api()), told),
+            (watcher::Error::WatchError(forbidden()), told),
+            (
+                watcher::Error::WatchStartFailed(service("refused")),
+                "failed to start watching object: ServiceError: refused",
+            ),
+            (watcher::Error::WatchFailed(reset()), "watch stream failed: Error reading events stream: reset"),
+        ] {
+            assert_eq!(describe(&error), told);
+        }
+    }
 }

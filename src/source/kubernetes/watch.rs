@@ -124,7 +124,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
         loop {
             let patience = match listed {
                 Some(_) => PAGE_TIMEOUT,
-                None if health.is_broken(self.kind) => SETTLE,
+                None if health.is_unsettled(self.kind) => SETTLE,
                 None => Duration::MAX,
             };
             let event = tokio::select! {
@@ -164,6 +164,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 None => None,
                 Some(Event::Init) => {
                     past.forget();
+                    health.end_watch(self.kind);
                     (listed, due) = (Some(Listed::default()), None);
                     continue;
                 }
@@ -188,22 +189,25 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                     Some(if list.has_begun { Delta::Rest(list.objects) } else { Delta::All(list.objects) })
                 }
                 Some(Event::Apply(object)) => {
-                    failures.clear();
-                    past.see(object.meta(), false);
+                    if past.see(object.meta(), false) {
+                        failures.clear();
+                    }
                     let object = (self.convert)(object);
                     size = (self.size)(&object);
                     Some(Delta::Apply(object))
                 }
                 Some(Event::Delete(object)) => {
-                    failures.clear();
-                    past.see(object.meta(), true);
+                    if past.see(object.meta(), true) {
+                        failures.clear();
+                    }
                     Some(Delta::Delete((self.key)(&object)))
                 }
             };
-            let is_live = matches!(delta, Some(Delta::All(_) | Delta::Rest(_)))
-                || health.is_broken(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
-            let mend = is_live.then(|| health.mend(self.kind));
-            if is_live {
+            let is_settled =
+                health.is_unsettled(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
+            let is_right = is_settled || matches!(delta, Some(Delta::All(_) | Delta::Rest(_)));
+            let mend = is_right.then(|| health.mend(self.kind, is_settled));
+            if is_right {
                 failures.mended();
             }
             if delta.is_none() && mend.is_none() {
@@ -216,7 +220,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
         }
     }
 
-    /// Takes note of it, and says so once for each time that it breaks, and where there is something to be done about it.
+    /// Takes note of it, and says so once until a watch lives again, and where there is something to be done about it.
     fn failed(&self, health: &Health, error: &(dyn std::error::Error + 'static)) {
         let (kind, told) = (self.kind.plural(), describe(error));
         if causes(error).any(|e| matches!(e.downcast_ref(), Some(Another::Gone { .. }))) {

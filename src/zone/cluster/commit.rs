@@ -65,6 +65,7 @@ impl Cluster {
             let gone = out.iter().filter(|change| matches!(change, Change::Remove(_))).count();
             // What comes is there before what goes is gone.
             if self.shares.held().names.saturating_add(gone) <= self.shares.capacity().names {
+                self.note_withheld(batch.addresses.into_keys());
                 order(&mut out);
                 return out;
             }
@@ -122,6 +123,7 @@ impl Cluster {
             }
             batch.entries.entry(Arc::clone(entry.0)).or_insert_with(|| entry.1.clone());
         }
+        self.note_withheld(batch.addresses.keys().copied());
         let mut out = self.frame(&batch);
         for namespace in batch.was.namespaces.iter().filter(|n| self.objects.namespaces.contains(&**n)) {
             let is_open = self.shares.is_open(namespace);
@@ -222,6 +224,17 @@ impl Cluster {
         let yields = self.shares.has_yields() && charged.all(|key| self.shares.yields(key).has(Part::Pointers));
         let is_certain = |p: &Pointer<'_>| matches!(p, Pointer::Service(_)) || !self.keep.is_veiled(address);
         self.reverse.get(address).filter(|p| !yields && is_certain(p))
+    }
+
+    /// Takes note of which of these addresses' names yield now.
+    pub(super) fn note_withheld(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        if !self.shares.has_yields() && self.withheld.is_empty() {
+            return;
+        }
+        for address in addresses {
+            let is_withheld = self.reverse.get(address).is_some() && self.pointer(address).is_none();
+            self.withheld.set(address, is_withheld);
+        }
     }
 
     /// What changed at and below a Service's name, by what it has and by what of that yields; returns whether what it has did.

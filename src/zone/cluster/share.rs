@@ -8,7 +8,7 @@
 //! While all fits, only sums are kept.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 
@@ -159,7 +159,28 @@ struct Namespace {
     has_yields: bool,
     /// Whether it was said that it yields.
     is_said: bool,
-    objects: HashMap<Arc<Key>, Object>,
+    /// Where something does: the largest Service, and how many names it has.
+    largest: Option<(Box<str>, usize)>,
+    /// For what excess the last decision stands, as long as no object changes.
+    settled: Option<Settled>,
+    /// In the order in which those of one size yield.
+    objects: BTreeMap<Arc<Key>, Object>,
+}
+
+/// What a decision that changed nothing went by: each that finds this again would be the same. So a namespace's objects are
+/// not put in order whenever somebody else's names come or go.
+struct Settled {
+    by_units: bool,
+    /// The sizes of all before the first part that does not yield.
+    missing: Size,
+    /// The sizes of all before the last part that yields.
+    last: Option<Size>,
+}
+
+impl Settled {
+    fn holds(&self, [begins, ends]: [Size; 2], by_units: bool) -> bool {
+        self.by_units == by_units && begins.fits(self.missing) && self.last.is_none_or(|last| !ends.fits(last))
+    }
 }
 
 /// A namespace and what it takes.
@@ -246,6 +267,7 @@ impl Shares {
         for namespace in self.namespaces.values_mut() {
             namespace.size = Size::default();
             namespace.yielding = Size::default();
+            namespace.settled = None;
             namespace.objects.retain(|_, o| {
                 (o.names, o.units) = ([0; 4], [0; 4]);
                 !o.is_nothing()
@@ -268,6 +290,7 @@ impl Shares {
             return;
         }
         let namespace = entry(&mut self.namespaces, &key.namespace);
+        namespace.settled = None;
         // Keys are shared with the Services'.
         let object = namespace.objects.entry(Arc::clone(key)).or_default();
         for part in Part::ALL {
@@ -311,12 +334,9 @@ impl Shares {
         self.namespaces.get(namespace).is_some_and(|n| n.is_open)
     }
 
-    /// Whether something of a namespace yields, or with None, of any.
-    pub(super) fn is_yielding(&self, namespace: Option<&str>) -> bool {
-        match namespace {
-            None => self.yielding.names > 0,
-            Some(namespace) => self.namespaces.get(namespace).is_some_and(|n| n.yielding.names > 0),
-        }
+    /// Whether something of a namespace yields.
+    pub(super) fn is_yielding(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|n| n.yielding.names > 0)
     }
 
     /// Decides what yields.
@@ -381,6 +401,20 @@ impl Shares {
     }
 }
 
+/// Which objects have such a part: the largest first, by names or by units, and by that what has yielded.
+fn in_order(objects: &[(&Arc<Key>, &mut Object)], part: Part, by_units: bool) -> impl Iterator<Item = usize> + use<> {
+    let with_part = objects.iter().enumerate().filter(|(_, (_, o))| o.names[part as usize] > 0);
+    let mut order: Vec<(Reverse<u32>, u32)> = with_part
+        .map(|(i, (_, o))| {
+            let size = if by_units { o.units[part as usize] } else { o.names[part as usize] };
+            let stuck = if o.yields.has(part) { size / STICKS as u32 } else { 0 };
+            (Reverse(size.saturating_add(stuck)), i as u32)
+        })
+        .collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, i)| i as usize)
+}
+
 /// Most are there already: no key is made for them.
 fn entry<'a>(namespaces: &'a mut HashMap<Box<str>, Namespace>, name: &str) -> &'a mut Namespace {
     if !namespaces.contains_key(name) {
@@ -415,56 +449,61 @@ impl Namespace {
     fn decide(&mut self, levels: [Size; 2], changed: &mut HashMap<Arc<Key>, Parts>) -> bool {
         let excess = levels.map(|level| self.size.less(level));
         let [begins, ends] = excess;
-        let was_open = self.is_open;
-        if !self.has_yields && begins == Size::default() {
+        let (was_open, by_units) = (self.is_open, ends.names == 0);
+        let is_settled = self.settled.as_ref().is_some_and(|settled| settled.holds(excess, by_units));
+        if is_settled || !self.has_yields && begins == Size::default() {
             return false;
         }
-        let by_units = ends.names == 0;
-        let mut yields: HashMap<Arc<Key>, Parts> = HashMap::new();
-        let mut sum = Size::default();
+        let mut objects: Vec<(&Arc<Key>, &mut Object)> = self.objects.iter_mut().collect();
+        let mut yields = vec![Parts::default(); objects.len()];
+        let (mut sum, mut missing, mut last) = (Size::default(), None, None);
         self.yielding = Size::default();
         self.is_open = false;
         for part in Part::ALL {
             if ends.fits(sum) {
                 break;
             }
-            let parts = self.objects.iter().filter(|(_, o)| o.names[part as usize] > 0);
-            let mut parts: Vec<_> = parts.map(|(key, o)| (key, o.size(part), o.yields.has(part))).collect();
-            parts.sort_by_key(|(key, size, was)| {
-                let size = if by_units { size.units } else { size.names };
-                (Reverse(if *was { size + size / STICKS } else { size }), *key)
-            });
-            for (key, size, was) in parts {
+            for i in in_order(&objects, part, by_units) {
                 if ends.fits(sum) {
                     break;
                 }
+                let (size, was) = (objects[i].1.size(part), objects[i].1.yields.has(part));
                 if !begins.fits(sum) || was {
-                    yields.entry(Arc::clone(key)).or_default().insert(part);
+                    yields[i].insert(part);
                     self.yielding += size;
                     self.is_open |= part == Part::Service;
+                    last = Some(sum);
+                } else {
+                    missing = missing.or(Some(sum));
                 }
                 sum += size;
             }
         }
-        self.has_yields = !yields.is_empty();
-        for (key, object) in &mut self.objects {
-            let now = yields.get(key).copied().unwrap_or_default();
+        self.has_yields = last.is_some();
+        let largest = objects.iter().filter(|_| self.has_yields).max_by_key(|(key, o)| (o.names(), Reverse(*key)));
+        self.largest = largest.map(|(key, o)| (key.name.clone(), o.names()));
+        let mut is_same = true;
+        for ((key, object), now) in objects.iter_mut().zip(yields) {
             if now != object.yields {
+                is_same = false;
                 changed.insert(Arc::clone(key), std::mem::replace(&mut object.yields, now));
             }
         }
         self.objects.retain(|_, o| !o.is_nothing());
+        // Of what yields now and did not the order is another one.
+        self.settled = is_same.then(|| Settled { by_units, missing: missing.unwrap_or(sum), last });
         self.is_open != was_open
     }
 
     fn holder(&self, name: &str) -> Holder {
-        let objects = self.objects.iter().filter(|_| self.has_yields);
-        let largest = objects.max_by_key(|(key, o)| (o.names(), Reverse(*key)));
         Holder {
             namespace: name.into(),
             names: self.size.names,
             passing: self.yielding.names,
-            largest: largest.map(|(key, o)| (key.name.clone(), o.names())),
+            largest: self.largest.clone(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

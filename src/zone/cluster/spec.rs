@@ -53,7 +53,7 @@ pub struct SliceSpec {
 /// An endpoint of a slice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointSpec {
-    /// `addresses`
+    /// `addresses`; of no use where it is not ready.
     pub addresses: Vec<String>,
     /// `hostname`
     pub hostname: Option<String>,

@@ -10,6 +10,7 @@ mod pass;
 mod scale;
 mod table;
 
+pub(super) use self::order::Random;
 use super::spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
 use super::*;
 

@@ -356,6 +356,45 @@ fn static_wildcards_do_not_hold_where_the_cluster_yields() {
     }
 }
 
+/// Those above an address whose name has no room hold no more, and all others do.
+#[test]
+fn static_wildcards_of_addresses_hold_where_none_below_yields() {
+    let mut lab = Lab::new(&[]);
+    let wildcards =
+        ["*.10.in-addr.arpa", "*.96.10.in-addr.arpa", "*.97.10.in-addr.arpa", "*.11.in-addr.arpa", "*.ip6.arpa"];
+    let entries: Vec<Entry> = (51..).zip(wildcards).map(|(octet, name)| entry(name, octet)).collect();
+    lab.statics(&entries, &[]);
+    let names = [
+        ("1.1.1.10.in-addr.arpa", 51, true),
+        ("9.9.96.10.in-addr.arpa", 52, true),
+        ("9.0.97.10.in-addr.arpa", 53, false),
+        ("1.0.0.11.in-addr.arpa", 54, false),
+        ("a.d.f.ip6.arpa", 55, false),
+    ];
+    // Frame and namespace take seven names, the Service three, the first to go of which is that of its address.
+    for (room, yields) in [(10, false), (9, true), (10, false), (8, true), (0, true), (10, false)] {
+        lab.cluster.set_capacity(Size { names: room, ..Size::MAX });
+        lab.commit();
+        assert_eq!(lab.cluster.passing().0 > 0, yields, "room for {room}");
+        for (text, octet, may_pass) in names {
+            let wanted = if yields && may_pass { Pass } else { Address(octet) };
+            assert_eq!(lab.ask_name(&Name::parse(text).unwrap()), wanted, "{text}, room for {room}");
+        }
+        let own = Name::parse("1.0.96.10.in-addr.arpa").unwrap();
+        assert_eq!(lab.maps.contains_key(&own), !yields, "room for {room}");
+    }
+    // Other settings change nothing in that.
+    lab.cluster.set_capacity(Size { names: 9, ..Size::MAX });
+    lab.commit();
+    let pass = pass_names(&["x"]);
+    let settings = Settings { zone: name("cluster.local"), ttl: 60, negative_answers: true, serial: 1, pass };
+    let changes = lab.layers.merge(lab.cluster.reconfigure(settings));
+    lab.apply(changes);
+    lab.commit();
+    assert_eq!(lab.ask_name(&Name::parse("9.9.96.10.in-addr.arpa").unwrap()), Pass);
+    assert_eq!(lab.ask_name(&Name::parse("9.0.97.10.in-addr.arpa").unwrap()), Address(53));
+}
+
 #[test]
 fn pass_names_win_over_both() {
     let pass = ["web.default.svc", "nobody", "*.default.pod", "*.corp"];

@@ -172,6 +172,8 @@ struct Followed {
     /// The longest silence that there was, by [`Health`], and for how long the watch was broken at most.
     silent: Duration,
     broken: Duration,
+    /// When it was in touch again.
+    settled: Vec<Duration>,
 }
 
 /// Follows Services for some time.
@@ -201,8 +203,15 @@ async fn follow_and_ask(
     };
     let task = tokio::spawn(watch.follow((api.clone(), Arc::clone(&health), sender), |news| news));
     let start = Instant::now();
-    let mut followed =
-        Followed { api, health, start, deltas: Vec::new(), silent: Duration::ZERO, broken: Duration::ZERO };
+    let mut followed = Followed {
+        api,
+        health,
+        start,
+        deltas: Vec::new(),
+        silent: Duration::ZERO,
+        broken: Duration::ZERO,
+        settled: Vec::new(),
+    };
     while start.elapsed() < time {
         while asks.next_if(|at| *at <= start.elapsed()).is_some() {
             again.ask(Kind::Services);
@@ -211,7 +220,11 @@ async fn follow_and_ask(
             Some(news) = news.recv() => {
                 let News { delta, mend, .. } = news;
                 followed.deltas.extend(delta.map(|delta| (start.elapsed(), delta)));
+                let was_unsettled = followed.health.is_unsettled(Kind::Services);
                 mend.iter().for_each(|mend| followed.health.mended(mend));
+                if was_unsettled && !followed.health.is_unsettled(Kind::Services) {
+                    followed.settled.push(start.elapsed());
+                }
             }
             () = sleep(Duration::from_millis(500)) => {}
         }
@@ -317,6 +330,56 @@ async fn a_watch_that_fails_again_and_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_can_only_be_listed_is_not_in_touch_again_before_a_watch_lives() {
+    let fails = |before| match before {
+        0..200 => Reply::Code(500),
+        // It ends before it can be said to live.
+        200..300 => Reply::Ends("\"nonsense\"\n".into()),
+        _ => Reply::Stays(String::new()),
+    };
+    let followed = follow(HOUR, move |what, before| match what {
+        Asked::Past => Reply::Objects(&[("new", 9999)], 9999),
+        _ => lists(what, before, fails(before)),
+    })
+    .await;
+    let watches = followed.times(Asked::Watch);
+    let [settled] = followed.settled[..] else { panic!("{:?}", followed.settled) };
+    let lived = settled - watches[300];
+    assert!((500..1500).contains(&lived.as_millis()), "{lived:?}");
+    // Lists came all the while, and each was right for a moment.
+    assert!(followed.api.count(Asked::List) > 20);
+    assert!(followed.broken < MINUTE, "{:?}", followed.broken);
+    assert_eq!(followed.health.state(Kind::Services).broken, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_repeats_what_is_known() {
+    let half = event("DELETED", &object("old", 12))[..40].to_owned();
+    for (what_is_it, known) in [
+        ("an event", event("MODIFIED", &object("old", 11))),
+        ("an older event", event("ADDED", &object("old", 6))),
+        ("an older bookmark", event("BOOKMARK", &object("", 5))),
+    ] {
+        let text = known + &half;
+        is_listed_again(what_is_it, move |_| Reply::Ends(text.clone())).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_brings_news_needs_no_list_however_it_ends() {
+    let version = |before| 100 + before as u64;
+    let half = event("DELETED", &object("old", 12))[..40].to_owned();
+    let followed = follow(10 * MINUTE, move |what, before| match what {
+        Asked::List => Reply::Objects(&[("old", 7)], 10),
+        Asked::Past => Reply::Ends(list(&[("old", version(before))], version(before))),
+        Asked::Watch => Reply::Ends(event("MODIFIED", &object("old", version(before))) + &half),
+    })
+    .await;
+    assert!(followed.errors() > 50, "{}", followed.errors());
+    assert_eq!(followed.api.count(Asked::List), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_nobody_answers_nothing_is_listed() {
     for reply in [|| Reply::Refused, || Reply::Code(403), || Reply::Code(401)] {
         let followed = follow(HOUR / 2, move |what, before| match what {
@@ -344,7 +407,7 @@ async fn who_is_back_goes_on_from_where_it_was() {
     .await;
     assert_eq!(followed.api.count(Asked::List), 1);
     assert!(matches!(followed.deltas[..], [(_, Delta::All(_)), (_, Delta::Delete(_))]), "{:?}", followed.deltas);
-    assert_eq!((followed.errors(), followed.health.is_broken(Kind::Services)), (20, false));
+    assert_eq!((followed.errors(), followed.health.is_unsettled(Kind::Services)), (20, false));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use super::coredns::{Reply, TYPES, World};
 use super::kernel::Maps;
-use super::order::{Random, probes, seen};
+use super::order::{probes, seen};
 use super::*;
 use crate::datapath::Table;
 use crate::zone::cluster::share::{MARGIN, Size};
@@ -97,8 +97,8 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
             for (text, name) in &probes {
                 let labels = labels_in(name, &cluster.renderer.settings.zone);
                 let yields = match labels.as_deref() {
-                    None => cluster.shares.is_yielding(None),
-                    Some([.., ns, "svc"]) => cluster.shares.is_yielding(Some(ns)),
+                    None => cluster.passing().0 > 0,
+                    Some([.., ns, "svc"]) => cluster.shares.is_yielding(ns),
                     Some(_) => false,
                 };
                 for qtype in TYPES {
@@ -111,6 +111,11 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
                 }
             }
             assert!(cluster.nodes() == maps.0, "seed {seed}, round {round}");
+            let mut withheld = Withheld::default();
+            for address in cluster.reverse.addresses() {
+                withheld.set(address, !maps.0.contains_key(&reverse::name_of(address).unwrap()));
+            }
+            assert_eq!(cluster.withheld, withheld, "seed {seed}, round {round}");
             for (_, name) in &probes {
                 assert_eq!(cluster.node(name).as_ref(), maps.0.get(name), "seed {seed}, round {round}: {name}");
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use super::*;
+use crate::zone::cluster::share::Size;
 
 /// Several times of what it takes, and less than anything quadratic; debug builds take some ten times as long.
 const PATIENCE: u32 = if cfg!(debug_assertions) { 20 } else { 5 };
@@ -77,6 +78,35 @@ fn ten_thousand_services() {
             assert_eq!(other.commit().len(), 7);
         }
     });
+}
+
+/// Half of them are one tenant's, and most of his have no room.
+#[test]
+fn twenty_thousand_services_in_full_maps() {
+    const N: usize = 20_000;
+    let service = |i: usize| {
+        let (key, spec) = service(i);
+        if i.is_multiple_of(2) { (Key::new("greedy", &key.name), spec) } else { (key, spec) }
+    };
+    let mut cluster = Cluster::new(settings());
+    cluster.replace_namespaces((0..100).map(|i| format!("ns{i}")).chain(["greedy".into()]));
+    cluster.replace_services((0..N).map(service));
+    cluster.set_capacity(Size { names: N * 4 * 6 / 10, ..Size::MAX });
+    within(Duration::from_secs(2), "services, at once", || _ = cluster.commit());
+    assert!(cluster.passing().0 > N);
+    for (whose, from, limit) in [("others'", 1, 500), ("his", 0, 2000)] {
+        within(Duration::from_millis(limit), &format!("two hundred changes of {whose}, one by one"), || {
+            for i in (0..200).map(|i| from + i * 2) {
+                let (key, spec) = service(i);
+                cluster.delete_service(&key);
+                cluster.commit();
+                cluster.rest();
+                cluster.apply_service(key, &spec);
+                cluster.commit();
+                cluster.rest();
+            }
+        });
+    }
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! For how long changes have waited that are not in the maps yet: from their arrival on, through the work on the zone, until they
+//! are written.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Changes that wait for longer are what a view is not current without.
+pub(super) const LATE: Duration = Duration::from_millis(2500);
+
+/// Since when.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Cell<Option<Instant>>);
+
+impl Waiting {
+    /// Changes have waited since then, and will be written.
+    pub(super) fn await_changes(&self, since: Instant) {
+        self.0.set(Some(since));
+    }
+
+    /// Changes are being written: those that were awaited, or others.
+    pub(super) fn begin(&self) {
+        self.0.set(self.0.get().or_else(|| Some(Instant::now())));
+    }
+
+    /// They are written.
+    pub(super) fn end(&self) {
+        self.0.set(None);
+    }
+
+    /// Whether they have waited for too long.
+    pub(super) fn is_late(&self) -> bool {
+        self.0.get().is_some_and(|since| since.elapsed() > LATE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::daemon::gates::Gates;
+    use crate::datapath::{Gate, Settings};
+
+    const ALMOST: Duration = Duration::from_millis(2400);
+    const SOON: Duration = Duration::from_millis(200);
+
+    /// As the daemon does when the cluster changes, with `work` on the zone and `writing` that take so long, `arrived` ago. Returns
+    /// whether it was late before, after the work, and before the writing ended.
+    async fn changed(waiting: &Waiting, arrived: Duration, work: Duration, writing: Duration) -> [bool; 3] {
+        let since = Instant::now();
+        advance(arrived).await;
+        waiting.await_changes(since);
+        let before = waiting.is_late();
+        advance(work).await;
+        let worked = waiting.is_late();
+        waiting.begin();
+        advance(writing).await;
+        let late = [before, worked, waiting.is_late()];
+        waiting.end();
+        assert!(!waiting.is_late(), "all is written");
+        late
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_work_counts_as_slow_writing_does() {
+        let (waiting, none) = (Waiting::default(), Duration::ZERO);
+        for (times, late) in [
+            ([SOON, SOON, SOON], [false, false, false]),
+            ([none, ALMOST, none], [false, false, false]),
+            ([none, ALMOST + SOON, none], [false, true, true]),
+            ([none, none, ALMOST + SOON], [false, false, true]),
+            ([none, ALMOST, SOON], [false, false, true]),
+            ([ALMOST, SOON, none], [false, true, true]),
+            ([ALMOST + SOON, none, none], [true, true, true]),
+        ] {
+            assert_eq!(changed(&waiting, times[0], times[1], times[2]).await, late, "{times:?}");
+        }
+        // What nobody awaited, such as a file's names.
+        waiting.begin();
+        advance(ALMOST).await;
+        assert!(!waiting.is_late());
+        advance(SOON).await;
+        assert!(waiting.is_late());
+    }
+
+    /// Negative answers of both zones are held back meanwhile, and until programs have ended that may have missed a name.
+    #[tokio::test(start_paused = true)]
+    async fn work_that_is_late_closes_the_gates_of_negative_answers() {
+        let (gates, waiting) = (Gates::new(Settings::alone()), Waiting::default());
+        let note = || {
+            gates.set(|facts| {
+                (facts.synced, facts.current) = (true, true);
+                facts.late = waiting.is_late();
+            })
+        };
+        let open_all = || gates.open(&gates.ticket());
+        note();
+        open_all();
+        assert_eq!(gates.shown(), [Gate::Open; 3]);
+        waiting.await_changes(Instant::now());
+        advance(ALMOST).await;
+        note();
+        assert_eq!(gates.shown(), [Gate::Open; 3]);
+        advance(SOON).await;
+        assert!(!note(), "there is nothing to open");
+        let held = [Gate::Open, Gate::Stale, Gate::Stale];
+        assert_eq!(gates.shown(), held, "names that are there are answered");
+        let ticket = gates.ticket();
+        open_all();
+        assert_eq!(gates.shown(), held, "still at work");
+        note();
+        waiting.begin();
+        waiting.end();
+        assert!(note(), "they may be opened");
+        assert_eq!(gates.shown(), held);
+        gates.open(&ticket);
+        assert_eq!(gates.shown(), held, "closed again since that was asked for");
+        open_all();
+        assert_eq!(gates.shown(), [Gate::Open; 3]);
+    }
+}

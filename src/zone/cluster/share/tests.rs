@@ -1,0 +1,48 @@
+use super::*;
+use crate::zone::cluster::tests::Random;
+
+fn sizes(random: &mut Random) -> Sizes {
+    Part::ALL.map(|_| {
+        let names = random.below(6);
+        Size { names, units: names * (1 + random.below(4)) }
+    })
+}
+
+/// What stands for as long as nothing changes is what would be decided anew.
+#[test]
+fn decisions_that_stand_are_those_that_would_be_made() {
+    let (mut stood, mut decided) = (0, 0);
+    for seed in 1..=40 {
+        let mut random = Random(seed);
+        let (mut shares, mut anew) = (Shares::new(), Shares::new());
+        let keys: Vec<Arc<Key>> =
+            (0..60).map(|i| Arc::new(Key::new(&format!("ns{}", i % (1 + i % 5)), &format!("s{i}")))).collect();
+        let mut now = vec![Sizes::default(); keys.len()];
+        for round in 0..200 {
+            if random.below(8) == 0 {
+                let capacity = Size { names: 100 + random.below(500), units: 300 + random.below(1500) };
+                shares.set_capacity(capacity);
+                anew.set_capacity(capacity);
+            }
+            for _ in 0..random.below(3) {
+                let i = random.below(keys.len());
+                let new = if random.below(4) == 0 { Sizes::default() } else { sizes(&mut random) };
+                shares.count(&keys[i], now[i], new);
+                anew.count(&keys[i], now[i], new);
+                now[i] = new;
+            }
+            let settled = shares.namespaces.values().filter(|n| n.settled.is_some()).count();
+            stood += settled;
+            decided += shares.namespaces.len() - settled;
+            anew.namespaces.values_mut().for_each(|n| n.settled = None);
+            let (got, wanted) = (shares.decide(), anew.decide());
+            assert!(got.objects == wanted.objects && got.namespaces.len() == wanted.namespaces.len(), "{seed} {round}");
+            assert_eq!(shares.holders(9), anew.holders(9), "seed {seed}, round {round}");
+            for key in &keys {
+                assert_eq!(shares.yields(key), anew.yields(key), "seed {seed}, round {round}: {}", key.name);
+            }
+            assert_eq!((shares.held(), shares.passing()), (anew.held(), anew.passing()), "seed {seed}, round {round}");
+        }
+    }
+    assert!(stood > 1000 && decided > 1000, "{stood} {decided}");
+}
