@@ -7,6 +7,7 @@ mod attacher;
 mod commands;
 mod core;
 mod gates;
+mod heap;
 mod http;
 mod load;
 mod shortage;
@@ -59,6 +60,8 @@ const BEAT_MAX: Duration = Duration::from_millis(2500);
 const START_EXTENSION: Duration = Duration::from_secs(10);
 /// Events of the cluster that are applied together.
 const EVENTS_MAX: usize = 10_000;
+/// Between lists by which objects come back that were not kept.
+const LIST_AGAIN: Duration = Duration::from_secs(60);
 /// An interface that could not be attached is tried again after this.
 const ATTACH_RETRY: Duration = Duration::from_secs(5);
 
@@ -104,6 +107,7 @@ impl DaemonError {
 /// # Errors
 /// Before it is ready: whatever keeps it from starting. Later only what makes going on pointless.
 pub fn run(config: &Path) -> Result<(), DaemonError> {
+    heap::share();
     privileges::drop_unneeded();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -134,6 +138,8 @@ struct Daemon {
     /// None while it is worked on elsewhere.
     world: Option<World>,
     kubernetes: Option<Kubernetes>,
+    /// When a list was asked for last, since objects were not kept.
+    listed_again: Option<Instant>,
     http: Option<Http>,
     attacher: Attacher,
     /// That shall have the program.
@@ -208,6 +214,7 @@ impl Daemon {
             writer,
             world: Some(world),
             kubernetes,
+            listed_again: None,
             http: None,
             interfaces,
             files,
@@ -297,6 +304,7 @@ impl Daemon {
                 }
                 _ = gates.tick() => {
                     self.writer.check()?;
+                    self.list_again();
                     if self.core.borrow_mut().set_gates() && !self.writer.is_opening() {
                         spawn_local(open(Rc::clone(&self.writer)));
                     }
@@ -413,9 +421,11 @@ impl Daemon {
         }
         let mends: Vec<Mend> = events.iter().filter_map(|e| e.mend).collect();
         let (events, arrivals): (Vec<_>, Vec<_>) =
-            events.into_iter().filter_map(|e| Some((e.change?, e.arrived))).unzip();
+            events.into_iter().filter_map(|e| Some(((e.change?, e.share), e.arrived))).unzip();
         let note = move |world: &mut World| {
-            events.into_iter().for_each(|e| world.note(e));
+            for (change, _share) in events {
+                world.note(change);
+            }
             (world.commit(), world.is_complete())
         };
         let (changes, is_complete) = self.work(note).await?;
@@ -443,6 +453,16 @@ impl Daemon {
         }
         log::debug!("Kubernetes: {changed} names changed by {} events, the first {first:?} ago", arrivals.len());
         Ok(())
+    }
+
+    /// Has a kind listed once more that is wanted, now and then.
+    fn list_again(&mut self) {
+        let Some(kind) = self.world.as_ref().and_then(World::wants_again) else { return };
+        let is_due = self.listed_again.is_none_or(|at| at.elapsed() >= LIST_AGAIN);
+        let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| is_due) else { return };
+        self.listed_again = Some(Instant::now());
+        log::info!("Kubernetes: there is room again for objects that were not kept: {} are listed anew", kind.plural());
+        kubernetes.again().ask(kind);
     }
 
     /// Works on the world in another thread, and then makes servers follow.

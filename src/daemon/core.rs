@@ -20,6 +20,7 @@ use crate::control::{
 use crate::datapath::attach::Place;
 use crate::datapath::counters::{FAMILIES, OUTCOMES};
 use crate::datapath::{Datapath, Reason, probe};
+use crate::zone::cluster::keep::{Hoard, Kind};
 use crate::zone::cluster::share::Holder;
 use crate::zone::node::ZoneId;
 
@@ -126,7 +127,8 @@ impl Core {
     /// Those that do for this reason: which yield, or were refused.
     fn passed(&self, reason: Reason) -> usize {
         let yielding = self.shares.as_ref().filter(|shares| shares.passing.1 == reason).map_or(0, |s| s.passing.0);
-        self.writer.refused(reason) + yielding
+        let hidden = self.shares.as_ref().filter(|_| reason == Reason::Full).map_or(0, |s| s.hidden);
+        self.writer.refused(reason) + yielding + hidden
     }
 
     /// Units of memory that the maps can do with, where there was none for more names than when that was asked last.
@@ -144,6 +146,14 @@ impl Core {
             log::warn!(
                 "record maps full: of the {names} names of namespace {namespace}, which has more than its share, {passing} \
                  pass to the DNS server; its largest Service is {service}, of {most} names{cure}"
+            );
+        }
+        for Hoard { namespace, items, hidden, largest: (kind, name, most) } in &shares.newly_hidden {
+            let kind = if *kind == Kind::Service { "Service" } else { "EndpointSlice" };
+            log::warn!(
+                "of the {items} endpoints and ports of namespace {namespace}, which are more than its share, {hidden} are not \
+                 kept: what depends on them passes to the DNS server; its largest object is {kind} {name}, of {most}; raise \
+                 MaxRecords to keep more"
             );
         }
         self.shares = Some(shares);

@@ -9,11 +9,12 @@ use tokio::task::spawn_blocking;
 use super::DaemonError;
 use crate::config::{Config, ServerSpec};
 use crate::datapath::{Reason, Table};
-use crate::source::kubernetes::{self, Delta};
+use crate::source::kubernetes::{self, Delta, ServiceObject};
 use crate::zone::change::{Change, append};
+use crate::zone::cluster::keep::Hoard;
 use crate::zone::cluster::share::{Holder, Size};
 use crate::zone::cluster::spec::Key;
-use crate::zone::cluster::{Cluster, Settings};
+use crate::zone::cluster::{Cluster, Settings, keep};
 use crate::zone::layers::Layers;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
@@ -44,8 +45,17 @@ pub(super) struct Shares {
     pub holders: Vec<Holder>,
     /// Namespaces that have more than their share since just now.
     pub new: Vec<Holder>,
+    /// Names that pass since what they are made of is not kept: about as many.
+    pub hidden: usize,
+    /// Namespaces that have more than is kept since just now.
+    pub newly_hidden: Vec<Hoard>,
 }
 
+/// Units of memory for each name that the maps can hold: nearly all take less than that, and some several times as much. So
+/// MaxRecords bounds what the maps take, and what the daemon needs to fill them.
+const UNITS_PER_NAME: usize = 6;
+/// At least so many, 64 MiB.
+const UNITS_MIN: usize = 1 << 20;
 /// Namespaces of which `edns stats` tells what they hold.
 const HOLDERS: usize = 5;
 
@@ -54,13 +64,15 @@ impl World {
     pub(super) fn new(config: &Config) -> Self {
         // Later than that of any daemon before, as a SOA's serial should be.
         let serial = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_secs() as u32);
+        let mut cluster = Cluster::new(settings(config, serial));
+        cluster.bound(config.max_records as usize);
         Self {
             layers: Layers::new(config.cluster_domain.clone()),
-            cluster: Cluster::new(settings(config, serial)),
+            cluster,
             serial,
             dns_services: HashSet::new(),
             listed: [false; 3],
-            room: Size { names: config.max_records as usize, units: Table::UNITS_MAX },
+            room: room(config.max_records as usize),
             statics: Size::default(),
         }
     }
@@ -81,11 +93,14 @@ impl World {
     /// How it stands with the room in the maps.
     pub(super) fn shares(&mut self) -> Shares {
         let (passing, by_names) = self.cluster.passing();
-        let reason = if by_names { Reason::Full } else { Reason::Memory };
+        // What MaxRecords allows, be it names or memory.
+        let reason = if by_names || self.room == room(self.room.names) { Reason::Full } else { Reason::Memory };
         Shares {
             passing: (passing, reason),
             holders: self.cluster.holders(HOLDERS),
             new: self.cluster.newly_yielding(),
+            hidden: self.cluster.hidden(),
+            newly_hidden: self.cluster.newly_hidden(),
         }
     }
 
@@ -113,7 +128,7 @@ impl World {
         let units = nodes.iter().map(|(name, node)| Table::units_of(name, node)).sum();
         let mut size = Size { names: nodes.len(), units };
         // If memory was short before, it may be so no more.
-        self.room.units = Table::UNITS_MAX;
+        self.room = room(self.room.names);
         // Static names come first: who has to make room for them does so before.
         if !size.fits(self.statics) {
             append(&mut changes, self.make_room(size));
@@ -132,12 +147,21 @@ impl World {
                 self.dns_services = services.iter().filter(|s| s.is_dns).map(|s| s.key.clone()).collect();
                 self.cluster.replace_services(services.into_iter().map(|s| (s.key, s.spec)));
             }
-            kubernetes::Change::Services(Delta::Apply(service)) => {
-                if service.is_dns {
-                    self.dns_services.insert(service.key.clone());
-                } else {
-                    self.dns_services.remove(&service.key);
+            kubernetes::Change::Services(Delta::Part(services, is_first)) => {
+                if is_first {
+                    self.cluster.begin_services();
                 }
+                self.list_services(services);
+            }
+            kubernetes::Change::Services(Delta::Rest(services)) => {
+                self.listed[0] = true;
+                self.list_services(services);
+                self.cluster.end_services();
+                let Self { dns_services, cluster, .. } = self;
+                dns_services.retain(|key| cluster.has_service(key));
+            }
+            kubernetes::Change::Services(Delta::Apply(service)) => {
+                self.note_dns(&service);
                 self.cluster.apply_service(service.key, &service.spec);
             }
             kubernetes::Change::Services(Delta::Delete(key)) => {
@@ -148,15 +172,50 @@ impl World {
                 self.listed[1] = true;
                 self.cluster.replace_slices(slices.into_iter().map(|s| (s.key, s.spec)));
             }
+            kubernetes::Change::Slices(Delta::Part(slices, is_first)) => {
+                if is_first {
+                    self.cluster.begin_slices();
+                }
+                self.cluster.list_slices(slices.into_iter().map(|s| (s.key, s.spec)));
+            }
+            kubernetes::Change::Slices(Delta::Rest(slices)) => {
+                self.listed[1] = true;
+                self.cluster.list_slices(slices.into_iter().map(|s| (s.key, s.spec)));
+                self.cluster.end_slices();
+            }
             kubernetes::Change::Slices(Delta::Apply(slice)) => self.cluster.apply_slice(slice.key, &slice.spec),
             kubernetes::Change::Slices(Delta::Delete(key)) => self.cluster.delete_slice(&key),
             kubernetes::Change::Namespaces(Delta::All(names)) => {
                 self.listed[2] = true;
                 self.cluster.replace_namespaces(names);
             }
+            kubernetes::Change::Namespaces(Delta::Part(..) | Delta::Rest(_)) => {
+                unreachable!("a list of namespaces comes whole")
+            }
             kubernetes::Change::Namespaces(Delta::Apply(name)) => self.cluster.apply_namespace(&name),
             kubernetes::Change::Namespaces(Delta::Delete(name)) => self.cluster.delete_namespace(&name),
         }
+    }
+
+    fn note_dns(&mut self, service: &ServiceObject) {
+        if service.is_dns {
+            self.dns_services.insert(service.key.clone());
+        } else {
+            self.dns_services.remove(&service.key);
+        }
+    }
+
+    fn list_services(&mut self, services: Vec<ServiceObject>) {
+        services.iter().for_each(|service| self.note_dns(service));
+        self.cluster.list_services(services.into_iter().map(|s| (s.key, s.spec)));
+    }
+
+    /// The kind of objects that has to be listed once more, since some that were not kept could be by now.
+    pub(super) fn wants_again(&self) -> Option<kubernetes::Kind> {
+        self.cluster.wants_again().map(|kind| match kind {
+            keep::Kind::Service => kubernetes::Kind::Services,
+            keep::Kind::Slice => kubernetes::Kind::EndpointSlices,
+        })
     }
 
     /// Whether all of the cluster was listed once.
@@ -189,6 +248,11 @@ impl World {
             ServerSpec::Auto => Vec::new(),
         }
     }
+}
+
+/// What maps of so many names hold at most.
+fn room(names: usize) -> Size {
+    Size { names, units: names.saturating_mul(UNITS_PER_NAME).clamp(UNITS_MIN, Table::UNITS_MAX) }
 }
 
 fn settings(config: &Config, serial: u32) -> Settings {

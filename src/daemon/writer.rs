@@ -13,9 +13,12 @@ use tokio::time::Instant;
 
 use super::gates::Gates;
 use super::waiting::Waiting;
-use super::{BEAT, DaemonError};
+use super::{BEAT, DaemonError, heap};
 use crate::datapath::{Reader, Reason, Refused, Table};
 use crate::zone::change::Change;
+
+/// So many changes are worth it to give back to the kernel what they took.
+const MANY: usize = 10_000;
 
 /// What the thread is asked for, and where it says that it is done.
 enum Job {
@@ -138,6 +141,10 @@ impl Maps {
                     let changed = self.apply(&changes);
                     // Who asked may be gone.
                     let _ = reply.send(changed);
+                    if changes.len() > MANY {
+                        drop(changes);
+                        heap::trim();
+                    }
                 }
                 Ok(Job::Open(reply)) => {
                     let ticket = self.gates.ticket();

@@ -211,7 +211,8 @@ impl Arena {
         if in_use <= enough(self.live[Kind::Named as usize]) {
             return None;
         }
-        let candidates = self.present().filter(|(_, c)| !c.is_leaving && c.has_named() && c.is_sparse());
+        let stays = |c: &Chunk| c.is_leaving || c.is_arriving;
+        let candidates = self.present().filter(|(_, c)| !stays(c) && c.has_named() && c.is_sparse());
         let (number, _) = candidates.min_by_key(|(_, c)| c.live_named())?;
         let chunk = self.chunks[number].as_mut()?;
         chunk.is_leaving = true;
@@ -234,7 +235,7 @@ impl Arena {
             let chunk = self.chunks[at as usize / CHUNK_UNITS].as_mut().expect("a node's chunk is there");
             chunk.give(at as usize % CHUNK_UNITS, units);
         }
-        self.chunks.iter_mut().flatten().for_each(|chunk| chunk.is_leaving = false);
+        self.chunks.iter_mut().flatten().for_each(|chunk| (chunk.is_leaving, chunk.is_arriving) = (false, false));
         Ok(())
     }
 
@@ -308,7 +309,9 @@ impl Arena {
             if is_enough || self.present().count() >= chunks {
                 return Err(ArenaError::Exhausted);
             }
-            self.add_chunk(if kind == Kind::Shared { CHUNK_UNITS } else { 0 })?;
+            let number = self.add_chunk(if kind == Kind::Shared { CHUNK_UNITS } else { 0 })?;
+            // While it is the emptiest by far: nodes would go from one new chunk to the next until there are no more.
+            self.chunks[number].as_mut().expect("it was made").is_arriving = !new && kind == Kind::Named;
             found = self.find(kind, units);
         }
         let at = found.ok_or(ArenaError::Exhausted)?;
@@ -323,8 +326,8 @@ impl Arena {
         })
     }
 
-    /// Makes a chunk with so many units for shared nodes.
-    fn add_chunk(&mut self, shared: usize) -> Result<(), ArenaError> {
+    /// Makes a chunk with so many units for shared nodes; returns its number.
+    fn add_chunk(&mut self, shared: usize) -> Result<usize, ArenaError> {
         let number = self.chunks.iter().position(Option::is_none).unwrap_or(self.chunks.len());
         let chunk = Chunk::new(shared, number == 0)?;
         self.publish(number as u32, chunk.map())?;
@@ -333,7 +336,7 @@ impl Arena {
         }
         self.reader.lock().set_chunk(number, Some(Arc::clone(chunk.mapped())));
         self.chunks[number] = Some(chunk);
-        Ok(())
+        Ok(number)
     }
 
     /// Puts a chunk into the outer map. The kernel waits until every program that runs now is done before it returns

@@ -12,6 +12,7 @@ mod failures;
 mod health;
 mod pages;
 mod past;
+mod room;
 mod trouble;
 mod watch;
 
@@ -32,9 +33,11 @@ pub use backoff::random;
 pub use client::{Access, AccessError};
 pub use convert::{ServiceObject, SliceObject};
 pub use health::{Health, Kind, Mend, State};
+pub use room::Share;
 pub use watch::Delta;
 
 use crate::zone::cluster::spec::Key;
+use room::Room;
 use watch::{News, Watch};
 
 /// Events that wait to be applied, at most; then the API server waits.
@@ -60,11 +63,13 @@ pub struct Event {
     pub arrived: Instant,
     /// What [`Health::mended`] is to be told when it is applied.
     pub mend: Option<Mend>,
+    /// The room that it takes until it is applied.
+    pub share: Share,
 }
 
 impl Event {
     fn new<T, K>(news: News<T, K>, change: fn(Delta<T, K>) -> Change) -> Self {
-        Self { change: news.delta.map(change), arrived: news.arrived, mend: news.mend }
+        Self { change: news.delta.map(change), arrived: news.arrived, mend: news.mend, share: news.share }
     }
 }
 
@@ -114,6 +119,7 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
     access.config().await?;
     let (health, again) = (Arc::new(Health::default()), Again::default());
     let (sender, events) = channel(QUEUE);
+    let room = Room::default();
     let mut tasks = JoinSet::new();
     let services = Watch {
         kind: Kind::Services,
@@ -121,6 +127,8 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
         stream: |client| watcher(Api::<Service>::all(client), watcher::Config::default()).boxed(),
         convert: convert::service,
         key: convert::key,
+        size: room::service,
+        room: room.clone(),
     };
     let slices = Watch {
         kind: Kind::EndpointSlices,
@@ -128,6 +136,8 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
         stream: |client| watcher(Api::<EndpointSlice>::all(client), watcher::Config::default()).boxed(),
         convert: convert::slice,
         key: convert::key,
+        size: room::slice,
+        room: room.clone(),
     };
     let namespaces = Watch {
         kind: Kind::Namespaces,
@@ -135,6 +145,9 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
         stream: |client| watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default()).boxed(),
         convert: convert::namespace,
         key: |object| object.metadata.name.as_deref().unwrap_or_default().into(),
+        // A list of them comes whole.
+        size: |_| 0,
+        room,
     };
     let to = |sender: &Sender<Event>| (access.clone(), Arc::clone(&health), sender.clone());
     tasks.spawn(services.follow(to(&sender), |news| Event::new(news, Change::Services)));

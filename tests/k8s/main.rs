@@ -21,6 +21,7 @@ mod controllers;
 mod coredns;
 mod edns;
 mod full;
+mod hoard;
 mod large;
 mod manifests;
 mod names;

@@ -53,6 +53,8 @@ pub(super) struct Chunk {
     named: Room,
     /// Whether nodes move out of it, so that none may come.
     pub is_leaving: bool,
+    /// Whether it was made for nodes on the move, which do not move on from there.
+    pub is_arriving: bool,
 }
 
 impl Chunk {
@@ -88,6 +90,7 @@ impl Chunk {
             shared: Room::new(u32::from(first)..split.max(first.into())),
             named: Room::new(split..CHUNK_UNITS as u32),
             is_leaving: false,
+            is_arriving: false,
         })
     }
 

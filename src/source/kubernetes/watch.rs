@@ -16,6 +16,7 @@ use super::client::{Way, client};
 use super::failures::{Failures, Work};
 use super::health::{Health, Kind, Mend};
 use super::past::{Another, Past};
+use super::room::{OBJECT, PART, Room, Share};
 use super::trouble::{Cure, causes, describe, is_of_past};
 
 /// Without a further page of a list for so long, it is begun again.
@@ -29,6 +30,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub enum Delta<T, K> {
     /// These are all there are.
     All(Vec<T>),
+    /// These are on a list, which goes on; maybe it begins with them.
+    Part(Vec<T>, bool),
+    /// These are the rest of it.
+    Rest(Vec<T>),
     /// This one is new, or another now.
     Apply(T),
     /// This one is no more.
@@ -43,6 +48,23 @@ pub(super) struct Watch<O, T, K> {
     pub stream: fn(kube::Client) -> BoxStream<'static, watcher::Result<Event<O>>>,
     pub convert: fn(O) -> T,
     pub key: fn(&O) -> K,
+    /// What an object takes of the room.
+    pub size: fn(&T) -> usize,
+    pub room: Room,
+}
+
+/// What a list has brought.
+struct Listed<T> {
+    objects: Vec<T>,
+    size: usize,
+    /// Whether a part of it was sent on.
+    has_begun: bool,
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self { objects: Vec::new(), size: 0, has_begun: false }
+    }
 }
 
 /// Why a watcher is begun anew, where it has not said itself what it failed of.
@@ -61,6 +83,7 @@ pub(super) struct News<T, K> {
     pub delta: Option<Delta<T, K>>,
     pub arrived: Instant,
     pub mend: Option<Mend>,
+    pub share: Share,
 }
 
 impl<O: Resource, T, K> Watch<O, T, K> {
@@ -95,7 +118,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
             Some(failures.before_list())
         };
         // What a list has brought so far; None between lists.
-        let mut listed: Option<Vec<T>> = Some(Vec::new());
+        let mut listed: Option<Listed<T>> = Some(Listed::default());
         // When the list begins that was asked for.
         let mut due: Option<Instant> = None;
         loop {
@@ -135,30 +158,43 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 }
             };
             let arrived = Instant::now();
+            // What is sent on takes room by then.
+            let mut size = OBJECT;
             let delta = match event {
                 None => None,
                 Some(Event::Init) => {
                     past.forget();
                     health.end_watch(self.kind);
-                    (listed, due) = (Some(Vec::new()), None);
+                    (listed, due) = (Some(Listed::default()), None);
                     continue;
                 }
                 Some(Event::InitApply(object)) => {
                     past.see(object.meta(), false);
-                    listed.get_or_insert_default().push((self.convert)(object));
-                    continue;
+                    let (object, list) = ((self.convert)(object), listed.get_or_insert_default());
+                    list.size += (self.size)(&object);
+                    list.objects.push(object);
+                    if list.size < PART {
+                        continue;
+                    }
+                    size = std::mem::take(&mut list.size);
+                    let is_first = !std::mem::replace(&mut list.has_begun, true);
+                    Some(Delta::Part(std::mem::take(&mut list.objects), is_first))
                 }
                 Some(Event::InitDone) => {
                     self.asked.done();
                     health.count_list(self.kind);
                     failures.clear();
-                    Some(Delta::All(listed.take().unwrap_or_default()))
+                    let list = listed.take().unwrap_or_default();
+                    size = list.size;
+                    Some(if list.has_begun { Delta::Rest(list.objects) } else { Delta::All(list.objects) })
                 }
                 Some(Event::Apply(object)) => {
                     if past.see(object.meta(), false) {
                         failures.clear();
                     }
-                    Some(Delta::Apply((self.convert)(object)))
+                    let object = (self.convert)(object);
+                    size = (self.size)(&object);
+                    Some(Delta::Apply(object))
                 }
                 Some(Event::Delete(object)) => {
                     if past.see(object.meta(), true) {
@@ -169,7 +205,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
             };
             let is_settled =
                 health.is_unsettled(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
-            let is_right = is_settled || matches!(delta, Some(Delta::All(_)));
+            let is_right = is_settled || matches!(delta, Some(Delta::All(_) | Delta::Rest(_)));
             let mend = is_right.then(|| health.mend(self.kind, is_settled));
             if is_right {
                 failures.mended();
@@ -177,7 +213,8 @@ impl<O: Resource, T, K> Watch<O, T, K> {
             if delta.is_none() && mend.is_none() {
                 continue;
             }
-            if sender.send(wrap(News { delta, arrived, mend })).await.is_err() {
+            let share = self.room.take(size).await;
+            if sender.send(wrap(News { delta, arrived, mend, share })).await.is_err() {
                 return None;
             }
         }

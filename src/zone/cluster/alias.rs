@@ -1,6 +1,7 @@
 //! Where an ExternalName leads, as CoreDNS follows it (its `plugin.A`).
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,9 +39,13 @@ enum Step {
 #[derive(Default)]
 pub(super) struct Steps {
     by_name: HashMap<Name, Step>,
-    /// By Service and label.
-    endpoints: HashMap<Key, HashMap<Box<str>, Alike>>,
+    endpoints: HashMap<Key, Labels>,
+    hash: RandomState,
 }
+
+/// The labels of a Service's endpoints by hash, as numbers of slices and of labels there: little for each, since this is kept
+/// for all Services that aliases lead to.
+struct Labels(Vec<(u64, u32, u32)>);
 
 /// The endpoints of one label.
 #[derive(Default)]
@@ -87,7 +92,7 @@ impl Steps {
         };
         let addresses = match entry.service.as_deref() {
             None | Some(Service::Nothing) => return Step::Nothing,
-            Some(Service::Opaque) => return Step::Unknown,
+            Some(Service::Opaque | Service::Hidden { .. }) => return Step::Unknown,
             Some(Service::External(target)) if endpoint.is_none() && port.is_empty() && protocol.is_empty() => {
                 return Step::Alias(target.clone());
             }
@@ -99,11 +104,12 @@ impl Steps {
             Some(_) if entry.is_opaque() => return Step::Unknown,
             Some(_) => {
                 if let Some(endpoint) = endpoint {
-                    let labels = self.endpoints.entry(key.clone()).or_insert_with(|| by_label(entry));
-                    match labels.get(endpoint) {
+                    let hash = &self.hash;
+                    let labels = self.endpoints.entry(key.clone()).or_insert_with(|| Labels::new(entry, hash));
+                    match labels.find(entry, endpoint, hash) {
                         None => return Step::Nothing,
                         Some(alike) if alike.aliased => return Step::Unknown,
-                        Some(alike) => few(alike.addresses.iter().copied()),
+                        Some(alike) => few(alike.addresses.into_iter()),
                     }
                 } else {
                     let has = |slice: &Slice| slice.ports.iter().any(|p| p.matches(&port, &protocol));
@@ -119,17 +125,34 @@ impl Steps {
     }
 }
 
-fn by_label(entry: &Entry) -> HashMap<Box<str>, Alike> {
-    let mut labels: HashMap<Box<str>, Alike> = HashMap::new();
-    for slice in entry.slices.iter().filter(|s| !s.ports.is_empty()) {
-        for endpoint in &slice.endpoints {
-            labels.entry(endpoint.label()).or_default().addresses.push(endpoint.address);
-        }
-        for label in &slice.aliases {
-            labels.entry(label.clone()).or_default().aliased = true;
-        }
+impl Labels {
+    fn new(entry: &Entry, hash: &RandomState) -> Self {
+        let slices = (0..).zip(&entry.slices).filter(|(_, s)| !s.ports.is_empty());
+        let labels = slices.flat_map(|(i, s)| (0..).zip(s.labels()).map(move |(at, label)| (i, at, label)));
+        let mut labels: Vec<_> = labels.map(|(i, at, label)| (hash.hash_one(&*label), i, at)).collect();
+        labels.sort_unstable();
+        Self(labels)
     }
-    labels
+
+    /// What is there by this label; None where nothing is.
+    fn find(&self, entry: &Entry, label: &str, hash: &RandomState) -> Option<Alike> {
+        let wanted = hash.hash_one(label);
+        let from = self.0.partition_point(|(hash, ..)| *hash < wanted);
+        let mut found = None;
+        for (_, i, at) in self.0[from..].iter().take_while(|(hash, ..)| *hash == wanted) {
+            let (slice, at) = (&entry.slices[*i as usize], *at as usize);
+            match slice.endpoints.get(at) {
+                Some(endpoint) if *endpoint.label() == *label => {
+                    found.get_or_insert_with(Alike::default).addresses.push(endpoint.address);
+                }
+                None if *slice.aliases[at - slice.endpoints.len()] == *label => {
+                    found.get_or_insert_with(Alike::default).aliased = true;
+                }
+                _ => {}
+            }
+        }
+        found
+    }
 }
 
 /// Follows the alias of `owner`.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::marks::Marks;
 use super::spec::{Key, PortSpec, ServiceSpec, SliceSpec};
 use crate::zone::name::Name;
 
@@ -20,17 +21,29 @@ pub(super) enum Service {
     Nothing,
     /// What we would get wrong: the server answers for it and for all below it.
     Opaque,
+    /// The same for one whose ports are not kept ([`super::keep`]): its addresses, and how many items it has.
+    Hidden { addresses: Box<[IpAddr]>, items: usize },
 }
 
 /// An EndpointSlice; only endpoints that are ready.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Slice {
     pub endpoints: Box<[Endpoint]>,
     /// Labels of endpoints that are names of other hosts in place of addresses (slices of type FQDN).
     pub aliases: Box<[Box<str>]>,
     pub ports: Box<[Port]>,
-    /// It has an endpoint that is not listed here: one with an address or a name that is none.
+    /// It has an endpoint that is not listed here: one with an address or a name that is none, or any where it is hidden.
     pub opaque: bool,
+    /// What is known of it where nothing of it is kept.
+    pub hidden: Option<Hidden>,
+}
+
+/// What is known of a slice that is not kept ([`super::keep`]).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hidden {
+    pub items: usize,
+    /// Of its addresses.
+    pub marks: Marks,
 }
 
 /// An address of an endpoint.
@@ -132,6 +145,21 @@ impl Service {
             _ => Self::Opaque,
         }
     }
+
+    /// What of it takes memory, in items ([`super::keep`]).
+    pub(super) fn items(&self) -> usize {
+        match self {
+            Self::ClusterIp { ports, .. } => ports.len(),
+            Self::Hidden { items, .. } => *items,
+            _ => 0,
+        }
+    }
+
+    /// The same without that.
+    pub(super) fn hide(&self) -> Option<Self> {
+        let Self::ClusterIp { addresses, .. } = self else { return None };
+        Some(Self::Hidden { addresses: addresses.clone(), items: self.items() })
+    }
 }
 
 impl Slice {
@@ -139,7 +167,7 @@ impl Slice {
         let ready = || spec.endpoints.iter().filter(|e| e.ready);
         let Some(ports) = ports(&spec.ports) else {
             let opaque = ready().next().is_some();
-            return Self { endpoints: Box::default(), aliases: Box::default(), ports: Box::default(), opaque };
+            return Self { opaque, ..Self::default() };
         };
         let mut endpoints = Vec::with_capacity(ready().map(|e| e.addresses.len()).sum());
         let mut aliases = Vec::new();
@@ -161,7 +189,23 @@ impl Slice {
                 }
             }
         }
-        Self { endpoints: endpoints.into(), aliases: aliases.into(), ports, opaque }
+        Self { endpoints: endpoints.into(), aliases: aliases.into(), ports, opaque, hidden: None }
+    }
+
+    /// What of it takes memory, in items ([`super::keep`]). A hostname takes as much again as an address.
+    pub(super) fn items(&self) -> usize {
+        self.hidden.as_ref().map_or_else(
+            || {
+                let named = self.endpoints.iter().filter(|e| e.hostname.is_some()).count();
+                self.endpoints.len() + named + self.aliases.len() + self.ports.len()
+            },
+            |hidden| hidden.items,
+        )
+    }
+
+    /// The same without that.
+    pub(super) fn hide(&self, marks: Marks) -> Self {
+        Self { opaque: true, hidden: Some(Hidden { items: self.items(), marks }), ..Self::default() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -205,6 +249,8 @@ pub(super) struct Entry {
     pub service: Option<Arc<Service>>,
     /// In no order.
     pub slices: Vec<Arc<Slice>>,
+    /// What of both takes memory.
+    pub items: usize,
 }
 
 impl Entry {

@@ -88,7 +88,11 @@ impl Services {
                 }
             }
         }
-        fits(&mut records, &mut addresses).then(|| Self { records, weight: weight(count), addresses })
+        let fits = fits(&mut records, &mut addresses);
+        // There may be very many of these, and most have but one of each.
+        records.shrink_to_fit();
+        addresses.shrink_to_fit();
+        fits.then(|| Self { records, weight: weight(count), addresses })
     }
 }
 
@@ -169,7 +173,7 @@ pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     let slices: Vec<Prepared<'_>> = entry.slices.iter().map(|s| Prepared::new(s)).collect();
     match entry.service.as_deref() {
         None | Some(Service::Nothing) => return plan,
-        Some(Service::Opaque) => {
+        Some(Service::Opaque | Service::Hidden { .. }) => {
             plan.insert(root, Holds::Pass);
             return plan;
         }
@@ -298,38 +302,32 @@ fn add_headless(plan: &mut Plan, root: &Relative, slices: &[Prepared<'_>]) {
     }));
 }
 
-/// The endpoints of one label.
-#[derive(Default)]
-struct Alike {
-    /// By their slices.
-    endpoints: Vec<(usize, IpAddr)>,
-    aliased: bool,
-}
-
 fn add_endpoints(plan: &mut Plan, slices: &[Prepared<'_>], labels: Option<&HashSet<Box<str>>>) {
-    let is_asked = |label: &str| labels.is_none_or(|labels| labels.contains(label));
-    let mut by_label: HashMap<Box<str>, Alike> = HashMap::new();
-    for (i, endpoint) in slices.iter().enumerate().flat_map(|(i, s)| s.slice.endpoints.iter().map(move |e| (i, e))) {
-        let label = endpoint.label();
-        if is_asked(&label) {
-            by_label.entry(label).or_default().endpoints.push((i, endpoint.address));
+    // By label: its slice, and its address where it is not the name of another host.
+    let mut all: Vec<(Relative, usize, Option<IpAddr>)> = Vec::new();
+    let mut add = |label: Box<str>, slice, address| {
+        if labels.is_none_or(|labels| labels.contains(&label)) {
+            all.push((label.into(), slice, address));
         }
+    };
+    for (i, slice) in slices.iter().map(|s| s.slice).enumerate() {
+        slice.endpoints.iter().for_each(|e| add(e.label(), i, Some(e.address)));
+        slice.aliases.iter().for_each(|label| add(label.clone(), i, None));
     }
-    for label in slices.iter().flat_map(|s| &s.slice.aliases).filter(|l| is_asked(l)) {
-        by_label.entry(label.clone()).or_default().aliased = true;
-    }
-    for (label, Alike { mut endpoints, aliased }) in by_label {
-        let label: Relative = label.into();
-        let count = endpoints.iter().map(|(i, _)| slices[*i].slice.ports.len()).sum();
-        endpoints.sort_unstable();
-        endpoints.dedup();
-        let entries = endpoints.iter().map(|(i, a)| ([(Relative::clone(&label), *a)], &*slices[*i].ports().numbers));
+    all.sort_unstable();
+    for alike in all.chunk_by(|a, b| a.0 == b.0) {
+        let label = &alike[0].0;
+        let endpoints = || alike.iter().filter_map(|(_, i, address)| Some((*i, (*address)?)));
+        let count = endpoints().map(|(i, _)| slices[i].slice.ports.len()).sum();
+        let mut each: Vec<(usize, IpAddr)> = endpoints().collect();
+        each.dedup();
+        let entries = each.iter().map(|(i, a)| ([(Relative::clone(label), *a)], &*slices[*i].ports().numbers));
         let host = Host {
-            addresses: few(endpoints.iter().map(|(_, a)| *a)),
-            aliased,
+            addresses: few(each.iter().map(|(_, a)| *a)),
+            aliased: alike.iter().any(|(.., address)| address.is_none()),
             services: Services::collect(count, entries),
             closed: false,
         };
-        plan.insert(label, Holds::Host(host));
+        plan.insert(Relative::clone(label), Holds::Host(host));
     }
 }

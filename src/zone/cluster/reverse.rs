@@ -146,20 +146,21 @@ impl Reverse {
         }
     }
 
-    /// Follows a change of what is known of `key`; adds the addresses that it changes something for to `changed`. Counts what
-    /// that changes for others, and returns what it does for `key`: by so much less and more than before.
+    /// Follows a change of what is known of `key`; adds the addresses that it changes something for to `changed`, with whether
+    /// their names may be in the maps. Counts what that changes for others, and returns what it does for `key`: by so much less and more than before.
     pub(super) fn update(
         &mut self,
         key: &Arc<Key>,
         [old, new]: [&Entry; 2],
         settings: &Settings,
         shares: &mut Shares,
-        changed: &mut HashSet<IpAddr>,
+        changed: &mut HashMap<IpAddr, bool>,
     ) -> [Size; 2] {
         let mut own = [Size::default(); 2];
         let mut change = |address: IpAddr, change: &dyn Fn(&mut Lists)| {
             let holders = self.0.entry(address).or_default();
             let before = holders.charges(address, settings);
+            let is_held = before.iter().any(|(key, _)| !shares.yields(key).has(Part::Pointers));
             holders.change(change);
             let after = holders.charges(address, settings);
             if after.is_empty() {
@@ -178,7 +179,7 @@ impl Reverse {
                     shares.count(&holder, sizes[0], sizes[1]);
                 }
             }
-            changed.insert(address);
+            changed.entry(address).or_insert(is_held);
         };
         let (old_own, new_own) = (own_addresses(old), own_addresses(new));
         for address in old_own.iter().filter(|a| !new_own.contains(a)) {
@@ -202,7 +203,7 @@ impl Reverse {
 /// A Service's own.
 pub(super) fn own_addresses(entry: &Entry) -> &[IpAddr] {
     match entry.service.as_deref() {
-        Some(Service::ClusterIp { addresses, .. }) => addresses,
+        Some(Service::ClusterIp { addresses, .. } | Service::Hidden { addresses, .. }) => addresses,
         _ => &[],
     }
 }

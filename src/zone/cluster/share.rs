@@ -18,7 +18,7 @@ use super::spec::Key;
 /// What has yielded comes back when it would fit into maps smaller by one part in so many.
 pub(super) const MARGIN: usize = 32;
 /// Of two parts the one that has yielded goes on doing so unless the other is larger by one part in so many.
-const STICKS: usize = 8;
+pub(super) const STICKS: usize = 8;
 
 /// What something takes of the maps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -196,6 +196,13 @@ pub struct Holder {
     pub largest: Option<(Box<str>, usize)>,
 }
 
+impl Holder {
+    /// One that has no names.
+    pub(super) fn nothing(namespace: &str) -> Self {
+        Self { namespace: namespace.into(), names: 0, passing: 0, largest: None }
+    }
+}
+
 /// What [`Shares::decide`] changed.
 #[derive(Default)]
 pub(super) struct Decision {
@@ -301,6 +308,11 @@ impl Shares {
         if object.is_nothing() {
             namespace.objects.remove(key);
         }
+    }
+
+    /// Whether all fits, and nothing yields.
+    pub(super) const fn has_room(&self) -> bool {
+        !self.has_yields && self.total.fits(self.capacity)
     }
 
     /// Whether anything yields.
@@ -418,7 +430,7 @@ fn change(sum: &mut Size, before: Size, after: Size) {
 }
 
 /// The largest number such that all fit into `capacity` if none is larger; the largest there is where all fit as they are.
-fn level(mut sizes: Vec<usize>, capacity: usize) -> usize {
+pub(super) fn level(mut sizes: Vec<usize>, capacity: usize) -> usize {
     sizes.sort_unstable();
     let mut left = capacity;
     for (i, size) in sizes.iter().enumerate() {

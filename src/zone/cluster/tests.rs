@@ -3,6 +3,7 @@
 
 mod coredns;
 mod full;
+mod keep;
 mod kernel;
 mod order;
 mod pass;

@@ -198,6 +198,8 @@ async fn follow_and_ask(
         stream: |client| watcher(Api::<Service>::all(client), watcher::Config::default()).boxed(),
         convert: |service: Service| service.metadata.name.unwrap(),
         key: name,
+        size: |name: &String| if name.starts_with("large") { PART / 2 } else { 1 },
+        room: Room::default(),
     };
     let task = tokio::spawn(watch.follow((api.clone(), Arc::clone(&health), sender), |news| news));
     let start = Instant::now();
@@ -535,4 +537,23 @@ async fn an_event_that_is_too_long_is_made_up_for_by_a_list() {
     let followed = follow(MINUTE, move |what, before| lists(what, before, long(before))).await;
     let lists = followed.times(Asked::List);
     assert!(lists.len() == 2 && lists[1] < MINUTE / 2, "{lists:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_list_comes_in_parts() {
+    let objects: &[_] = &[("large-a", 1), ("large-b", 2), ("large-c", 3), ("large-d", 4), ("small", 5)];
+    let followed = follow(MINUTE, move |what, _| match what {
+        Asked::List => Reply::Objects(objects, 10),
+        Asked::Past => Reply::Objects(&[("small", 5)], 15),
+        Asked::Watch => Reply::Stays(String::new()),
+    })
+    .await;
+    let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    let deltas: Vec<_> = followed.deltas.into_iter().map(|(_, delta)| delta).collect();
+    let expected = [
+        Delta::Part(names(&["large-a", "large-b"]), true),
+        Delta::Part(names(&["large-c", "large-d"]), false),
+        Delta::Rest(names(&["small"])),
+    ];
+    assert_eq!(deltas, expected);
 }

@@ -1,0 +1,157 @@
+//! Which addresses are listed by objects that are not kept, as well as four octets for each tell it.
+//!
+//! An address is known by its *mark*, a hash under a random key: nobody can choose addresses that have the marks of others'. Each
+//! mark counts in some places of a table. An address whose places are all taken may be listed; any other one is not. Few seem
+//! to be that are not: one in thousands while a million is listed, one in seven when no more marks are kept.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+
+/// Places of the table, an octet each; it is made for the first mark.
+const PLACES: usize = 32 << 20;
+/// Places of a mark.
+const PLACES_EACH: u32 = 4;
+/// Marks that are kept at most.
+const MARKS_MAX: usize = 8 << 20;
+
+/// The marks of an object's addresses; None: there was no room for them, so they may be any.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Marks(Option<Box<[u32]>>);
+
+/// All marks.
+#[derive(Default)]
+pub(super) struct Marked {
+    key: RandomState,
+    /// How often each place is taken. What was taken too often to be counted stays so while there are marks.
+    counts: Vec<u8>,
+    kept: usize,
+    /// Objects without marks.
+    unknown: usize,
+    has_changed: bool,
+}
+
+/// The places of a mark, which two numbers made of it lead to.
+fn places(mark: u32) -> impl Iterator<Item = usize> {
+    let mixed = u64::from(mark).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let (first, step) = (mixed as u32, (mixed >> 32) as u32 | 1);
+    (0..PLACES_EACH).map(move |n| first.wrapping_add(step.wrapping_mul(n)) as usize % PLACES)
+}
+
+impl Marked {
+    fn mark(&self, address: IpAddr) -> u32 {
+        self.key.hash_one(address) as u32
+    }
+
+    /// The marks of some addresses, which do not count yet.
+    pub(super) fn of(&self, addresses: impl Iterator<Item = IpAddr>) -> Marks {
+        let marks: HashSet<u32> = addresses.map(|a| self.mark(a)).collect();
+        let mut marks: Vec<u32> = marks.into_iter().collect();
+        marks.sort_unstable();
+        Marks((self.kept + marks.len() <= MARKS_MAX).then(|| marks.into()))
+    }
+
+    pub(super) fn add(&mut self, Marks(marks): &Marks) {
+        self.has_changed = true;
+        let Some(marks) = marks else {
+            self.unknown += 1;
+            return;
+        };
+        self.kept += marks.len();
+        if self.counts.is_empty() && !marks.is_empty() {
+            self.counts = vec![0; PLACES];
+        }
+        for place in marks.iter().flat_map(|mark| places(*mark)) {
+            self.counts[place] = self.counts[place].saturating_add(1);
+        }
+    }
+
+    pub(super) fn remove(&mut self, Marks(marks): &Marks) {
+        self.has_changed = true;
+        let Some(marks) = marks else {
+            self.unknown -= 1;
+            return;
+        };
+        self.kept -= marks.len();
+        if self.kept == 0 {
+            self.counts = Vec::new();
+            return;
+        }
+        for place in marks.iter().flat_map(|mark| places(*mark)) {
+            if self.counts[place] < u8::MAX {
+                self.counts[place] -= 1;
+            }
+        }
+    }
+
+    /// Whether an object that is not kept may list this address.
+    pub(super) fn may_list(&self, address: IpAddr) -> bool {
+        let is_taken = |place| self.counts[place] > 0;
+        self.unknown > 0 || !self.counts.is_empty() && places(self.mark(address)).all(is_taken)
+    }
+
+    /// Whether there are any.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.kept == 0 && self.unknown == 0
+    }
+
+    /// Whether there is room for the marks of an object that has none, and so many addresses at most.
+    pub(super) const fn has_room(&self, addresses: usize) -> bool {
+        self.kept + addresses <= MARKS_MAX - MARKS_MAX / 8
+    }
+
+    /// Whether marks came or went since this was asked last.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+}
+
+impl Marks {
+    /// Whether they are known.
+    pub(super) const fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn addresses(net: u32, count: u32) -> impl Iterator<Item = IpAddr> {
+        (0..count).map(move |i| Ipv4Addr::from_bits(net << 24 | i).into())
+    }
+
+    #[test]
+    fn what_is_listed_is_known_and_little_else_seems_to_be() {
+        let mut marked = Marked::default();
+        let all: Vec<Marks> = (10..13).map(|net| marked.of(addresses(net, 200_000))).collect();
+        all.iter().for_each(|marks| marked.add(marks));
+        assert!((10..13).flat_map(|net| addresses(net, 200_000)).all(|a| marked.may_list(a)));
+        let seems = addresses(20, 100_000).filter(|a| marked.may_list(*a)).count();
+        assert!(seems < 100, "{seems} of 100,000");
+
+        marked.remove(&all[1]);
+        assert!(addresses(10, 200_000).chain(addresses(12, 200_000)).all(|a| marked.may_list(a)));
+        let left = addresses(11, 200_000).filter(|a| marked.may_list(*a)).count();
+        assert!(left < 200, "{left} of 200,000");
+        [&all[0], &all[2]].iter().for_each(|marks| marked.remove(marks));
+        assert!(marked.is_empty() && !addresses(10, 10).any(|a| marked.may_list(a)));
+    }
+
+    #[test]
+    fn more_marks_than_are_kept_may_be_of_any_address() {
+        let mut marked = Marked { kept: MARKS_MAX - 10, ..Marked::default() };
+        let few = marked.of(addresses(10, 10));
+        assert!(few.is_known());
+        marked.add(&few);
+        let more = marked.of(addresses(11, 1));
+        assert!(!more.is_known());
+        marked.add(&more);
+        assert!(addresses(20, 10).all(|a| marked.may_list(a)));
+        marked.remove(&more);
+        assert!(!addresses(20, 10).any(|a| marked.may_list(a)));
+    }
+}

@@ -1,0 +1,193 @@
+//! What the API says, as it comes: object by object, or in lists of all there are.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::Cluster;
+use super::model::{Entry, Service, Slice};
+use super::spec::{Key, ServiceSpec, SliceSpec};
+
+impl Cluster {
+    /// A namespace is there.
+    pub fn apply_namespace(&mut self, name: &str) {
+        if self.objects.namespaces.insert(name.into()) {
+            self.pending.namespaces.entry(name.into()).or_insert(false);
+        }
+    }
+
+    /// A namespace is gone.
+    pub fn delete_namespace(&mut self, name: &str) {
+        if self.objects.namespaces.remove(name) {
+            self.pending.namespaces.entry(name.into()).or_insert(true);
+        }
+    }
+
+    /// These namespaces are all there are.
+    pub fn replace_namespaces(&mut self, names: impl IntoIterator<Item = impl AsRef<str>>) {
+        let names: HashSet<Box<str>> = names.into_iter().map(|n| n.as_ref().into()).collect();
+        let gone: Vec<Box<str>> = self.objects.namespaces.difference(&names).cloned().collect();
+        gone.iter().for_each(|n| self.delete_namespace(n));
+        names.iter().for_each(|n| self.apply_namespace(n));
+    }
+
+    /// A Service is there, and is like this.
+    pub fn apply_service(&mut self, key: Key, spec: &ServiceSpec) {
+        let service = Service::new(spec);
+        let old = self.objects.services.get(&key).and_then(|e| e.service.as_deref());
+        if old.is_some_and(|old| *old == service || self.keep.is_hidden_service(&key, old, &service)) {
+            return;
+        }
+        self.put_service(key, service);
+        self.hide_if_urgent();
+    }
+
+    /// A Service is gone.
+    pub fn delete_service(&mut self, key: &Key) {
+        if self.objects.services.get(key).is_some_and(|e| e.service.is_some()) {
+            self.set_service(key.clone(), None);
+        }
+    }
+
+    pub(super) fn put_service(&mut self, key: Key, service: Service) {
+        self.set_service(key, Some(Arc::new(service)));
+    }
+
+    fn set_service(&mut self, key: Key, service: Option<Arc<Service>>) {
+        let new = service.clone();
+        if let Some(new) = &new {
+            self.keep.count_service(&key.namespace, new, true);
+        }
+        let mut old = None;
+        let key = self.change_entry(key, |entry| {
+            old = std::mem::replace(&mut entry.service, service);
+            entry.items += new.as_ref().map_or(0, |s| s.items());
+            entry.items -= old.as_ref().map_or(0, |s| s.items());
+        });
+        if let Some(old) = old {
+            self.keep.count_service(&key.namespace, &old, false);
+        }
+    }
+
+    /// A list of all Services begins.
+    pub fn begin_services(&mut self) {
+        self.listed.services.clear();
+    }
+
+    /// These are on it.
+    pub fn list_services(&mut self, services: impl IntoIterator<Item = (Key, ServiceSpec)>) {
+        for (key, spec) in services {
+            self.apply_service(key.clone(), &spec);
+            self.listed.services.insert(key);
+        }
+    }
+
+    /// There are no others than those on it.
+    pub fn end_services(&mut self) {
+        let seen = std::mem::take(&mut self.listed.services);
+        let known = self.objects.services.iter().filter(|(_, e)| e.service.is_some());
+        let gone: Vec<Arc<Key>> = known.map(|(key, _)| key).filter(|k| !seen.contains(&***k)).cloned().collect();
+        gone.iter().for_each(|key| self.delete_service(key));
+    }
+
+    /// These Services are all there are.
+    pub fn replace_services(&mut self, services: impl IntoIterator<Item = (Key, ServiceSpec)>) {
+        self.begin_services();
+        self.list_services(services);
+        self.end_services();
+    }
+
+    /// An EndpointSlice is there, and is like this.
+    pub fn apply_slice(&mut self, key: Key, spec: &SliceSpec) {
+        let slice = Slice::new(spec);
+        // Of no Service, its endpoints' names have an empty label. Nobody asks for those, but the addresses lead to them.
+        let of = Key::new(&key.namespace, spec.service.as_deref().unwrap_or_default());
+        let is_same = |old: &Slice| *old == slice || self.keep.is_hidden_slice(&key, old, &slice);
+        if self.slices.get(&key).is_some_and(|(old_of, old)| **old_of == of && is_same(old)) {
+            return;
+        }
+        self.put_slice(key, of, slice);
+        self.hide_if_urgent();
+    }
+
+    pub(super) fn put_slice(&mut self, key: Key, of: Key, slice: Slice) {
+        let slice = Arc::new(slice);
+        self.keep.count_slice(&key.namespace, &slice, true);
+        self.delete_slice(&key);
+        let of = self.change_entry(of, |entry| {
+            entry.items += slice.items();
+            entry.slices.push(Arc::clone(&slice));
+        });
+        self.slices.insert(key, (of, slice));
+    }
+
+    /// An EndpointSlice is gone.
+    pub fn delete_slice(&mut self, key: &Key) {
+        if let Some((of, slice)) = self.slices.remove(key) {
+            self.change_entry(Key::clone(&of), |entry| {
+                entry.items -= slice.items();
+                entry.slices.retain(|s| !Arc::ptr_eq(s, &slice));
+            });
+            self.keep.count_slice(&key.namespace, &slice, false);
+        }
+    }
+
+    /// A list of all EndpointSlices begins.
+    pub fn begin_slices(&mut self) {
+        self.listed.slices.clear();
+    }
+
+    /// These are on it.
+    pub fn list_slices(&mut self, slices: impl IntoIterator<Item = (Key, SliceSpec)>) {
+        for (key, spec) in slices {
+            self.apply_slice(key.clone(), &spec);
+            self.listed.slices.insert(key);
+        }
+    }
+
+    /// There are no others than those on it.
+    pub fn end_slices(&mut self) {
+        let seen = std::mem::take(&mut self.listed.slices);
+        let gone: Vec<Key> = self.slices.keys().filter(|k| !seen.contains(k)).cloned().collect();
+        gone.iter().for_each(|key| self.delete_slice(key));
+    }
+
+    /// These EndpointSlices are all there are.
+    pub fn replace_slices(&mut self, slices: impl IntoIterator<Item = (Key, SliceSpec)>) {
+        self.begin_slices();
+        self.list_slices(slices);
+        self.end_slices();
+    }
+
+    /// Changes what is known of a Service's name, and keeps what was known before for the commit.
+    fn change_entry(&mut self, key: Key, change: impl FnOnce(&mut Entry)) -> Arc<Key> {
+        let (key, mut entry) =
+            self.objects.services.remove_entry(&key).unwrap_or_else(|| (Arc::new(key), Entry::default()));
+        self.pending.entries.entry(Arc::clone(&key)).or_insert_with(|| entry.clone());
+        let zone = &self.renderer.settings.zone;
+        let before = entry.depends_on(zone);
+        change(&mut entry);
+        let after = entry.depends_on(zone);
+        if before != after {
+            if let Some(before) = before {
+                remove_dependent(&mut self.dependents, &before, &key);
+            }
+            if let Some(after) = after {
+                self.dependents.entry(after).or_default().insert(Arc::clone(&key));
+            }
+        }
+        self.keep.count_all_of(&key, entry.items);
+        if !entry.is_empty() {
+            self.objects.services.insert(Arc::clone(&key), entry);
+        }
+        key
+    }
+}
+
+fn remove_dependent(dependents: &mut HashMap<Key, BTreeSet<Arc<Key>>>, on: &Key, key: &Arc<Key>) {
+    if let Some(keys) = dependents.get_mut(on) {
+        keys.remove(key);
+        if keys.is_empty() {
+            dependents.remove(on);
+        }
+    }
+}

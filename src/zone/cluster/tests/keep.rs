@@ -1,0 +1,406 @@
+//! Objects that are too many or too large to be kept.
+
+use super::coredns::{TYPES, World};
+use super::kernel::Maps;
+use super::order::{Random, probes, seen};
+use super::*;
+use crate::zone::cluster::keep::{Hoard, Kind, Limits};
+use crate::zone::cluster::share::MARGIN;
+
+const A: u16 = 1;
+const PTR: u16 = 12;
+const NXDOMAIN: u16 = 3;
+
+fn limited(all: usize, service: usize) -> Cluster {
+    let mut cluster = Cluster::new(settings());
+    cluster.keep.set_limits(Limits { all, service });
+    cluster
+}
+
+/// Makes the maps follow all that a commit says.
+fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
+    let mut changes = cluster.commit();
+    changes.append(&mut cluster.rest());
+    let count = changes.len();
+    changes.into_iter().for_each(|change| maps.apply(change));
+    assert!(cluster.nodes() == maps.0);
+    count
+}
+
+/// What the daemon does about what is wanted; returns the kinds that were listed.
+fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<Kind> {
+    let mut listed = Vec::new();
+    while let Some(kind) = cluster.wants_again() {
+        listed.push(kind);
+        assert!(listed.len() <= 4, "{listed:?}");
+        match kind {
+            Kind::Service => cluster.replace_services(world.services.clone()),
+            Kind::Slice => cluster.replace_slices(world.slices.clone()),
+        }
+        commit(cluster, maps);
+    }
+    listed
+}
+
+/// The slices that are hidden, by name.
+fn hidden_slices(cluster: &Cluster) -> BTreeSet<String> {
+    let hidden = cluster.slices.iter().filter(|(_, (_, slice))| slice.hidden.is_some());
+    hidden.map(|(key, _)| format!("{}/{}", key.namespace, key.name)).collect()
+}
+
+/// One of so many addresses of a net.
+fn many(service: &str, net: u8, count: usize) -> SliceSpec {
+    let endpoints: Vec<String> = (0..count).map(|i| format!("10.{net}.{}.{}", i >> 8, i & 255)).collect();
+    slice(service, &["http/TCP/80"], &endpoints.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn answers(maps: &Maps, name: &str, qtype: u16) -> Option<usize> {
+    maps.ask(name, qtype).map(|reply| reply.answers.len())
+}
+
+fn is_missing(maps: &Maps, name: &str) -> bool {
+    maps.ask(name, A).is_some_and(|reply| reply.rcode == NXDOMAIN)
+}
+
+/// Somebody whose slices are larger than all that is kept, beside others.
+struct Tenant {
+    world: World,
+    cluster: Cluster,
+    maps: Maps,
+}
+
+const KEPT: usize = 20_000;
+const OTHERS: usize = 20;
+const SLICES: usize = 12;
+
+/// Of the tenant's slices: none is nearly as large as another.
+fn large(i: usize) -> (Key, SliceSpec) {
+    let service = if i.is_multiple_of(2) { "even" } else { "odd" };
+    (Key::new("tenant", &format!("large-{i}")), many(service, 100 + i as u8, 1000 + 400 * i))
+}
+
+impl Tenant {
+    fn new() -> Self {
+        let mut world = World::default();
+        for i in 0..OTHERS {
+            let ns = format!("ns{i}");
+            world.namespaces.insert(ns.clone());
+            world.services.insert(Key::new(&ns, "web"), cluster_ip(&[&format!("10.96.0.{i}")], &["http/TCP/80"]));
+            world.services.insert(Key::new(&ns, "db"), headless());
+            let endpoints = [format!("10.1.{i}.1=db-0"), format!("10.1.{i}.2=db-1")];
+            let endpoints = endpoints.each_ref().map(String::as_str);
+            world.slices.insert(Key::new(&ns, "db-1"), slice("db", &["sql/TCP/5432"], &endpoints));
+        }
+        world.namespaces.insert("tenant".into());
+        world.services.insert(Key::new("tenant", "even"), headless());
+        world.services.insert(Key::new("tenant", "odd"), cluster_ip(&["10.96.1.1"], &["http/TCP/80"]));
+        world.services.insert(Key::new("tenant", "small"), headless());
+        world.slices.insert(Key::new("tenant", "small-1"), slice("small", &[], &["10.99.0.1"]));
+        world.slices.extend((0..SLICES).map(large));
+        let mut cluster = limited(KEPT, usize::MAX);
+        cluster.replace_namespaces(&world.namespaces);
+        cluster.replace_services(world.services.clone());
+        cluster.replace_slices(world.slices.clone());
+        let mut maps = Maps::default();
+        commit(&mut cluster, &mut maps);
+        Self { world, cluster, maps }
+    }
+
+    fn asserts_that_others_are_whole(&self) {
+        for i in 0..OTHERS {
+            assert_eq!(answers(&self.maps, &format!("web.ns{i}.svc.{ZONE}"), A), Some(1));
+            assert_eq!(answers(&self.maps, &format!("db.ns{i}.svc.{ZONE}"), A), Some(2));
+            assert_eq!(answers(&self.maps, &format!("db-1.db.ns{i}.svc.{ZONE}"), A), Some(1));
+            assert_eq!(answers(&self.maps, &format!("{i}.0.96.10.in-addr.arpa"), PTR), Some(1));
+            assert_eq!(answers(&self.maps, &format!("2.{i}.1.10.in-addr.arpa"), PTR), Some(1));
+            assert!(is_missing(&self.maps, &format!("x.db.ns{i}.svc.{ZONE}")));
+            assert!(is_missing(&self.maps, &format!("x.ns{i}.svc.{ZONE}")));
+        }
+        assert!(is_missing(&self.maps, &format!("x.tenant.svc.{ZONE}")), "its namespace is known, too");
+    }
+
+    fn put(&mut self, key: Key, spec: SliceSpec) {
+        self.cluster.apply_slice(key.clone(), &spec);
+        self.world.slices.insert(key, spec);
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.cluster.delete_slice(key);
+        self.world.slices.remove(key);
+    }
+
+    fn commit(&mut self) -> usize {
+        commit(&mut self.cluster, &mut self.maps)
+    }
+
+    fn list_wanted(&mut self) -> Vec<Kind> {
+        list_wanted(&mut self.cluster, &mut self.maps, &self.world)
+    }
+}
+
+#[test]
+fn a_namespace_that_has_too_much_is_hidden_in_part_and_nobody_else_is() {
+    let mut tenant = Tenant::new();
+    // 38,445 items and 240 of others: it has 18,685 more than its level, and its four largest objects 19,204.
+    let gone = ["large-8", "large-9", "large-10", "large-11"];
+    assert_eq!(hidden_slices(&tenant.cluster), gone.map(|s| format!("tenant/{s}")).into());
+    tenant.asserts_that_others_are_whole();
+    let maps = &tenant.maps;
+    assert_eq!(answers(maps, &format!("even.tenant.svc.{ZONE}"), A), None, "not all of its endpoints are known");
+    assert_eq!(answers(maps, &format!("10-102-0-1.even.tenant.svc.{ZONE}"), A), None);
+    assert_eq!(answers(maps, &format!("odd.tenant.svc.{ZONE}"), A), Some(1), "its address is its own");
+    assert_eq!(answers(maps, &format!("x.odd.tenant.svc.{ZONE}"), A), None, "that may be an endpoint");
+    assert_eq!(answers(maps, &format!("small.tenant.svc.{ZONE}"), A), Some(1));
+    assert_eq!(answers(maps, "1.0.102.10.in-addr.arpa", PTR), Some(1), "of one that is kept");
+    assert_eq!(answers(maps, "1.0.111.10.in-addr.arpa", PTR), None);
+
+    let [holder, ..] = &tenant.cluster.holders(3)[..] else { panic!("there are namespaces") };
+    assert_eq!((&*holder.namespace, holder.passing), ("tenant", tenant.cluster.hidden()));
+    assert_eq!(holder.largest, Some(("large-11".into(), 5401)));
+    let told = tenant.cluster.newly_hidden();
+    let [Hoard { namespace, hidden, largest, .. }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&**namespace, *hidden), ("tenant", tenant.cluster.hidden()));
+    assert_eq!(*largest, (Kind::Slice, "large-11".into(), 5401));
+    assert_eq!(tenant.cluster.newly_hidden(), [], "it is told of once");
+
+    // Others have more, and still less than it.
+    for i in 0..OTHERS {
+        tenant.put(Key::new(&format!("ns{i}"), "db-2"), many("db", i as u8 + 20, 300));
+    }
+    tenant.commit();
+    assert!(hidden_slices(&tenant.cluster).iter().all(|name| name.starts_with("tenant/")));
+    assert!(hidden_slices(&tenant.cluster).len() > gone.len());
+    for i in 0..OTHERS {
+        assert_eq!(answers(&tenant.maps, &format!("10-{}-1-1.db.ns{i}.svc.{ZONE}", i + 20), A), Some(1));
+        tenant.delete(&Key::new(&format!("ns{i}"), "db-2"));
+    }
+    tenant.commit();
+    assert_eq!(tenant.list_wanted(), [Kind::Slice]);
+    let mut with_margin: BTreeSet<String> = gone.map(|s| format!("tenant/{s}")).into();
+    with_margin.insert("tenant/large-7".into());
+    assert_eq!(hidden_slices(&tenant.cluster), with_margin);
+
+    // What it has left fits.
+    for i in (0..4).chain(9..SLICES) {
+        tenant.delete(&large(i).0);
+    }
+    tenant.commit();
+    assert_eq!(answers(&tenant.maps, &format!("odd.tenant.svc.{ZONE}"), A), Some(1));
+    assert_eq!(tenant.list_wanted(), [Kind::Slice], "what is hidden yet has to come once more");
+    assert_eq!((hidden_slices(&tenant.cluster).len(), tenant.cluster.hidden()), (0, 0));
+    let fresh = Maps::new(tenant.world.build(settings()).1);
+    assert!(tenant.maps.0 == fresh.0);
+    tenant.asserts_that_others_are_whole();
+}
+
+/// Who lists the addresses of others in what is not kept has a name in their answers that is not known.
+#[test]
+fn names_of_addresses_that_hidden_slices_list_pass() {
+    let mut tenant = Tenant::new();
+    let db = "2.3.1.10.in-addr.arpa";
+    assert_eq!(answers(&tenant.maps, db, PTR), Some(1));
+    let (key, mut spec) = large(11);
+    let address = |text: &str| EndpointSpec { addresses: vec![text.into()], hostname: None, ready: true };
+    spec.endpoints.extend(["10.1.3.2", "10.96.0.3"].map(address));
+    tenant.put(key, spec);
+    tenant.commit();
+    assert_eq!(answers(&tenant.maps, db, PTR), None, "the server has two names for it");
+    assert_eq!(answers(&tenant.maps, "3.0.96.10.in-addr.arpa", PTR), Some(1), "a Service's address is its own");
+    assert_eq!(answers(&tenant.maps, "2.4.1.10.in-addr.arpa", PTR), Some(1));
+    assert!(tenant.cluster.withholds(&Name::parse("1.10.in-addr.arpa").unwrap()), "no wildcard holds there");
+
+    // The one who has it comes later, or goes and comes again.
+    let (db_key, db_spec) = (Key::new("ns3", "db-1"), tenant.world.slices[&Key::new("ns3", "db-1")].clone());
+    tenant.delete(&db_key);
+    tenant.commit();
+    tenant.put(db_key, db_spec);
+    tenant.commit();
+    assert_eq!(answers(&tenant.maps, db, PTR), None);
+
+    let (key, spec) = large(11);
+    tenant.put(key.clone(), spec);
+    tenant.commit();
+    assert!(hidden_slices(&tenant.cluster).contains("tenant/large-11"));
+    tenant.asserts_that_others_are_whole();
+    (0..SLICES).for_each(|i| tenant.delete(&large(i).0));
+    tenant.commit();
+    assert!(!tenant.cluster.withholds(&Name::parse("1.10.in-addr.arpa").unwrap()));
+}
+
+#[test]
+fn lists_find_the_same_hidden_whatever_their_order_and_change_nothing() {
+    let mut tenant = Tenant::new();
+    let mut slices: Vec<_> = tenant.world.slices.clone().into_iter().collect();
+    let mut random = Random(7);
+    for _ in 0..3 {
+        tenant.cluster.replace_slices(slices.clone());
+        assert_eq!(tenant.commit(), 0);
+        assert_eq!(tenant.cluster.wants_again(), None);
+        (1..slices.len()).for_each(|i| slices.swap(i, random.below(i + 1)));
+        // A daemon that is new.
+        let mut other = limited(KEPT, usize::MAX);
+        other.replace_namespaces(&tenant.world.namespaces);
+        for part in slices.chunks(3) {
+            other.list_slices(part.to_vec());
+        }
+        other.end_slices();
+        other.replace_services(tenant.world.services.clone());
+        other.commit();
+        assert_eq!(hidden_slices(&other), hidden_slices(&tenant.cluster));
+        assert_eq!(other.wants_again(), None);
+        // Of some thousand addresses one may seem to be listed, by chance, and pass for one of them.
+        let names = |nodes: HashMap<Name, Node>| -> BTreeSet<Name> {
+            nodes.into_keys().filter(|name| name.is_within(&settings().zone)).collect()
+        };
+        assert!(names(other.nodes()) == names(tenant.maps.0.clone()));
+    }
+}
+
+#[test]
+fn what_is_hidden_comes_back_with_a_margin() {
+    let mut tenant = Tenant::new();
+    let before = hidden_slices(&tenant.cluster);
+    let last = large(8);
+    assert!(before.contains("tenant/large-8"));
+    let room = |tenant: &Tenant| {
+        let objects = tenant.world.services.len() + tenant.world.slices.len();
+        let kept: usize = tenant.cluster.objects.services.values().map(|entry| entry.items).sum();
+        KEPT + tenant.cluster.hidden() - kept - 2 * objects
+    };
+    // Others go, until it would just fit.
+    tenant.delete(&large(0).0);
+    let needed = last.1.endpoints.len() + 1 - room(&tenant);
+    let (key, spec) = large(7);
+    let smaller = |less: usize| {
+        let mut spec = spec.clone();
+        spec.endpoints.truncate(spec.endpoints.len() - less);
+        spec
+    };
+    tenant.put(key.clone(), smaller(needed + 1));
+    tenant.commit();
+    assert_eq!(tenant.cluster.wants_again(), None, "it would fit, and go with the next");
+    tenant.put(key.clone(), spec.clone());
+    tenant.commit();
+    assert_eq!(hidden_slices(&tenant.cluster), before);
+    tenant.put(key, smaller(needed + KEPT / MARGIN + 1));
+    tenant.commit();
+    assert_eq!(tenant.list_wanted(), [Kind::Slice]);
+    assert!(!hidden_slices(&tenant.cluster).contains("tenant/large-8"));
+}
+
+#[test]
+fn a_service_that_has_too_much_is_hidden_be_there_room_or_not() {
+    let mut cluster = limited(1 << 20, 1000);
+    let (mut world, mut maps) = (World::default(), Maps::default());
+    world.namespaces.insert("default".into());
+    let wide = |ports: usize| {
+        let ports = (0..ports).map(|i| PortSpec { name: format!("p{i}"), protocol: "TCP".into(), port: Some(80) });
+        ServiceSpec { external_name: None, cluster_ips: vec!["10.96.0.1".into()], ports: ports.collect() }
+    };
+    world.services.insert(Key::new("default", "wide"), wide(1001));
+    world.services.insert(Key::new("default", "web"), cluster_ip(&["10.96.0.2"], &["http/TCP/80"]));
+    world.services.insert(Key::new("default", "alias"), external("wide.default.svc.cluster.local"));
+    cluster.replace_namespaces(&world.namespaces);
+    cluster.replace_services(world.services.clone());
+    commit(&mut cluster, &mut maps);
+    assert_eq!(answers(&maps, &format!("wide.default.svc.{ZONE}"), A), None);
+    assert_eq!(answers(&maps, &format!("x.y.wide.default.svc.{ZONE}"), A), None);
+    assert_eq!(answers(&maps, &format!("alias.default.svc.{ZONE}"), A), None, "where it leads to is not known");
+    assert_eq!(answers(&maps, "1.0.96.10.in-addr.arpa", PTR), Some(1));
+    assert_eq!(answers(&maps, &format!("web.default.svc.{ZONE}"), A), Some(1));
+    assert!(is_missing(&maps, &format!("x.default.svc.{ZONE}")));
+    assert_eq!(cluster.newly_hidden().len(), 1);
+
+    cluster.replace_services(world.services.clone());
+    assert_eq!(commit(&mut cluster, &mut maps), 0);
+    world.services.insert(Key::new("default", "wide"), wide(900));
+    cluster.apply_service(Key::new("default", "wide"), &wide(900));
+    commit(&mut cluster, &mut maps);
+    assert!(maps.0 == Maps::new(world.build(settings()).1).0);
+    // With slices it is too much again: the larger goes.
+    let spec = many("wide", 1, 200);
+    cluster.apply_slice(Key::new("default", "wide-1"), &spec);
+    world.slices.insert(Key::new("default", "wide-1"), spec);
+    commit(&mut cluster, &mut maps);
+    assert!(hidden_slices(&cluster).is_empty() && cluster.hidden() == 900);
+    cluster.delete_slice(&Key::new("default", "wide-1"));
+    world.slices.clear();
+    commit(&mut cluster, &mut maps);
+    assert_eq!(list_wanted(&mut cluster, &mut maps, &world), [Kind::Service]);
+    assert!(maps.0 == Maps::new(world.build(settings()).1).0);
+}
+
+/// At any step of a random history: each answer is that of before or of after, or passes; nothing that is answered is wrong; and
+/// who has nothing hidden, and leads to nobody who has, is answered.
+#[test]
+fn each_step_is_before_or_after_or_passes() {
+    let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
+    let (mut short, mut passed, mut wanted) = (0, 0, 0);
+    for seed in 1..=8 {
+        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), limited(usize::MAX, usize::MAX));
+        let mut maps = Maps::default();
+        for round in 0..25 {
+            let (all, service) = (20 + random.below(60), 8 + random.below(12));
+            cluster.keep.set_limits(Limits { all, service });
+            (0..=random.below(5)).for_each(|_| random.event(&mut world, &mut cluster));
+            let is_wanted = cluster.wants_again().is_some() && random.below(2) == 0;
+            if is_wanted {
+                wanted += 1;
+                cluster.replace_services(world.services.clone());
+                cluster.replace_slices(world.slices.clone());
+            }
+            let mut changes = cluster.commit();
+            changes.append(&mut cluster.rest());
+            let before: Vec<_> = probes.iter().map(|(_, name)| seen(&maps, name)).collect();
+            let mut end = maps.clone();
+            changes.iter().for_each(|change| end.apply(change.clone()));
+            let after: Vec<_> = probes.iter().map(|(_, name)| seen(&end, name)).collect();
+            for change in changes {
+                let about = change.name().clone();
+                maps.apply(change);
+                for (i, (text, name)) in probes.iter().enumerate() {
+                    let now = seen(&maps, name);
+                    let passes = now.as_ref().is_none_or(|now| *now == (Node::pass(ZoneId::Cluster), None));
+                    assert!(
+                        now == before[i] || now == after[i] || passes,
+                        "seed {seed}, round {round}: {text} at {about}"
+                    );
+                }
+            }
+            assert!(cluster.nodes() == maps.0, "seed {seed}, round {round}");
+            for (text, name) in &probes {
+                assert_eq!(cluster.node(name).as_ref(), maps.0.get(name), "seed {seed}, round {round}: {name}");
+                let labels = labels_in(name, &cluster.renderer.settings.zone);
+                let is_whole = match labels.as_deref() {
+                    Some([.., service, namespace, "svc"]) => {
+                        let entry = cluster.objects.services.get(&Key::new(namespace, service));
+                        let leads = entry.is_some_and(|e| e.depends_on(&cluster.renderer.settings.zone).is_some());
+                        let has_hidden = |e: &Entry| {
+                            let service = e.service.as_deref();
+                            matches!(service, Some(model::Service::Hidden { .. })) || e.is_opaque()
+                        };
+                        !leads && !entry.is_some_and(has_hidden)
+                    }
+                    Some(_) => true,
+                    None => cluster.keep.marked.is_empty(),
+                };
+                for qtype in TYPES {
+                    let (got, expected) = (maps.ask(text, qtype), world.expected(text, qtype));
+                    let passes = got.is_none() && expected.is_some();
+                    passed += usize::from(passes);
+                    assert!(
+                        got == expected || passes && !is_whole,
+                        "seed {seed}, round {round}: {text} {qtype}: {got:?}, not {expected:?}\n{}",
+                        world.describe()
+                    );
+                }
+            }
+            short += usize::from(cluster.hidden() > 0);
+        }
+        cluster.keep.set_limits(Limits { all: usize::MAX, service: usize::MAX });
+        commit(&mut cluster, &mut maps);
+        list_wanted(&mut cluster, &mut maps, &world);
+        assert!(maps.0 == Maps::new(world.build(settings()).1).0, "seed {seed}");
+    }
+    assert!(short > 50 && passed > 1000 && wanted > 10, "{short} {passed} {wanted}");
+}

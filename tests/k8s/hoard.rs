@@ -1,0 +1,177 @@
+//! A tenant whose objects are more than the daemon may keep: lawful ones, five of which were enough to end it.
+
+use std::fs;
+use std::sync::Arc;
+
+use hickory_proto::rr::RecordType::{self, A, PTR, SRV};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::api;
+use crate::client::Client;
+use crate::cluster::Cluster;
+use crate::lab::{Daemon, within};
+use crate::node::Node;
+
+/// As many as the API allows in one slice.
+const ENDPOINTS: usize = 1000;
+const ADDRESSES: usize = 100;
+const SLICES: usize = 12;
+/// Of those who make little.
+const TEAMS: usize = 5;
+/// MiB that the daemon may take, of 512 that the manifest gives it: the maps count, too.
+const PEAK_MAX: usize = 400;
+
+fn namespace(name: &str) -> Value {
+    json!({"kind": "Namespace", "metadata": {"name": name}})
+}
+
+fn service(namespace: &str, name: &str, spec: &Value) -> Value {
+    json!({"kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": spec})
+}
+
+fn headless(namespace: &str, name: &str) -> Value {
+    service(namespace, name, &json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}))
+}
+
+fn slice(namespace: &str, service: &str, name: &str, endpoints: &[Value]) -> Value {
+    json!({"kind": "EndpointSlice", "addressType": "IPv4", "endpoints": endpoints,
+        "metadata": {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": service}},
+        "ports": [{"name": "sql", "port": 5432}]})
+}
+
+fn team(i: usize) -> Vec<Value> {
+    let (ns, address) = (format!("team-{i}"), |n: usize| format!("10.60.{i}.{n}"));
+    let endpoint = |n: usize| json!({"addresses": [address(n)], "hostname": format!("db-{n}")});
+    vec![
+        service(&ns, "web", &json!({"clusterIP": format!("10.96.77.{i}"), "ports": [{"name": "http", "port": 80}]})),
+        headless(&ns, "db"),
+        slice(&ns, "db", "db-1", &[endpoint(1), endpoint(2)]),
+    ]
+}
+
+/// An address of a net, as short as can be.
+fn address(net: usize, i: usize) -> String {
+    format!("{net}.{}.{}.{}", i / 2500, i / 50 % 50, i % 50)
+}
+
+/// A headless Service's slice of so many endpoints.
+fn large(service: &str, name: &str, net: usize, endpoints: usize) -> Value {
+    let endpoint = |e: usize| {
+        let addresses: Vec<String> = (0..ADDRESSES).map(|a| address(net, e * ADDRESSES + a)).collect();
+        json!({"addresses": addresses})
+    };
+    slice("tenant", service, name, &(0..endpoints).map(endpoint).collect::<Vec<_>>())
+}
+
+/// MiB that the daemon took at most.
+fn peak(daemon: &Daemon) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it lives");
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).expect("a peak");
+    peak.parse::<usize>().expect("a number") >> 10
+}
+
+struct Asker<'a> {
+    node: &'a Node,
+    client: Client,
+}
+
+impl Asker<'_> {
+    fn until_in_kernel(&self, name: &str, rtype: RecordType, rcode: &str) {
+        within(120, &format!("{name} {rtype} is {rcode} in the kernel"), || {
+            match self.node.ask(&self.client, name, rtype) {
+                (reply, true) if reply.rcode == rcode => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+
+    fn asserts_that_teams_are_answered(&self) {
+        for i in 0..TEAMS {
+            let zone = format!("team-{i}.svc.cluster.local");
+            for (name, rtype) in [
+                (format!("web.{zone}"), A),
+                (format!("_http._tcp.web.{zone}"), SRV),
+                (format!("db.{zone}"), A),
+                (format!("db-2.db.{zone}"), A),
+                (format!("{i}.77.96.10.in-addr.arpa"), PTR),
+                (format!("2.{i}.60.10.in-addr.arpa"), PTR),
+            ] {
+                self.until_in_kernel(&name, rtype, "NoError");
+            }
+            for missing in [format!("nobody.{zone}"), format!("x.db.{zone}"), format!("x.web.{zone}")] {
+                self.until_in_kernel(&missing, A, "NXDomain");
+            }
+        }
+        self.until_in_kernel("nobody.tenant.svc.cluster.local", A, "NXDomain");
+    }
+}
+
+fn hidden(node: &Node) -> u64 {
+    let stats: Value = serde_json::from_slice(&node.lab.edns(&["stats", "--json"]).stdout).expect("JSON");
+    stats["refused_records"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_tenant_with_more_than_is_kept_ends_no_daemon_and_no_answer_of_others() {
+    let cluster = Arc::new(Cluster::new());
+    let namespaces = (0..TEAMS).map(|i| namespace(&format!("team-{i}"))).chain([namespace("tenant")]).collect();
+    let services = (0..SLICES).map(|i| headless("tenant", &format!("large-{i}")));
+    let services = services.chain([headless("tenant", "pair"), headless("tenant", "small")]);
+    let small = slice("tenant", "small", "small-1", &[json!({"addresses": ["10.61.0.1"]})]);
+    let first = (0..TEAMS).flat_map(team).chain(services).chain([small]).collect();
+    api::create(&cluster, &[namespaces, first]);
+    let node = Node::new(&cluster);
+    let mut daemon = node.daemon();
+    let asker = Asker { node: &node, client: node.pod() };
+    asker.asserts_that_teams_are_answered();
+    asker.until_in_kernel("small.tenant.svc.cluster.local", A, "NoError");
+
+    // They come while it runs.
+    let mut slices: Vec<Value> =
+        (0..SLICES).map(|i| large(&format!("large-{i}"), &format!("large-{i}"), 1 + i, ENDPOINTS)).collect();
+    // Somebody else's address is among them, which has two names now.
+    slices[0]["endpoints"][0]["addresses"][0] = "10.60.0.1".into();
+    slices.extend((0..2).map(|i| large("pair", &format!("pair-{i}"), 51 + i, 350 - 10 * i)));
+    for slice in slices {
+        api::create(&cluster, &[vec![slice]]);
+    }
+    let all = (SLICES * ENDPOINTS * ADDRESSES) as u64;
+    let whole =
+        |what: &str| within(120, what, || if hidden(&node) > all { Ok(()) } else { Err(hidden(&node).to_string()) });
+    whole("all large ones came");
+    let asserts = |daemon: &Daemon| {
+        asker.asserts_that_teams_are_answered();
+        asker.until_in_kernel("small.tenant.svc.cluster.local", A, "NoError");
+        assert!(!asker.node.ask(&asker.client, "1.0.60.10.in-addr.arpa", PTR).1, "the server alone knows both names");
+        assert!(!asker.node.ask(&asker.client, "large-3.tenant.svc.cluster.local", A).1);
+        println!(
+            "{} MiB at most, {}",
+            peak(daemon),
+            node.lab.sh("host", &format!("grep -E 'VmRSS|RssAnon' /proc/{}/status", daemon.pid()))
+        );
+        assert!(peak(daemon) < PEAK_MAX, "{} MiB", peak(daemon));
+        let told = daemon.log().lines().filter(|l| l.contains("namespace tenant") && l.contains("not kept")).count();
+        assert_eq!(told, 1, "{}", daemon.log());
+    };
+    asserts(&daemon);
+
+    // Another one, which reads it all at once.
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait();
+    let daemon = node.daemon();
+    whole("all large ones were listed");
+    asserts(&daemon);
+
+    // What it still has is kept, and so is what it may have again.
+    let gone: Vec<String> =
+        (0..SLICES).map(|i| format!("endpointslice/large-{i}")).chain(["endpointslice/pair-1".into()]).collect();
+    cluster.delete(&["-n", "tenant"].into_iter().chain(gone.iter().map(String::as_str)).collect::<Vec<_>>());
+    let endpoint = address(51, 7).replace('.', "-");
+    asker.until_in_kernel(&format!("{endpoint}.pair.tenant.svc.cluster.local"), A, "NoError");
+    asker.until_in_kernel("x.pair.tenant.svc.cluster.local", A, "NXDomain");
+    asker.until_in_kernel("1.0.60.10.in-addr.arpa", PTR, "NoError");
+    within(10, "nothing is hidden", || if hidden(&node) == 0 { Ok(()) } else { Err(hidden(&node).to_string()) });
+    asker.asserts_that_teams_are_answered();
+    assert!(peak(&daemon) < PEAK_MAX && !daemon.log().contains("panicked"), "{} MiB", peak(&daemon));
+}
