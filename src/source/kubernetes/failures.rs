@@ -91,8 +91,8 @@ impl Failures {
         Self { work, row: 0, since: None, in_stream: false, retries, lists }
     }
 
-    /// kube's watcher failed. However long its watch had gone on: one that brings nothing and fails is none, and a proxy may
-    /// offer one after the other.
+    /// kube's watcher failed. However long its watch had gone on: one that brings nothing and fails is none, and there may come
+    /// one after the other.
     pub(super) fn of_watcher(&mut self, error: &watcher::Error) -> Next {
         let has_worked = self.work.is_done();
         if self.work.take_bookmark() {

@@ -308,7 +308,7 @@ async fn where_a_watch_brings_something_now_and_then_little_is_listed() {
     let watch = move |before: usize| Reply::Stays(if before % 6 == 5 { bookmark.clone() } else { String::new() });
     let followed = follow(10 * HOUR, move |what, before| quiet(what, watch(before))).await;
     let lists = followed.times(Asked::List);
-    assert!((55..=66).contains(&lists.len()), "{}", lists.len());
+    assert!((58..=75).contains(&lists.len()), "{}", lists.len());
     // With each other watch: none.
     let followed = follow(10 * HOUR, |what, before| {
         let text = if before % 2 == 1 { event("BOOKMARK", &object("", 10)) } else { String::new() };
@@ -488,7 +488,6 @@ async fn an_object_that_is_gone_makes_a_list_and_no_error() {
 async fn a_watch_that_brings_nothing_is_made_up_for_however_long_it_goes_on() {
     let (second, error) = (Duration::from_secs(1), event("ERROR", &status(500)));
     for (what_is_it, after, text, breaks, latest) in [
-        ("reset when idle", 60 * second, String::new(), true, 130 * second),
         ("500 after a while", 35 * second, error, false, 80 * second),
         ("ends soon", 3 * second / 2, String::new(), false, 45 * second),
     ] {
@@ -498,6 +497,40 @@ async fn a_watch_that_brings_nothing_is_made_up_for_however_long_it_goes_on() {
         assert!(lists[1] < latest, "{what_is_it}: {lists:?}");
         assert!((20..=500).contains(&lists.len()), "{what_is_it}: {}", lists.len());
         assert!(followed.deltas.iter().any(|(_, d)| *d == Delta::All(vec!["new".to_owned()])), "{what_is_it}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_that_a_proxy_ends_since_they_are_idle_are_silent_ones() {
+    let second = Duration::from_secs(1);
+    for (after, breaks) in [(20, true), (35, true), (35, false), (60, true), (60, false)] {
+        let after = after * second;
+        let watch = move || Reply::Late { after, text: String::new(), times: 1, breaks };
+        let followed = follow(10 * HOUR, move |what, _| quiet(what, watch())).await;
+        assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO), "{after:?}");
+        assert!(!followed.health.is_unsettled(Kind::Services) && followed.silent < 2 * MINUTE);
+        // From the same version, without a pause.
+        let watches = followed.api.count(Asked::Watch);
+        let wanted = (10 * HOUR).as_secs() as usize / after.as_secs() as usize;
+        assert!((wanted * 9 / 10..=wanted + 10).contains(&watches), "{watches} {wanted}");
+        let listed = followed.times(Asked::List);
+        assert!((11..=14).contains(&listed.len()), "{after:?}: {listed:?}");
+        // What nobody tells is found.
+        let followed = follow(MINUTE * 6, move |what, before| lists(what, before, watch())).await;
+        assert!(followed.deltas.iter().any(|(_, d)| *d == Delta::All(vec!["new".to_owned()])), "{after:?}");
+        // And what happened while there was no watch comes with the next.
+        let followed = follow(2 * MINUTE, move |what, before| match what {
+            Asked::Watch if before == 1 => Reply::Stays(event("DELETED", &object("old", 12))),
+            _ => quiet(what, watch()),
+        })
+        .await;
+        assert!(matches!(followed.deltas[..], [(_, Delta::All(_)), (_, Delta::Delete(_))]), "{:?}", followed.deltas);
+    }
+    // What ends sooner has failed.
+    for breaks in [false, true] {
+        let watch = move || Reply::Late { after: 19 * second, text: String::new(), times: 1, breaks };
+        let followed = follow(10 * MINUTE, move |what, _| quiet(what, watch())).await;
+        assert!(followed.errors() > 10 && followed.api.count(Asked::List) > 5, "{}", followed.errors());
     }
 }
 
