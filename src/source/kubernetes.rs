@@ -12,6 +12,7 @@ mod failures;
 mod health;
 mod pages;
 mod past;
+mod quiet;
 mod room;
 mod trouble;
 mod watch;

@@ -140,6 +140,49 @@ fn a_file_of_another_user_is_believed_when_anybody_has_closed_it() {
     assert_eq!(ask(&lab, NAME), "10.0.0.100");
 }
 
+/// As with every package: the files are root's, and the daemon is another user, or has given up the right to leases.
+#[test]
+fn sighup_waits_for_a_writer_of_another_users_file() {
+    let lab = Lab::new();
+    lab.sh("host", "chown 65534 domain.yaml config.yaml");
+    let daemon = lab.daemon();
+    let stays = |after: &str| {
+        daemon.signal(Signal::SIGHUP);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(3) {
+            assert_eq!(ask(&lab, NAME), OLD, "{after}");
+        }
+    };
+    let text = |ip: &str| format!("Domains:\n  - Name: {NAME}\n    IP: {ip}");
+    // Renamed while it is written, and moved away and back.
+    let mut file = fs::File::create(lab.path("new")).unwrap();
+    lab.sh("host", "chown 65534 new");
+    file.write_all(text("10.0.0.1").as_bytes()).unwrap();
+    fs::rename(lab.path("new"), lab.path("domain.yaml")).unwrap();
+    stays("a rename");
+    lab.sh("host", "mv domain.yaml aside; mv aside domain.yaml");
+    stays("two more");
+    // The config is read meanwhile, since nobody writes it.
+    daemon.wait_for("reloaded after SIGHUP");
+    file.write_all(b"00\n").unwrap();
+    drop(file);
+    until_changes(&lab, OLD, "10.0.0.100");
+    lab.write("domain.yaml", &format!("{}\n", text(OLD)));
+    until_changes(&lab, "10.0.0.100", OLD);
+    // Cut, and then written in place.
+    let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("domain.yaml")).unwrap();
+    stays("the cut");
+    file.write_all(text("10.0.0.1").as_bytes()).unwrap();
+    stays("a half");
+    daemon.wait_for("domain.yaml: somebody has had it open for writing for 10 s");
+    assert_eq!(ask(&lab, NAME), OLD);
+    file.write_all(b"23").unwrap();
+    drop(file);
+    // SIGHUP has said that no newline is needed.
+    until_changes(&lab, OLD, "10.0.0.123");
+    assert!(held(&lab).is_empty());
+}
+
 #[test]
 fn a_writer_killed_in_mid_line_leaves_the_old_records() {
     let lab = Lab::new();
@@ -239,6 +282,15 @@ fn where_inotify_is_blind_two_equal_looks_count() {
         before = after;
     }
     assert_eq!(daemon.log().matches("domain.yaml: changes without a word of inotify").count(), 1, "{}", daemon.log());
+    // SIGHUP waits for the second look, where leases tell nothing either.
+    lab.sh("host", "chown 65534 real/domain.yaml");
+    let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("real/domain.yaml")).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    sleep(SOON);
+    assert_eq!(ask(&lab, NAME), before);
+    file.write_all(DOMAINS.replace(OLD, "172.16.171.3").as_bytes()).unwrap();
+    drop(file);
+    until_changes(&lab, &before, "172.16.171.3");
     // Half a line is none here either.
     let half = DOMAINS.replace(OLD, "172.16.171.2");
     lab.write("real/domain.yaml", &format!("{half}  - Name: new.example.org\n    IP: 10.0.0.1"));

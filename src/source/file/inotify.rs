@@ -3,7 +3,7 @@
 //! Folders are watched, not files: editors replace a file, and a ConfigMap's files are symbolic links into a folder that is
 //! replaced by another one, which shows beside them only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -25,6 +25,8 @@ pub(super) struct Watches {
     folders: HashMap<WatchDescriptor, PathBuf>,
     /// The files, by their numbers, that a name in a folder belongs to.
     names: HashMap<(WatchDescriptor, OsString), Vec<usize>>,
+    /// Other files of these folders, too, that were written and not closed since: they may be renamed.
+    written: HashSet<(WatchDescriptor, OsString)>,
     /// Whether a folder is not watched that should be: it may come yet.
     is_partial: bool,
 }
@@ -38,7 +40,7 @@ impl Watches {
         // SAFETY: it owns its descriptor, and closes it when it is dropped, not before.
         let inotify = unsafe { AsyncFd::register_with_interest(Inotify::init()?, Interest::READABLE) };
         let inotify = inotify.map_err(io::Error::from)?;
-        Ok(Self { inotify, folders: HashMap::new(), names: HashMap::new(), is_partial: false })
+        Ok(Self { inotify, folders: HashMap::new(), names: HashMap::new(), written: HashSet::new(), is_partial: false })
     }
 
     /// Watches these places, of files by their numbers, and no others. Folders that were watched before are without a gap.
@@ -74,6 +76,7 @@ impl Watches {
             // It fails where the folder is gone.
             let _ = self.inotify.get_ref().watches().remove(watch);
         }
+        self.written.retain(|(watch, _)| self.folders.contains_key(watch));
         self.is_partial = done.is_err();
         done
     }
@@ -95,6 +98,8 @@ impl Watches {
     pub(super) fn take(&mut self) -> Vec<(usize, Event)> {
         let mut events = Vec::new();
         let mut buffer = [0; BUFFER];
+        // Of what was moved away last, before its writer closed it.
+        let mut moved = None;
         loop {
             let Ok(read) = self.inotify.get_mut().read_events(&mut buffer) else { return events };
             let before = events.len();
@@ -103,13 +108,32 @@ impl Watches {
                 is_empty = false;
                 let of_watch = |files: &Vec<usize>| files.clone();
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    self.written.clear();
                     events.extend(self.names.values().flatten().map(|file| (*file, Event::Unclear)));
                 } else if let Some(name) = event.name {
                     let key = (event.wd, name.to_owned());
-                    let Some(files) = self.names.get(&key).map(of_watch) else { continue };
                     let Some(folder) = self.folders.get(&key.0) else { continue };
                     let Some(kind) = kind(event.mask, &folder.join(name)) else { continue };
-                    events.extend(files.into_iter().map(|file| (file, kind)));
+                    let files = self.names.get(&key).map(of_watch).unwrap_or_default();
+                    let was_written = self.written.remove(&key);
+                    let is_written = match kind {
+                        Event::Written => !event.mask.contains(EventMask::ISDIR),
+                        Event::Touched => was_written,
+                        Event::Renamed => moved.take() == Some(event.cookie),
+                        Event::Closed | Event::Unclear => false,
+                    };
+                    if event.mask.contains(EventMask::MOVED_FROM) {
+                        moved = was_written.then_some(event.cookie);
+                    }
+                    for file in files {
+                        events.push((file, kind));
+                        if kind == Event::Renamed && is_written {
+                            events.push((file, Event::Written));
+                        }
+                    }
+                    if is_written {
+                        self.written.insert(key);
+                    }
                 } else {
                     // Of the folder itself: it is removed or moved away.
                     let files = self.names.iter().filter(|((watch, _), _)| *watch == event.wd).flat_map(|(_, f)| f);

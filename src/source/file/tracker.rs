@@ -193,9 +193,9 @@ impl Tracker {
         self.decided.filter(|_| self.how.is_none() && !self.is_meant)
     }
 
-    /// Whether events came since the last look.
-    pub(super) const fn has_events(&self) -> bool {
-        self.events.is_some()
+    /// Whether what was read after the last look counts, by the events that came since. What is meant may be touched meanwhile.
+    pub(super) const fn may_be_taken(&self) -> bool {
+        self.events.is_none() || self.is_meant && self.writing.is_none()
     }
 
     /// Whether the operator said so, and it was not read since.
@@ -247,16 +247,15 @@ impl Tracker {
             _ => now,
         };
         self.steady = Some((look.state, since));
-        if self.is_meant {
-            // What is meant needs no end of its last line; but nobody means the half of what somebody writes just now.
-            let is_written = look.writer.is_some() && self.is_written(look, now);
-            return if is_written { self.wait(now, WRITING) } else { Decision::Read };
+        let is_told = self.how.is_some();
+        if !is_told && self.decided != Some(look.state) {
+            self.how = Some(How::Unheard);
         }
-        let Some(how) = self.how else {
+        if self.is_meant {
+            return self.meant(look, now - since, now);
+        }
+        let Some(how) = self.how.filter(|_| is_told) else {
             // Not told of: an event may come yet.
-            if self.decided != Some(look.state) {
-                self.how = Some(How::Unheard);
-            }
             return self.wait(now, POLL);
         };
         if self.decided == Some(look.state) && !self.is_modified && how != How::Renamed {
@@ -278,6 +277,27 @@ impl Tracker {
             How::InPlace => self.in_place(look, state, now),
             How::Unknown | How::Unheard => self.untold(how, look, state, now - since, now, was_seen && since == now),
         }
+    }
+
+    /// What is meant needs no end of its last line; but nobody means the half of what somebody writes just now.
+    fn meant(&mut self, look: &Look, steady: Duration, now: Instant) -> Decision {
+        if look.state.is_none() {
+            self.no_writer();
+        }
+        // Who wrote before events were lost may be gone without a word.
+        let is_old = self.how == Some(How::Unknown) && look.writer.is_none() && look.age >= OLD;
+        if !is_old && self.is_written(look, now) {
+            return self.wait(now, WRITING);
+        }
+        let is_untold = match self.how {
+            Some(How::Unknown) => look.state.is_some() && !is_old,
+            Some(How::Unheard) => true,
+            _ => false,
+        };
+        if is_untold && look.writer.is_none() && !look.swapped && steady < POLL {
+            return self.wait(now, POLL - steady);
+        }
+        Decision::Read
     }
 
     /// It was written, and by events it is known when.

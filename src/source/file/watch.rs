@@ -187,7 +187,7 @@ impl FileWatcher {
                     }
                 }
                 // What changed while it was read is looked at again.
-                What::Text(look, Some(text)) if file.tracker.is_meant() || !file.tracker.has_events() => {
+                What::Text(look, Some(text)) if file.tracker.may_be_taken() => {
                     // Who could write and did not is no news.
                     let is_same = !file.tracker.is_meant()
                         && file.tracker.is_decided(look.state)

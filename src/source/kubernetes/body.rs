@@ -1,6 +1,7 @@
 //! What a watch brings, piece by piece. A silent one ends, as if the API server had ended it: the watcher begins it again from
-//! its last version, and whoever is gone does not answer that. kube takes half an event at the end for none, and a watch that
-//! brought nothing for a good one; here both are errors, else the same could come for ever.
+//! its last version, and whoever is gone does not answer that. One that somebody ends before that, since nothing came for a while,
+//! is as silent. kube takes half an event at the end for none, and a watch that ended at once for a good one; here both are
+//! errors, else the same could come for ever.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,6 +21,9 @@ use super::past::Past;
 /// Without a word for so long, a watch is begun again: bookmarks come once a minute, but not in a cluster where nothing
 /// changes.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(100);
+/// A watch that has gone on for so long and ends without a word was accepted, and was silent: proxies and load balancers end
+/// what is idle. What ends sooner was no watch.
+const LIVED: Duration = Duration::from_secs(20);
 /// Bookmarks have some 200 octets. Longer lines are not kept.
 const LINE_MAX: usize = 4096;
 
@@ -28,7 +32,7 @@ const LINE_MAX: usize = 4096;
 enum Broken {
     #[error("a watch broke off in the middle of an event")]
     Half,
-    #[error("a watch ended without a word")]
+    #[error("a watch ended within {} s, without a word", LIVED.as_secs())]
     Wordless,
 }
 
@@ -37,6 +41,7 @@ pub(super) struct WatchBody<B> {
     body: B,
     work: Work,
     past: Past,
+    begun: Instant,
     silence: Pin<Box<Sleep>>,
     /// The line that has begun, or as much of it as is kept.
     line: Vec<u8>,
@@ -50,7 +55,17 @@ pub(super) struct WatchBody<B> {
 impl<B> WatchBody<B> {
     pub(super) fn new(body: B, work: Work, past: Past) -> Self {
         let silence = Box::pin(sleep(SILENCE_MAX));
-        Self { body, work, past, silence, line: Vec::new(), is_heard: false, half: 0, is_over: false }
+        Self {
+            body,
+            work,
+            past,
+            begun: Instant::now(),
+            silence,
+            line: Vec::new(),
+            is_heard: false,
+            half: 0,
+            is_over: false,
+        }
     }
 
     /// What it is that it ends now.
@@ -59,10 +74,11 @@ impl<B> WatchBody<B> {
         if self.half > 0 { Some(Err(Broken::Half.into())) } else { error.map(Err) }
     }
 
-    /// The same where it is not we who end it. kube takes some errors for a good end; those that came instead of a word are none.
+    /// The same where it is not we who end it. kube takes some errors for a good end; those that came soon, instead of a word,
+    /// are none.
     fn ended(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
-        let error = if self.is_heard { error } else { Some(Broken::Wordless.into()) };
-        self.end(error)
+        let is_short = self.begun.elapsed() < LIVED;
+        self.end(if self.is_heard { error } else { is_short.then(|| Broken::Wordless.into()) })
     }
 
     /// Takes note of what came.
@@ -175,7 +191,15 @@ mod tests {
         assert_eq!(read(&[(1, "a\nb")], false).await, ("a\nb".into(), half()), "and then silence");
         let wordless = || Err(Broken::Wordless.to_string());
         assert_eq!(read(&[], true).await, (String::new(), wordless()));
-        assert_eq!(read(&[(5, "\n"), (50, "\n")], true).await, ("\n\n".into(), wordless()), "however long it took");
+        assert_eq!(read(&[(5, "\n"), (14, "\n")], true).await, ("\n\n".into(), wordless()));
+        assert_eq!(read(&[(20, "{\"type\":")], true).await, ("{\"type\":".into(), half()), "however long it took");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_somebody_ends_since_it_is_idle_is_silent() {
+        for after in [20, 35, 60] {
+            assert_eq!(read(&[(after, "\n")], true).await, ("\n".into(), Ok(Duration::from_secs(after))));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use kube::runtime::watcher;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::quiet::Word;
 use super::trouble::is_of_past;
 
 /// Failures in a row, or the time since the first of them, after which what a watch does not bring is listed.
@@ -22,6 +23,7 @@ const GONE: u16 = 410;
 pub(super) struct Work {
     is_done: Arc<AtomicBool>,
     has_got_on: Arc<AtomicBool>,
+    word: Word,
 }
 
 impl Work {
@@ -40,6 +42,12 @@ impl Work {
     /// A bookmark came, which kube keeps to itself.
     pub(super) fn note_bookmark(&self) {
         self.has_got_on.store(true, Ordering::Relaxed);
+        self.word.note();
+    }
+
+    /// When something came.
+    pub(super) fn word(&self) -> Word {
+        self.word.clone()
     }
 
     fn is_done(&self) -> bool {
@@ -83,8 +91,8 @@ impl Failures {
         Self { work, row: 0, since: None, in_stream: false, retries, lists }
     }
 
-    /// kube's watcher failed. However long its watch had gone on: one that brings nothing and fails is none, and a proxy may
-    /// offer one after the other.
+    /// kube's watcher failed. However long its watch had gone on: one that brings nothing and fails is none, and there may come
+    /// one after the other.
     pub(super) fn of_watcher(&mut self, error: &watcher::Error) -> Next {
         let has_worked = self.work.is_done();
         if self.work.take_bookmark() {

@@ -16,6 +16,7 @@ use super::client::{Way, client};
 use super::failures::{Failures, Work};
 use super::health::{Health, Kind, Mend};
 use super::past::{Another, Past};
+use super::quiet::Quiet;
 use super::room::{OBJECT, PART, Room, Share};
 use super::trouble::{Cure, causes, describe, is_of_past};
 
@@ -95,10 +96,13 @@ impl<O: Resource, T, K> Watch<O, T, K> {
     ) {
         let (past, work) = (Past::default(), Work::default());
         let client = client(way, self.kind, Arc::clone(&health), past.clone(), work.clone());
+        let mut quiet = Quiet::new(work.word());
         let mut failures = Failures::new(work);
         loop {
             let stream = (self.stream)(client.clone());
-            let Some(wait) = self.run(stream, &health, &past, &sender, wrap, &mut failures).await else { return };
+            let Some(wait) = self.run(stream, &health, &past, &sender, wrap, (&mut failures, &mut quiet)).await else {
+                return;
+            };
             sleep(wait).await;
         }
     }
@@ -111,7 +115,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
         past: &Past,
         sender: &Sender<E>,
         wrap: fn(News<T, K>) -> E,
-        failures: &mut Failures,
+        (failures, quiet): (&mut Failures, &mut Quiet),
     ) -> Option<Duration> {
         let anew = |failures: &mut Failures, failure: &Failure| {
             self.failed(health, failure);
@@ -135,6 +139,13 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                     let wait = failures.wait_for_list();
                     log::debug!("Kubernetes: {}: all is listed anew in {wait:?}, as was asked for", self.kind.plural());
                     due = Some(Instant::now() + wait);
+                    continue;
+                }
+                () = sleep_until(quiet.due()), if listed.is_none() && !health.is_unsettled(self.kind) => {
+                    if quiet.is_due() {
+                        log::debug!("Kubernetes: {}: all is listed anew, as watches bring nothing", self.kind.plural());
+                        return Some(Duration::ZERO);
+                    }
                     continue;
                 }
                 event = timeout(patience, stream.next()) => event,
@@ -164,12 +175,14 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 None => None,
                 Some(Event::Init) => {
                     past.forget();
+                    quiet.begin_list();
                     health.end_watch(self.kind);
                     (listed, due) = (Some(Listed::default()), None);
                     continue;
                 }
                 Some(Event::InitApply(object)) => {
                     past.see(object.meta(), false);
+                    quiet.list(object.meta());
                     let (object, list) = ((self.convert)(object), listed.get_or_insert_default());
                     list.size += (self.size)(&object);
                     list.objects.push(object);
@@ -182,6 +195,13 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                 }
                 Some(Event::InitDone) => {
                     self.asked.done();
+                    if quiet.end_list(health.is_unsettled(self.kind)) {
+                        log::warn!(
+                            "Kubernetes: {}: watches bring nothing: something between here and the API server holds them \
+                             back; all is listed anew every few minutes",
+                            self.kind.plural()
+                        );
+                    }
                     health.count_list(self.kind);
                     failures.clear();
                     let list = listed.take().unwrap_or_default();
@@ -189,7 +209,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                     Some(if list.has_begun { Delta::Rest(list.objects) } else { Delta::All(list.objects) })
                 }
                 Some(Event::Apply(object)) => {
-                    if past.see(object.meta(), false) {
+                    if quiet.see(object.meta(), false, past) {
                         failures.clear();
                     }
                     let object = (self.convert)(object);
@@ -197,7 +217,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                     Some(Delta::Apply(object))
                 }
                 Some(Event::Delete(object)) => {
-                    if past.see(object.meta(), true) {
+                    if quiet.see(object.meta(), true, past) {
                         failures.clear();
                     }
                     Some(Delta::Delete((self.key)(&object)))
@@ -209,6 +229,9 @@ impl<O: Resource, T, K> Watch<O, T, K> {
             let mend = is_right.then(|| health.mend(self.kind, is_settled));
             if is_right {
                 failures.mended();
+            }
+            if is_settled {
+                quiet.settled();
             }
             if delta.is_none() && mend.is_none() {
                 continue;

@@ -353,16 +353,97 @@ fn sighup_waits_for_a_writer_that_is_seen_and_for_nothing_else() {
     scene.event(Event::Closed);
     assert!(scene.is_read_within(SETTLE), "without an end, and empty");
     scene.read();
-    // Where the kernel does not tell, the operator knows.
-    scene.look.writer = None;
-    scene.write(5);
-    scene.tracker.mean(scene.now);
-    assert!(scene.is_read_within(Duration::ZERO));
-    scene.read();
     // Also where nothing changed.
     scene.look.writer = Some(false);
     scene.tracker.mean(scene.now);
     assert!(scene.is_read_within(Duration::ZERO));
+}
+
+#[test]
+fn sighup_waits_for_a_writer_that_only_events_tell_of() {
+    // Of a file that was cut, one that was closed by another, and one that was renamed meanwhile.
+    let ways: [fn(&mut Scene); 3] = [
+        |scene| scene.write(0),
+        |scene| {
+            scene.write(0);
+            scene.event(Event::Closed);
+            scene.write(110);
+        },
+        |scene| {
+            scene.replace(110);
+            scene.event(Event::Renamed);
+            scene.event(Event::Written);
+        },
+    ];
+    for (i, way) in ways.into_iter().enumerate() {
+        for is_early in [false, true] {
+            let mut scene = Scene::running();
+            scene.look.ends = false;
+            if is_early {
+                scene.tracker.mean(scene.now);
+            }
+            way(&mut scene);
+            scene.tracker.mean(scene.now);
+            assert!(!scene.is_read_within(Duration::from_secs(60)), "{i}");
+            assert_eq!(scene.tracker.notes(), [Note::Held(Held::Writer)]);
+            scene.write(90);
+            assert!(!scene.is_read_within(Duration::from_secs(60)), "{i}");
+            scene.event(Event::Closed);
+            assert!(scene.is_read_within(Duration::ZERO), "{i}: without an end, and shorter");
+        }
+    }
+    // What is written while it is read does not count.
+    let mut scene = Scene::running();
+    scene.tracker.mean(scene.now);
+    assert!(scene.is_read_within(Duration::ZERO) && scene.tracker.may_be_taken());
+    scene.event(Event::Touched);
+    assert!(scene.tracker.may_be_taken());
+    scene.write(0);
+    assert!(!scene.tracker.may_be_taken());
+    // Who wrote a file that is gone is not waited for.
+    scene.look.state = None;
+    scene.event(Event::Unclear);
+    assert!(scene.is_read_within(SETTLE));
+}
+
+#[test]
+fn sighup_takes_two_equal_looks_where_nothing_tells_of_a_writer() {
+    let mut scene = Scene::running();
+    scene.look.ends = false;
+    scene.change(0);
+    scene.tracker.mean(scene.now);
+    assert!(!scene.is_read_within(POLL - millis(1)));
+    scene.change(110);
+    assert!(!scene.is_read_within(POLL));
+    assert!(scene.is_read_within(millis(1)), "without an end");
+    // Also after events were lost, until the file is old; and a file that goes for a moment.
+    let mut scene = Scene::running();
+    scene.replace(110);
+    scene.event(Event::Unclear);
+    scene.tracker.mean(scene.now);
+    assert!(!scene.is_read_within(POLL - millis(1)));
+    assert!(scene.is_read_within(millis(1)));
+    let mut scene = Scene::running();
+    scene.write(110);
+    scene.event(Event::Unclear);
+    scene.tracker.mean(scene.now);
+    assert!(!scene.is_read_within(OLD - WRITING));
+    assert!(scene.is_read_within(WRITING * 2), "a writer that went without a word");
+    let mut scene = Scene::running();
+    scene.look.state = None;
+    scene.tracker.mean(scene.now);
+    assert!(!scene.is_read_within(POLL - millis(1)));
+    assert!(scene.is_read_within(millis(1)));
+    // Where nothing changed, where the kernel tells, and where it was swapped as a whole, once is enough.
+    for (changes, writer, swapped) in [(false, None, false), (true, Some(false), false), (true, None, true)] {
+        let mut scene = Scene::running();
+        (scene.look.writer, scene.look.swapped) = (writer, swapped);
+        if changes {
+            scene.change(110);
+        }
+        scene.tracker.mean(scene.now);
+        assert!(scene.is_read_within(Duration::ZERO), "{changes} {writer:?} {swapped}");
+    }
 }
 
 #[test]

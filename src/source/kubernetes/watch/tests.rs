@@ -258,18 +258,83 @@ fn lists(what: Asked, before: usize, watch: Reply) -> Reply {
     }
 }
 
+/// An API server where nothing happens.
+fn quiet(what: Asked, watch: Reply) -> Reply {
+    match what {
+        Asked::Watch => watch,
+        Asked::List | Asked::Past => Reply::Objects(&[("old", 7)], 10),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_quiet_watch_is_begun_again_and_nothing_has_failed() {
-    let followed = follow(HOUR, |what, before| lists(what, before, Reply::Stays(String::new()))).await;
+    let followed = follow(HOUR, |what, _| quiet(what, Reply::Stays(String::new()))).await;
     assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
     assert!(followed.silent < Duration::from_secs(105), "{:?}", followed.silent);
-    assert_eq!((followed.api.count(Asked::List), followed.deltas.len()), (1, 1));
     // Each 100 s, from the last version.
     let watches = followed.api.count(Asked::Watch);
-    assert!((34..=37).contains(&watches), "{watches}");
+    assert!((36..=39).contains(&watches), "{watches}");
     let asked = followed.api.asked.lock().unwrap();
     let mut watches = asked.iter().filter(|(_, what, _)| *what == Asked::Watch);
     assert!(watches.all(|(_, _, uri)| uri.contains("resourceVersion=10")), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_watches_hold_back_is_listed_and_less_and_less_where_there_is_nothing() {
+    let followed = follow(10 * HOUR, |what, _| quiet(what, Reply::Stays(String::new()))).await;
+    assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+    let lists = followed.times(Asked::List);
+    assert!((11..=14).contains(&lists.len()), "{lists:?}");
+    for (pair, minutes) in lists.windows(2).zip([5, 10, 20, 40, 60, 60, 60]) {
+        let (took, wanted) = ((pair[1] - pair[0]).as_secs_f64(), f64::from(minutes * 60));
+        assert!((wanted * 0.89..=wanted * 1.11).contains(&took), "{lists:?}");
+    }
+    // A Service that goes each half an hour, or comes, and of which no watch tells.
+    let start = Instant::now();
+    let followed = follow(10 * HOUR, move |what, _| match what {
+        Asked::List if start.elapsed().as_secs() / 1800 % 2 == 1 => Reply::Objects(&[], 10),
+        _ => quiet(what, Reply::Stays(String::new())),
+    })
+    .await;
+    assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
+    let lists = followed.times(Asked::List);
+    assert!((50..=90).contains(&lists.len()), "{lists:?}");
+    let longest = lists.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(longest < 25 * MINUTE, "{longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_watch_brings_something_now_and_then_little_is_listed() {
+    // A bookmark each ten minutes, and in between silent watches.
+    let bookmark = event("BOOKMARK", &object("", 10));
+    let watch = move |before: usize| Reply::Stays(if before % 6 == 5 { bookmark.clone() } else { String::new() });
+    let followed = follow(10 * HOUR, move |what, before| quiet(what, watch(before))).await;
+    let lists = followed.times(Asked::List);
+    assert!((58..=75).contains(&lists.len()), "{}", lists.len());
+    // With each other watch: none.
+    let followed = follow(10 * HOUR, |what, before| {
+        let text = if before % 2 == 1 { event("BOOKMARK", &object("", 10)) } else { String::new() };
+        quiet(what, Reply::Stays(text))
+    })
+    .await;
+    assert_eq!((followed.api.count(Asked::List), followed.errors()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_no_list_outruns_the_bookmark() {
+    let (second, bookmark) = (Duration::from_secs(1), event("BOOKMARK", &object("", 10)));
+    let start = Instant::now();
+    let followed = follow(2 * HOUR, move |what, before| {
+        let text = bookmark.clone();
+        match what {
+            _ if (MINUTE..HOUR).contains(&start.elapsed()) => Reply::Refused,
+            Asked::Watch if before == 0 => Reply::Late { after: 60 * second, text, times: 1, breaks: true },
+            _ => quiet(what, Reply::Late { after: 60 * second, text, times: 4, breaks: false }),
+        }
+    })
+    .await;
+    assert!(followed.errors() > 100);
+    assert_eq!(followed.api.count(Asked::List), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -396,7 +461,7 @@ async fn while_nobody_answers_nothing_is_listed() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_back_goes_on_from_where_it_was() {
-    let followed = follow(10 * MINUTE, move |what, before| match what {
+    let followed = follow(7 * MINUTE, move |what, before| match what {
         Asked::List => lists(what, before, Reply::Refused),
         Asked::Past if before < 20 => Reply::Refused,
         Asked::Past if before == 20 => Reply::Objects(&[("old", 7)], 15),
@@ -425,7 +490,6 @@ async fn an_object_that_is_gone_makes_a_list_and_no_error() {
 async fn a_watch_that_brings_nothing_is_made_up_for_however_long_it_goes_on() {
     let (second, error) = (Duration::from_secs(1), event("ERROR", &status(500)));
     for (what_is_it, after, text, breaks, latest) in [
-        ("reset when idle", 60 * second, String::new(), true, 130 * second),
         ("500 after a while", 35 * second, error, false, 80 * second),
         ("ends soon", 3 * second / 2, String::new(), false, 45 * second),
     ] {
@@ -435,6 +499,40 @@ async fn a_watch_that_brings_nothing_is_made_up_for_however_long_it_goes_on() {
         assert!(lists[1] < latest, "{what_is_it}: {lists:?}");
         assert!((20..=500).contains(&lists.len()), "{what_is_it}: {}", lists.len());
         assert!(followed.deltas.iter().any(|(_, d)| *d == Delta::All(vec!["new".to_owned()])), "{what_is_it}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_that_a_proxy_ends_since_they_are_idle_are_silent_ones() {
+    let second = Duration::from_secs(1);
+    for (after, breaks) in [(20, true), (35, true), (35, false), (60, true), (60, false)] {
+        let after = after * second;
+        let watch = move || Reply::Late { after, text: String::new(), times: 1, breaks };
+        let followed = follow(10 * HOUR, move |what, _| quiet(what, watch())).await;
+        assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO), "{after:?}");
+        assert!(!followed.health.is_unsettled(Kind::Services) && followed.silent < 2 * MINUTE);
+        // From the same version, without a pause.
+        let watches = followed.api.count(Asked::Watch);
+        let wanted = (10 * HOUR).as_secs() as usize / after.as_secs() as usize;
+        assert!((wanted * 9 / 10..=wanted + 10).contains(&watches), "{watches} {wanted}");
+        let listed = followed.times(Asked::List);
+        assert!((11..=14).contains(&listed.len()), "{after:?}: {listed:?}");
+        // What nobody tells is found.
+        let followed = follow(MINUTE * 6, move |what, before| lists(what, before, watch())).await;
+        assert!(followed.deltas.iter().any(|(_, d)| *d == Delta::All(vec!["new".to_owned()])), "{after:?}");
+        // And what happened while there was no watch comes with the next.
+        let followed = follow(2 * MINUTE, move |what, before| match what {
+            Asked::Watch if before == 1 => Reply::Stays(event("DELETED", &object("old", 12))),
+            _ => quiet(what, watch()),
+        })
+        .await;
+        assert!(matches!(followed.deltas[..], [(_, Delta::All(_)), (_, Delta::Delete(_))]), "{:?}", followed.deltas);
+    }
+    // What ends sooner has failed.
+    for breaks in [false, true] {
+        let watch = move || Reply::Late { after: 19 * second, text: String::new(), times: 1, breaks };
+        let followed = follow(10 * MINUTE, move |what, _| quiet(what, watch())).await;
+        assert!(followed.errors() > 10 && followed.api.count(Asked::List) > 5, "{}", followed.errors());
     }
 }
 
