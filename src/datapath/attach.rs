@@ -95,6 +95,16 @@ pub enum AttachError {
         /// The kernel's error.
         source: io::Error,
     },
+    /// Nothing can be attached to what goes out by it.
+    #[error(
+        "{name}: its qdisc is of kind ingress (`tc qdisc show dev {name} ingress`), by which nothing sees what goes out, and \
+         which leaves no room for clsact: have who made it use clsact, which takes the same filters, or delete it (`tc qdisc \
+         del dev {name} ingress`)"
+    )]
+    NoEgress {
+        /// The interface.
+        name: String,
+    },
     /// The program that it needs.
     #[error("{name}: {source}")]
     Load {
@@ -390,6 +400,9 @@ impl Attachments {
 
 fn explain(hook: Hook, direction: Direction, link: &Link, source: io::Error) -> AttachError {
     let name = link.name.clone();
+    if clsact::is_no_egress(&source) {
+        return AttachError::NoEgress { name };
+    }
     match (hook, source.raw_os_error()) {
         (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Permission { name },
         // A filter of another kind or protocol has the priority.
