@@ -62,7 +62,8 @@ impl Hook {
     }
 
     /// Takes away what daemons of this config that were killed left where no filter of this one has taken its place. Returns
-    /// how much that was. To be called when this one's filters are there, so that there is no gap.
+    /// how much that was. To be called when this one's filters are there, so that there is no gap, and again at its end, for those
+    /// that were killed since; what they left beside a filter of this one goes with each look.
     ///
     /// # Errors
     /// Where netlink does not work.
@@ -94,6 +95,16 @@ pub enum AttachError {
         priority: u16,
         /// The kernel's error.
         source: io::Error,
+    },
+    /// Nothing can be attached to what goes out by it.
+    #[error(
+        "{name}: its qdisc is of kind ingress (`tc qdisc show dev {name} ingress`), by which nothing sees what goes out, and \
+         which leaves no room for clsact: have who made it use clsact, which takes the same filters, or delete it (`tc qdisc \
+         del dev {name} ingress`)"
+    )]
+    NoEgress {
+        /// The interface.
+        name: String,
     },
     /// The program that it needs.
     #[error("{name}: {source}")]
@@ -390,6 +401,9 @@ impl Attachments {
 
 fn explain(hook: Hook, direction: Direction, link: &Link, source: io::Error) -> AttachError {
     let name = link.name.clone();
+    if clsact::is_no_egress(&source) {
+        return AttachError::NoEgress { name };
+    }
     match (hook, source.raw_os_error()) {
         (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Permission { name },
         // A filter of another kind or protocol has the priority.

@@ -22,6 +22,7 @@ mod lifecycle;
 mod metrics;
 mod passing;
 mod privileges;
+mod qdisc;
 mod reload;
 mod rewrites;
 #[allow(dead_code, reason = "tests on other kernels use the rest")]

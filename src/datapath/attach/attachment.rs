@@ -135,7 +135,7 @@ impl Attachment {
         if self.state == State::There && self.running != self.wanted.id() {
             match &mut self.attached {
                 Some(Attached::Tcx(link)) => link.update(self.wanted.fd())?,
-                Some(Attached::Clsact(filter)) => filter.update(self.wanted.clone())?,
+                Some(Attached::Clsact(filter)) => filter.update(pass.filters()?, self.wanted.clone())?,
                 None => {}
             }
             self.running = self.wanted.id();

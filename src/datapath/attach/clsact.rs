@@ -13,6 +13,17 @@ use super::leftovers;
 use super::pace::Moves;
 use super::{Direction, InFront, Loaded};
 
+/// Where there is a qdisc of kind `ingress`, there can be no clsact. It has one block of filters, in which those for egress
+/// land as well, and see what comes in.
+#[derive(Debug, thiserror::Error)]
+#[error("its qdisc is of kind ingress")]
+pub(super) struct NoEgress;
+
+/// Whether it is for that.
+pub(super) fn is_no_egress(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|e| e.is::<NoEgress>())
+}
+
 /// Attempts to attach while somebody takes the qdisc away again and again.
 const TRIES: usize = 3;
 /// The bits in which a config's handles differ: two handles for each of two daemons, one of which takes over from the other.
@@ -50,8 +61,42 @@ impl Site {
         }
     }
 
+    /// Whether filters for this direction see that one. Where there is no qdisc there are no filters either.
+    fn check_direction(&self, filters: &Filters) -> io::Result<()> {
+        if self.direction == Direction::Egress && filters.qdisc(self.ifindex)?.is_some_and(|kind| kind != "clsact") {
+            return Err(io::Error::other(NoEgress));
+        }
+        Ok(())
+    }
+
     /// Runs a program by the filter of this handle: in the place of the one that is there, else by a new one, at the front.
-    fn run(&self, program: BorrowedFd<'_>, handle: u32, flags: u32) -> io::Result<()> {
+    fn run(&self, filters: &Filters, loaded: &Loaded, handle: u32, flags: u32) -> io::Result<()> {
+        self.set(loaded.fd(), handle, flags)?;
+        // Only now is it certain what it hangs on: a qdisc keeps its kind, but may be another one than a moment ago.
+        self.check_direction(filters).inspect_err(|_| {
+            if let Err(e) = self.unset(filters, loaded, handle) {
+                log::warn!("interface {}: detaching: {e}", self.ifindex);
+            }
+        })
+    }
+
+    /// Takes away what killed daemons left.
+    fn take_away<'a>(&self, filters: &Filters, leftovers: impl IntoIterator<Item = &'a Filter>) {
+        for leftover in leftovers {
+            if let Err(e) = filters.delete(leftover) {
+                log::warn!("interface {}: the filter of a daemon that was killed stays: {e}", self.ifindex);
+            }
+        }
+    }
+
+    /// Takes the filter of this handle away where it runs this program.
+    fn unset(&self, filters: &Filters, loaded: &Loaded, handle: u32) -> io::Result<()> {
+        let chain = filters.list(self.ifindex, self.direction)?;
+        let is_it = |f: &&Filter| f.handle() == handle && f.program_id() == Some(loaded.id());
+        chain.iter().filter(is_it).try_for_each(|f| filters.delete(f))
+    }
+
+    fn set(&self, program: BorrowedFd<'_>, handle: u32, flags: u32) -> io::Result<()> {
         let hook = self.hook();
         let mut opts = libbpf_sys::bpf_tc_opts {
             sz: size_of::<libbpf_sys::bpf_tc_opts>() as _,
@@ -70,10 +115,10 @@ impl Site {
 
     /// Runs a program by a new filter, at the front of those of our priority. Returns its handle; None where no handle of this
     /// config's is free.
-    fn add(&self, program: BorrowedFd<'_>, chain: &[Filter]) -> io::Result<Option<u32>> {
+    fn add(&self, filters: &Filters, loaded: &Loaded, chain: &[Filter]) -> io::Result<Option<u32>> {
         let is_free = |handle: &u32| !chain.iter().any(|f| f.priority() == self.priority && f.handle() == *handle);
         for handle in handles(self.handle).filter(is_free) {
-            match self.run(program, handle, 0) {
+            match self.run(filters, loaded, handle, 0) {
                 // Another daemon was faster.
                 Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
                 done => return done.map(|()| Some(handle)),
@@ -136,36 +181,37 @@ impl OurFilter {
 
     fn try_attach(filters: &Filters, site: Site, loaded: &Loaded) -> io::Result<Self> {
         site.make_qdisc()?;
+        site.check_direction(filters)?;
         let chain = filters.list(site.ifindex, site.direction)?;
         let mut leftovers: Vec<&Filter> = chain.iter().filter(|f| leftovers::is_leftover(f, site.handle)).collect();
-        let handle = match site.add(loaded.fd(), &chain)? {
+        let handle = match site.add(filters, loaded, &chain)? {
             Some(handle) => handle,
             None => {
                 let of_dead = leftovers.iter().position(|f| f.priority() == site.priority);
                 let of_dead = of_dead.ok_or_else(|| io::Error::other("daemons of this config have all its handles"))?;
                 let handle = leftovers.remove(of_dead).handle();
-                site.run(loaded.fd(), handle, libbpf_sys::BPF_TC_F_REPLACE)?;
+                site.run(filters, loaded, handle, libbpf_sys::BPF_TC_F_REPLACE)?;
                 handle
             }
         };
-        for leftover in leftovers {
-            if let Err(e) = filters.delete(leftover) {
-                log::warn!("interface {}: the filter of a daemon that was killed stays: {e}", site.ifindex);
-            }
-        }
+        site.take_away(filters, leftovers);
         Ok(Self { site, handle, loaded: loaded.clone() })
     }
 
     /// Runs another program in the place of this one, with no packet in between.
-    pub(super) fn update(&mut self, loaded: Loaded) -> io::Result<()> {
-        self.site.run(loaded.fd(), self.handle, libbpf_sys::BPF_TC_F_REPLACE)?;
+    pub(super) fn update(&mut self, filters: &Filters, loaded: Loaded) -> io::Result<()> {
+        self.site.run(filters, &loaded, self.handle, libbpf_sys::BPF_TC_F_REPLACE)?;
         self.loaded = loaded;
         Ok(())
     }
 
-    /// Looks where it is, and moves it to the front of its priority where it is not.
+    /// Looks where it is, and moves it to the front of its priority where it is not. What was left by daemons that were killed
+    /// since ours was attached is taken away.
     pub(super) fn look(&mut self, filters: &Filters, moves: &mut Moves, now: Instant) -> io::Result<Look> {
         let chain = filters.list(self.site.ifindex, self.site.direction)?;
+        let is_leftover = |f: &Filter| !self.is_ours(f) && leftovers::is_leftover(f, self.site.handle);
+        let (leftovers, chain): (Vec<_>, Vec<_>) = chain.into_iter().partition(is_leftover);
+        self.site.take_away(filters, &leftovers);
         let ours: Vec<usize> = (0..chain.len()).filter(|place| self.is_ours(&chain[*place])).collect();
         let Some((&place, doubles)) = ours.split_first() else {
             let replaced = |f: &Filter| f.priority() == self.site.priority && f.handle() == self.handle && is_edns(f);
@@ -180,7 +226,7 @@ impl OurFilter {
         let (passable, lower): (Vec<_>, Vec<_>) = others.partition(|f| f.priority() == self.site.priority);
         let may = moves.may(now);
         if !passable.is_empty() && may {
-            match self.site.add(self.loaded.fd(), &chain) {
+            match self.site.add(filters, &self.loaded, &chain) {
                 Ok(Some(handle)) => {
                     moves.moved(now);
                     self.handle = handle;
@@ -190,7 +236,7 @@ impl OurFilter {
                 // It stays where it is until a daemon of this config goes.
                 Ok(None) => {}
                 // Somebody took the qdisc away in between.
-                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return Ok(Look::Gone),
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) || is_no_egress(&e) => return Ok(Look::Gone),
                 Err(e) => return Err(e),
             }
         }

@@ -1,4 +1,4 @@
-//! An interface's filters on clsact, in the order in which packets meet them, by netlink.
+//! An interface's filters on clsact, in the order in which packets meet them, and what they hang on, by netlink.
 
 use std::io;
 
@@ -8,6 +8,9 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHe
 
 use super::super::netlink::Connection;
 use super::Direction;
+
+/// Where an interface's clsact is, or its predecessor `ingress`; there is room for one.
+const CLSACT: TcHandle = TcHandle { major: u16::MAX, minor: 0xfff1 };
 
 /// A filter.
 #[derive(Debug, Clone)]
@@ -97,6 +100,24 @@ impl Filters {
             Ok(())
         })?;
         Ok(filters)
+    }
+
+    /// The kind of the qdisc that an interface's filters hang on, where there is one. By a list of all: the kernel tells the
+    /// answer to a question about one to all who listen to changes, us among them.
+    pub(super) fn qdisc(&self, ifindex: u32) -> io::Result<Option<String>> {
+        let mut kind = None;
+        self.0.request(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()), NLM_F_DUMP, |octets| {
+            let header = TcHeader::parse(octets).map_err(io::Error::other)?;
+            if header.index == ifindex as i32 && header.parent == CLSACT {
+                let message = TcMessage::parse(octets).map_err(io::Error::other)?;
+                kind = message.attributes.into_iter().find_map(|a| match a {
+                    TcAttribute::Kind(kind) => Some(kind),
+                    _ => None,
+                });
+            }
+            Ok(())
+        })?;
+        Ok(kind)
     }
 
     /// Takes a filter away; not being there any more is as good.
