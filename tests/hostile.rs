@@ -313,7 +313,8 @@ fn bad_lengths() -> Vec<Row> {
 fn bad_addresses() -> Vec<Row> {
     let mut rows = Vec::new();
     let bad_v4 = ["0.0.0.0", "0.255.255.255", "224.0.0.251", "239.255.255.255", "255.255.255.255"];
-    let bad_v6 = ["::", "ff02::fb", "ff00::"];
+    // 127.0.0.1 and another IPv4 address within IPv6: for sockets alone, and no host takes either from outside.
+    let bad_v6 = ["::", "::ffff:127.0.0.1", "::ffff:192.0.2.7", "::ffff:0:0", "ff02::fb", "ff00::"];
     for (good, bad) in bad_v4.map(|b| ("192.0.2.1", b)).into_iter().chain(bad_v6.map(|b| ("2001:db8::1", b))) {
         rows.push(pass(format!("from {bad}"), &Packet::between(bad, good, &web()), "pass_address"));
         rows.push(pass(format!("to {bad}"), &Packet::between(good, bad, &web()), "pass_address"));
@@ -446,6 +447,12 @@ fn answered() -> Vec<Row> {
         // Resolvers listen on loopback.
         row("to 127/8", &Packet::between("192.0.2.7", "127.0.0.53", &web()), Expect::Reply("answered")),
         row("to ::1", &Packet::between("2001:db8::7", "::1", &web()), Expect::Reply("answered")),
+        // Neighbours of those that are refused.
+        row("from ::2", &Packet::between("::2", "2001:db8::7", &web()), Expect::Reply("answered")),
+        row("from ::fffe:0:1", &Packet::between("::fffe:0:1", "2001:db8::7", &web()), Expect::Reply("answered")),
+        row("from ::1:ffff:0:1", &Packet::between("::1:ffff:0:1", "2001:db8::7", &web()), Expect::Reply("answered")),
+        row("from 1::ffff:0:1", &Packet::between("1::ffff:0:1", "2001:db8::7", &web()), Expect::Reply("answered")),
+        row("to ::1:ffff:0:1", &Packet::between("2001:db8::7", "::1:ffff:0:1", &web()), Expect::Reply("answered")),
     ]);
     for packet in both(&web()) {
         for tos in [1, 3, 0xb8, 0xff] {

@@ -90,6 +90,12 @@ static __always_inline bool ipv4_unfit(const struct iphdr *ip)
            ip->daddr == 0xffffffff;
 }
 
+/* Whether an address whose first half is 0 is of nobody: ::, or an IPv4 address within it (::ffff:0:0/96), as sockets are told. */
+static __always_inline bool ipv6_is_none(const __u64 *addr)
+{
+    return !addr[1] || (__u32)addr[1] == bpf_htonl(0xffff);
+}
+
 static __always_inline bool ipv6_unfit(const struct ipv6hdr *ip6)
 {
     const __u64 *source = (void *)&ip6->saddr, *dest = (void *)&ip6->daddr;
@@ -98,7 +104,8 @@ static __always_inline bool ipv6_unfit(const struct ipv6hdr *ip6)
         return true;
     if (source[0] && dest[0])
         return false;
-    return (!source[0] && (!source[1] || source[1] == bpf_cpu_to_be64(1))) || (!dest[0] && !dest[1]);
+    return (!source[0] && (ipv6_is_none(source) || source[1] == bpf_cpu_to_be64(1))) ||
+           (!dest[0] && ipv6_is_none(dest));
 }
 
 /*
