@@ -240,6 +240,29 @@ fn static_names_of_no_service() {
 }
 
 #[test]
+fn static_wildcards_go_past_names_that_are_parents_alone() {
+    let mut lab = Lab::new(&[]);
+    lab.statics(&[entry("*.web.default.svc.", 50)], &[]);
+    for (name, got) in [
+        ("x.web.default.svc.", Address(50)),
+        ("_tcp.web.default.svc.", Address(50)),
+        ("x._tcp.web.default.svc.", Address(50)),
+        ("web.default.svc.", Address(1)),
+        ("_http._tcp.web.default.svc.", Address(1)),
+        ("x._http._tcp.web.default.svc.", Pass),
+    ] {
+        assert_eq!(lab.ask(name), got, "{name}");
+    }
+    // From above they end at the Service.
+    lab.statics(&[entry("*.default.svc.", 50)], &[]);
+    let below =
+        [("x.web.default.svc.", Nxdomain), ("_tcp.web.default.svc.", Nxdomain), ("x._tcp.web.default.svc.", Pass)];
+    for (name, got) in below {
+        assert_eq!(lab.ask(name), got, "{name}");
+    }
+}
+
+#[test]
 fn static_wildcards_end_at_names_of_the_cluster() {
     let mut lab = Lab::new(&[]);
     lab.statics(&[entry("*.", 50), entry("*.default.svc.", 51), entry("*.apps.", 52)], &[]);
