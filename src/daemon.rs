@@ -135,6 +135,7 @@ struct Daemon {
     world: Option<World>,
     kubernetes: Option<Kubernetes>,
     http: Option<Http>,
+    hook: Hook,
     attacher: Attacher,
     /// That shall have the program.
     links: Vec<Link>,
@@ -199,6 +200,7 @@ impl Daemon {
         spawn_local(beat(Rc::clone(&core)));
         let mut daemon = Self {
             path: path.to_owned(),
+            hook,
             attacher,
             links: Vec::new(),
             started: config.clone(),
@@ -227,11 +229,7 @@ impl Daemon {
             }
             say_of_retry(&e);
         }
-        match hook.remove_leftovers(&daemon.interfaces).await {
-            Ok(0) => {}
-            Ok(n) => log::info!("{n} filters of daemons that were killed are taken away"),
-            Err(e) => log::warn!("filters of daemons that were killed: {e}"),
-        }
+        daemon.remove_leftovers().await;
         // Only now: who can't start leaves the commands to the one that runs.
         let server = Server::bind(path).map_err(DaemonError::Control)?;
         match server.predecessor() {
@@ -319,7 +317,21 @@ impl Daemon {
         }
         notify(&[NotifyState::Stopping]);
         log::info!("stopping: queries pass to the DNS server");
+        tokio::select! {
+            // A second one is in a hurry.
+            () = signals.wait() => {}
+            () = self.remove_leftovers() => {}
+        }
         Ok(())
+    }
+
+    /// Takes away what daemons of this config left that were killed.
+    async fn remove_leftovers(&self) {
+        match self.hook.remove_leftovers(&self.interfaces).await {
+            Ok(0) => {}
+            Ok(n) => log::info!("{n} filters of daemons that were killed are taken away"),
+            Err(e) => log::warn!("filters of daemons that were killed: {e}"),
+        }
     }
 
     /// Takes over what both files say. A mistake in one of them changes nothing.

@@ -62,7 +62,8 @@ impl Hook {
     }
 
     /// Takes away what daemons of this config that were killed left where no filter of this one has taken its place. Returns
-    /// how much that was. To be called when this one's filters are there, so that there is no gap.
+    /// how much that was. To be called when this one's filters are there, so that there is no gap, and again at its end, for those
+    /// that were killed since; what they left beside a filter of this one goes with each look.
     ///
     /// # Errors
     /// Where netlink does not work.

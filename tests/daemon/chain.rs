@@ -298,6 +298,38 @@ fn a_kill_in_a_move_leaves_nothing_that_the_next_start_does_not_take() {
     }
 }
 
+/// Two daemons of one config, as in a hand-over, the older one killed; it was on veth1, too, where nobody is now.
+fn killed_in_a_hand_over(lab: &Lab) -> Daemon {
+    lab.veth(("host", "veth1"), ("pod", "eth1"));
+    lab.configure("Ifname: [veth0, veth1]\nNetworkDirection: Ingress\n");
+    let mut old = lab.daemon_on_clsact();
+    // It does not follow the config any more.
+    old.signal(Signal::SIGSTOP);
+    lab.configure(CONFIG);
+    let new = lab.daemon_on_clsact();
+    assert_eq!(["veth0", "veth1"].map(|name| lab.filters("host", name)), [2, 1], "a living daemon's stay");
+    old.signal(Signal::SIGKILL);
+    old.wait();
+    new
+}
+
+#[test]
+fn an_end_leaves_no_filter_of_one_that_was_killed_in_a_hand_over() {
+    let lab = Lab::new();
+    end(killed_in_a_hand_over(&lab));
+    assert_eq!(["veth0", "veth1"].map(|name| lab.filters("host", name)), [0, 0]);
+}
+
+#[test]
+fn the_filter_of_one_that_was_killed_in_a_hand_over_goes_without_a_gap() {
+    let lab = Lab::new();
+    let _server = Server::new(&lab, "host", &[SERVER]);
+    let client = Client::new(&lab, "pod", SERVER);
+    let daemon = killed_in_a_hand_over(&lab);
+    while_asking(&client, || until_chain(&lab, "the living one's", |c| c.len() == 1 && is_ours(&c[0])));
+    assert!(!daemon.log().contains("moved"), "{}", daemon.log());
+}
+
 /// A daemon that ends while it looks or moves still takes its filters along.
 #[test]
 fn an_end_in_a_move_leaves_no_filter() {

@@ -80,6 +80,15 @@ impl Site {
         })
     }
 
+    /// Takes away what killed daemons left.
+    fn take_away<'a>(&self, filters: &Filters, leftovers: impl IntoIterator<Item = &'a Filter>) {
+        for leftover in leftovers {
+            if let Err(e) = filters.delete(leftover) {
+                log::warn!("interface {}: the filter of a daemon that was killed stays: {e}", self.ifindex);
+            }
+        }
+    }
+
     /// Takes the filter of this handle away where it runs this program.
     fn unset(&self, filters: &Filters, loaded: &Loaded, handle: u32) -> io::Result<()> {
         let chain = filters.list(self.ifindex, self.direction)?;
@@ -185,11 +194,7 @@ impl OurFilter {
                 handle
             }
         };
-        for leftover in leftovers {
-            if let Err(e) = filters.delete(leftover) {
-                log::warn!("interface {}: the filter of a daemon that was killed stays: {e}", site.ifindex);
-            }
-        }
+        site.take_away(filters, leftovers);
         Ok(Self { site, handle, loaded: loaded.clone() })
     }
 
@@ -200,9 +205,13 @@ impl OurFilter {
         Ok(())
     }
 
-    /// Looks where it is, and moves it to the front of its priority where it is not.
+    /// Looks where it is, and moves it to the front of its priority where it is not. What was left by daemons that were killed
+    /// since ours was attached is taken away.
     pub(super) fn look(&mut self, filters: &Filters, moves: &mut Moves, now: Instant) -> io::Result<Look> {
         let chain = filters.list(self.site.ifindex, self.site.direction)?;
+        let is_leftover = |f: &Filter| !self.is_ours(f) && leftovers::is_leftover(f, self.site.handle);
+        let (leftovers, chain): (Vec<_>, Vec<_>) = chain.into_iter().partition(is_leftover);
+        self.site.take_away(filters, &leftovers);
         let ours: Vec<usize> = (0..chain.len()).filter(|place| self.is_ours(&chain[*place])).collect();
         let Some((&place, doubles)) = ours.split_first() else {
             let replaced = |f: &Filter| f.priority() == self.site.priority && f.handle() == self.handle && is_edns(f);

@@ -1,5 +1,5 @@
-//! Filters on clsact of daemons that were killed. The next one with the same config takes them away where it attaches; where its
-//! direction or interfaces are others by now, they are looked for.
+//! Filters on clsact of daemons that were killed. The next one with the same config takes them away where it attaches, and while it
+//! runs; where its direction or interfaces are others by now, they are looked for at its start and end.
 
 use std::io;
 
