@@ -25,8 +25,7 @@ pub(super) struct Loaded {
 pub(super) async fn start(path: &Path) -> Result<(FileWatcher, Loaded), DaemonError> {
     // The usual domain file is looked at while the config is: each may have to be looked at for some time.
     let usual = path.with_file_name(DOMAIN_FILE);
-    let mut files =
-        FileWatcher::new(&[path.to_owned(), usual]).map_err(|e| DaemonError::System("watching the config", e))?;
+    let mut files = FileWatcher::new(&[path.to_owned(), usual]);
     files.whole(path).await?;
     loop {
         match load(path, &mut files).await? {

@@ -254,6 +254,38 @@ fn where_inotify_is_blind_two_equal_looks_count() {
 }
 
 #[test]
+fn where_the_system_has_no_inotify_left_files_are_looked_at_until_it_has() {
+    for (limit, sysctl) in
+        [("NO_INSTANCES", "fs.inotify.max_user_instances"), ("NO_WATCHES", "fs.inotify.max_user_watches")]
+    {
+        let lab = Lab::new();
+        lab.write("limit", "");
+        let vars = [("LD_PRELOAD", lab.preloaded("noinotify.c")), (limit, lab.path("limit"))];
+        let daemon = lab.spawn_with("host", "config.yaml", &vars);
+        daemon.wait_for("ready");
+        let mut before = OLD.to_owned();
+        for i in 1..3 {
+            let after = format!("172.16.171.{i}");
+            lab.write("domain.yaml", &DOMAINS.replace(OLD, &after));
+            until_changes(&lab, &before, &after);
+            before = after;
+        }
+        let log = daemon.log();
+        let warnings: Vec<&str> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
+        let [warning] = warnings[..] else { panic!("{log}") };
+        assert!(warning.contains(sysctl) && warning.contains("changes there are found by looking"), "{warning}");
+        // Once there is some it is used: what is renamed into place is read at once.
+        fs::remove_file(lab.path("limit")).unwrap();
+        until("told of changes", || {
+            let watches = lab.sh("host", &format!("cat /proc/{}/fdinfo/*", daemon.pid()));
+            if watches.contains("inotify wd:") { Ok(()) } else { Err(watches) }
+        });
+        lab.write("domain.yaml", &DOMAINS.replace(OLD, "10.0.0.9"));
+        until_changes(&lab, &before, "10.0.0.9");
+    }
+}
+
+#[test]
 fn a_writer_that_never_closes_is_named_and_changes_nothing() {
     let lab = Lab::new();
     let daemon = lab.daemon();

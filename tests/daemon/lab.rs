@@ -194,12 +194,14 @@ impl Lab {
 
     /// A library that keeps a daemon from tcx: a guest's, or compiled here.
     fn notcx(&self) -> PathBuf {
-        let library = self.path("notcx.so");
-        if Path::new(NOTCX).exists() {
-            return NOTCX.into();
-        }
+        if Path::new(NOTCX).exists() { NOTCX.into() } else { self.preloaded("notcx.c") }
+    }
+
+    /// A library of one of this folder's C files, for LD_PRELOAD.
+    pub fn preloaded(&self, source: &str) -> PathBuf {
+        let library = self.path(source).with_extension("so");
         if !library.exists() {
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/notcx.c");
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon").join(source);
             run(Command::new("gcc")
                 .args(["-shared", "-fPIC", "-O1", "-Wall", "-o"])
                 .arg(&library)

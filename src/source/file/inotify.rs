@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::future::pending;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -19,9 +20,31 @@ use super::tracker::Event;
 /// Room for some tens of events.
 const BUFFER: usize = 4096;
 
+/// Why a place is not watched.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unwatched {
+    /// As a rule it is not there.
+    #[error("{folder}: {1}", folder = .0.display())]
+    Folder(PathBuf, #[source] io::Error),
+    /// All that this user may watch is watched, by other programs.
+    #[error("{folder}: {1}: raise fs.inotify.max_user_watches (sysctl)", folder = .0.display())]
+    Watches(PathBuf, #[source] io::Error),
+    /// Nothing is.
+    #[error("config and static names: inotify: {0}: raise fs.inotify.max_user_instances (sysctl)")]
+    Instances(#[source] io::Error),
+}
+
+impl Unwatched {
+    /// Whether the system has no more of it to give.
+    pub(super) const fn is_limit(&self) -> bool {
+        matches!(self, Self::Watches(..) | Self::Instances(_))
+    }
+}
+
 /// Watches the places at which files can change.
 pub(super) struct Watches {
-    inotify: AsyncFd<Inotify>,
+    /// None while the system has none to give.
+    inotify: Option<AsyncFd<Inotify>>,
     folders: HashMap<WatchDescriptor, PathBuf>,
     /// The files, by their numbers, that a name in a folder belongs to.
     names: HashMap<(WatchDescriptor, OsString), Vec<usize>>,
@@ -31,21 +54,27 @@ pub(super) struct Watches {
 
 impl Watches {
     /// Watches nothing yet.
-    ///
-    /// # Errors
-    /// Where the system has no more of this to give.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new() -> Self {
+        Self { inotify: None, folders: HashMap::new(), names: HashMap::new(), is_partial: false }
+    }
+
+    fn open() -> io::Result<AsyncFd<Inotify>> {
         // SAFETY: it owns its descriptor, and closes it when it is dropped, not before.
         let inotify = unsafe { AsyncFd::register_with_interest(Inotify::init()?, Interest::READABLE) };
-        let inotify = inotify.map_err(io::Error::from)?;
-        Ok(Self { inotify, folders: HashMap::new(), names: HashMap::new(), is_partial: false })
+        Ok(inotify?)
     }
 
     /// Watches these places, of files by their numbers, and no others. Folders that were watched before are without a gap.
     ///
     /// # Errors
-    /// Where a folder is not there, or the system has no more watches to give; the others are watched.
-    pub(super) fn set<'a>(&mut self, files: impl Iterator<Item = &'a [Place]>) -> io::Result<()> {
+    /// Where a folder is not there, or the system has no more watches to give; the others are watched. Where it has not even an
+    /// inotify to give, none is.
+    pub(super) fn set<'a>(&mut self, files: impl Iterator<Item = &'a [Place]>) -> Result<(), Unwatched> {
+        self.is_partial = true;
+        let inotify = match &self.inotify {
+            Some(inotify) => inotify,
+            None => self.inotify.insert(Self::open().map_err(Unwatched::Instances)?),
+        };
         let mask = WatchMask::MODIFY
             | WatchMask::CLOSE_WRITE
             | WatchMask::ATTRIB
@@ -61,32 +90,36 @@ impl Watches {
         let mut done = Ok(());
         for (file, places) in files.enumerate() {
             for (folder, name) in places {
-                match self.inotify.get_ref().watches().add(folder, mask) {
+                match inotify.get_ref().watches().add(folder, mask) {
                     Ok(watch) => {
                         self.folders.insert(watch.clone(), folder.clone());
                         self.names.entry((watch, name.clone())).or_default().push(file);
                     }
-                    Err(e) => done = Err(io::Error::other(format!("{}: {e}", folder.display()))),
+                    Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => {
+                        done = Err(Unwatched::Watches(folder.clone(), e));
+                    }
+                    Err(e) => done = done.and(Err(Unwatched::Folder(folder.clone(), e))),
                 }
             }
         }
         for watch in old.into_keys().filter(|w| !self.folders.contains_key(w)) {
             // It fails where the folder is gone.
-            let _ = self.inotify.get_ref().watches().remove(watch);
+            let _ = inotify.get_ref().watches().remove(watch);
         }
         self.is_partial = done.is_err();
         done
     }
 
-    /// Whether a folder is not watched, since it is or was not there.
+    /// Whether a folder is not watched, since it is or was not there, or the system has no more to give.
     pub(super) const fn is_partial(&self) -> bool {
         self.is_partial
     }
 
-    /// Returns when there are events.
+    /// Returns when there are events; never, where none are told.
     pub(super) async fn wait(&mut self) {
+        let Some(inotify) = &mut self.inotify else { return pending().await };
         // Only a closed descriptor fails.
-        if let Ok(mut ready) = self.inotify.readable_mut().await {
+        if let Ok(mut ready) = inotify.readable_mut().await {
             ready.clear_ready();
         }
     }
@@ -95,8 +128,9 @@ impl Watches {
     pub(super) fn take(&mut self) -> Vec<(usize, Event)> {
         let mut events = Vec::new();
         let mut buffer = [0; BUFFER];
+        let Some(inotify) = &mut self.inotify else { return events };
         loop {
-            let Ok(read) = self.inotify.get_mut().read_events(&mut buffer) else { return events };
+            let Ok(read) = inotify.get_mut().read_events(&mut buffer) else { return events };
             let before = events.len();
             let mut is_empty = true;
             for event in read {

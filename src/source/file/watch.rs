@@ -1,6 +1,5 @@
 //! Follows files, and tells what they say when they say something new.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -32,6 +31,8 @@ pub struct FileWatcher {
     work: Option<JoinHandle<Vec<Found>>>,
     /// What was held back when that was told last.
     told: Vec<String>,
+    /// Whether the system has no more of inotify to give, which was said.
+    is_limited: bool,
 }
 
 struct Watched {
@@ -56,13 +57,12 @@ enum What {
 
 impl FileWatcher {
     /// Follows these files, whether they are there or not.
-    ///
-    /// # Errors
-    /// Where the system has no inotify to give.
-    pub fn new(files: &[PathBuf]) -> io::Result<Self> {
-        let mut this = Self { watches: Watches::new()?, files: Vec::new(), work: None, told: Vec::new() };
+    #[must_use]
+    pub fn new(files: &[PathBuf]) -> Self {
+        let mut this =
+            Self { watches: Watches::new(), files: Vec::new(), work: None, told: Vec::new(), is_limited: false };
         this.set(files);
-        Ok(this)
+        this
     }
 
     /// Follows these files instead. What is known of those that were followed before stays.
@@ -199,7 +199,8 @@ impl FileWatcher {
                 }
                 What::Text(..) => file.tracker.was_disturbed(now),
             }
-            for note in file.tracker.notes() {
+            // That nothing is told of changes was said, and why.
+            for note in file.tracker.notes().into_iter().filter(|n| *n != Note::Unheard || !self.is_limited) {
                 say(&file.path, note);
             }
         }
@@ -221,9 +222,13 @@ impl FileWatcher {
     fn watch(&mut self) {
         let was_partial = self.watches.is_partial();
         match self.watches.set(self.files.iter().map(|f| &*f.places)) {
-            Err(e) if !was_partial => log::warn!("{e}: not watched; changes there are found by looking"),
+            Err(e) if if e.is_limit() { !self.is_limited } else { !was_partial } => {
+                self.is_limited |= e.is_limit();
+                log::warn!("{e}: not watched; changes there are found by looking");
+            }
             // What happened in between was not told.
             Ok(()) if was_partial => {
+                self.is_limited = false;
                 let now = Instant::now();
                 self.files.iter_mut().for_each(|f| f.tracker.event(Event::Unclear, now));
             }
