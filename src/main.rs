@@ -44,8 +44,9 @@ fn main() -> ExitCode {
 
 fn run(config: &Path) -> ExitCode {
     // Of these libraries' warnings ours say the same, once and with what helps.
-    let default = env_logger::Env::default()
-        .default_filter_or("info,kube_client::client=error,kube_runtime::watcher=error,netlink_proto=error");
+    let default = env_logger::Env::default().default_filter_or(
+        "info,kube_client::client=error,kube_runtime::watcher=error,netlink_proto=error,rustls_platform_verifier=off",
+    );
     env_logger::Builder::from_env(default).format_target(false).init();
     match daemon::run(config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -89,7 +89,8 @@ fn a_token_that_is_wrong_or_old_and_rights_that_are_taken_away() {
 fn says_at_first(node: &Node, kubeconfig: &str) -> String {
     node.lab.write("kubeconfig", kubeconfig);
     node.configure_access("KubeConfig: kubeconfig", "");
-    let daemon = node.lab.spawn_with("host", "config.yaml", &[]);
+    // In the place of the system's list.
+    let daemon = node.lab.spawn_with("host", "config.yaml", &[("SSL_CERT_FILE", node.lab.path("other.crt"))]);
     node.says(&daemon, 30, "tried again until it works");
     sleep(Duration::from_secs(10));
     let log = daemon.log();
@@ -104,10 +105,16 @@ fn a_missing_right_is_named_once_with_what_grants_it() {
     cluster.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: edns-nothing, namespace: kube-system}\n");
     let token = format!("token: {}", token(cluster, "edns-nothing"));
     let log = says_at_first(&node, &cluster.kubeconfig(&token));
-    let lines: Vec<&str> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
-    let [line] = lines[..] else { panic!("{log}") };
+    let line = only_warning(&log);
     assert!(line.contains("403 Forbidden") && line.contains("cannot list resource"), "{line}");
     assert!(line.contains("configs/kubernetes/rbac.yaml"), "{line}");
+}
+
+/// The one line of such a log that is a warning or worse.
+fn only_warning(log: &str) -> &str {
+    let lines: Vec<&str> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
+    let [line] = lines[..] else { panic!("{log}") };
+    line
 }
 
 #[test]
@@ -118,14 +125,30 @@ fn a_ca_that_is_another_is_named_once() {
         "host",
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=other -keyout other.key -out other.crt 2>/dev/null",
     );
-    let other = node.lab.path("other.crt").display().to_string();
-    let kubeconfig =
-        cluster.kubeconfig("token: none").replace(&cluster.lab.path("ca.crt").display().to_string(), &other);
-    let log = says_at_first(&node, &kubeconfig);
-    let lines: Vec<&str> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
-    let [line] = lines[..] else { panic!("{log}") };
-    assert!(line.contains(&format!("is not signed by the CA in {other}")), "{line}");
-    assert!(line.contains("UnknownIssuer"), "{line}");
+    let kubeconfig = cluster.kubeconfig("token: none");
+    let (ours, other) = (cluster.lab.path("ca.crt").display().to_string(), node.lab.path("other.crt"));
+    let of_system = format!("this system's list, and {} names none", node.lab.path("kubeconfig").display());
+    for (kubeconfig, place) in [
+        (kubeconfig.replace(&ours, &other.display().to_string()), other.display().to_string()),
+        (kubeconfig.replace(&format!(", certificate-authority: {ours}"), ""), of_system),
+    ] {
+        let log = says_at_first(&node, &kubeconfig);
+        let line = only_warning(&log);
+        assert!(line.contains(&format!("is not signed by the CA in {place}")), "{line}");
+        assert!(line.contains("UnknownIssuer"), "{line}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_in_the_servers_certificate_is_told_once_with_those_that_are() {
+    let node = Node::shared();
+    let kubeconfig = node.cluster.kubeconfig("token: none");
+    let log = says_at_first(&node, &kubeconfig.replace("server: ", "tls-server-name: wrong, server: "));
+    let line = only_warning(&log);
+    let file = node.lab.path("kubeconfig");
+    let remedy = format!("let server or tls-server-name in {} be one of them", file.display());
+    assert!(line.contains(&remedy), "{line}");
+    assert!(line.contains("\"wrong\"") && line.contains("kubernetes.default.svc"), "{line}");
 }
 
 #[test]

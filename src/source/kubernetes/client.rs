@@ -67,6 +67,9 @@ pub enum AccessError {
     /// The API server's certificate is signed by nobody whom the config knows: where the CA's certificate stands, and why.
     #[error("the API server's certificate is not signed by the CA in {0}")]
     Authority(String, #[source] BoxError),
+    /// The API server's certificate is not for the name that it is reached by: where that stands, and why.
+    #[error("the API server's certificate is for other names: let {0} be one of them")]
+    Name(String, #[source] BoxError),
 }
 
 impl Access {
@@ -92,6 +95,9 @@ pub(super) trait Way: Clone + Send + Sync + 'static {
 
     /// Where the certificate of the CA stands that the API server's has to be signed by.
     fn authority(&self) -> Option<String>;
+
+    /// Where the name stands that the API server's certificate has to be for.
+    fn server_name(&self) -> String;
 }
 
 impl Way for Access {
@@ -131,6 +137,16 @@ impl Way for Access {
             (None, Some(path)) => path,
             (None, None) => format!("this system's list, and {file} names none"),
         })
+    }
+
+    fn server_name(&self) -> String {
+        match self {
+            Self::InCluster => "KUBERNETES_SERVICE_HOST".into(),
+            Self::KubeConfig(path) => {
+                let file = path.as_ref().map_or_else(|| "the kubeconfig".into(), |p| p.display().to_string());
+                format!("server or tls-server-name in {file}")
+            }
+        }
     }
 }
 
@@ -227,18 +243,24 @@ impl<W: Way> Requests<W> {
         Ok(response.map(|body| body.map_frame(heard).boxed_unsync()))
     }
 
-    /// Says where the CA's certificate stands that is none of the API server's.
+    /// Says where that stands which does not go with the API server's certificate.
     fn explain(&self, error: BoxError) -> BoxError {
-        use rustls::{CertificateError, Error::InvalidCertificate};
-        let is_unknown = |e: &(dyn std::error::Error + 'static)| {
-            let signed = [CertificateError::UnknownIssuer, CertificateError::BadSignature];
-            matches!(e.downcast_ref(), Some(InvalidCertificate(why)) if signed.contains(why))
+        use rustls::CertificateError::{BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer};
+        let of_certificate = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref() {
+            Some(rustls::Error::InvalidCertificate(why)) => Some(why.clone()),
+            _ => None,
         };
-        if !causes(&*error).any(is_unknown) {
-            return error;
+        let why = causes(&*error).find_map(of_certificate);
+        match why {
+            Some(UnknownIssuer | BadSignature) => {
+                let place = self.way.authority().unwrap_or_else(|| "the config".into());
+                AccessError::Authority(place, error).into()
+            }
+            Some(NotValidForName | NotValidForNameContext { .. }) => {
+                AccessError::Name(self.way.server_name(), error).into()
+            }
+            _ => error,
         }
-        let place = self.way.authority().unwrap_or_else(|| "the config".into());
-        AccessError::Authority(place, error).into()
     }
 
     async fn respond(

@@ -17,6 +17,8 @@ pub(super) enum Cure {
     Rights,
     /// To name the CA that is the API server's.
     Authority,
+    /// To name the API server as its certificate does.
+    Name,
 }
 
 impl Cure {
@@ -25,7 +27,11 @@ impl Cure {
             if status(e).is_some_and(|s| s.code == 403) {
                 Some(Self::Rights)
             } else {
-                matches!(e.downcast_ref(), Some(AccessError::Authority(..))).then_some(Self::Authority)
+                match e.downcast_ref() {
+                    Some(AccessError::Authority(..)) => Some(Self::Authority),
+                    Some(AccessError::Name(..)) => Some(Self::Name),
+                    _ => None,
+                }
             }
         };
         causes(error).find_map(cure).unwrap_or(Self::None)
@@ -53,7 +59,7 @@ pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let told = told_once(causes(error).map(text));
     match Cure::of(error) {
         Cure::Rights => format!("{told}; configs/kubernetes/rbac.yaml has the rights that are needed"),
-        Cure::None | Cure::Authority => told,
+        Cure::None | Cure::Authority | Cure::Name => told,
     }
 }
 

@@ -160,6 +160,10 @@ impl Way for Pretended {
     fn authority(&self) -> Option<String> {
         None
     }
+
+    fn server_name(&self) -> String {
+        "the test".into()
+    }
 }
 
 /// What became of it.
