@@ -226,7 +226,7 @@ fn options_ask_nothing(mut options: &[u8]) -> bool {
 fn address_fits(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => a.octets()[0] != 0 && !a.is_multicast() && !a.is_broadcast(),
-        IpAddr::V6(a) => !a.is_unspecified() && !a.is_multicast(),
+        IpAddr::V6(a) => !a.is_unspecified() && !a.is_multicast() && a.to_ipv4_mapped().is_none(),
     }
 }
 
