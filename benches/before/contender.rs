@@ -28,7 +28,7 @@ pub struct Start {
     pub ready: f64,
     /// Milliseconds of processors until then.
     pub cpu: f64,
-    /// MiB of the process then, with the maps that it has mapped.
+    /// MiB of the process a moment later, with the maps that it has mapped.
     pub resident: f64,
     /// MiB of maps.
     pub maps: f64,
@@ -55,6 +55,8 @@ impl Contender {
         };
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(daemon.pid() as i32)).expect("it runs");
         let cpu = Duration::from(clock.now().expect("it runs"));
+        // What starting took is given back behind the answer to who waits for it.
+        sleep(Duration::from_millis(300));
         let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
         let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse().ok());
         let config = self.lab.path(load.config);

@@ -3,8 +3,9 @@
 
 #[cfg(target_env = "gnu")]
 pub(super) fn share() {
+    // Not one: the API's objects are parsed while the zone works.
     // SAFETY: a number that says how many heaps malloc makes.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
 }
 
 /// Gives back to the kernel what nothing lies in.

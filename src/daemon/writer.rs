@@ -18,7 +18,7 @@ use crate::datapath::{Reader, Reason, Refused, Table};
 use crate::zone::change::Change;
 
 /// So many changes are worth it to give back to the kernel what they took.
-const MANY: usize = 10_000;
+const MANY: usize = 1_000;
 
 /// What the thread is asked for, and where it says that it is done.
 enum Job {

@@ -56,20 +56,29 @@ struct Shared {
     users: usize,
 }
 
-/// How many names have so many labels.
-struct Depths([usize; 129]);
+/// How many names have so many labels, of which a name has 127 at most (RFC 1035 §3.1).
+struct Depths {
+    counts: [usize; 128],
+    /// The numbers that are not 0, since each change of a name asks for the first and the last.
+    used: u128,
+}
 
 impl Depths {
+    const NONE: Self = Self { counts: [0; 128], used: 0 };
+
     const fn change(&mut self, labels: usize, add: bool) {
-        self.0[labels] = if add { self.0[labels] + 1 } else { self.0[labels] - 1 };
+        let count = &mut self.counts[labels];
+        *count = if add { *count + 1 } else { *count - 1 };
+        let bit = 1 << labels;
+        self.used = if *count > 0 { self.used | bit } else { self.used & !bit };
     }
 
     fn min(&self) -> Option<usize> {
-        self.0.iter().position(|n| *n > 0)
+        (self.used != 0).then(|| self.used.trailing_zeros() as usize)
     }
 
     fn max(&self) -> Option<usize> {
-        self.0.iter().rposition(|n| *n > 0)
+        self.used.checked_ilog2().map(|labels| labels as usize)
     }
 }
 
@@ -199,8 +208,8 @@ impl Table {
             shared: HashMap::new(),
             shared_at: HashMap::new(),
             settings,
-            depths: [const { Depths([0; 129]) }; 2],
-            below: Depths([0; 129]),
+            depths: [Depths::NONE; 2],
+            below: Depths::NONE,
             recent: Recent::default(),
             batch: None,
             is_in_order: true,
