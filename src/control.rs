@@ -159,7 +159,7 @@ pub struct HolderReply {
     pub names: u64,
     /// Names of these that pass, since it has more than its share of the maps.
     pub passing: u64,
-    /// Where some pass, the Service that has most.
+    /// Where some pass, the Service or EndpointSlice that has most.
     pub largest: Option<String>,
 }
 

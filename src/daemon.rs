@@ -107,7 +107,7 @@ impl DaemonError {
 /// # Errors
 /// Before it is ready: whatever keeps it from starting. Later only what makes going on pointless.
 pub fn run(config: &Path) -> Result<(), DaemonError> {
-    heap::share();
+    heap::limit_arenas();
     privileges::drop_unneeded();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -473,7 +473,7 @@ impl Daemon {
         let is_due = self.listed_again.is_none_or(|at| at.elapsed() >= LIST_AGAIN);
         let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| is_due) else { return };
         self.listed_again = Some(Instant::now());
-        log::info!("Kubernetes: there is room again for objects that were not kept: {} are listed anew", kind.plural());
+        log::info!("Kubernetes: {} are listed anew: there is room for more of those that were not kept", kind.plural());
         kubernetes.again().ask(kind);
     }
 

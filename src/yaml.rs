@@ -9,7 +9,7 @@ use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::{Location, Options, Spanned};
 
-/// Octets of a file, at most: a million static names with all their keys. What is larger was not meant, and may be larger than
+/// Octets of a file, at most: some two million static names. What is larger was not meant, and may be larger than
 /// the memory, as a sparse file is.
 pub const SIZE_MAX: u64 = 128 << 20;
 

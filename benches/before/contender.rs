@@ -55,7 +55,7 @@ impl Contender {
         };
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(daemon.pid() as i32)).expect("it runs");
         let cpu = Duration::from(clock.now().expect("it runs"));
-        // What starting took is given back behind the answer to who waits for it.
+        // The daemon trims its heap after it has said that it is ready.
         sleep(Duration::from_millis(300));
         let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
         let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse().ok());

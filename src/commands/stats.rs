@@ -140,7 +140,7 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
         let holder = |h: &HolderReply| match (h.passing, &h.largest) {
             (0, _) | (_, None) => format!("{} {}", h.namespace, h.names),
             (passing, Some(largest)) => {
-                format!("{} {} ({passing} pass; largest Service: {largest})", h.namespace, h.names)
+                format!("{} {} ({passing} pass; largest object: {largest})", h.namespace, h.names)
             }
         };
         writeln!(out, "most names: {}", stats.holders.iter().map(holder).collect::<Vec<_>>().join(", "))?;

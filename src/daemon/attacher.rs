@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::future::pending;
 use std::io;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -24,7 +25,8 @@ const REST: u32 = 4;
 pub(super) struct Attacher {
     /// None while it is worked on.
     attachments: Option<Attachments>,
-    work: Option<Work>,
+    work: Option<oneshot::Receiver<(Attachments, Outcome)>>,
+    worker: Worker,
     /// What comes after that.
     next: Option<Plan>,
     /// Interfaces of the last plan.
@@ -38,11 +40,38 @@ pub(super) struct Attacher {
     rest: Instant,
 }
 
-/// What is being done to attachments, in a thread of its own: one of the runtime's would be left behind when that ends, and
-/// filters with it.
-struct Work {
-    result: oneshot::Receiver<(Attachments, Outcome)>,
-    thread: JoinHandle<()>,
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The thread. One of the runtime's would be left behind when that ends, and filters with it: this one is waited for.
+struct Worker {
+    /// None at the end.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start() -> io::Result<Self> {
+        let (jobs, received) = channel::<Job>();
+        let thread =
+            thread::Builder::new().name("attacher".into()).spawn(move || received.iter().for_each(|job| job()))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    fn give(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // It ends by a panic only, which shows in the result that does not come.
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// How it stands with the interfaces.
@@ -60,6 +89,7 @@ impl Attacher {
         Ok(Self {
             attachments: Some(Attachments::new(hook, direction)),
             work: None,
+            worker: Worker::start()?,
             next: None,
             interfaces: BTreeSet::new(),
             messages: if hook == Hook::Tcx { None } else { Some(Messages::open()?) },
@@ -83,21 +113,20 @@ impl Attacher {
         let Some(mut attachments) = self.attachments.take() else { return };
         self.began = Instant::now();
         let (sender, result) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
+        self.worker.give(Box::new(move || {
             let outcome = work(&mut attachments);
             // Without a receiver they are detached here.
             let _ = sender.send((attachments, outcome));
-        });
-        self.work = Some(Work { result, thread });
+        }));
+        self.work = Some(result);
     }
 
     /// What was done, and how it stands then. Waits until something was. May be dropped and called again.
     pub(super) async fn done(&mut self) -> Result<(Outcome, Attached), DaemonError> {
         loop {
             if let Some(work) = &mut self.work {
-                let result = (&mut work.result).await;
-                let (attachments, outcome) =
-                    result.map_err(|e| DaemonError::System("attaching", io::Error::other(e)))?;
+                let result = work.await.map_err(|e| DaemonError::System("attaching", io::Error::other(e)));
+                let (attachments, outcome) = result?;
                 return Ok((outcome, self.note(attachments)));
             }
             tokio::select! {
@@ -130,16 +159,6 @@ impl Attacher {
         match changed {
             Changed::Of(interfaces) => interfaces.iter().any(|i| self.interfaces.contains(i)),
             Changed::Any => true,
-        }
-    }
-}
-
-impl Drop for Attacher {
-    /// Whatever is attached is detached before the process ends: a filter would stay.
-    fn drop(&mut self) {
-        if let Some(Work { result, thread }) = self.work.take() {
-            drop(result);
-            let _ = thread.join();
         }
     }
 }

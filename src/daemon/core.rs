@@ -151,9 +151,9 @@ impl Core {
         for Hoard { namespace, items, hidden, largest: (kind, name, most) } in &shares.newly_hidden {
             let kind = if *kind == Kind::Service { "Service" } else { "EndpointSlice" };
             log::warn!(
-                "of the {items} endpoints and ports of namespace {namespace}, which are more than its share, {hidden} are not \
-                 kept: what depends on them passes to the DNS server; its largest object is {kind} {name}, of {most}; raise \
-                 MaxRecords to keep more"
+                "of some {items} endpoints and ports of namespace {namespace} {hidden} are not kept, since it or one of its \
+                 Services has more than its share: what depends on them passes to the DNS server; its largest object is {kind} \
+                 {name}, of {most}; raise MaxRecords to keep more"
             );
         }
         self.shares = Some(shares);

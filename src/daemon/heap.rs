@@ -2,9 +2,9 @@
 //! that for the thread, and take as much again for the next.
 
 #[cfg(target_env = "gnu")]
-pub(super) fn share() {
+pub(super) fn limit_arenas() {
     // Not one: the API's objects are parsed while the zone works.
-    // SAFETY: a number that says how many heaps malloc makes.
+    // SAFETY: it sets a number of malloc's, before any other thread is there.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
 }
 
@@ -16,7 +16,7 @@ pub(super) fn trim() {
 }
 
 #[cfg(not(target_env = "gnu"))]
-pub(super) const fn share() {}
+pub(super) const fn limit_arenas() {}
 
 #[cfg(not(target_env = "gnu"))]
 pub(super) const fn trim() {}

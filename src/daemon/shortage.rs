@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// For so long all have to be there before that is said. So what is worse is said no more often, either.
+/// For so long all have to be there before that is said. So each message comes once a minute at most.
 const CALM: Duration = Duration::from_secs(60);
 
 /// What was said last.

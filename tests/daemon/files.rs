@@ -2,11 +2,15 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::signal::Signal;
+use nix::unistd::linkat;
 
 use crate::lab::{DOMAINS, Daemon, EDNS, Lab, SERVER, until};
 
@@ -169,6 +173,17 @@ fn sighup_waits_for_a_writer_of_another_users_file() {
     until_changes(&lab, OLD, "10.0.0.100");
     lab.write("domain.yaml", &format!("{}\n", text(OLD)));
     until_changes(&lab, "10.0.0.100", OLD);
+    // A file that never had a name before has no writer, either.
+    let mut file = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(lab.path("")).unwrap();
+    file.write_all(format!("{}\n", text("10.0.0.7")).as_bytes()).unwrap();
+    fchown(&file, Some(65534), None).unwrap();
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(AT_FDCWD, &*path, AT_FDCWD, &lab.path("linked"), AtFlags::AT_SYMLINK_FOLLOW).unwrap();
+    drop(file);
+    fs::rename(lab.path("linked"), lab.path("domain.yaml")).unwrap();
+    until_changes(&lab, OLD, "10.0.0.7");
+    lab.write("domain.yaml", &format!("{}\n", text(OLD)));
+    until_changes(&lab, "10.0.0.7", OLD);
     // Cut, and then written in place.
     let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("domain.yaml")).unwrap();
     stays("the cut");

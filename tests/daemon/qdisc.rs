@@ -74,7 +74,10 @@ fn clsact_that_becomes_ingress_while_it_runs_is_left() {
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
     assert_eq!(answer(&lab), ANSWER);
-    lab.sh("host", "tc qdisc del dev veth0 clsact; tc qdisc add dev veth0 ingress");
+    // The daemon's own may come in between.
+    let replace =
+        "until tc qdisc add dev veth0 ingress 2>/dev/null; do tc qdisc del dev veth0 clsact 2>/dev/null || true; done";
+    lab.sh("host", replace);
     until_unattached(&lab);
     assert_passes(&lab, &client);
     lab.sh("host", "tc qdisc del dev veth0 ingress");
@@ -84,8 +87,7 @@ fn clsact_that_becomes_ingress_while_it_runs_is_left() {
     let round = "qdisc del dev veth0 clsact\nqdisc add dev veth0 ingress\nqdisc del dev veth0 ingress\nqdisc add dev veth0 clsact\n";
     lab.write("flap", &(round.repeat(ROUNDS) + "qdisc del dev veth0 clsact\nqdisc add dev veth0 ingress\n"));
     lab.sh("host", "tc -force -batch flap 2>/dev/null || true");
-    // The last two may have come while the daemon's own clsact was there.
-    lab.sh("host", "tc qdisc del dev veth0 clsact || true; tc qdisc add dev veth0 ingress || true");
+    lab.sh("host", &format!("tc qdisc del dev veth0 ingress 2>/dev/null || true; {replace}"));
     until_unattached(&lab);
     assert_passes(&lab, &client);
     end(daemon);

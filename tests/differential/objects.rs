@@ -80,7 +80,7 @@ const TARGETS: [&str; 34] = [
     "web",
     "acluster.local",
     "1.7.96.10.in-addr.arpa",
-    "marks.default.svc.cluster.local",
+    "kubernetes.default.svc.cluster.local",
     "192.0.2.7",
 ];
 

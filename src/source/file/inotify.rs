@@ -50,6 +50,8 @@ pub(super) struct Watches {
     names: HashMap<(WatchDescriptor, OsString), Vec<usize>>,
     /// Other files of these folders, too, that were written and not closed since: they may be renamed.
     written: HashSet<(WatchDescriptor, OsString)>,
+    /// The last of them that was moved away, by the number that its arrival bears, too. That may be read later.
+    moved: Option<u32>,
     /// Whether a folder is not watched that should be: it may come yet.
     is_partial: bool,
 }
@@ -62,6 +64,7 @@ impl Watches {
             folders: HashMap::new(),
             names: HashMap::new(),
             written: HashSet::new(),
+            moved: None,
             is_partial: false,
         }
     }
@@ -138,8 +141,6 @@ impl Watches {
         let mut events = Vec::new();
         let mut buffer = [0; BUFFER];
         let Some(inotify) = &mut self.inotify else { return events };
-        // Of what was moved away last, before its writer closed it.
-        let mut moved = None;
         loop {
             let Ok(read) = inotify.get_mut().read_events(&mut buffer) else { return events };
             let before = events.len();
@@ -157,13 +158,14 @@ impl Watches {
                     let files = self.names.get(&key).map(of_watch).unwrap_or_default();
                     let was_written = self.written.remove(&key);
                     let is_written = match kind {
-                        Event::Written => !event.mask.contains(EventMask::ISDIR),
+                        // What is linked there has no writer (O_TMPFILE), and who creates a file writes it next.
+                        Event::Written => event.mask.contains(EventMask::MODIFY),
                         Event::Touched => was_written,
-                        Event::Renamed => moved.take() == Some(event.cookie),
+                        Event::Renamed => self.moved.take() == Some(event.cookie),
                         Event::Closed | Event::Unclear => false,
                     };
                     if event.mask.contains(EventMask::MOVED_FROM) {
-                        moved = was_written.then_some(event.cookie);
+                        self.moved = was_written.then_some(event.cookie);
                     }
                     for file in files {
                         events.push((file, kind));

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep_until;
 
-use super::inotify::Watches;
+use super::inotify::{Unwatched, Watches};
 use super::look::{self, Place, Text};
 use super::tracker::{Decision, Event, Held, Look, Note, Tracker};
 use crate::yaml::Error;
@@ -221,18 +221,22 @@ impl FileWatcher {
 
     fn watch(&mut self) {
         let was_partial = self.watches.is_partial();
-        match self.watches.set(self.files.iter().map(|f| &*f.places)) {
-            Err(e) if if e.is_limit() { !self.is_limited } else { !was_partial } => {
-                self.is_limited |= e.is_limit();
-                log::warn!("{e}: not watched; changes there are found by looking");
+        let set = self.watches.set(self.files.iter().map(|f| &*f.places));
+        let is_limited = set.as_ref().is_err_and(Unwatched::is_limit);
+        let was_limited = std::mem::replace(&mut self.is_limited, is_limited);
+        match set {
+            Err(e) => {
+                let was_told = if is_limited { was_limited } else { was_partial };
+                if !was_told {
+                    log::warn!("{e}: not watched; changes there are found by looking");
+                }
             }
             // What happened in between was not told.
             Ok(()) if was_partial => {
-                self.is_limited = false;
                 let now = Instant::now();
                 self.files.iter_mut().for_each(|f| f.tracker.event(Event::Unclear, now));
             }
-            _ => {}
+            Ok(()) => {}
         }
     }
 }

@@ -12,8 +12,8 @@ use super::health::Kind;
 pub struct Again([Asked; Kind::ALL.len()]);
 
 impl Again {
-    /// All objects of this kind come once more ([`Delta::All`](super::Delta::All)). That is no failure: the watch goes on until
-    /// the list begins, and lists keep to the pace that they have after failures.
+    /// All objects of this kind come once more, as a list. That is no failure: the watch goes on until the list begins, and lists
+    /// keep to the pace that they have after failures.
     pub fn ask(&self, kind: Kind) {
         self.0[kind as usize].0.notify_one();
     }

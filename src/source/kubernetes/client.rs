@@ -208,7 +208,7 @@ impl<W: Way> Requests<W> {
                     log::debug!("Kubernetes: {}: {e}: asked for again with fewer objects", self.kind.plural());
                 }
                 response => {
-                    if let Ok(response) = &response {
+                    if let Some(response) = response.as_ref().ok().filter(|_| is_page) {
                         self.pages.fits(response.body().size_hint().lower() as usize);
                     }
                     return response;

@@ -19,7 +19,7 @@ const SHORT: usize = 5;
 /// The parameter that says how many objects a page has at most.
 const LIMIT: &str = "limit=";
 
-/// What no smaller page helps against.
+/// What is longer than it may be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooLong {
     #[error("a response is longer than {} MiB", TEXT_MAX >> 20)]

@@ -1,8 +1,8 @@
-//! Which addresses are listed by objects that are not kept, as well as four octets for each tell it.
+//! Which addresses are listed by objects that are not kept, as well as four octets for each tell it: a counting Bloom filter.
 //!
 //! An address is known by its *mark*, a hash under a random key: nobody can choose addresses that have the marks of others'. Each
 //! mark counts in some places of a table. An address whose places are all taken may be listed; any other one is not. Few seem
-//! to be that are not: one in thousands while a million is listed, one in seven when no more marks are kept.
+//! to be that are not: one in thousands while a million is listed, one in six when no more marks are kept.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};

@@ -98,13 +98,11 @@ impl Holders {
         service.into_iter().chain(firsts.take(most))
     }
 
-    /// These, and what the name takes of each one's share.
+    /// These, and what each one pays for the name of its share.
     fn charges(&self, address: IpAddr, settings: &Settings) -> Vec<(Arc<Key>, Size)> {
         let targets = if self.service().is_some() { Endpoints::default() } else { self.endpoints() };
-        let mut charged = self.charged().peekable();
-        let Some(first) = charged.peek() else { return Vec::new() };
-        let size = size::pointer(address, first, targets, settings);
-        charged.map(|key| (Arc::clone(key), size)).collect()
+        let size = |key: &Arc<Key>| size::pointer(address, key, targets, settings);
+        self.charged().map(|key| (Arc::clone(key), size(key))).collect()
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) fn namespace(name: &str, settings: &Settings) -> Size {
     })
 }
 
-/// The name of an address that `key` has, or these endpoints.
+/// What `key`, or its namespace, pays for the name of an address that it has, or that these endpoints have: its own of them, since
+/// others may have as many more as they like.
 pub(super) fn pointer(address: IpAddr, key: &Key, endpoints: Endpoints<'_>, settings: &Settings) -> Size {
     if !settings.pass.is_empty() && reverse::name_of(address).is_some_and(|n| is_below(&n, settings)) {
         return Size::default();
@@ -57,7 +58,10 @@ pub(super) fn pointer(address: IpAddr, key: &Key, endpoints: Endpoints<'_>, sett
     let octets = match endpoints.len() {
         0 => target(key, None),
         many if many > RECORDS_MAX => 0,
-        _ => endpoints.iter().map(|(key, host)| target(key, Some(host.as_ref().map_or(label, |h| h.len())))).sum(),
+        _ => {
+            let own = endpoints.iter().filter(|(of, _)| of.namespace == key.namespace);
+            own.map(|(of, host)| target(of, Some(host.as_ref().map_or(label, |h| h.len())))).sum()
+        }
     };
     node(name, 1, [octets])
 }

@@ -381,6 +381,35 @@ fn an_address_that_others_list_too_keeps_its_name() {
     }
 }
 
+/// Others may list a namespace's addresses as often as they like, under names as long as they like: that makes the names of these
+/// addresses larger, and the namespace's own part of them not.
+#[test]
+fn what_others_list_is_not_counted_to_a_namespace() {
+    let mut cluster = Cluster::new(settings());
+    ["law", "tenant"].iter().for_each(|ns| cluster.apply_namespace(ns));
+    cluster.apply_service(Key::new("law", "db"), &headless());
+    let addresses: Vec<String> = (0..100).map(|i| format!("10.1.0.{i}")).collect();
+    let named = |host: &str| addresses.iter().map(|a| format!("{a}={host}")).collect::<Vec<_>>();
+    let slice_of =
+        |service: &str, endpoints: &[String]| slice(service, &[], &endpoints.iter().map(|e| &**e).collect::<Vec<_>>());
+    cluster.apply_slice(Key::new("law", "db-1"), &slice_of("db", &addresses));
+    let mut maps = Maps::default();
+    apply(&mut maps, commit(&mut cluster));
+    let own = cluster.shares.held().units;
+    cluster.set_capacity(Size { units: 3 * own, ..Size::MAX });
+    cluster.apply_service(Key::new("tenant", "big"), &wide("10.98.0.1", 2000));
+    for i in 0..6 {
+        let long = i.to_string().repeat(63);
+        cluster.apply_service(Key::new("tenant", &format!("s{i}")), &headless());
+        cluster.apply_slice(Key::new("tenant", &format!("s{i}-1")), &slice_of(&format!("s{i}"), &named(&long)));
+    }
+    apply(&mut maps, commit(&mut cluster));
+    let passing = |ns: &str| cluster.holders(10).iter().find(|h| &*h.namespace == ns).map(|h| h.passing);
+    assert!(passing("tenant").is_some_and(|names| names > 0));
+    assert_eq!(passing("law"), Some(0));
+    assert_eq!(maps.ask("7.0.1.10.in-addr.arpa", 12).map(|reply| reply.answers.len()), Some(7), "as the server has it");
+}
+
 /// A large set in maps with room: nothing yields, and of what no message holds only that passes.
 #[test]
 fn a_large_headless_service_in_maps_with_room_is_untouched() {
