@@ -142,23 +142,18 @@ impl World {
     /// Takes note of what happened in the cluster.
     pub(super) fn note(&mut self, change: kubernetes::Change) {
         match change {
-            kubernetes::Change::Services(Delta::All(services)) => {
-                self.listed[0] = true;
-                self.dns_services = services.iter().filter(|s| s.is_dns).map(|s| s.key.clone()).collect();
-                self.cluster.replace_services(services.into_iter().map(|s| (s.key, s.spec)));
-            }
-            kubernetes::Change::Services(Delta::Part(services, is_first)) => {
-                if is_first {
+            kubernetes::Change::Services(Delta::List { objects, begins, ends }) => {
+                if begins {
                     self.cluster.begin_services();
                 }
-                self.list_services(services);
-            }
-            kubernetes::Change::Services(Delta::Rest(services)) => {
-                self.listed[0] = true;
-                self.list_services(services);
-                self.cluster.end_services();
-                let Self { dns_services, cluster, .. } = self;
-                dns_services.retain(|key| cluster.has_service(key));
+                objects.iter().for_each(|service| self.note_dns(service));
+                self.cluster.list_services(objects.into_iter().map(|s| (s.key, s.spec)));
+                if ends {
+                    self.cluster.end_services();
+                    let Self { dns_services, cluster, .. } = self;
+                    dns_services.retain(|key| cluster.has_service(key));
+                    self.listed[0] = true;
+                }
             }
             kubernetes::Change::Services(Delta::Apply(service)) => {
                 self.note_dns(&service);
@@ -168,29 +163,27 @@ impl World {
                 self.dns_services.remove(&key);
                 self.cluster.delete_service(&key);
             }
-            kubernetes::Change::Slices(Delta::All(slices)) => {
-                self.listed[1] = true;
-                self.cluster.replace_slices(slices.into_iter().map(|s| (s.key, s.spec)));
-            }
-            kubernetes::Change::Slices(Delta::Part(slices, is_first)) => {
-                if is_first {
+            kubernetes::Change::Slices(Delta::List { objects, begins, ends }) => {
+                if begins {
                     self.cluster.begin_slices();
                 }
-                self.cluster.list_slices(slices.into_iter().map(|s| (s.key, s.spec)));
-            }
-            kubernetes::Change::Slices(Delta::Rest(slices)) => {
-                self.listed[1] = true;
-                self.cluster.list_slices(slices.into_iter().map(|s| (s.key, s.spec)));
-                self.cluster.end_slices();
+                self.cluster.list_slices(objects.into_iter().map(|s| (s.key, s.spec)));
+                if ends {
+                    self.cluster.end_slices();
+                    self.listed[1] = true;
+                }
             }
             kubernetes::Change::Slices(Delta::Apply(slice)) => self.cluster.apply_slice(slice.key, &slice.spec),
             kubernetes::Change::Slices(Delta::Delete(key)) => self.cluster.delete_slice(&key),
-            kubernetes::Change::Namespaces(Delta::All(names)) => {
-                self.listed[2] = true;
-                self.cluster.replace_namespaces(names);
-            }
-            kubernetes::Change::Namespaces(Delta::Part(..) | Delta::Rest(_)) => {
-                unreachable!("a list of namespaces comes whole")
+            kubernetes::Change::Namespaces(Delta::List { objects, begins, ends }) => {
+                if begins {
+                    self.cluster.begin_namespaces();
+                }
+                self.cluster.list_namespaces(objects);
+                if ends {
+                    self.cluster.end_namespaces();
+                    self.listed[2] = true;
+                }
             }
             kubernetes::Change::Namespaces(Delta::Apply(name)) => self.cluster.apply_namespace(&name),
             kubernetes::Change::Namespaces(Delta::Delete(name)) => self.cluster.delete_namespace(&name),
@@ -203,11 +196,6 @@ impl World {
         } else {
             self.dns_services.remove(&service.key);
         }
-    }
-
-    fn list_services(&mut self, services: Vec<ServiceObject>) {
-        services.iter().for_each(|service| self.note_dns(service));
-        self.cluster.list_services(services.into_iter().map(|s| (s.key, s.spec)));
     }
 
     /// The kind of objects that has to be listed once more, since some that were not kept could be by now.

@@ -146,8 +146,7 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
         stream: |client| watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default()).boxed(),
         convert: convert::namespace,
         key: |object| object.metadata.name.as_deref().unwrap_or_default().into(),
-        // A list of them comes whole.
-        size: |_| 0,
+        size: |_| room::OBJECT,
         room,
     };
     let to = |sender: &Sender<Event>| (access.clone(), Arc::clone(&health), sender.clone());

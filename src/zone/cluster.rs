@@ -86,6 +86,7 @@ struct Pending {
 /// Which objects are on the lists that have begun.
 #[derive(Default)]
 struct Listed {
+    namespaces: HashSet<Box<str>>,
     services: HashSet<Key>,
     slices: HashSet<Key>,
 }

@@ -2,6 +2,7 @@
 //! daemon is kept from tcx where the kernel has it. EDNS_CHAIN_ROUNDS says how often many pods come and go.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -276,26 +277,40 @@ fn lost_messages_lose_no_filter() {
     assert_eq!(lab.filters("host", "veth0"), 0);
 }
 
-/// A move adds a filter in front and then removes the one behind: wherever a kill comes, the next start finds both.
-#[test]
-fn a_kill_in_a_move_leaves_nothing_that_the_next_start_does_not_take() {
+/// Ends a daemon in this way so many microseconds after another's filter came in front, when it looks and moves: nothing of it is
+/// left.
+fn end_in_moves(after: Range<usize>, end_it: impl Fn(&Lab, Daemon)) {
     const ROUNDS: u64 = 12;
     let lab = Lab::new();
     lab.configure(CONFIG);
     let neighbour = Neighbour::new(&lab, TC_ACT_UNSPEC);
     let mut rng = Rng::new(ROUNDS);
     for round in 0..ROUNDS {
-        let mut daemon = lab.daemon_on_clsact();
+        let daemon = lab.daemon_on_clsact();
         neighbour.add(1, 0x100);
-        sleep(Duration::from_micros(rng.below(20_000) as u64));
-        daemon.signal(Signal::SIGKILL);
-        daemon.wait();
-        let next = lab.daemon_on_clsact();
-        until_chain(&lab, "one filter of ours", |c| c.iter().filter(|f| is_ours(f)).count() == 1);
-        end(next);
+        sleep(Duration::from_micros((after.start + rng.below(after.len())) as u64));
+        end_it(&lab, daemon);
         neighbour.remove(1, 0x100);
         assert_eq!(lab.filters("host", "veth0"), 0, "round {round}");
     }
+}
+
+/// A move adds a filter in front and then removes the one behind: wherever a kill comes, the next start finds both.
+#[test]
+fn a_kill_in_a_move_leaves_nothing_that_the_next_start_does_not_take() {
+    end_in_moves(0..20_000, |lab, mut daemon| {
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        let next = lab.daemon_on_clsact();
+        until_chain(lab, "one filter of ours", |c| c.iter().filter(|f| is_ours(f)).count() == 1);
+        end(next);
+    });
+}
+
+/// A look begins 10 ms after a change.
+#[test]
+fn an_end_in_a_move_leaves_no_filter() {
+    end_in_moves(8_000..16_000, |_, daemon| end(daemon));
 }
 
 /// Two daemons of one config, as in a hand-over, the older one killed; it was on veth1, too, where nobody is now.
@@ -328,25 +343,6 @@ fn the_filter_of_one_that_was_killed_in_a_hand_over_goes_without_a_gap() {
     let daemon = killed_in_a_hand_over(&lab);
     while_asking(&client, || until_chain(&lab, "the living one's", |c| c.len() == 1 && is_ours(&c[0])));
     assert!(!daemon.log().contains("moved"), "{}", daemon.log());
-}
-
-/// A daemon that ends while it looks or moves still takes its filters along.
-#[test]
-fn an_end_in_a_move_leaves_no_filter() {
-    const ROUNDS: u64 = 12;
-    let lab = Lab::new();
-    lab.configure(CONFIG);
-    let neighbour = Neighbour::new(&lab, TC_ACT_UNSPEC);
-    let mut rng = Rng::new(ROUNDS);
-    for round in 0..ROUNDS {
-        let daemon = lab.daemon_on_clsact();
-        neighbour.add(1, 0x100);
-        // A look begins 10 ms after the change.
-        sleep(Duration::from_micros(8_000 + rng.below(8_000) as u64));
-        end(daemon);
-        neighbour.remove(1, 0x100);
-        assert_eq!(lab.filters("host", "veth0"), 0, "round {round}");
-    }
 }
 
 #[test]

@@ -24,6 +24,14 @@ fn ask(lab: &Lab, name: &str) -> String {
     lab.dig(&format!("@{SERVER} +short {name}"))
 }
 
+/// For so many seconds the old answer is given.
+fn assert_stays(lab: &Lab, seconds: u64, after: &str) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(seconds) {
+        assert_eq!(ask(lab, NAME), OLD, "{after}");
+    }
+}
+
 /// Waits for an answer; until then there is none but the one before.
 fn until_changes(lab: &Lab, before: &str, wanted: &str) {
     until(&format!("{NAME} is {wanted}"), || match ask(lab, NAME) {
@@ -91,16 +99,10 @@ fn a_line_is_believed_when_its_writer_has_closed_the_file() {
     let (half, rest) = half.split_at(half.find("10.0.0.1").unwrap() + "10.0.0.1".len());
     let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("domain.yaml")).unwrap();
     file.write_all(half.as_bytes()).unwrap();
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(4) {
-        assert_eq!(ask(&lab, NAME), OLD);
-    }
+    assert_stays(&lab, 4, "half a line");
     // Nor when somebody else closes it meanwhile.
     drop(OpenOptions::new().append(true).open(lab.path("domain.yaml")).unwrap());
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(2) {
-        assert_eq!(ask(&lab, NAME), OLD);
-    }
+    assert_stays(&lab, 2, "half a line");
     file.write_all(format!("00\n{rest}").as_bytes()).unwrap();
     drop(file);
     until_changes(&lab, OLD, "10.0.0.100");
@@ -117,9 +119,7 @@ fn a_file_of_absurd_size_leaves_the_old_records() {
         lab.sh("host", &format!("mv kept {file}"));
         daemon.wait_for("reloaded");
     }
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim_end_matches("kB").trim();
-    assert!(peak.parse::<usize>().unwrap() < 128 << 10, "{peak}");
+    assert!(daemon.peak() < 128, "{} MiB", daemon.peak());
 }
 
 /// To whom it belongs decides whether the kernel tells that somebody has it open; inotify tells that somebody has closed it.
@@ -132,10 +132,7 @@ fn a_file_of_another_user_is_believed_when_anybody_has_closed_it() {
     let (half, rest) = after.split_at(after.find("  - Name").unwrap());
     let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("domain.yaml")).unwrap();
     file.write_all(half.as_bytes()).unwrap();
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(4) {
-        assert_eq!(ask(&lab, NAME), OLD);
-    }
+    assert_stays(&lab, 4, "half a line");
     drop(OpenOptions::new().append(true).open(lab.path("domain.yaml")).unwrap());
     daemon.wait_for("reloaded after a changed file: 0 names");
     file.write_all(rest.as_bytes()).unwrap();
@@ -152,10 +149,7 @@ fn sighup_waits_for_a_writer_of_another_users_file() {
     let daemon = lab.daemon();
     let stays = |after: &str| {
         daemon.signal(Signal::SIGHUP);
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(3) {
-            assert_eq!(ask(&lab, NAME), OLD, "{after}");
-        }
+        assert_stays(&lab, 3, after);
     };
     let text = |ip: &str| format!("Domains:\n  - Name: {NAME}\n    IP: {ip}");
     // Renamed while it is written, and moved away and back.

@@ -305,6 +305,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// MiB that it has taken at most.
+    pub fn peak(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).expect("a peak");
+        peak.parse::<usize>().expect("a number") >> 10
+    }
+
     /// Starts it by a command of any kind.
     pub fn of(lab: &Lab, mut command: Command) -> Self {
         static DAEMONS: AtomicU32 = AtomicU32::new(0);

@@ -1,6 +1,5 @@
 //! Start, end, and all ways in which a daemon goes or hangs.
 
-use std::fs;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -151,9 +150,7 @@ fn with_all_names_it_stays_below_the_memory_limit_of_the_manifest() {
     let daemon = lab.daemon();
     let stats = serde_json::from_slice::<serde_json::Value>(&lab.edns(&["stats", "--json"]).stdout).unwrap();
     assert_eq!((&stats["records"], &stats["refused_records"]), (&NAMES.into(), &0.into()), "{}", daemon.log());
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
-    let (peak, maps) = (peak.parse::<usize>().unwrap() >> 10, stats["map_bytes"].as_u64().unwrap() as usize >> 20);
+    let (peak, maps) = (daemon.peak(), stats["map_bytes"].as_u64().unwrap() as usize >> 20);
     assert!(peak + maps < limit, "{peak} MiB at most, and maps of {maps} MiB; {limit} MiB are allowed");
     assert_eq!(lab.dig(&format!("@{SERVER} +short web-262143.default.svc.cluster.example")), "10.3.255.255");
 }

@@ -1,6 +1,5 @@
 //! A tenant whose objects are more than the daemon may keep: lawful ones, five of which were enough to end it.
 
-use std::fs;
 use std::sync::Arc;
 
 use hickory_proto::rr::RecordType::{self, A, PTR, SRV};
@@ -62,13 +61,6 @@ fn large(service: &str, name: &str, net: usize, endpoints: usize) -> Value {
         json!({"addresses": addresses})
     };
     slice("tenant", service, name, &(0..endpoints).map(endpoint).collect::<Vec<_>>())
-}
-
-/// MiB that the daemon took at most.
-fn peak(daemon: &Daemon) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it lives");
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).expect("a peak");
-    peak.parse::<usize>().expect("a number") >> 10
 }
 
 struct Asker<'a> {
@@ -147,10 +139,10 @@ fn a_tenant_with_more_than_is_kept_ends_no_daemon_and_no_answer_of_others() {
         assert!(!asker.node.ask(&asker.client, "large-3.tenant.svc.cluster.local", A).1);
         println!(
             "{} MiB at most, {}",
-            peak(daemon),
+            daemon.peak(),
             node.lab.sh("host", &format!("grep -E 'VmRSS|RssAnon' /proc/{}/status", daemon.pid()))
         );
-        assert!(peak(daemon) < PEAK_MAX, "{} MiB", peak(daemon));
+        assert!(daemon.peak() < PEAK_MAX, "{} MiB", daemon.peak());
         let told = daemon.log().lines().filter(|l| l.contains("namespace tenant") && l.contains("not kept")).count();
         assert_eq!(told, 1, "{}", daemon.log());
     };
@@ -173,5 +165,5 @@ fn a_tenant_with_more_than_is_kept_ends_no_daemon_and_no_answer_of_others() {
     asker.until_in_kernel("1.0.60.10.in-addr.arpa", PTR, "NoError");
     within(10, "nothing is hidden", || if hidden(&node) == 0 { Ok(()) } else { Err(hidden(&node).to_string()) });
     asker.asserts_that_teams_are_answered();
-    assert!(peak(&daemon) < PEAK_MAX && !daemon.log().contains("panicked"), "{} MiB", peak(&daemon));
+    assert!(daemon.peak() < PEAK_MAX && !daemon.log().contains("panicked"), "{} MiB", daemon.peak());
 }

@@ -29,12 +29,15 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// What became of a kind's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delta<T, K> {
-    /// These are all there are.
-    All(Vec<T>),
-    /// These are on a list, which goes on; maybe it begins with them.
-    Part(Vec<T>, bool),
-    /// These are the rest of it.
-    Rest(Vec<T>),
+    /// These are on a list of all there are, which comes in parts where it is long.
+    List {
+        /// The next ones.
+        objects: Vec<T>,
+        /// Whether the list begins with them.
+        begins: bool,
+        /// Whether it ends with them.
+        ends: bool,
+    },
     /// This one is new, or another now.
     Apply(T),
     /// This one is no more.
@@ -190,8 +193,8 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                         continue;
                     }
                     size = std::mem::take(&mut list.size);
-                    let is_first = !std::mem::replace(&mut list.has_begun, true);
-                    Some(Delta::Part(std::mem::take(&mut list.objects), is_first))
+                    let begins = !std::mem::replace(&mut list.has_begun, true);
+                    Some(Delta::List { objects: std::mem::take(&mut list.objects), begins, ends: false })
                 }
                 Some(Event::InitDone) => {
                     self.asked.done();
@@ -206,7 +209,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
                     failures.clear();
                     let list = listed.take().unwrap_or_default();
                     size = list.size;
-                    Some(if list.has_begun { Delta::Rest(list.objects) } else { Delta::All(list.objects) })
+                    Some(Delta::List { objects: list.objects, begins: !list.has_begun, ends: true })
                 }
                 Some(Event::Apply(object)) => {
                     if quiet.see(object.meta(), false, past) {
@@ -225,7 +228,7 @@ impl<O: Resource, T, K> Watch<O, T, K> {
             };
             let is_settled =
                 health.is_unsettled(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
-            let is_right = is_settled || matches!(delta, Some(Delta::All(_) | Delta::Rest(_)));
+            let is_right = is_settled || matches!(delta, Some(Delta::List { ends: true, .. }));
             let mend = is_right.then(|| health.mend(self.kind, is_settled));
             if is_right {
                 failures.mended();

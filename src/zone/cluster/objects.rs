@@ -1,6 +1,6 @@
 //! What the API says, as it comes: object by object, or in lists of all there are.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Cluster;
@@ -22,12 +22,24 @@ impl Cluster {
         }
     }
 
-    /// These namespaces are all there are.
-    pub fn replace_namespaces(&mut self, names: impl IntoIterator<Item = impl AsRef<str>>) {
-        let names: HashSet<Box<str>> = names.into_iter().map(|n| n.as_ref().into()).collect();
-        let gone: Vec<Box<str>> = self.objects.namespaces.difference(&names).cloned().collect();
+    /// A list of all namespaces begins.
+    pub fn begin_namespaces(&mut self) {
+        self.listed.namespaces.clear();
+    }
+
+    /// These are on it.
+    pub fn list_namespaces(&mut self, names: impl IntoIterator<Item = impl AsRef<str>>) {
+        for name in names {
+            self.apply_namespace(name.as_ref());
+            self.listed.namespaces.insert(name.as_ref().into());
+        }
+    }
+
+    /// There are no others than those on it.
+    pub fn end_namespaces(&mut self) {
+        let seen = std::mem::take(&mut self.listed.namespaces);
+        let gone: Vec<Box<str>> = self.objects.namespaces.difference(&seen).cloned().collect();
         gone.iter().for_each(|n| self.delete_namespace(n));
-        names.iter().for_each(|n| self.apply_namespace(n));
     }
 
     /// A Service is there, and is like this.
@@ -89,13 +101,6 @@ impl Cluster {
         gone.iter().for_each(|key| self.delete_service(key));
     }
 
-    /// These Services are all there are.
-    pub fn replace_services(&mut self, services: impl IntoIterator<Item = (Key, ServiceSpec)>) {
-        self.begin_services();
-        self.list_services(services);
-        self.end_services();
-    }
-
     /// An EndpointSlice is there, and is like this.
     pub fn apply_slice(&mut self, key: Key, spec: &SliceSpec) {
         let slice = Slice::new(spec);
@@ -149,13 +154,6 @@ impl Cluster {
         let seen = std::mem::take(&mut self.listed.slices);
         let gone: Vec<Key> = self.slices.keys().filter(|k| !seen.contains(k)).cloned().collect();
         gone.iter().for_each(|key| self.delete_slice(key));
-    }
-
-    /// These EndpointSlices are all there are.
-    pub fn replace_slices(&mut self, slices: impl IntoIterator<Item = (Key, SliceSpec)>) {
-        self.begin_slices();
-        self.list_slices(slices);
-        self.end_slices();
     }
 
     /// Changes what is known of a Service's name, and keeps what was known before for the commit.

@@ -17,6 +17,27 @@ use super::*;
 const ZONE: &str = "cluster.local";
 const SERIAL: u32 = 7;
 
+/// Whole lists.
+impl Cluster {
+    fn replace_namespaces(&mut self, names: impl IntoIterator<Item = impl AsRef<str>>) {
+        self.begin_namespaces();
+        self.list_namespaces(names);
+        self.end_namespaces();
+    }
+
+    fn replace_services(&mut self, services: impl IntoIterator<Item = (Key, ServiceSpec)>) {
+        self.begin_services();
+        self.list_services(services);
+        self.end_services();
+    }
+
+    fn replace_slices(&mut self, slices: impl IntoIterator<Item = (Key, SliceSpec)>) {
+        self.begin_slices();
+        self.list_slices(slices);
+        self.end_slices();
+    }
+}
+
 fn settings() -> Settings {
     Settings {
         zone: Name::parse(ZONE).unwrap(),

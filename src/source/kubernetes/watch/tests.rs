@@ -270,6 +270,16 @@ fn quiet(what: Asked, watch: Reply) -> Reply {
     }
 }
 
+/// A list of these, or a part of one.
+fn listed(names: &[&str], begins: bool, ends: bool) -> Delta<String, String> {
+    Delta::List { objects: names.iter().map(|n| (*n).to_owned()).collect(), begins, ends }
+}
+
+/// The list of all.
+fn all(names: &[&str]) -> Delta<String, String> {
+    listed(names, true, true)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_quiet_watch_is_begun_again_and_nothing_has_failed() {
     let followed = follow(HOUR, |what, _| quiet(what, Reply::Stays(String::new()))).await;
@@ -349,7 +359,9 @@ async fn what_a_quiet_watch_missed_comes_with_the_next() {
     })
     .await;
     assert_eq!(followed.errors(), 0);
-    let [(_, Delta::All(_)), (at, Delta::Delete(name))] = &followed.deltas[..] else { panic!("{:?}", followed.deltas) };
+    let [(_, Delta::List { .. }), (at, Delta::Delete(name))] = &followed.deltas[..] else {
+        panic!("{:?}", followed.deltas)
+    };
     assert!(name == "old" && (100..102).contains(&at.as_secs()), "{at:?}");
 }
 
@@ -371,7 +383,7 @@ async fn is_listed_again(what_is_it: &str, watch: impl Fn(usize) -> Reply + Send
     let followed = follow(HOUR, move |what, before| lists(what, before, watch(before))).await;
     let lists = followed.times(Asked::List);
     assert!(lists[1] < MINUTE, "{what_is_it}: {lists:?}");
-    let new = |(_, delta): &&(Duration, Delta<_, _>)| *delta == Delta::All(vec!["new".to_owned()]);
+    let new = |(_, delta): &&(Duration, Delta<_, _>)| *delta == all(&["new"]);
     assert!(followed.deltas.iter().any(|d| new(&d)), "{what_is_it}");
     // A mean of 15 s, or more where it fails some times in between.
     assert!((60..=500).contains(&lists.len()), "{what_is_it}: {}", lists.len());
@@ -475,7 +487,7 @@ async fn who_is_back_goes_on_from_where_it_was() {
     })
     .await;
     assert_eq!(followed.api.count(Asked::List), 1);
-    assert!(matches!(followed.deltas[..], [(_, Delta::All(_)), (_, Delta::Delete(_))]), "{:?}", followed.deltas);
+    assert!(matches!(followed.deltas[..], [(_, Delta::List { .. }), (_, Delta::Delete(_))]), "{:?}", followed.deltas);
     assert_eq!((followed.errors(), followed.health.is_unsettled(Kind::Services)), (20, false));
 }
 
@@ -502,7 +514,7 @@ async fn a_watch_that_brings_nothing_is_made_up_for_however_long_it_goes_on() {
         let lists = followed.times(Asked::List);
         assert!(lists[1] < latest, "{what_is_it}: {lists:?}");
         assert!((20..=500).contains(&lists.len()), "{what_is_it}: {}", lists.len());
-        assert!(followed.deltas.iter().any(|(_, d)| *d == Delta::All(vec!["new".to_owned()])), "{what_is_it}");
+        assert!(followed.deltas.iter().any(|(_, d)| *d == all(&["new"])), "{what_is_it}");
     }
 }
 
@@ -523,14 +535,18 @@ async fn watches_that_a_proxy_ends_since_they_are_idle_are_silent_ones() {
         assert!((11..=14).contains(&listed.len()), "{after:?}: {listed:?}");
         // What nobody tells is found.
         let followed = follow(MINUTE * 6, move |what, before| lists(what, before, watch())).await;
-        assert!(followed.deltas.iter().any(|(_, d)| *d == Delta::All(vec!["new".to_owned()])), "{after:?}");
+        assert!(followed.deltas.iter().any(|(_, d)| *d == all(&["new"])), "{after:?}");
         // And what happened while there was no watch comes with the next.
         let followed = follow(2 * MINUTE, move |what, before| match what {
             Asked::Watch if before == 1 => Reply::Stays(event("DELETED", &object("old", 12))),
             _ => quiet(what, watch()),
         })
         .await;
-        assert!(matches!(followed.deltas[..], [(_, Delta::All(_)), (_, Delta::Delete(_))]), "{:?}", followed.deltas);
+        assert!(
+            matches!(followed.deltas[..], [(_, Delta::List { .. }), (_, Delta::Delete(_))]),
+            "{:?}",
+            followed.deltas
+        );
     }
     // What ends sooner has failed.
     for breaks in [false, true] {
@@ -560,7 +576,7 @@ async fn a_list_that_is_asked_for_is_no_failure() {
     let lists = followed.times(Asked::List);
     assert!(lists.len() == 2 && (10..12).contains(&lists[1].as_secs()), "{lists:?}");
     assert_eq!((followed.errors(), followed.broken), (0, Duration::ZERO));
-    assert_eq!(followed.deltas[1].1, Delta::All(vec!["new".to_owned()]));
+    assert_eq!(followed.deltas[1].1, all(&["new"]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -616,7 +632,12 @@ async fn pages_that_are_too_long_have_fewer_objects() {
         // Each is there, and once.
         let names: Vec<String> = (0..count).map(|i| format!("s{i}")).collect();
         assert!(followed.deltas.len() > 1);
-        assert!(followed.deltas.iter().all(|(_, delta)| *delta == Delta::All(names.clone())), "{count}");
+        assert!(
+            followed.deltas.iter().all(
+                |(_, delta)| matches!(delta, Delta::List { objects, begins: true, ends: true } if *objects == names)
+            ),
+            "{count}"
+        );
     }
 }
 
@@ -650,12 +671,11 @@ async fn a_long_list_comes_in_parts() {
         Asked::Watch => Reply::Stays(String::new()),
     })
     .await;
-    let names = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     let deltas: Vec<_> = followed.deltas.into_iter().map(|(_, delta)| delta).collect();
     let expected = [
-        Delta::Part(names(&["large-a", "large-b"]), true),
-        Delta::Part(names(&["large-c", "large-d"]), false),
-        Delta::Rest(names(&["small"])),
+        listed(&["large-a", "large-b"], true, false),
+        listed(&["large-c", "large-d"], false, false),
+        listed(&["small"], false, true),
     ];
     assert_eq!(deltas, expected);
 }

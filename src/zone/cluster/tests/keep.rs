@@ -2,7 +2,7 @@
 
 use super::coredns::{TYPES, World};
 use super::kernel::Maps;
-use super::order::{Random, probes, seen};
+use super::order::{Random, apply_in_steps, probes};
 use super::*;
 use crate::zone::cluster::keep::{Hoard, Kind, Limits};
 use crate::zone::cluster::share::MARGIN;
@@ -351,22 +351,9 @@ fn each_step_is_before_or_after_or_passes() {
             }
             let mut changes = cluster.commit();
             changes.append(&mut cluster.rest());
-            let before: Vec<_> = probes.iter().map(|(_, name)| seen(&maps, name)).collect();
-            let mut end = maps.clone();
-            changes.iter().for_each(|change| end.apply(change.clone()));
-            let after: Vec<_> = probes.iter().map(|(_, name)| seen(&end, name)).collect();
-            for change in changes {
-                let about = change.name().clone();
-                maps.apply(change);
-                for (i, (text, name)) in probes.iter().enumerate() {
-                    let now = seen(&maps, name);
-                    let passes = now.as_ref().is_none_or(|now| *now == (Node::pass(ZoneId::Cluster), None));
-                    assert!(
-                        now == before[i] || now == after[i] || passes,
-                        "seed {seed}, round {round}: {text} at {about}"
-                    );
-                }
-            }
+            apply_in_steps(&mut maps, changes, &probes, true, || {
+                format!("seed {seed}, round {round}\n{}", world.describe())
+            });
             assert!(cluster.nodes() == maps.0, "seed {seed}, round {round}");
             for (text, name) in &probes {
                 assert_eq!(cluster.node(name).as_ref(), maps.0.get(name), "seed {seed}, round {round}: {name}");
