@@ -6,7 +6,7 @@ pub mod records;
 pub mod stats;
 mod top;
 pub mod trace;
-mod tracing;
+mod stream;
 pub mod verify;
 
 use std::io::{self, Write};

@@ -11,7 +11,7 @@ use serde_yaml::{Location, Spanned};
 
 use crate::datapath::RECORDS_MAX;
 use crate::datapath::attach::Direction;
-use crate::datapath::ifpattern::IfPattern;
+use crate::interfaces::IfPattern;
 use crate::source::kubernetes::Access;
 use crate::yaml::{self, Error, Texts};
 use crate::zone::name::Name;

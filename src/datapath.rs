@@ -2,37 +2,17 @@
 //!
 //! [`Datapath`] loads; [`Table`] writes the zone, [`Refused`] knows what it has no place for, and [`Reader`] reads it;
 //! [`Settings`] tells running programs what holds; [`TestRun`] runs one on a
-//! packet of ours; [`counters`] reads what became of queries, [`Events`] each of them. [`interfaces`] follows what [`attach`] attaches it to.
+//! packet of ours; [`counters`] reads what became of queries, [`Events`] each of them. [`attach`] puts the program on interfaces.
 
 mod abi;
-mod arena;
 pub mod attach;
-pub mod counters;
-mod encode;
-mod events;
-mod hash;
-pub mod ifpattern;
-mod index;
-pub mod interfaces;
-mod ipvs;
-mod load;
-mod netlink;
-pub mod probe;
-mod reader;
-mod refused;
-mod settings;
+mod mapped;
+mod program;
 mod skel;
 mod table;
-mod test_run;
 
 pub use abi::{ANSWER_MAX, RECORDS_MAX, SERVERS_MAX};
-pub use arena::ArenaError;
-pub use encode::EncodeError;
-pub use events::{Event, Events};
-pub use hash::HashKey;
-pub use load::{Datapath, LoadError, Options, Program};
-pub use reader::{Reader, Record};
-pub use refused::{Reason, Refused};
-pub use settings::{Gate, Settings};
-pub use table::{Below, Put, Table, TableError};
-pub use test_run::TestRun;
+pub use program::{Datapath, Event, Events, Gate, LoadError, Options, Program, Settings, TestRun, counters, probe};
+pub use table::{
+    ArenaError, Below, EncodeError, HashKey, Put, Reader, Reason, Record, Refused, Table, TableError,
+};

@@ -17,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod datapath;
+pub mod interfaces;
 pub mod metrics;
 pub mod privileges;
 pub mod source;

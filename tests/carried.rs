@@ -20,7 +20,7 @@ use common::raw::{RawSocket, Received};
 use common::rng::Rng;
 use common::witness::{Carried, Witness};
 use edns::datapath::counters::OUTCOMES;
-use edns::datapath::interfaces::Accepts;
+use edns::interfaces::Accepts;
 use edns::datapath::{Datapath, Program};
 use edns::zone::node::Answer;
 

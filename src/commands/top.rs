@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::CommandError;
-use super::tracing::{Tracing, question};
+use super::stream::{Tracing, question};
 
 /// Seconds that count.
 const WINDOW: usize = 10;

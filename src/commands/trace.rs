@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use glob::{MatchOptions, Pattern};
 
 use super::stats::meaning;
-use super::tracing::{Tracing, monotonic, question};
+use super::stream::{Tracing, monotonic, question};
 use super::{CommandError, Outcome, stdout};
 use crate::control::Request;
 use crate::control::client::ask_one;

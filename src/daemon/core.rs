@@ -11,7 +11,7 @@ use super::gates::Gates;
 use super::shortage::Shortage;
 use super::status::Status;
 use super::waiting::LATE;
-use super::world::{NODE_LOCAL_DNS, Shares, World};
+use super::zones::{NODE_LOCAL_DNS, Shares, World};
 use super::writer::Writer;
 use crate::config::ServerSpec;
 use crate::control::{

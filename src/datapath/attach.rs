@@ -23,12 +23,12 @@ use std::time::Instant;
 
 use tokio::task::spawn_blocking;
 
-use super::interfaces::{self, Header, InterfaceError, Interfaces, Link};
-use super::load::{Datapath, LoadError, Program};
+use super::program::{Datapath, LoadError, Program};
 use alive::Alive;
 use attachment::{Attachment, Pass};
 use filters::Filters;
 pub use messages::{Changed, Messages};
+use crate::interfaces::{self, Header, InterfaceError, Interfaces, Link};
 
 /// Which of an interface's hooks the program runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use edns::datapath::interfaces::Accepts;
+use edns::interfaces::Accepts;
 use edns::datapath::{Datapath, Options, Table};
 
 /// The program's verdicts (`linux/pkt_cls.h`) as a test run returns them.

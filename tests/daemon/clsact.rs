@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use edns::datapath::attach::{Attachments, Direction, Done, Hook, Plan};
-use edns::datapath::interfaces::{Header, Interfaces, Link, Uplink};
+use edns::interfaces::{Header, Interfaces, Link, Uplink};
 use edns::datapath::{Datapath, Options, Program, Table};
 use edns::zone::name::Name;
 use edns::zone::pass::PassNames;

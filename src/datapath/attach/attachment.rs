@@ -9,7 +9,7 @@ use super::filters::Filters;
 use super::pace::{Moves, Returns};
 use super::tcx::{self, TcxLink};
 use super::{Direction, Done, Hook, InFront, Loaded};
-use crate::datapath::interfaces::Link;
+use crate::interfaces::Link;
 
 /// One look at all interfaces.
 pub(super) struct Pass {

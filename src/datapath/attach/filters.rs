@@ -6,7 +6,7 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, Parseable as _};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
 
-use super::super::netlink::Connection;
+use crate::interfaces::netlink::Connection;
 use super::Direction;
 
 /// Where an interface's clsact is, or its predecessor `ingress`; there is room for one.

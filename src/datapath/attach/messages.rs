@@ -8,7 +8,7 @@ use rtnetlink::packet_route::tc::TcHeader;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 
-use super::super::netlink::{Octets, messages};
+use crate::interfaces::netlink::{Octets, messages};
 
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::table::{Below, Put, Table, TableError};
+use super::writer::{Below, Put, Table, TableError};
 use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::Node;

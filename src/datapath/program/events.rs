@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libbpf_sys::{ring_buffer, ring_buffer__free, ring_buffer__new, ring_buffer__poll, size_t};
 
-use super::abi::{edns_event, read_at};
+use crate::datapath::abi::{edns_event, read_at};
 use super::counters::{FAMILIES, outcome_name};
 
 /// What became of a query.

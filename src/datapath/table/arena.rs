@@ -18,70 +18,13 @@ mod chunk;
 
 use std::io;
 use std::mem::offset_of;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-
 use self::chunk::Chunk;
-use super::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT, edns_node};
+use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT, edns_node};
 use super::reader::Reader;
-
-/// A map's value, shared with the kernel's programs.
-pub(super) struct Mapped {
-    octets: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: it owns its mapping, and gives out nothing but a pointer to it: who uses that says why it may.
-unsafe impl Send for Mapped {}
-// SAFETY: as above.
-unsafe impl Sync for Mapped {}
-
-impl Mapped {
-    /// Maps the first `len` octets of a mmapable array map.
-    pub(super) fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
-        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-        let octets =
-            unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0) }?;
-        Ok(Self { octets: octets.cast(), len })
-    }
-
-    /// Zeros that no kernel map knows of.
-    #[cfg(test)]
-    pub(super) fn anonymous(len: usize) -> io::Result<Self> {
-        let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: as above.
-        let octets = unsafe {
-            nix::sys::mman::mmap_anonymous(
-                None,
-                size,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-            )
-        }?;
-        Ok(Self { octets: octets.cast(), len })
-    }
-
-    pub(super) const fn as_ptr(&self) -> *mut u8 {
-        self.octets.as_ptr()
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: made by mmap with this length, and nothing borrows from a Mapped that is dropped.
-        let _ = unsafe { munmap(self.octets.cast(), self.len) };
-    }
-}
 
 /// Why a node got no memory.
 #[derive(Debug, thiserror::Error)]
@@ -377,9 +320,4 @@ const fn most(live: usize) -> usize {
 /// Units that chunks of named nodes have at least where nodes have moved.
 const fn enough(live: usize) -> usize {
     live + live / 8 + CHUNK_UNITS
-}
-
-pub(super) fn page_size() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }

@@ -9,7 +9,8 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, 
 use rtnetlink::{Handle, RouteMessageBuilder};
 use tokio::task::spawn_blocking;
 
-use super::{InterfaceError, nexthops};
+use super::error::InterfaceError;
+use super::nexthops;
 
 /// Where the main table's default routes lead.
 #[derive(Clone, Default)]

@@ -13,7 +13,7 @@
 use std::collections::HashSet;
 
 use super::Table;
-use crate::datapath::encode::{Refs, Stored};
+use super::super::encode::{Refs, Stored};
 use crate::zone::change::Change;
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};

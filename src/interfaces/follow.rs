@@ -2,12 +2,6 @@
 //!
 //! The kernel's messages only say that something changed; what there is then is read anew, so a lost message loses nothing.
 
-mod nexthops;
-mod routes;
-mod uplinks;
-
-use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
 use futures_util::future::{AbortHandle, BoxFuture, abortable};
@@ -15,103 +9,20 @@ use futures_util::stream::{once, select};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 use rtnetlink::{Handle, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::runtime;
 use tokio::time::{Instant, sleep_until};
 
-use self::routes::DefaultRoutes;
-use self::uplinks::Device;
-pub use self::uplinks::Uplink;
-use super::ifpattern::IfPattern;
+use super::error::InterfaceError;
+use super::link::{Header, Link, Messages, all, device};
+use super::pattern::IfPattern;
+use super::routes::DefaultRoutes;
+use super::{nexthops, uplinks};
 
 /// A pod's start makes several messages; they are looked at together.
 const SETTLE: Duration = Duration::from_millis(5);
 /// After a failure to read what there is.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// An interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// As the kernel numbers them.
-    pub ifindex: u32,
-    /// As it is called now.
-    pub name: String,
-    /// What its packets begin with.
-    pub header: Header,
-    /// Whether it is one end of a pair (veth, netkit) whose other end is in another network namespace.
-    pub peer_elsewhere: bool,
-    /// Whether a default route of the main table goes by it: nobody's client port, whatever its kind.
-    pub uplink: Uplink,
-    /// Whether it is a tap device: a virtual machine's port, or a VPN's.
-    pub tap: bool,
-    /// The MAC address of what it is enslaved to, a bridge mostly.
-    pub controller: Option<[u8; 6]>,
-    /// Whether others than this host's containers may send by it.
-    pub outside: bool,
-}
-
-impl Link {
-    /// Whether it is a pod's for certain.
-    #[must_use]
-    pub const fn is_pods(&self) -> bool {
-        self.peer_elsewhere && matches!(self.uplink, Uplink::No)
-    }
-
-    /// Frames that may be answered on ingress.
-    #[must_use]
-    pub fn accepts(&self) -> Accepts {
-        if self.is_pods() || self.tap && self.uplink == Uplink::No {
-            return Accepts::Any;
-        }
-        self.controller.map_or(Accepts::Own, Accepts::OwnAnd)
-    }
-}
-
-/// Frames by their destination: a switch floods an interface with such as are for others, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accepts {
-    /// To the interface's own address, by what the kernel says.
-    Own,
-    /// To this one, too.
-    OwnAnd([u8; 6]),
-    /// To any: the port of one client.
-    Any,
-}
-
-/// What a packet begins with at an interface's hooks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Header {
-    /// Of 14 octets.
-    Ethernet,
-    /// None: the IP header comes first.
-    None,
-    /// One that we don't know.
-    Other,
-}
-
-/// Why interfaces are not known.
-#[derive(Debug, thiserror::Error)]
-pub enum InterfaceError {
-    /// It is named, and not there.
-    #[error("Ifname: there is no interface {0} here; there are: {1}")]
-    NoSuch(String, String),
-    /// No Ifname, and no default route to follow.
-    #[error("Ifname is empty, and there is no default route to take the interface of; there are: {0}")]
-    NoDefaultRoute(String),
-    /// It is named, but its packets begin with a header that the program does not know.
-    #[error("Ifname: {0} has neither Ethernet nor bare IP packets")]
-    Header(String),
-    /// Netlink does not work.
-    #[error("asking the kernel for its interfaces: {0}")]
-    Netlink(#[from] rtnetlink::Error),
-    /// Netlink does not work.
-    #[error("asking the kernel for its interfaces: {0}")]
-    Socket(#[from] io::Error),
-    /// The connection that brings the messages ended.
-    #[error("the kernel's messages about interfaces ended")]
-    Ended,
-}
 
 /// What the kernel says.
 enum Event {
@@ -289,7 +200,7 @@ impl Interfaces {
     }
 
     /// What questions of others go by.
-    pub(super) const fn netlink(&self) -> &Handle {
+    pub(crate) const fn netlink(&self) -> &Handle {
         &self.handle
     }
 }
@@ -300,20 +211,12 @@ impl Drop for Interfaces {
     }
 }
 
-/// What there is, by number.
-type Messages = BTreeMap<u32, LinkMessage>;
-
 async fn read(netlink: &Handle) -> Result<Messages, InterfaceError> {
     Ok(netlink.link().get().execute().map_ok(|m| (m.header.index, m)).try_collect().await?)
 }
 
-/// All interfaces, whatever routes say.
-fn all(messages: &Messages) -> Vec<Link> {
-    messages.values().filter_map(|m| link(m, messages)).collect()
-}
-
 /// The numbers of all interfaces.
-pub(super) async fn numbers(netlink: &Handle) -> Result<Vec<u32>, InterfaceError> {
+pub(crate) async fn numbers(netlink: &Handle) -> Result<Vec<u32>, InterfaceError> {
     Ok(read(netlink).await?.into_keys().collect())
 }
 
@@ -324,52 +227,4 @@ fn matching(patterns: &[IfPattern], routes: &DefaultRoutes, messages: &Messages)
     let all = all(messages).into_iter().map(|l| Link { uplink: uplink(&l), ..l });
     let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, routes.first));
     all.filter(|l| l.header != Header::Other && matches(l)).collect()
-}
-
-fn device(message: &LinkMessage) -> Device {
-    let mut device = Device::default();
-    for attribute in &message.attributes {
-        match attribute {
-            // Only where that is in another network namespace (rtnl_fill_link_netnsid() in the kernel).
-            LinkAttribute::LinkNetNsId(_) => device.elsewhere = true,
-            LinkAttribute::Link(lower) => device.lower = Some(*lower),
-            LinkAttribute::Controller(c) => device.controller = Some(*c),
-            LinkAttribute::LinkInfo(infos) => {
-                device.kind = infos.iter().find_map(|i| if let LinkInfo::Kind(k) = i { Some(k.clone()) } else { None });
-            }
-            _ => {}
-        }
-    }
-    let kinds =
-        matches!(device.kind, None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::MacVlan));
-    device.outside = kinds && message.header.link_layer_type != LinkLayerType::Loopback;
-    device
-}
-
-fn link(message: &LinkMessage, all: &Messages) -> Option<Link> {
-    let Device { kind, elsewhere, controller, outside, .. } = device(message);
-    let name = message.attributes.iter().find_map(|a| if let LinkAttribute::IfName(n) = a { Some(n) } else { None });
-    let layer = message.header.link_layer_type;
-    Some(Link {
-        ifindex: message.header.index,
-        name: name?.clone(),
-        header: match layer {
-            LinkLayerType::Ether | LinkLayerType::Loopback => Header::Ethernet,
-            LinkLayerType::None | LinkLayerType::Rawip | LinkLayerType::Ppp => Header::None,
-            LinkLayerType::Tunnel | LinkLayerType::Tunnel6 | LinkLayerType::Sit => Header::None,
-            _ => Header::Other,
-        },
-        uplink: Uplink::No,
-        tap: matches!(kind, Some(InfoKind::Tun)) && layer == LinkLayerType::Ether,
-        controller: controller.and_then(|c| mac(all.get(&c)?)),
-        peer_elsewhere: elsewhere && matches!(kind, Some(InfoKind::Veth | InfoKind::Netkit)),
-        outside,
-    })
-}
-
-fn mac(message: &LinkMessage) -> Option<[u8; 6]> {
-    message
-        .attributes
-        .iter()
-        .find_map(|a| if let LinkAttribute::Address(mac) = a { mac.as_slice().try_into().ok() } else { None })
 }

@@ -4,8 +4,8 @@ use std::io;
 
 use libbpf_rs::{MapCore, MapFlags};
 
-use super::abi::{edns_stats, read_at};
-use super::skel::types::{edns_family, edns_outcome};
+use crate::datapath::abi::{edns_stats, read_at};
+use crate::datapath::skel::types::{edns_family, edns_outcome};
 
 /// All outcomes with the names that users see, in the order of `enum edns_outcome`.
 pub const OUTCOMES: [&str; edns_outcome::EDNS_OUTCOME_COUNT.0 as usize] = {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::abi::{KEYS, SERVERS_FIRST, edns_settings};
-use super::arena::Mapped;
-use super::hash::HashKey;
-use super::skel::types::edns_outcome;
+use crate::datapath::abi::{KEYS, SERVERS_FIRST, edns_settings};
+use crate::datapath::mapped::Mapped;
+use crate::datapath::table::HashKey;
+use crate::datapath::skel::types::edns_outcome;
 use crate::zone::node::ZoneId;
 
 /// Why answers of a zone are held back.

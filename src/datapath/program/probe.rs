@@ -7,7 +7,7 @@ use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 
-use super::abi::ANSWER_MAX;
+use crate::datapath::abi::ANSWER_MAX;
 use super::counters::outcome_name;
 use super::load::{Datapath, Program};
 
@@ -16,7 +16,7 @@ const IPV4: usize = 20;
 const UDP: usize = 8;
 const FRAME_MAX: usize = 2048;
 /// Outcomes that are answers: up to EDNS_NXDOMAIN.
-const LAST_ANSWER: u32 = super::skel::types::edns_outcome::EDNS_NXDOMAIN.0;
+const LAST_ANSWER: u32 = crate::datapath::skel::types::edns_outcome::EDNS_NXDOMAIN.0;
 
 /// A query message that takes the largest answer.
 ///
@@ -36,7 +36,7 @@ pub fn query(name: &str, qtype: u16) -> Result<Vec<u8>, ProtoError> {
 
 /// Rotating records turn with the message's id.
 fn rand_id() -> u16 {
-    super::hash::random() as u16
+    crate::datapath::table::random() as u16
 }
 
 /// Runs the program on a query; what it is counted as, and the reply where it is answered.

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use range_alloc::RangeAllocator;
 
-use super::{Kind, Mapped, page_size};
+use super::Kind;
 use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE};
+use crate::datapath::mapped::{Mapped, page_size};
 
 /// Units for nodes of one kind.
 struct Room {

@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use super::abi::KEY_WORDS;
+use crate::datapath::abi::KEY_WORDS;
 
 /// What makes hashes that nobody can foresee, so that nobody can choose names which collide.
 #[derive(Debug, Clone, PartialEq, Eq)]

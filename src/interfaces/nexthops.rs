@@ -9,7 +9,7 @@ use rtnetlink::packet_core::{DefaultNla, Emitable as _, NLM_F_ACK, NlasIterator,
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 
-use super::super::netlink::{Connection, Octets};
+use super::netlink::{Connection, Octets};
 
 // <linux/rtnetlink.h> and <linux/nexthop.h>
 const RTM_GETNEXTHOP: u16 = 106;

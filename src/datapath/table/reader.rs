@@ -7,8 +7,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::abi::{CHUNK_UNITS, CHUNK_VALUE, UNIT};
-use super::arena::Mapped;
+use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE, UNIT};
+use crate::datapath::mapped::Mapped;
 use super::encode::Stored;
 use super::index::{Area, refs_in};
 use crate::zone::name::Name;

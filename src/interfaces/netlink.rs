@@ -10,17 +10,17 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 /// A connection for questions. Whoever asks waits while the kernel makes or takes away interfaces (RTNL).
-pub(super) struct Connection(Socket);
+pub(crate) struct Connection(Socket);
 
 impl Connection {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let socket = Socket::new(NETLINK_ROUTE)?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self(socket))
     }
 
     /// Asks with NLM_F_DUMP or NLM_F_ACK, and hands over what comes back up to the end.
-    pub(super) fn request<M: NetlinkSerializable>(
+    pub(crate) fn request<M: NetlinkSerializable>(
         &self,
         message: M,
         flags: u16,
@@ -50,7 +50,7 @@ impl Connection {
 }
 
 /// The messages of a datagram.
-pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<Octets>>> {
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<Octets>>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<Netli
 }
 
 /// A message's type and payload as it is sent.
-pub(super) struct Octets {
+pub(crate) struct Octets {
     pub kind: u16,
     pub octets: Vec<u8>,
 }

@@ -13,17 +13,17 @@ use std::time::Duration;
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, OpenObject, PrintLevel, ProgramType};
 
-use super::abi::{CHUNK_VALUE, octets_of};
-use super::abi::{edns_port, edns_server};
-use super::arena::{Mapped, page_size};
+use crate::datapath::abi::{CHUNK_VALUE, octets_of};
+use crate::datapath::abi::{edns_port, edns_server};
+use crate::datapath::mapped::{Mapped, page_size};
 use super::counters::{self, Queries};
-use super::index::map_lines;
-use super::interfaces::Accepts;
+use crate::datapath::table::map_lines;
+use crate::interfaces::Accepts;
 use super::ipvs;
 use super::settings::Settings;
-use super::skel::types::edns_step;
-use super::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
-use super::table::{Table, TableError};
+use crate::datapath::skel::types::edns_step;
+use crate::datapath::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
+use crate::datapath::table::{Table, TableError};
 use super::test_run::TestRun;
 
 /// Where a kernel shows its BTF.
@@ -276,7 +276,7 @@ impl Datapath {
     /// Answers queries to `server` for these zones (bit 1 << zone); none: not any more.
     ///
     /// # Errors
-    /// The system call's, also where there are more than [`super::SERVERS_MAX`].
+    /// The system call's, also where there are more than [`crate::datapath::SERVERS_MAX`].
     pub fn set_server(&self, server: IpAddr, zones: u8) -> io::Result<()> {
         let octets = match server {
             IpAddr::V4(a) => a.to_ipv6_mapped().octets(),

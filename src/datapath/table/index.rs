@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::abi::{LINE_WORDS, PROBE_LINES, REF_BITS, WORD_DEAD};
-use super::arena::Mapped;
-use super::skel::types::edns_index_part;
+use crate::datapath::abi::{LINE_WORDS, PROBE_LINES, REF_BITS, WORD_DEAD};
+use crate::datapath::mapped::Mapped;
+use crate::datapath::skel::types::edns_index_part;
 
 /// Slots per name, at least: half of an index stays free, so that a look-up ends after a slot or two.
 const SLOTS_PER_NAME: usize = 2;

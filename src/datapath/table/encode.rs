@@ -1,7 +1,7 @@
 //! A node as the octets that the kernel's program reads (`struct edns_node` and what follows it), and back.
 
-use super::abi::{ANSWER_MAX, NODE_MAX, TYPES_MAX, edns_answer, edns_node, edns_type, octets_of, read_at};
-use super::skel::types::edns_outcome;
+use crate::datapath::abi::{ANSWER_MAX, NODE_MAX, TYPES_MAX, edns_answer, edns_node, edns_type, octets_of, read_at};
+use crate::datapath::skel::types::edns_outcome;
 use crate::zone::name::Name;
 use crate::zone::node::{Answer, Kind, Node, Verdict};
 

@@ -2,7 +2,8 @@
 
 use glob::Pattern;
 
-use super::interfaces::{Link, Uplink};
+use super::link::Link;
+use super::uplinks::Uplink;
 
 /// Longest name that the kernel takes, in octets (IFNAMSIZ less the final zero).
 const IFNAME_MAX: usize = 15;
@@ -64,7 +65,7 @@ impl IfPattern {
 
 #[cfg(test)]
 mod tests {
-    use super::super::interfaces::Header;
+    use super::super::link::Header;
     use super::*;
 
     fn link(name: &str, peer_elsewhere: bool) -> Link {
