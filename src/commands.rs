@@ -4,9 +4,9 @@ pub mod lookup;
 pub mod pause;
 pub mod records;
 pub mod stats;
+mod stream;
 mod top;
 pub mod trace;
-mod stream;
 pub mod verify;
 
 use std::io::{self, Write};
@@ -31,7 +31,7 @@ pub enum CommandError {
 }
 
 /// Whether what was asked for is there: exit status 0 or 1.
-pub type Outcome = Result<bool, CommandError>;
+pub type CommandResult = Result<bool, CommandError>;
 
 /// Standard output, in pieces of sensible size.
 fn stdout() -> io::BufWriter<impl Write> {

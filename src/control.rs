@@ -32,7 +32,7 @@ pub enum Request {
     /// Interfaces with the program. Replied to with a list of their numbers and names.
     Interfaces,
     /// Queries are told of one by one, until the connection ends. Replied to with null, and with it the file descriptor of
-    /// the ring of events ([`crate::datapath::Events`]).
+    /// the ring of events ([`crate::datapath::QueryEvents`]).
     Trace,
     /// Everything passes from now on. Replied to with null.
     Pause {

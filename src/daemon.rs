@@ -5,24 +5,26 @@
 
 mod attacher;
 mod commands;
-mod core;
+mod error;
 mod gates;
 mod heap;
+mod heartbeat;
 mod http;
 mod load;
+mod reload;
 mod shortage;
 mod staleness;
+mod start;
+mod state;
 mod status;
 mod trace;
 mod waiting;
-mod zones;
 mod writer;
+mod zones;
 
 use std::cell::RefCell;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -31,76 +33,30 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::attacher::{Attached, Attacher};
-use self::core::Core;
-use self::gates::Gates;
+pub use self::error::DaemonError;
+use self::heartbeat::notify;
 use self::http::Http;
-use self::load::Loaded;
-use self::status::Status;
-use self::zones::World;
+use self::start::warn_of_open_responder;
+use self::state::DaemonState;
 use self::writer::Writer;
-use crate::config::{Config, ServerSpec};
-use crate::control;
-use crate::control::server::Server;
-use crate::datapath::attach::{AttachError, Direction, Hook, Outcome, Plan, program_for};
-use crate::interfaces::IfPattern;
-use crate::interfaces::{InterfaceError, Interfaces, Link, Uplink};
-use crate::datapath::{Datapath, LoadError, Options};
+use self::zones::Zones;
+use crate::config::Config;
+use crate::datapath::BEAT;
+use crate::datapath::attach::{AttachError, AttachPlan, AttachReport, Hook};
+use crate::interfaces::{InterfaceError, Interfaces, Link};
 use crate::privileges;
 use crate::source::file::{Change as FileChange, FileWatcher};
-use crate::source::kubernetes::{self, AccessError, Event, Kubernetes, Mend};
-use crate::yaml;
+use crate::source::kubernetes::{Event, Kubernetes, Mend};
 use crate::zone::change::Change;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
-/// Between heartbeats; programs bear up to 2.5 s without.
-const BEAT: Duration = Duration::from_millis(500);
-const BEAT_MAX: Duration = Duration::from_millis(2500);
-/// A start that waits for the API server may go on for so long after each heartbeat.
-const START_EXTENSION: Duration = Duration::from_secs(10);
 /// Events of the cluster that are applied together.
 const EVENTS_MAX: usize = 10_000;
 /// Between lists by which objects come back that were not kept.
 const LIST_AGAIN: Duration = Duration::from_secs(60);
 /// An interface that could not be attached is tried again after this.
 const ATTACH_RETRY: Duration = Duration::from_secs(5);
-
-/// Why the daemon ended, or did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// A mistake in config or records: exit status 2.
-    #[error(transparent)]
-    Config(#[from] yaml::Error),
-    /// How the API server is to be reached.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// The BPF program could not be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// Interfaces can't be followed, or one that is named is not there.
-    #[error(transparent)]
-    Interface(#[from] InterfaceError),
-    /// The program could not be attached to an interface that is named.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// The socket for commands.
-    #[error(
-        "the socket for commands in {dir}: {0}; run as root, or give {dir} to the user that runs the daemon",
-        dir = crate::control::RUN_DIR
-    )]
-    Control(#[source] io::Error),
-    /// The rest.
-    #[error("{0}: {1}")]
-    System(&'static str, #[source] io::Error),
-}
-
-impl DaemonError {
-    /// Whether the user's input is to blame (exit status 2).
-    #[must_use]
-    pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Access(_))
-    }
-}
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -133,10 +89,10 @@ struct Daemon {
     started: Config,
     /// Whether there was a domain file when it was read last.
     has_names: bool,
-    core: Rc<RefCell<Core>>,
+    state: Rc<RefCell<DaemonState>>,
     writer: Rc<Writer>,
     /// None while it is worked on elsewhere.
-    world: Option<World>,
+    zones: Option<Zones>,
     kubernetes: Option<Kubernetes>,
     /// When a list was asked for last, since objects were not kept.
     listed_again: Option<Instant>,
@@ -176,87 +132,6 @@ impl EndSignals {
 }
 
 impl Daemon {
-    /// Config, records, program, names, interfaces: in an order in which a mistake of the user is said before anything is
-    /// touched, and no packet is seen before there is an answer.
-    async fn start(path: &Path) -> Result<Self, DaemonError> {
-        let started = Instant::now();
-        let hangup = on_signal(SignalKind::hangup())?;
-        let (files, Loaded { config, nodes, has_names }) = load::start(path).await?;
-        let (interfaces, links) = Interfaces::open(config.ifname.clone()).await?;
-        let kubernetes = if config.enable_k8s { Some(kubernetes::spawn(config.access()).await?) } else { None };
-        let world = World::new(&config);
-        warn_of_missing_parts(&config);
-
-        let (datapath, table) = Datapath::load(&Options {
-            ext_btf: config.ext_btf.clone(),
-            egress: config.direction == Direction::Egress,
-            max_records: config.max_records,
-            programs: links.iter().map(|l| program_for(l, config.direction)).collect(),
-        })?;
-        let handle = control::config_hash(path).map_err(DaemonError::Control)? as u32;
-        let hook = Hook::detect(&datapath, config.tc_priority, handle);
-        let attacher = Attacher::new(hook, config.direction).map_err(InterfaceError::from)?;
-        let mut status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
-        status.staleness.set_max(config.max_stale);
-        let gates = Arc::new(Gates::new(datapath.settings()));
-        let writer = Writer::start(table, Arc::clone(&gates))
-            .map_err(|e| DaemonError::System("starting the thread that writes the maps", e))?;
-        let writer = Rc::new(writer);
-        let core = Rc::new(RefCell::new(Core::new(datapath, Rc::clone(&writer), gates, status)));
-        spawn_local(beat(Rc::clone(&core)));
-        let mut daemon = Self {
-            path: path.to_owned(),
-            hook,
-            attacher,
-            links: Vec::new(),
-            started: config.clone(),
-            config,
-            has_names,
-            core,
-            writer,
-            world: Some(world),
-            kubernetes,
-            listed_again: None,
-            http: None,
-            interfaces,
-            files,
-            hangup,
-            retry: None,
-        };
-        if daemon.kubernetes.is_some() {
-            let changes = daemon.work(World::announce).await?;
-            daemon.apply(changes).await?;
-        }
-        daemon.set_statics(nodes).await?;
-        daemon.attach(links);
-        let (outcome, attached) = daemon.attacher.done().await?;
-        for e in daemon.attached(outcome, attached) {
-            if daemon.core.borrow().status.named {
-                return Err(e.into());
-            }
-            say_of_retry(&e);
-        }
-        daemon.remove_leftovers().await;
-        // Only now: who can't start leaves the commands to the one that runs.
-        let server = Server::bind(path).map_err(DaemonError::Control)?;
-        match server.predecessor() {
-            Some(0) => log::info!("taking over from a daemon that tells no pid: stopped, or in another PID namespace"),
-            Some(pid) => log::info!("taking over from pid {pid}"),
-            None => {}
-        }
-        spawn_local(commands::serve(server, Rc::clone(&daemon.core)));
-        daemon.serve_http();
-        let core = daemon.core.borrow();
-        log::info!(
-            "{} names on {} in {} ms",
-            daemon.writer.reader().len(),
-            if core.attached.is_empty() { "no interface yet".into() } else { core.attached_names().join(", ") },
-            started.elapsed().as_millis()
-        );
-        drop(core);
-        Ok(daemon)
-    }
-
     async fn serve(mut self, mut signals: EndSignals) -> Result<(), DaemonError> {
         let mut is_ready = false;
         let mut gates = interval(BEAT);
@@ -265,7 +140,7 @@ impl Daemon {
             log::info!("Kubernetes: waiting for the first list of everything; static names are answered meanwhile");
         }
         loop {
-            if !is_ready && self.core.borrow().status.has_synced() {
+            if !is_ready && self.state.borrow().status.has_synced() {
                 is_ready = true;
                 log::info!("ready");
                 notify(&[NotifyState::Ready]);
@@ -277,7 +152,7 @@ impl Daemon {
                     continue;
                 }
                 change = self.files.changed() => {
-                    self.core.borrow_mut().status.held = self.files.held();
+                    self.state.borrow_mut().status.held = self.files.held();
                     match change {
                         FileChange::Texts { meant: true } => "SIGHUP",
                         FileChange::Texts { meant: false } => "a changed file",
@@ -303,14 +178,14 @@ impl Daemon {
                 _ = gates.tick() => {
                     self.writer.check()?;
                     self.list_again();
-                    if self.core.borrow_mut().set_gates() && !self.writer.is_opening() {
+                    if self.state.borrow_mut().set_gates() && !self.writer.is_opening() {
                         spawn_local(open(Rc::clone(&self.writer)));
                     }
                     continue;
                 }
                 done = self.attacher.done() => {
-                    let (outcome, attached) = done?;
-                    self.attached(outcome, attached).iter().for_each(say_of_retry);
+                    let (report, attached) = done?;
+                    self.attached(report, attached).iter().for_each(say_of_retry);
                     continue;
                 }
                 () = sleep_until(self.retry.unwrap_or_else(Instant::now)), if self.retry.is_some() => {
@@ -342,72 +217,10 @@ impl Daemon {
         }
     }
 
-    /// Takes over what both files say. A mistake in one of them changes nothing.
-    async fn reload(&mut self, why: &str) {
-        let changed = match load::load(&self.path, &mut self.files).await {
-            Ok(Ok(loaded)) => self.change_to(loaded).await,
-            Ok(Err(domain_file)) => {
-                log::info!("{}: read when it is certain that nobody writes it", domain_file.display());
-                return;
-            }
-            Err(e) => Err(e),
-        };
-        if changed.is_ok() {
-            self.files.in_force();
-        }
-        let core = &mut *self.core.borrow_mut();
-        match &changed {
-            Ok(changed) => {
-                core.status.reloads += 1;
-                log::info!("reloaded after {why}: {} names, {changed} changed", self.writer.reader().len());
-            }
-            Err(e) => {
-                core.status.reload_errors += 1;
-                log::error!("reloading after {why}: {e}; what was there before goes on");
-            }
-        }
-        core.status.reload_error = changed.err().map(|e| e.to_string());
-    }
-
-    async fn change_to(&mut self, loaded: Loaded) -> Result<usize, DaemonError> {
-        let Loaded { config, nodes, has_names } = loaded;
-        if config.ifname == [IfPattern::DefaultRoute] && config.ifname != self.config.ifname {
-            let reason = "Ifname: is empty; the default route's interface takes a restart, or name an interface";
-            return Err(yaml::Error::of_file(&config.path, reason).into());
-        }
-        if self.has_names && !has_names {
-            return Err(yaml::Error::of_file(&config.domain_file, "is gone; an empty one drops its names").into());
-        }
-        let links = if config.ifname == self.config.ifname {
-            None
-        } else {
-            Some(self.interfaces.follow(config.ifname.clone()).await?)
-        };
-        let restart = config.changes_needing_restart(&self.started);
-        if !restart.is_empty() {
-            log::warn!("{}: what is set now takes effect with a restart", restart.join(", "));
-        }
-        warn_of_missing_parts(&config);
-        self.core.borrow_mut().status.staleness.set_max(config.max_stale);
-        let has_moved = config.metrics_addr != self.config.metrics_addr;
-        self.config = config;
-        self.has_names = has_names;
-        if has_moved {
-            self.serve_http();
-        }
-        let changed = self.set_statics(nodes).await?;
-        // Last: a new interface gets the new answers only.
-        match links {
-            Some(links) => self.attach(links),
-            None => warn_of_open_responder(&self.config, &self.links),
-        }
-        Ok(changed)
-    }
-
     /// Makes `nodes` all static names; returns how many changed.
     async fn set_statics(&mut self, nodes: Vec<(Name, Node)>) -> Result<usize, DaemonError> {
         let config = self.config.clone();
-        let changes = self.work(move |world| world.set_statics(nodes, &config)).await?;
+        let changes = self.work(move |zones| zones.set_statics(nodes, &config)).await?;
         let changed = self.apply(changes).await?;
         self.yield_memory().await?;
         Ok(changed)
@@ -415,8 +228,8 @@ impl Daemon {
 
     /// Where the kernel gives no more memory for the maps, those who have most of it give way.
     async fn yield_memory(&mut self) -> Result<(), DaemonError> {
-        let Some(units) = self.core.borrow_mut().memory_left() else { return Ok(()) };
-        let changes = self.work(move |world| world.limit(units)).await?;
+        let Some(units) = self.state.borrow_mut().memory_left() else { return Ok(()) };
+        let changes = self.work(move |zones| zones.limit(units)).await?;
         self.apply(changes).await?;
         Ok(())
     }
@@ -428,17 +241,17 @@ impl Daemon {
             events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX));
         }
         // Before the first sync the gates are closed anyway.
-        if let Some(since) = events.iter().map(|e| e.arrived).min().filter(|_| self.core.borrow().is_read) {
+        if let Some(since) = events.iter().map(|e| e.arrived).min().filter(|_| self.state.borrow().is_read) {
             self.writer.await_changes(since);
         }
         let mends: Vec<Mend> = events.iter().filter_map(|e| e.mend).collect();
         let (events, arrivals): (Vec<_>, Vec<_>) =
             events.into_iter().filter_map(|e| Some(((e.change?, e.share), e.arrived))).unzip();
-        let note = move |world: &mut World| {
+        let note = move |zones: &mut Zones| {
             for (change, _share) in events {
-                world.note(change);
+                zones.note(change);
             }
-            (world.commit(), world.is_complete())
+            (zones.commit(), zones.is_complete())
         };
         let (changes, is_complete) = self.work(note).await?;
         let changed = self.apply(changes).await?;
@@ -450,14 +263,14 @@ impl Daemon {
             return Ok(());
         }
         {
-            let core = &mut *self.core.borrow_mut();
+            let state = &mut *self.state.borrow_mut();
             for arrived in &arrivals {
-                core.status.programming.observe(arrived.elapsed().as_secs_f64());
+                state.status.programming.observe(arrived.elapsed().as_secs_f64());
             }
-            core.is_read = true;
+            state.is_read = true;
         }
         self.open_gates().await?;
-        let is_first = !std::mem::replace(&mut self.core.borrow_mut().status.synced, true);
+        let is_first = !std::mem::replace(&mut self.state.borrow_mut().status.synced, true);
         let [first, last] = [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, Instant::elapsed));
         if is_first {
             let names = self.writer.reader().len();
@@ -469,7 +282,7 @@ impl Daemon {
 
     /// Has a kind listed once more that is wanted, now and then.
     fn list_again(&mut self) {
-        let Some(kind) = self.world.as_ref().and_then(World::wants_again) else { return };
+        let Some(kind) = self.zones.as_ref().and_then(Zones::wants_again) else { return };
         let is_due = self.listed_again.is_none_or(|at| at.elapsed() >= LIST_AGAIN);
         let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| is_due) else { return };
         self.listed_again = Some(Instant::now());
@@ -480,70 +293,70 @@ impl Daemon {
     /// Works on the world in another thread, and then makes servers follow.
     async fn work<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut World) -> T + Send + 'static,
+        work: impl FnOnce(&mut Zones) -> T + Send + 'static,
     ) -> Result<T, DaemonError> {
-        let Some(world) = self.world.take() else { unreachable!("it is given back below") };
-        let work = |world: &mut World| {
-            let result = work(world);
-            (result, world.shares())
+        let Some(zones) = self.zones.take() else { unreachable!("it is given back below") };
+        let work = |zones: &mut Zones| {
+            let result = work(zones);
+            (result, zones.shares())
         };
-        let (world, (result, shares)) = world.work(work).await?;
+        let (zones, (result, shares)) = zones.work(work).await?;
         {
-            let core = &mut *self.core.borrow_mut();
-            core.apply_servers(&self.config.dns_servers, &world);
-            core.set_shares(shares);
+            let state = &mut *self.state.borrow_mut();
+            state.apply_servers(&self.config.dns_servers, &zones);
+            state.set_shares(shares);
         }
-        self.world = Some(world);
+        self.zones = Some(zones);
         Ok(result)
     }
 
     /// Has changes of the maps made, in their order; returns how many there were.
     async fn apply(&self, changes: Vec<Change>) -> Result<usize, DaemonError> {
         let changed = self.writer.apply(changes).await?;
-        self.core.borrow_mut().tell_of_shortage();
+        self.state.borrow_mut().tell_of_shortage();
         self.open_gates().await?;
         Ok(changed)
     }
 
     /// Lets answers come back that were held back, where nothing speaks against them any more.
     async fn open_gates(&self) -> Result<(), DaemonError> {
-        let opens = self.core.borrow_mut().set_gates();
+        let opens = self.state.borrow_mut().set_gates();
         if opens { self.writer.open().await } else { Ok(()) }
     }
 
     /// Serves metrics where the config says so now, and nowhere else.
     fn serve_http(&mut self) {
-        self.http = self.config.metrics_addr.as_ref().map(|addr| Http::serve(addr, &self.core));
+        self.http = self.config.metrics_addr.as_ref().map(|addr| Http::serve(addr, &self.state));
     }
 
     /// Begins to attach to `links` and to nothing else.
     fn attach(&mut self, links: Vec<Link>) {
-        let core = &mut *self.core.borrow_mut();
+        let state = &mut *self.state.borrow_mut();
         // In front of the programs; what is not told of takes frames to its own address only.
         let ports = links.iter().map(|l| (l.ifindex, l.accepts())).collect();
-        if let Err(e) = core.datapath.set_ports(&ports) {
+        if let Err(e) = state.datapath.set_ports(&ports) {
             log::error!("which frames interfaces take: {e}");
         }
-        self.attacher.follow(Plan::new(&core.datapath, &links, self.started.direction));
-        core.status.named = self.config.ifname.iter().all(|p| p.is_named());
+        self.attacher.follow(AttachPlan::new(&state.datapath, &links, self.started.direction));
+        state.status.named = self.config.ifname.iter().all(|p| p.is_named());
         warn_of_open_responder(&self.config, &links);
         self.links = links;
         self.retry = None;
     }
 
     /// Takes note of what was attached; returns why other interfaces are not.
-    fn attached(&mut self, outcome: Outcome, attached: Attached) -> Vec<AttachError> {
-        let core = &mut *self.core.borrow_mut();
-        for done in &outcome.done {
+    fn attached(&mut self, report: AttachReport, attached: Attached) -> Vec<AttachError> {
+        let state = &mut *self.state.borrow_mut();
+        for done in &report.done {
             log::log!(if done.is_warning() { log::Level::Warn } else { log::Level::Info }, "{done}");
         }
-        core.attached = attached.places;
-        core.status.attach_errors += outcome.errors.len() as u64;
-        core.status.unattached = attached.unattached;
-        if !outcome.errors.is_empty() {
+        state.attached = attached.places;
+        state.status.attach_errors += report.errors.len() as u64;
+        state.status.unattached = attached.unattached;
+        if !report.errors.is_empty() {
             self.retry = Some(Instant::now() + ATTACH_RETRY);
         }
-        outcome.errors
+        report.errors
     }
 }
 
@@ -559,62 +372,9 @@ async fn next_event(kubernetes: &mut Option<Kubernetes>) -> Event {
     }
 }
 
-fn notify(states: &[NotifyState<'_>]) {
-    // Without systemd there is nobody to tell, which is no error.
-    if let Err(e) = sd_notify::notify(states) {
-        log::debug!("sd_notify: {e}");
-    }
-}
-
 /// Opens gates; where that fails, whoever writes next is told why.
 async fn open(writer: Rc<Writer>) {
     if let Err(e) = writer.open().await {
         log::error!("{e}");
-    }
-}
-
-/// Tells the programs that the daemon is there, and then systemd. Also closes gates, whatever else goes on.
-async fn beat(core: Rc<RefCell<Core>>) {
-    let mut ticks = interval(BEAT);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let core = &mut *core.borrow_mut();
-        match core.datapath.beat() {
-            Ok(()) => {
-                core.status.beat = Instant::now();
-                notify(&[NotifyState::Watchdog]);
-                if !core.status.has_synced() {
-                    // The API server may be away for longer than a start may take.
-                    notify(&[NotifyState::ExtendTimeoutUsec(START_EXTENSION.as_micros() as u32)]);
-                }
-            }
-            // Programs pass everything then, and the watchdog ends us.
-            Err(e) => log::error!("the heartbeat: {e}"),
-        }
-        core.set_gates();
-        core.tell_of_shortage();
-    }
-}
-
-fn warn_of_missing_parts(config: &Config) {
-    let named = config.dns_servers.iter().any(|s| matches!(s, ServerSpec::Auto | ServerSpec::Service { .. }));
-    if named && !config.enable_k8s {
-        log::warn!("DnsServers: auto and namespace/name stand for no server without EnableK8S");
-    }
-}
-
-/// Whoever reaches a physical interface is answered, also those who lie about who they are.
-fn warn_of_open_responder(config: &Config, links: &[Link]) {
-    let open = config.dns_servers.is_empty() || config.dns_servers.contains(&ServerSpec::Any);
-    if config.direction != Direction::Ingress || !open {
-        return;
-    }
-    for link in links.iter().filter(|l| l.outside || l.uplink == Uplink::Yes) {
-        log::warn!(
-            "{}: Ingress on a physical interface without DnsServers answers everybody who can reach it, and spoofed queries \
-             too: name your DNS servers in DnsServers",
-            link.name
-        );
     }
 }

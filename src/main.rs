@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use edns::cli::{self, Cli, Command};
-use edns::commands::{CommandError, Outcome, lookup, pause, records, stats, trace, verify};
+use edns::commands::{CommandError, CommandResult, lookup, pause, records, stats, trace, verify};
 use edns::source::file;
 use edns::{config, daemon, yaml};
 
@@ -86,8 +86,8 @@ fn check(path: &Path) -> ExitCode {
     }
 }
 
-fn finish(outcome: Outcome) -> ExitCode {
-    match outcome {
+fn finish(result: CommandResult) -> ExitCode {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILURE),
         // As other tools do where the reader of a pipe has enough.

@@ -20,8 +20,8 @@ use common::raw::{RawSocket, Received};
 use common::rng::Rng;
 use common::witness::{Carried, Witness};
 use edns::datapath::counters::OUTCOMES;
-use edns::interfaces::Accepts;
 use edns::datapath::{Datapath, Program};
+use edns::interfaces::Accepts;
 use edns::zone::node::Answer;
 
 const SOON: Duration = Duration::from_secs(10);

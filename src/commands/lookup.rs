@@ -8,7 +8,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::{Record, RecordType};
 
 use super::stats::meaning;
-use super::{CommandError, Outcome, stdout};
+use super::{CommandError, CommandResult, stdout};
 use crate::control::client::ask_one;
 use crate::control::{LookupReply, Request};
 use crate::zone::name::Name;
@@ -17,7 +17,7 @@ use crate::zone::name::Name;
 ///
 /// # Errors
 /// An unknown type, or no daemon.
-pub fn run(config: &Path, name: &str, qtype: &str) -> Outcome {
+pub fn run(config: &Path, name: &str, qtype: &str) -> CommandResult {
     Name::parse(name).map_err(|e| CommandError::Usage(format!("{name:?} {e}")))?;
     let rtype = parse_type(qtype)?;
     let reply: LookupReply = ask_one(config, &Request::Lookup { name: name.into(), qtype: rtype.into() })?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::Outcome;
+use super::CommandResult;
 use crate::control::Request;
 use crate::control::client::ask_one;
 
@@ -11,7 +11,7 @@ use crate::control::client::ask_one;
 ///
 /// # Errors
 /// No daemon.
-pub fn pause(config: &Path, time: Option<Duration>) -> Outcome {
+pub fn pause(config: &Path, time: Option<Duration>) -> CommandResult {
     ask_one::<()>(config, &Request::Pause { seconds: time.map(|t| t.as_secs()) })?;
     Ok(true)
 }
@@ -20,7 +20,7 @@ pub fn pause(config: &Path, time: Option<Duration>) -> Outcome {
 ///
 /// # Errors
 /// No daemon.
-pub fn resume(config: &Path) -> Outcome {
+pub fn resume(config: &Path) -> CommandResult {
     ask_one::<()>(config, &Request::Resume)?;
     Ok(true)
 }

@@ -7,7 +7,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, Record, RecordType};
 use serde::Serialize;
 
-use super::{Outcome, stdout};
+use super::{CommandResult, stdout};
 use crate::control::client::ask;
 use crate::control::{RecordReply, Request};
 use crate::zone::node::ANY_TYPE;
@@ -30,7 +30,7 @@ struct Shown {
 ///
 /// # Errors
 /// No daemon.
-pub fn run(config: &Path, json: bool) -> Outcome {
+pub fn run(config: &Path, json: bool) -> CommandResult {
     let mut records = Vec::new();
     ask(config, &Request::Records, |r: RecordReply| records.push(r))?;
     records.sort();

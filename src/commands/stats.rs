@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::top::Top;
-use super::{Outcome, stdout};
+use super::{CommandResult, stdout};
 use crate::control::client::ask_one;
 use crate::control::{HolderReply, InFrontReply, InterfaceReply, Request, StatsReply, SyncReply};
 
@@ -21,7 +21,7 @@ const INTERFACES_MAX: usize = 4;
 ///
 /// # Errors
 /// No daemon.
-pub fn run(config: &Path, json: bool) -> Outcome {
+pub fn run(config: &Path, json: bool) -> CommandResult {
     let stats: StatsReply = ask_one(config, &Request::Stats)?;
     let mut out = stdout();
     if json {
@@ -38,7 +38,7 @@ pub fn run(config: &Path, json: bool) -> Outcome {
 ///
 /// # Errors
 /// No daemon, or not any more.
-pub fn watch(config: &Path, names: Option<usize>) -> Outcome {
+pub fn watch(config: &Path, names: Option<usize>) -> CommandResult {
     let mut top = names.map(|count| Top::start(config, count)).transpose()?;
     let ask = || ask_one::<StatsReply>(config, &Request::Stats).map(|stats| (stats, Instant::now()));
     let (mut last, mut then) = ask()?;

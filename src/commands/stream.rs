@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::CommandError;
 use crate::control::client::{ClientError, ask_fd, ask_one};
 use crate::control::{Request, StatsReply};
-use crate::datapath::{Event, Events};
+use crate::datapath::{QueryEvent, QueryEvents};
 
 /// Between two looks at how many events were lost.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const LOST_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Tracing {
     config: PathBuf,
     connection: UnixStream,
-    events: Events,
+    events: QueryEvents,
     /// What is older was left by somebody else.
     since: Duration,
     lost: u64,
@@ -34,7 +34,7 @@ impl Tracing {
         let lost = ask_one::<StatsReply>(config, &Request::Stats)?.events_lost;
         let (connection, ring) = ask_fd(config, &Request::Trace)?;
         connection.set_nonblocking(true)?;
-        let events = Events::open(ring)
+        let events = QueryEvents::open(ring)
             .map_err(|e| CommandError::Failed(format!("the ring of events: {e}: run as root, or with CAP_BPF")))?;
         Ok(Self { config: config.into(), connection, events, since, lost, lost_read: Instant::now() })
     }
@@ -43,7 +43,7 @@ impl Tracing {
     ///
     /// # Errors
     /// Where the daemon is gone.
-    pub(super) fn poll(&mut self, wait: Duration) -> Result<Vec<Event>, CommandError> {
+    pub(super) fn poll(&mut self, wait: Duration) -> Result<Vec<QueryEvent>, CommandError> {
         let mut events = self.events.poll(wait)?;
         events.retain(|e| e.time >= self.since);
         match self.connection.read(&mut [0]) {

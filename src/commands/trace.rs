@@ -10,7 +10,7 @@ use glob::{MatchOptions, Pattern};
 
 use super::stats::meaning;
 use super::stream::{Tracing, monotonic, question};
-use super::{CommandError, Outcome, stdout};
+use super::{CommandError, CommandResult, stdout};
 use crate::control::Request;
 use crate::control::client::ask_one;
 
@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// No daemon, or another trace.
-pub fn run(config: &Path, name: Option<&Pattern>, ifname: Option<&str>) -> Outcome {
+pub fn run(config: &Path, name: Option<&Pattern>, ifname: Option<&str>) -> CommandResult {
     let mut tracing = Tracing::start(config)?;
     let mut interfaces = Interfaces { config, names: HashMap::new() };
     loop {

@@ -20,7 +20,7 @@ use hickory_proto::rr::RecordType;
 use self::compare::differences;
 use self::questions::{Question, questions};
 use self::server::Server;
-use super::{CommandError, Outcome, stdout};
+use super::{CommandError, CommandResult, stdout};
 use crate::cli::DNS_PORT;
 use crate::control::client::{ask, ask_one};
 use crate::control::{LookupReply, RecordReply, Request};
@@ -34,7 +34,7 @@ const PROGRESS: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// No daemon, or no server that answers.
-pub fn run(config: &Path, server: Option<SocketAddr>, sample: Option<usize>) -> Outcome {
+pub fn run(config: &Path, server: Option<SocketAddr>, sample: Option<usize>) -> CommandResult {
     let mut server = match server {
         Some(addr) => Server::connect(addr).map_err(|e| CommandError::Failed(format!("--server {addr}: {e}")))?,
         None => connect_default(config)?,

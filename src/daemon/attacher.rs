@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::DaemonError;
-use crate::datapath::attach::{Attachments, Changed, Direction, Hook, Messages, Outcome, Place, Plan};
+use super::error::DaemonError;
+use crate::datapath::attach::{AttachPlan, AttachReport, Attachments, Changed, Direction, Hook, Messages, Place};
 
 /// Between looks where no message says that anything has changed.
 const LOOK: Duration = Duration::from_secs(10);
@@ -25,10 +25,10 @@ const REST: u32 = 4;
 pub(super) struct Attacher {
     /// None while it is worked on.
     attachments: Option<Attachments>,
-    work: Option<oneshot::Receiver<(Attachments, Outcome)>>,
+    work: Option<oneshot::Receiver<(Attachments, AttachReport)>>,
     worker: Worker,
     /// What comes after that.
-    next: Option<Plan>,
+    next: Option<AttachPlan>,
     /// Interfaces of the last plan.
     interfaces: BTreeSet<u32>,
     /// None where the kernel has no messages about it.
@@ -100,7 +100,7 @@ impl Attacher {
     }
 
     /// Begins to make it as planned, in place of what was planned before and has not begun yet.
-    pub(super) fn follow(&mut self, plan: Plan) {
+    pub(super) fn follow(&mut self, plan: AttachPlan) {
         self.interfaces = plan.interfaces().collect();
         if self.attachments.is_some() {
             self.begin(|attachments| attachments.reconcile(plan));
@@ -109,25 +109,25 @@ impl Attacher {
         }
     }
 
-    fn begin(&mut self, work: impl FnOnce(&mut Attachments) -> Outcome + Send + 'static) {
+    fn begin(&mut self, work: impl FnOnce(&mut Attachments) -> AttachReport + Send + 'static) {
         let Some(mut attachments) = self.attachments.take() else { return };
         self.began = Instant::now();
         let (sender, result) = oneshot::channel();
         self.worker.give(Box::new(move || {
-            let outcome = work(&mut attachments);
+            let report = work(&mut attachments);
             // Without a receiver they are detached here.
-            let _ = sender.send((attachments, outcome));
+            let _ = sender.send((attachments, report));
         }));
         self.work = Some(result);
     }
 
     /// What was done, and how it stands then. Waits until something was. May be dropped and called again.
-    pub(super) async fn done(&mut self) -> Result<(Outcome, Attached), DaemonError> {
+    pub(super) async fn done(&mut self) -> Result<(AttachReport, Attached), DaemonError> {
         loop {
             if let Some(work) = &mut self.work {
                 let result = work.await.map_err(|e| DaemonError::System("attaching", io::Error::other(e)));
-                let (attachments, outcome) = result?;
-                return Ok((outcome, self.note(attachments)));
+                let (attachments, report) = result?;
+                return Ok((report, self.note(attachments)));
             }
             tokio::select! {
                 changed = changed(&mut self.messages) => {

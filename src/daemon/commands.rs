@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::core::Core;
+use super::state::DaemonState;
 use super::trace;
 use crate::control::Request;
 use crate::control::server::{Connection, Server};
@@ -21,11 +21,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 const CHECK: Duration = Duration::from_secs(2);
 
 /// Never ends.
-pub(super) async fn serve(mut server: Server, core: Rc<RefCell<Core>>) {
+pub(super) async fn serve(mut server: Server, state: Rc<RefCell<DaemonState>>) {
     loop {
         tokio::select! {
             connection = server.accept() => match connection {
-                Ok(connection) => drop(spawn_local(answer_or_log(connection, Rc::clone(&core)))),
+                Ok(connection) => drop(spawn_local(answer_or_log(connection, Rc::clone(&state)))),
                 Err(e) => {
                     log::warn!("the socket for commands: {e}");
                     sleep(PAUSE).await;
@@ -40,17 +40,17 @@ pub(super) async fn serve(mut server: Server, core: Rc<RefCell<Core>>) {
     }
 }
 
-async fn answer_or_log(connection: Connection, core: Rc<RefCell<Core>>) {
-    if let Err(e) = answer(connection, &core).await {
+async fn answer_or_log(connection: Connection, state: Rc<RefCell<DaemonState>>) {
+    if let Err(e) = answer(connection, &state).await {
         log::debug!("a command broke off: {e}");
     }
 }
 
 /// Nothing is borrowed while the command is waited for.
-async fn answer(mut connection: Connection, core: &Rc<RefCell<Core>>) -> io::Result<()> {
+async fn answer(mut connection: Connection, state: &Rc<RefCell<DaemonState>>) -> io::Result<()> {
     match connection.request().await? {
         Request::Lookup { name, qtype } => {
-            let reply = core.borrow().lookup(&name, qtype);
+            let reply = state.borrow().lookup(&name, qtype);
             match reply {
                 Ok(reply) => connection.reply([reply]).await,
                 Err(e) => connection.error(&e).await,
@@ -59,25 +59,25 @@ async fn answer(mut connection: Connection, core: &Rc<RefCell<Core>>) -> io::Res
         Request::Records => {
             let mut slot = 0;
             loop {
-                let records = core.borrow().records(slot, RECORDS_SLICE);
+                let records = state.borrow().records(slot, RECORDS_SLICE);
                 let Some(records) = records else { return Ok(()) };
                 connection.reply(records).await?;
                 slot += RECORDS_SLICE;
             }
         }
         Request::Stats => {
-            let stats = core.borrow().stats()?;
+            let stats = state.borrow().stats()?;
             connection.reply([stats]).await
         }
         Request::Servers => {
-            let servers = core.borrow().servers();
+            let servers = state.borrow().servers();
             connection.reply([servers]).await
         }
         Request::Interfaces => {
-            let attached: Vec<_> = core.borrow().attached.iter().map(|p| (p.ifindex, p.name.clone())).collect();
+            let attached: Vec<_> = state.borrow().attached.iter().map(|p| (p.ifindex, p.name.clone())).collect();
             connection.reply([attached]).await
         }
-        Request::Trace => match trace::start(core) {
+        Request::Trace => match trace::start(state) {
             Ok(trace) => {
                 connection.reply_with_fd(trace.events()).await?;
                 connection.closed().await;
@@ -86,15 +86,15 @@ async fn answer(mut connection: Connection, core: &Rc<RefCell<Core>>) -> io::Res
             Err(e) => connection.error(&e).await,
         },
         Request::Pause { seconds } => {
-            let said = core.borrow_mut().set_paused(true);
+            let said = state.borrow_mut().set_paused(true);
             log::warn!("paused by command: everything passes to the DNS server");
             if let Some(seconds) = seconds {
-                spawn_local(resume_after(Duration::from_secs(seconds), said, Rc::clone(core)));
+                spawn_local(resume_after(Duration::from_secs(seconds), said, Rc::clone(state)));
             }
             connection.reply([()]).await
         }
         Request::Resume => {
-            core.borrow_mut().set_paused(false);
+            state.borrow_mut().set_paused(false);
             log::info!("resumed by command");
             connection.reply([()]).await
         }
@@ -102,11 +102,11 @@ async fn answer(mut connection: Connection, core: &Rc<RefCell<Core>>) -> io::Res
 }
 
 /// Ends a pause, unless something was said since.
-async fn resume_after(time: Duration, said: u64, core: Rc<RefCell<Core>>) {
+async fn resume_after(time: Duration, said: u64, state: Rc<RefCell<DaemonState>>) {
     sleep(time).await;
-    let core = &mut *core.borrow_mut();
-    if core.pause == (true, said) {
-        core.set_paused(false);
+    let state = &mut *state.borrow_mut();
+    if state.pause == (true, said) {
+        state.set_paused(false);
         log::info!("the pause is over");
     }
 }

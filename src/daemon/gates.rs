@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::datapath::{Gate, Settings};
+use crate::datapath::{Gate, ProgramSettings};
 use crate::zone::node::ZoneId;
 
 /// What is known. Each thread sets its own.
@@ -40,7 +40,7 @@ impl Facts {
 
 /// The gates that programs ask.
 pub(super) struct Gates {
-    settings: Settings,
+    settings: ProgramSettings,
     state: Mutex<State>,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Ticket([u64; 3]);
 
 impl Gates {
     /// Nothing is known of the cluster, and all is written that there is.
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: ProgramSettings) -> Self {
         let facts = Facts { synced: false, current: false, expired: false, in_order: true, late: false };
         let gates = Self { settings, state: Mutex::new(State { facts, gates: [Gate::Open; 3], closed: [0; 3] }) };
         gates.set(|_| ());

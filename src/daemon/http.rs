@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
-use super::core::Core;
+use super::state::DaemonState;
 use crate::metrics;
 
 /// At most; for a further one the oldest is given up, so that those which say nothing keep out nobody.
@@ -39,8 +39,8 @@ pub(super) struct Http(JoinHandle<()>);
 
 impl Http {
     /// Serves at `addr`, which is `host:port`.
-    pub(super) fn serve(addr: &str, core: &Rc<RefCell<Core>>) -> Self {
-        Self(spawn_local(run(addr.into(), Rc::clone(core))))
+    pub(super) fn serve(addr: &str, state: &Rc<RefCell<DaemonState>>) -> Self {
+        Self(spawn_local(run(addr.into(), Rc::clone(state))))
     }
 }
 
@@ -50,7 +50,7 @@ impl Drop for Http {
     }
 }
 
-async fn run(addr: String, core: Rc<RefCell<Core>>) {
+async fn run(addr: String, state: Rc<RefCell<DaemonState>>) {
     let listener = listen(&addr).await;
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -62,7 +62,7 @@ async fn run(addr: String, core: Rc<RefCell<Core>>) {
                 {
                     oldest.abort();
                 }
-                open.push_back(spawn_local(talk(stream, Rc::clone(&core))).abort_handle());
+                open.push_back(spawn_local(talk(stream, Rc::clone(&state))).abort_handle());
             }
             Err(e) => {
                 log::warn!("MetricsAddr: {e}");
@@ -89,9 +89,9 @@ async fn listen(addr: &str) -> TcpListener {
     }
 }
 
-async fn talk(stream: TcpStream, core: Rc<RefCell<Core>>) {
+async fn talk(stream: TcpStream, state: Rc<RefCell<DaemonState>>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let reply = reply(request.method(), request.uri().path(), &core.borrow());
+        let reply = reply(request.method(), request.uri().path(), &state.borrow());
         async { Ok::<_, Infallible>(reply) }
     });
     let mut http = http1::Builder::new();
@@ -103,7 +103,7 @@ async fn talk(stream: TcpStream, core: Rc<RefCell<Core>>) {
     }
 }
 
-fn reply(method: &Method, path: &str, core: &Core) -> Reply {
+fn reply(method: &Method, path: &str, state: &DaemonState) -> Reply {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into());
     }
@@ -113,17 +113,17 @@ fn reply(method: &Method, path: &str, core: &Core) -> Reply {
     };
     match path {
         "/metrics" => {
-            let page = core
+            let page = state
                 .stats()
                 .map_err(|e| e.to_string())
-                .and_then(|stats| metrics::page(&stats, &core.status.programming).map_err(|e| e.to_string()));
+                .and_then(|stats| metrics::page(&stats, &state.status.programming).map_err(|e| e.to_string()));
             page.map_or_else(|e| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")), metrics_page)
         }
         "/healthz" => {
-            let silent = (!core.status.is_alive()).then(|| "no heartbeat reaches the program".into());
+            let silent = (!state.status.is_alive()).then(|| "no heartbeat reaches the program".into());
             verdict(silent, "alive\n")
         }
-        "/readyz" => verdict(core.not_ready(), "ready\n"),
+        "/readyz" => verdict(state.not_ready(), "ready\n"),
         _ => text(StatusCode::NOT_FOUND, "there is /metrics, /healthz and /readyz\n".into()),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::task::spawn_blocking;
 
-use super::DaemonError;
+use super::error::DaemonError;
 use crate::config::{Config, DOMAIN_FILE};
 use crate::source::file::{self, FileWatcher};
 use crate::yaml;

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use prometheus::Histogram;
 use tokio::time::Instant;
 
-use super::BEAT_MAX;
 use super::staleness::Staleness;
 use crate::control::{KindReply, SyncReply};
+use crate::datapath::BEAT_MAX;
 use crate::metrics;
 use crate::source::kubernetes::{Health, Kind};
 

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use super::core::Core;
+use super::state::DaemonState;
 
 /// A trace that goes on until this is dropped.
 pub(super) struct Trace {
-    core: Rc<RefCell<Core>>,
+    state: Rc<RefCell<DaemonState>>,
     events: OwnedFd,
 }
 
@@ -16,8 +16,8 @@ pub(super) struct Trace {
 ///
 /// # Errors
 /// A text, where there is one already: a ring has one reader.
-pub(super) fn start(core: &Rc<RefCell<Core>>) -> Result<Trace, String> {
-    let mut inner = core.borrow_mut();
+pub(super) fn start(state: &Rc<RefCell<DaemonState>>) -> Result<Trace, String> {
+    let mut inner = state.borrow_mut();
     if inner.traced {
         return Err(
             "somebody traces already (`edns trace` or `edns stats --watch --top`): one at a time is possible, \
@@ -28,7 +28,7 @@ pub(super) fn start(core: &Rc<RefCell<Core>>) -> Result<Trace, String> {
     let events = inner.datapath.events().try_clone_to_owned().map_err(|e| e.to_string())?;
     inner.traced = true;
     inner.datapath.settings().set_trace(true);
-    Ok(Trace { core: Rc::clone(core), events })
+    Ok(Trace { state: Rc::clone(state), events })
 }
 
 impl Trace {
@@ -40,8 +40,8 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        let core = &mut *self.core.borrow_mut();
-        core.traced = false;
-        core.datapath.settings().set_trace(false);
+        let state = &mut *self.state.borrow_mut();
+        state.traced = false;
+        state.datapath.settings().set_trace(false);
     }
 }

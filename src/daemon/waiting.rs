@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
     use crate::daemon::gates::Gates;
-    use crate::datapath::{Gate, Settings};
+    use crate::datapath::{Gate, ProgramSettings};
 
     const ALMOST: Duration = Duration::from_millis(2400);
     const SOON: Duration = Duration::from_millis(200);
@@ -88,7 +88,7 @@ mod tests {
     /// Negative answers of both zones are held back meanwhile, and until programs have ended that may have missed a name.
     #[tokio::test(start_paused = true)]
     async fn work_that_is_late_closes_the_gates_of_negative_answers() {
-        let (gates, waiting) = (Gates::new(Settings::alone()), Waiting::default());
+        let (gates, waiting) = (Gates::new(ProgramSettings::alone()), Waiting::default());
         let note = || {
             gates.set(|facts| {
                 (facts.synced, facts.current) = (true, true);

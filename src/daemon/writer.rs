@@ -11,10 +11,11 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::error::DaemonError;
 use super::gates::Gates;
+use super::heap;
 use super::waiting::Waiting;
-use super::{BEAT, DaemonError, heap};
-use crate::datapath::{Reader, Reason, Refused, Table};
+use crate::datapath::{BEAT, Reader, Reason, Refused, Table};
 use crate::zone::change::Change;
 
 /// So many changes are worth it to give back to the kernel what they took.

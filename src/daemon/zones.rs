@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::task::spawn_blocking;
 
-use super::DaemonError;
+use super::error::DaemonError;
 use crate::config::{Config, ServerSpec};
 use crate::datapath::{Reason, Table};
 use crate::source::kubernetes::{self, Delta, ServiceObject};
@@ -23,7 +23,7 @@ use crate::zone::node::Node;
 pub(super) const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
 
 /// What exists.
-pub(super) struct World {
+pub(super) struct Zones {
     layers: Layers,
     cluster: Cluster,
     serial: u32,
@@ -59,7 +59,7 @@ const UNITS_MIN: usize = 1 << 20;
 /// Namespaces of which `edns stats` tells what they hold.
 const HOLDERS: usize = 5;
 
-impl World {
+impl Zones {
     /// Nothing exists.
     pub(super) fn new(config: &Config) -> Self {
         // Later than that of any daemon before, as a SOA's serial should be.
@@ -110,9 +110,9 @@ impl World {
         work: impl FnOnce(&mut Self) -> T + Send + 'static,
     ) -> Result<(Self, T), DaemonError> {
         let run = move || {
-            let mut world = self;
-            let result = work(&mut world);
-            (world, result)
+            let mut zones = self;
+            let result = work(&mut zones);
+            (zones, result)
         };
         spawn_blocking(run).await.map_err(|e| DaemonError::System("working on the zone", e.into()))
     }

@@ -24,11 +24,11 @@ use std::time::Instant;
 use tokio::task::spawn_blocking;
 
 use super::program::{Datapath, LoadError, Program};
+use crate::interfaces::{self, Header, InterfaceError, Interfaces, Link};
 use alive::Alive;
 use attachment::{Attachment, Pass};
 use filters::Filters;
 pub use messages::{Changed, Messages};
-use crate::interfaces::{self, Header, InterfaceError, Interfaces, Link};
 
 /// Which of an interface's hooks the program runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,14 +174,14 @@ impl Loaded {
 
 /// Interfaces that shall have the program, and no others, each with the one that it needs. Made where programs are loaded.
 #[derive(Default)]
-pub struct Plan {
+pub struct AttachPlan {
     links: Vec<(Link, Program)>,
     programs: HashMap<Program, Loaded>,
     /// Of those whose program does not load.
     errors: Vec<AttachError>,
 }
 
-impl Plan {
+impl AttachPlan {
     /// Loads what is not loaded yet.
     #[must_use]
     pub fn new(datapath: &Datapath, links: &[Link], direction: Direction) -> Self {
@@ -294,7 +294,7 @@ impl fmt::Display for Done {
 
 /// What a pass over the interfaces did, and what it could not do.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct AttachReport {
     /// In order.
     pub done: Vec<Done>,
     /// Interfaces that could not be attached.
@@ -340,13 +340,13 @@ impl Attachments {
 
     /// Makes it as planned. The kernel makes one change of interfaces at a time (RTNL): while it takes a hundred of them away
     /// this waits for seconds, so it is no work for a thread that has to go on.
-    pub fn reconcile(&mut self, plan: Plan) -> Outcome {
-        let mut outcome = Outcome { done: Vec::new(), errors: plan.errors };
-        self.failed = outcome.errors.iter().map(ToString::to_string).collect();
+    pub fn reconcile(&mut self, plan: AttachPlan) -> AttachReport {
+        let mut report = AttachReport { done: Vec::new(), errors: plan.errors };
+        self.failed = report.errors.iter().map(ToString::to_string).collect();
         self.by_index.retain(|ifindex, attachment| {
             let keep = plan.links.iter().any(|(l, _)| l.ifindex == *ifindex);
             if !keep && attachment.is_there() {
-                outcome.done.push(Done::Detached(attachment.link.name.clone()));
+                report.done.push(Done::Detached(attachment.link.name.clone()));
             }
             keep
         });
@@ -355,35 +355,35 @@ impl Attachments {
             let wanted = plan.programs[&program].clone();
             let attachment = match self.by_index.remove(&link.ifindex) {
                 Some(mut attachment) => {
-                    attachment.follow(link, wanted, &mut outcome.done);
+                    attachment.follow(link, wanted, &mut report.done);
                     attachment
                 }
                 None => Attachment::new(&pass, link, wanted),
             };
-            self.look_at(&pass, attachment, &mut outcome);
+            self.look_at(&pass, attachment, &mut report);
         }
-        outcome
+        report
     }
 
     /// Looks whether all is as planned before, and mends what is not. Takes as long as [`Self::reconcile`] may.
-    pub fn look(&mut self) -> Outcome {
-        let mut outcome = Outcome::default();
+    pub fn look(&mut self) -> AttachReport {
+        let mut report = AttachReport::default();
         let pass = Pass::new(self.hook, self.direction);
         for attachment in std::mem::take(&mut self.by_index).into_values() {
-            self.look_at(&pass, attachment, &mut outcome);
+            self.look_at(&pass, attachment, &mut report);
         }
-        outcome
+        report
     }
 
-    fn look_at(&mut self, pass: &Pass, mut attachment: Attachment, outcome: &mut Outcome) {
+    fn look_at(&mut self, pass: &Pass, mut attachment: Attachment, report: &mut AttachReport) {
         let looked = match (self.alive.say(attachment.wanted()), self.hook) {
             // Without it others would take the filter for a dead daemon's.
             (Err(e), Hook::Clsact { .. }) => Err(e),
             (Err(e), Hook::Tcx) => {
                 log::debug!("the socket that says that the daemon lives: {e}");
-                attachment.look(pass, &mut outcome.done)
+                attachment.look(pass, &mut report.done)
             }
-            (Ok(()), _) => attachment.look(pass, &mut outcome.done),
+            (Ok(()), _) => attachment.look(pass, &mut report.done),
         };
         match looked {
             Ok(()) => drop(self.by_index.insert(attachment.link.ifindex, attachment)),
@@ -393,7 +393,7 @@ impl Attachments {
             Err(e) => {
                 let error = explain(self.hook, self.direction, &attachment.link, e);
                 self.failed.push(error.to_string());
-                outcome.errors.push(error);
+                report.errors.push(error);
             }
         }
     }

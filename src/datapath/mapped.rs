@@ -60,7 +60,6 @@ impl Drop for Mapped {
     }
 }
 
-
 pub(super) fn page_size() -> usize {
     // SAFETY: sysconf has no preconditions.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }

@@ -1,14 +1,17 @@
 //! The programs in the kernel: loading them, telling them what holds, and what they count and report.
 
 pub mod counters;
+mod error;
 mod events;
 mod ipvs;
+mod kernel;
 mod load;
 pub mod probe;
-mod settings;
 mod test_run;
+mod variant;
 
-pub use self::events::{Event, Events};
-pub use self::load::{Datapath, LoadError, Options, Program};
-pub use self::settings::{Gate, Settings};
+pub use self::error::LoadError;
+pub use self::events::{QueryEvent, QueryEvents};
+pub use self::load::{BEAT, BEAT_MAX, Datapath};
 pub use self::test_run::TestRun;
+pub use self::variant::{Options, Program};

@@ -2,6 +2,7 @@
 
 mod arena;
 mod encode;
+mod error;
 mod hash;
 mod index;
 mod reader;
@@ -10,9 +11,10 @@ mod writer;
 
 pub use self::arena::ArenaError;
 pub use self::encode::EncodeError;
+pub use self::error::TableError;
 pub use self::hash::HashKey;
-pub use self::reader::{Reader, Record};
-pub use self::refused::{Reason, Refused};
-pub use self::writer::{Below, Put, Table, TableError};
 pub(super) use self::hash::random;
 pub(super) use self::index::map_lines;
+pub use self::reader::{Reader, Record};
+pub use self::refused::{Reason, Refused};
+pub use self::writer::{Below, Put, Table};

@@ -25,13 +25,13 @@ const SETTLE: Duration = Duration::from_millis(5);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What the kernel says.
-enum Event {
+enum Notice {
     Message(NetlinkPayload<RouteNetlinkMessage>),
     NextHops,
     Ended,
 }
 
-type Events = futures_util::stream::BoxStream<'static, Event>;
+type Notices = futures_util::stream::BoxStream<'static, Notice>;
 
 /// Interfaces that match, and the default routes by which they were chosen.
 type Read = (Vec<Link>, DefaultRoutes);
@@ -42,7 +42,7 @@ type Reading = BoxFuture<'static, Result<Read, InterfaceError>>;
 pub struct Interfaces {
     patterns: Vec<IfPattern>,
     handle: Handle,
-    events: Events,
+    events: Notices,
     known: Vec<Link>,
     /// As they were read; None where they may be others by now.
     routes: Option<DefaultRoutes>,
@@ -62,8 +62,8 @@ impl Interfaces {
         // Two connections: where messages overrun the one's buffer, replies on the other stay whole.
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
         let (listener, _, events) = new_multicast_connection(&groups)?;
-        let messages = events.map(|(message, _)| Event::Message(message.payload)).chain(once(async { Event::Ended }));
-        let hops = nexthops::changes()?.map(|()| Event::NextHops).chain(once(async { Event::Ended }));
+        let messages = events.map(|(message, _)| Notice::Message(message.payload)).chain(once(async { Notice::Ended }));
+        let hops = nexthops::changes()?.map(|()| Notice::NextHops).chain(once(async { Notice::Ended }));
         let (connection, handle, _) = new_connection()?;
         let (listener, stop_listener) = abortable(listener);
         let (connection, stop_connection) = abortable(connection);
@@ -126,7 +126,7 @@ impl Interfaces {
                 let due = match self.due {
                     Some(due) => due,
                     None => {
-                        let event = self.events.next().await.unwrap_or(Event::Ended);
+                        let event = self.events.next().await.unwrap_or(Notice::Ended);
                         if !self.note(&event)? {
                             continue;
                         }
@@ -140,7 +140,7 @@ impl Interfaces {
                 None => {
                     // What comes from here on is looked at again.
                     while let Some(event) = self.events.next().now_or_never() {
-                        self.note(&event.unwrap_or(Event::Ended))?;
+                        self.note(&event.unwrap_or(Notice::Ended))?;
                     }
                     let (handle, patterns, routes) = (self.handle.clone(), self.patterns.clone(), self.routes.clone());
                     let read = async move {
@@ -167,9 +167,9 @@ impl Interfaces {
     }
 
     /// Takes note of what the kernel says; whether other interfaces may match now.
-    fn note(&mut self, event: &Event) -> Result<bool, InterfaceError> {
+    fn note(&mut self, event: &Notice) -> Result<bool, InterfaceError> {
         match event {
-            Event::Message(NetlinkPayload::InnerMessage(
+            Notice::Message(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r),
             )) => {
                 if r.header.destination_prefix_length != 0 {
@@ -177,7 +177,7 @@ impl Interfaces {
                 }
                 self.routes = None;
             }
-            Event::Message(NetlinkPayload::InnerMessage(
+            Notice::Message(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewLink(l) | RouteNetlinkMessage::DelLink(l),
             )) => {
                 // IPv4 routes go without a message when their interface goes down.
@@ -186,15 +186,15 @@ impl Interfaces {
                 }
             }
             // Routes of a nexthop stay when it leads elsewhere, and go without a message when it goes.
-            Event::NextHops => {
+            Notice::NextHops => {
                 if self.routes.as_ref().is_some_and(|r| !r.by_nexthop) {
                     return Ok(false);
                 }
                 self.routes = None;
             }
             // Messages that were lost.
-            Event::Message(_) => self.routes = None,
-            Event::Ended => return Err(InterfaceError::Ended),
+            Notice::Message(_) => self.routes = None,
+            Notice::Ended => return Err(InterfaceError::Ended),
         }
         Ok(true)
     }

@@ -19,14 +19,14 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use edns::interfaces::Accepts;
 use edns::datapath::{Datapath, Options, Table};
+use edns::interfaces::Accepts;
 
 /// The program's verdicts (`linux/pkt_cls.h`) as a test run returns them.
 pub const TC_ACT_UNSPEC: u32 = u32::MAX;
 pub const TC_ACT_REDIRECT: u32 = 7;
 
-/// Both zones, for `Settings::set_any_server`.
+/// Both zones, for `ProgramSettings::set_any_server`.
 pub const BOTH_ZONES: u8 = 0b11;
 
 /// The loaded program, answering for any server, its heart beating once.

@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use edns::datapath::attach::{Attachments, Direction, Done, Hook, Plan};
-use edns::interfaces::{Header, Interfaces, Link, Uplink};
+use edns::datapath::attach::{AttachPlan, Attachments, Direction, Done, Hook};
 use edns::datapath::{Datapath, Options, Program, Table};
+use edns::interfaces::{Header, Interfaces, Link, Uplink};
 use edns::zone::name::Name;
 use edns::zone::pass::PassNames;
 use edns::zone::statics::{self, Entry};
@@ -62,8 +62,8 @@ fn attach(datapath: &Datapath, link: &Link) -> Attachments {
 
 fn attach_by(hook: Hook, datapath: &Datapath, link: &Link) -> Attachments {
     let mut attachments = Attachments::new(hook, Direction::Ingress);
-    let outcome = attachments.reconcile(Plan::new(datapath, std::slice::from_ref(link), Direction::Ingress));
-    assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
+    let report = attachments.reconcile(AttachPlan::new(datapath, std::slice::from_ref(link), Direction::Ingress));
+    assert!(report.errors.is_empty(), "{:?}", report.errors);
     attachments
 }
 
@@ -169,7 +169,7 @@ fn a_filter_that_cannot_be_asked_for_is_not_gone() {
     in_host(&lab, |link| {
         let (datapath, _table) = datapath(1);
         let mut attachments = attach(&datapath, &link);
-        let plan = Plan::new(&datapath, std::slice::from_ref(&link), Direction::Ingress);
+        let plan = AttachPlan::new(&datapath, std::slice::from_ref(&link), Direction::Ingress);
         let unasked = std::thread::scope(|scope| {
             let reconcile = || {
                 without_sockets();
@@ -181,7 +181,7 @@ fn a_filter_that_cannot_be_asked_for_is_not_gone() {
         assert_eq!(ask(&lab), "10.0.0.1");
         // One that is gone is, and comes back.
         lab.sh("host", "tc qdisc del dev veth0 clsact");
-        let plan = Plan::new(&datapath, std::slice::from_ref(&link), Direction::Ingress);
+        let plan = AttachPlan::new(&datapath, std::slice::from_ref(&link), Direction::Ingress);
         let [gone, back] = [Done::Detached, Done::Attached].map(|done| done("veth0".into()));
         assert_eq!(attachments.reconcile(plan).done, [gone, back]);
         assert_eq!(ask(&lab), "10.0.0.1");

@@ -43,7 +43,7 @@ enum Attached {
 
 /// How it stands with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Presence {
     There,
     /// A living daemon of this config took its place, and is let be.
     Replaced,
@@ -58,7 +58,7 @@ pub(super) struct Attachment {
     wanted: Loaded,
     /// …and what it has, by number.
     running: u32,
-    state: State,
+    state: Presence,
     attached: Option<Attached>,
     returns: Returns,
     moves: Moves,
@@ -76,7 +76,7 @@ impl Attachment {
             link,
             running: wanted.id(),
             wanted,
-            state: State::Gone(pass.now),
+            state: Presence::Gone(pass.now),
             attached: None,
             returns: Returns::default(),
             moves: Moves::default(),
@@ -93,12 +93,12 @@ impl Attachment {
 
     /// Whether the interface has the program.
     pub(super) fn is_there(&self) -> bool {
-        self.state == State::There
+        self.state == Presence::There
     }
 
     /// Whether somebody took it away, and it waits to return.
     pub(super) const fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Gone(_))
+        matches!(self.state, Presence::Gone(_))
     }
 
     /// Programs that run before ours and may end the chain.
@@ -109,9 +109,9 @@ impl Attachment {
     /// When something is to be done that no message tells.
     pub(super) const fn due(&self) -> Option<Instant> {
         match self.state {
-            State::There => self.again,
-            State::Gone(back) => Some(back),
-            State::Replaced => None,
+            Presence::There => self.again,
+            Presence::Gone(back) => Some(back),
+            Presence::Replaced => None,
         }
     }
 
@@ -127,12 +127,12 @@ impl Attachment {
     /// Sees to it that it is there, in front, and the one that is wanted.
     pub(super) fn look(&mut self, pass: &Pass, done: &mut Vec<Done>) -> io::Result<()> {
         self.examine(pass, done);
-        if matches!(self.state, State::Gone(back) if back <= pass.now) {
+        if matches!(self.state, Presence::Gone(back) if back <= pass.now) {
             self.attach(pass)?;
             done.push(Done::Attached(self.link.name.clone()));
             self.examine(pass, done);
         }
-        if self.state == State::There && self.running != self.wanted.id() {
+        if self.state == Presence::There && self.running != self.wanted.id() {
             match &mut self.attached {
                 Some(Attached::Tcx(link)) => link.update(self.wanted.fd())?,
                 Some(Attached::Clsact(filter)) => filter.update(pass.filters()?, self.wanted.clone())?,
@@ -161,27 +161,27 @@ impl Attachment {
         let name = || self.link.name.clone();
         match look {
             Look::There { in_front, passed, again } => {
-                if self.state == State::Replaced {
+                if self.state == Presence::Replaced {
                     done.push(Done::Attached(name()));
                 }
                 if !passed.is_empty() {
                     done.push(Done::Moved(name(), passed));
                 }
-                self.state = State::There;
+                self.state = Presence::There;
                 (self.in_front, self.again) = (in_front, again);
             }
             Look::Replaced => {
-                if self.state != State::Replaced {
+                if self.state != Presence::Replaced {
                     done.push(Done::Replaced(name()));
                 }
-                self.state = State::Replaced;
+                self.state = Presence::Replaced;
                 self.in_front.clear();
             }
             Look::Gone => {
-                if self.state != State::Replaced {
+                if self.state != Presence::Replaced {
                     done.push(Done::Detached(name()));
                 }
-                self.state = State::Gone(self.returns.taken(pass.now));
+                self.state = Presence::Gone(self.returns.taken(pass.now));
                 self.attached = None;
                 self.in_front.clear();
             }
@@ -198,7 +198,7 @@ impl Attachment {
             }
         });
         self.running = self.wanted.id();
-        self.state = State::There;
+        self.state = Presence::There;
         self.returns.returned(pass.now);
         Ok(())
     }

@@ -6,8 +6,8 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, Parseable as _};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHeader, TcMessage, TcOption};
 
-use crate::interfaces::netlink::Connection;
 use super::Direction;
+use crate::interfaces::netlink::Connection;
 
 /// Where an interface's clsact is, or its predecessor `ingress`; there is room for one.
 const CLSACT: TcHandle = TcHandle { major: u16::MAX, minor: 0xfff1 };

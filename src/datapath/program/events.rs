@@ -1,4 +1,4 @@
-//! The ring in which running programs tell of queries while [`super::Settings::set_trace`] says so. It may be read in any
+//! The ring in which running programs tell of queries while [`super::ProgramSettings::set_trace`] says so. It may be read in any
 //! process that has its file descriptor, by one reader at a time.
 
 use std::io;
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use libbpf_sys::{ring_buffer, ring_buffer__free, ring_buffer__new, ring_buffer__poll, size_t};
 
-use crate::datapath::abi::{edns_event, read_at};
 use super::counters::{FAMILIES, outcome_name};
+use crate::datapath::abi::{edns_event, read_at};
 
 /// What became of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct QueryEvent {
     /// Of CLOCK_MONOTONIC.
     pub time: Duration,
     /// Of the interface that the program is on.
@@ -32,7 +32,7 @@ pub struct Event {
     pub message: Vec<u8>,
 }
 
-impl Event {
+impl QueryEvent {
     fn read(octets: &[u8]) -> Option<Self> {
         if octets.len() < size_of::<edns_event>() {
             return None;
@@ -55,10 +55,10 @@ fn address(words: [u32; 4]) -> IpAddr {
 }
 
 /// A reader.
-pub struct Events {
+pub struct QueryEvents {
     ring: NonNull<ring_buffer>,
     /// Written by [`on_event`] within [`Self::poll`], and by nobody else.
-    read: NonNull<Vec<Event>>,
+    read: NonNull<Vec<QueryEvent>>,
     _map: OwnedFd,
 }
 
@@ -68,22 +68,22 @@ const READ_MAX: usize = 4096;
 /// Called by libbpf for each event; a negative value ends the call of `ring_buffer__poll`.
 ///
 /// # Safety
-/// `read` is the vector of an [`Events`], and `data` has `len` octets.
+/// `read` is the vector of an [`QueryEvents`], and `data` has `len` octets.
 unsafe extern "C" fn on_event(read: *mut libc::c_void, data: *mut libc::c_void, len: size_t) -> libc::c_int {
     // SAFETY: as promised by the caller.
     let (read, octets) =
-        unsafe { (&mut *read.cast::<Vec<Event>>(), std::slice::from_raw_parts(data.cast::<u8>(), len as usize)) };
-    read.extend(Event::read(octets));
+        unsafe { (&mut *read.cast::<Vec<QueryEvent>>(), std::slice::from_raw_parts(data.cast::<u8>(), len as usize)) };
+    read.extend(QueryEvent::read(octets));
     if read.len() < READ_MAX { 0 } else { -libc::ECANCELED }
 }
 
-impl Events {
+impl QueryEvents {
     /// Reads the ring of this map.
     ///
     /// # Errors
     /// Where it is none, or may not be read.
     pub fn open(map: OwnedFd) -> io::Result<Self> {
-        let read = NonNull::from(Box::leak(Box::<Vec<Event>>::default()));
+        let read = NonNull::from(Box::leak(Box::<Vec<QueryEvent>>::default()));
         // SAFETY: the vector stays where it is, and lives as long as the ring; no options are a null pointer.
         let ring = unsafe { ring_buffer__new(map.as_raw_fd(), Some(on_event), read.as_ptr().cast(), std::ptr::null()) };
         match NonNull::new(ring) {
@@ -97,7 +97,7 @@ impl Events {
     ///
     /// # Errors
     /// The system call's.
-    pub fn poll(&mut self, wait: Duration) -> io::Result<Vec<Event>> {
+    pub fn poll(&mut self, wait: Duration) -> io::Result<Vec<QueryEvent>> {
         let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the ring lives; nobody else has the vector while this runs.
         let events = unsafe { ring_buffer__poll(self.ring.as_ptr(), millis) };
@@ -109,7 +109,7 @@ impl Events {
     }
 }
 
-impl Drop for Events {
+impl Drop for QueryEvents {
     fn drop(&mut self) {
         // SAFETY: made by ring_buffer__new and by a box, and freed once; the ring, which refers to the vector, first.
         unsafe {

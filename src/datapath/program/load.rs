@@ -6,111 +6,30 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex};
+use std::path::Path;
 use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, OpenObject, PrintLevel, ProgramType};
+use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, OpenObject, PrintLevel};
 
-use crate::datapath::abi::{CHUNK_VALUE, octets_of};
-use crate::datapath::abi::{edns_port, edns_server};
-use crate::datapath::mapped::{Mapped, page_size};
 use super::counters::{self, Queries};
-use crate::datapath::table::map_lines;
-use crate::interfaces::Accepts;
+use super::error::{KERNEL_BTF, LoadError, explain, on_libbpf_print, other};
 use super::ipvs;
-use super::settings::Settings;
+use super::kernel::{CAN_READ_KERNEL, check_btf, check_kernel, loopback_mtu, tick};
+use super::test_run::TestRun;
+use super::variant::{Options, Program, progs_fd, step_fd};
+use crate::datapath::abi::{edns_port, edns_server, octets_of};
+use crate::datapath::mapped::{Mapped, page_size};
+use crate::datapath::settings::ProgramSettings;
 use crate::datapath::skel::types::edns_step;
 use crate::datapath::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
-use crate::datapath::table::{Table, TableError};
-use super::test_run::TestRun;
+use crate::datapath::table::{Table, map_lines};
+use crate::interfaces::Accepts;
 
-/// Where a kernel shows its BTF.
-const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-/// The oldest kernel with all helpers that the program calls (bpf_redirect_peer).
-const KERNEL_MIN: (u32, u32) = (5, 10);
+/// Between heartbeats.
+pub const BEAT: Duration = Duration::from_millis(500);
 /// Programs pass everything when the last heartbeat is older. The promise is 3 s; a jiffy and the beat's own delay are less.
-const BEAT_MAX: Duration = Duration::from_millis(2500);
-
-/// What has to be known before loading.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// A BTF file in place of the kernel's.
-    pub ext_btf: Option<PathBuf>,
-    /// Whether programs are attached to egress; else to ingress.
-    pub egress: bool,
-    /// How many names the maps can hold.
-    pub max_records: u32,
-    /// Programs to load at once; others are when they are first asked for.
-    pub programs: Vec<Program>,
-}
-
-/// The programs for packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Program {
-    /// For interfaces with Ethernet header.
-    Ethernet,
-    /// For ingress of interfaces whose peer is in another network namespace.
-    EthernetToPeer,
-    /// For interfaces without link-layer header.
-    Ip,
-    /// For questions of our own, in Ethernet frames: answers whoever may ask whom, and counts nothing.
-    Probe,
-}
-
-impl Program {
-    const ALL: [Self; 4] = [Self::Ethernet, Self::EthernetToPeer, Self::Ip, Self::Probe];
-
-    /// The programs that a query goes on to, by their number in `edns_steps`.
-    const fn steps(self) -> [edns_step; 2] {
-        match self {
-            Self::Ethernet | Self::EthernetToPeer | Self::Probe => {
-                [edns_step::EDNS_STEP_SEARCH_ETH, edns_step::EDNS_STEP_REPLY_ETH]
-            }
-            Self::Ip => [edns_step::EDNS_STEP_SEARCH_IP, edns_step::EDNS_STEP_REPLY_IP],
-        }
-    }
-}
-
-/// Why the program is not in the kernel.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// Capabilities are missing.
-    #[error(
-        "no permission to load the BPF program: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON \
-         (before Linux 5.11 CAP_SYS_RESOURCE too); in a container also with a seccomp profile that allows bpf() to CAP_BPF"
-    )]
-    Permission,
-    /// Helpers are missing.
-    #[error("Linux {0} is too old: {min}.{minor} or newer is needed", min = KERNEL_MIN.0, minor = KERNEL_MIN.1)]
-    Kernel(String),
-    /// The kernel shows no BTF, and the config names none.
-    #[error(
-        "this kernel has no BTF ({KERNEL_BTF} is not there): set ExtBTF to a BTF file of just this kernel \
-         (`pahole --btf_encode_detached FILE vmlinux` makes one from its vmlinux with debug information)"
-    )]
-    NoBtf,
-    /// The file is not there, or no BTF.
-    #[error("ExtBTF: {path}: {why}")]
-    ExtBtf {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The BTF tells other offsets than the kernel has.
-    #[error(
-        "{0} is not the BTF of this kernel: fields lie elsewhere; use the file of just this build, or leave ExtBTF empty"
-    )]
-    WrongBtf(String),
-    /// Anything else, with what libbpf had to say.
-    #[error("the BPF program does not load: {0}")]
-    Other(String),
-    /// The maps could not be made.
-    #[error(transparent)]
-    Table(#[from] TableError),
-}
+pub const BEAT_MAX: Duration = Duration::from_millis(2500);
 
 /// The loaded program. Its maps live as long as it does.
 pub struct Datapath {
@@ -118,7 +37,7 @@ pub struct Datapath {
     options: Options,
     /// Whether programs can read the kernel's memory.
     reads_kernel: bool,
-    settings: Settings,
+    settings: ProgramSettings,
     beat: TestRun,
     /// By number of [`Program`].
     programs: [OnceCell<OwnedFd>; Program::ALL.len()],
@@ -222,13 +141,13 @@ impl Datapath {
     }
 
     /// A program that is always loaded, for what any will do.
-    pub(super) fn any_program(&self) -> BorrowedFd<'_> {
+    pub(in crate::datapath) fn any_program(&self) -> BorrowedFd<'_> {
         self.skel.progs.edns_beat.as_fd()
     }
 
     /// What running programs are told.
     #[must_use]
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self) -> ProgramSettings {
         self.settings.clone()
     }
 
@@ -267,7 +186,7 @@ impl Datapath {
         Ok(counters::read(&self.skel.maps.edns_stats)?.1)
     }
 
-    /// The ring of events; see [`super::Events`].
+    /// The ring of events; see [`super::QueryEvents`].
     #[must_use]
     pub fn events(&self) -> BorrowedFd<'_> {
         self.skel.maps.edns_events.as_fd()
@@ -341,11 +260,11 @@ impl Datapath {
 }
 
 /// The settings, mapped once more, so that they do not depend on how long the skeleton lives.
-fn settings(skel: &EdnsSkel<'_>) -> Result<Settings, LoadError> {
+fn settings(skel: &EdnsSkel<'_>) -> Result<ProgramSettings, LoadError> {
     let bss = skel.maps.bss_data.as_ref().ok_or_else(|| LoadError::Other("no .bss".into()))?;
     let at = (&raw const bss.settings).addr() - std::ptr::from_ref::<_>(&**bss).addr();
     let mapped = Mapped::new(skel.maps.bss.as_fd(), page_size()).map_err(|e| other(&e))?;
-    Ok(Settings::new(mapped, at))
+    Ok(ProgramSettings::new(mapped, at))
 }
 
 /// The object, set up to load these programs, and `steps` that queries go on to, and no other.
@@ -381,26 +300,6 @@ fn open<'o>(
     Ok(open)
 }
 
-fn progs_fd<'a>(skel: &'a EdnsSkel<'_>, program: Program) -> BorrowedFd<'a> {
-    let progs = &skel.progs;
-    match program {
-        Program::Ethernet => progs.edns_eth.as_fd(),
-        Program::EthernetToPeer => progs.edns_eth_peer.as_fd(),
-        Program::Ip => progs.edns_ip.as_fd(),
-        Program::Probe => progs.edns_probe.as_fd(),
-    }
-}
-
-fn step_fd<'a>(skel: &'a EdnsSkel<'_>, step: edns_step) -> BorrowedFd<'a> {
-    let progs = &skel.progs;
-    match step {
-        edns_step::EDNS_STEP_SEARCH_ETH => progs.edns_search_eth.as_fd(),
-        edns_step::EDNS_STEP_SEARCH_IP => progs.edns_search_ip.as_fd(),
-        edns_step::EDNS_STEP_REPLY_IP => progs.edns_reply_ip.as_fd(),
-        _ => progs.edns_reply_eth.as_fd(),
-    }
-}
-
 /// What a heartbeat runs on: a multicast, to have a `pkt_type` other than 0. The kernel wants an IP header's length at least.
 const BEAT_FRAME: [u8; 64] = {
     let mut frame = [0; 64];
@@ -408,100 +307,6 @@ const BEAT_FRAME: [u8; 64] = {
     frame
 };
 
-/// Whether programs can read the kernel's memory. That helper comes with CONFIG_BPF_EVENTS, as programs on tracepoints do: without
-/// it some kernels have a stub. Lockdown may refuse it. Asked once, since asking loads programs.
-static CAN_READ_KERNEL: LazyLock<bool> = LazyLock::new(|| {
-    let helper = libbpf_sys::BPF_FUNC_probe_read_kernel;
-    ProgramType::Tracepoint.is_supported().unwrap_or(false)
-        && ProgramType::SchedCls.is_helper_supported(helper).unwrap_or(false)
-});
-
 fn owned(fd: BorrowedFd<'_>) -> Result<OwnedFd, LoadError> {
     fd.try_clone_to_owned().map_err(|e| other(&e))
-}
-
-fn other(e: &dyn std::error::Error) -> LoadError {
-    LoadError::Other(e.to_string())
-}
-
-/// The length of a jiffy: what the coarse clocks advance by.
-fn tick() -> Duration {
-    nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::from_millis(1), Into::into)
-}
-
-fn loopback_mtu() -> io::Result<u32> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: all zero is a valid ifreq: integers and octets.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    // SAFETY: the kernel reads and writes one ifreq, which lives through the call.
-    let ret = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCGIFMTU, &raw mut request) };
-    nix::errno::Errno::result(ret)?;
-    // SAFETY: SIOCGIFMTU fills this member.
-    Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
-}
-
-fn check_kernel() -> Result<(), LoadError> {
-    let release =
-        nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).map_err(|e| other(&e))?;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < KERNEL_MIN => Err(LoadError::Kernel(release)),
-        _ => Ok(()),
-    }
-}
-
-/// libbpf's own words for a missing or unreadable BTF are for its developers.
-fn check_btf(ext_btf: Option<&Path>) -> Result<(), LoadError> {
-    let Some(path) = ext_btf else {
-        return if Path::new(KERNEL_BTF).exists() { Ok(()) } else { Err(LoadError::NoBtf) };
-    };
-    let why = |why: String| LoadError::ExtBtf { path: path.into(), why };
-    std::fs::File::open(path).map_err(|e| why(e.to_string()))?;
-    libbpf_rs::btf::Btf::from_path(path).map_err(|e| why(format!("no BTF file: {e}")))?;
-    Ok(())
-}
-
-fn explain(e: &libbpf_rs::Error, options: &Options) -> LoadError {
-    if e.kind() == ErrorKind::PermissionDenied {
-        let verifier = last_warnings().join(" | ");
-        // The verifier's refusal is EACCES too, but then it says so.
-        return if verifier.contains("BEGIN PROG LOAD LOG") {
-            LoadError::Other(format!("{e}; the verifier says: {verifier}"))
-        } else {
-            LoadError::Permission
-        };
-    }
-    let warnings = last_warnings().join(" | ");
-    if options.ext_btf.is_some() && warnings.contains("CO-RE") {
-        return LoadError::WrongBtf(options.ext_btf.as_deref().unwrap_or(Path::new("")).display().to_string());
-    }
-    if e.kind() == ErrorKind::OutOfMemory || warnings.contains("-ENOMEM") {
-        let mib = (map_lines(options.max_records as usize) * 64 + CHUNK_VALUE) >> 20;
-        return LoadError::Other(format!("no memory for maps of {mib} MiB; a lower MaxRecords needs less ({e})"));
-    }
-    LoadError::Other(format!("{e} ({warnings})"))
-}
-
-/// What libbpf said last, for the error that follows.
-static WARNINGS: LazyLock<Mutex<Vec<String>>> = LazyLock::new(Mutex::default);
-const WARNINGS_MAX: usize = 8;
-
-fn last_warnings() -> Vec<String> {
-    std::mem::take(&mut WARNINGS.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-}
-
-/// libbpf warns of things that are none, such as a qdisc that is there already: only for who debugs.
-fn on_libbpf_print(level: PrintLevel, text: String) {
-    let text = text.trim_end();
-    log::debug!(target: "libbpf", "{text}");
-    if level == PrintLevel::Warn {
-        let mut warnings = WARNINGS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if warnings.len() == WARNINGS_MAX {
-            warnings.remove(0);
-        }
-        warnings.push(text.to_owned());
-    }
 }

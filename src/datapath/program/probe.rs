@@ -7,9 +7,10 @@ use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 
-use crate::datapath::abi::ANSWER_MAX;
 use super::counters::outcome_name;
-use super::load::{Datapath, Program};
+use super::load::Datapath;
+use super::variant::Program;
+use crate::datapath::abi::ANSWER_MAX;
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;

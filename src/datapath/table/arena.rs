@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use self::chunk::Chunk;
-use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT, edns_node};
 use super::reader::Reader;
+use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT, edns_node};
 
 /// Why a node got no memory.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum ArenaError {
 
 /// Whether an index word leads to a node, so that it can move, or other nodes refer to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum NodeKind {
     Shared,
     Named,
 }
@@ -65,7 +65,7 @@ pub(super) struct Arena {
     retired_units: usize,
     /// Units that became free since nodes moved last, other than by moving.
     gone_units: usize,
-    /// Units of nodes, by [`Kind`].
+    /// Units of nodes, by [`NodeKind`].
     live: [usize; 2],
 }
 
@@ -94,8 +94,8 @@ impl Arena {
     ///
     /// # Errors
     /// [`ArenaError::Exhausted`] where there is no run for it; nodes that move, or a wait, may make one.
-    pub(super) fn store(&mut self, kind: Kind, node: &[u8]) -> Result<u32, ArenaError> {
-        let at = self.take(kind, node.len().div_ceil(UNIT), kind == Kind::Named)?;
+    pub(super) fn store(&mut self, kind: NodeKind, node: &[u8]) -> Result<u32, ArenaError> {
+        let at = self.take(kind, node.len().div_ceil(UNIT), kind == NodeKind::Named)?;
         // SAFETY: the run is within its chunk and free: no program and no other node refers to it.
         unsafe { std::ptr::copy_nonoverlapping(node.as_ptr(), self.ptr(at), node.len()) };
         Ok(at)
@@ -103,7 +103,7 @@ impl Arena {
 
     /// Copies a named node, of which the caller retires the original.
     pub(super) fn copy(&mut self, from: u32, octets: usize) -> Result<u32, ArenaError> {
-        let at = self.take(Kind::Named, octets.div_ceil(UNIT), false)?;
+        let at = self.take(NodeKind::Named, octets.div_ceil(UNIT), false)?;
         // SAFETY: both runs are within their chunks, and the new one is free, so they are apart.
         unsafe { std::ptr::copy_nonoverlapping(self.ptr(from), self.ptr(at), octets) };
         Ok(at)
@@ -143,7 +143,7 @@ impl Arena {
 
     /// Whether there are more chunks than what is live accounts for.
     pub(super) fn is_sparse(&self) -> bool {
-        self.may_compact() && self.named_units() > most(self.live[Kind::Named as usize])
+        self.may_compact() && self.named_units() > most(self.live[NodeKind::Named as usize])
     }
 
     /// The runs of the emptiest chunk of named nodes, which shall move elsewhere; None where enough is free for the chunks that
@@ -151,7 +151,7 @@ impl Arena {
     pub(super) fn take_sparsest(&mut self) -> Option<Vec<(u32, usize)>> {
         let in_use: usize =
             self.present().filter(|(_, c)| !c.is_leaving && c.has_named()).map(|(_, c)| c.named()).sum();
-        if in_use <= enough(self.live[Kind::Named as usize]) {
+        if in_use <= enough(self.live[NodeKind::Named as usize]) {
             return None;
         }
         let stays = |c: &Chunk| c.is_leaving || c.is_arriving;
@@ -184,7 +184,7 @@ impl Arena {
 
     /// Gives chunks back to the kernel that were empty at the last [`Self::reclaim`], as far as there are too many.
     pub(super) fn give_back(&mut self) {
-        let live = self.live[Kind::Named as usize];
+        let live = self.live[NodeKind::Named as usize];
         let mut named = self.named_units();
         let least = if named > most(live) { enough(live) } else { named };
         let empty =
@@ -243,18 +243,18 @@ impl Arena {
     }
 
     /// A free run. `new` nodes get no further chunk where nodes could move instead.
-    fn take(&mut self, kind: Kind, units: usize, new: bool) -> Result<u32, ArenaError> {
+    fn take(&mut self, kind: NodeKind, units: usize, new: bool) -> Result<u32, ArenaError> {
         let mut found = self.find(kind, units);
         if found.is_none() {
-            let live = self.live[Kind::Named as usize];
+            let live = self.live[NodeKind::Named as usize];
             let is_enough = new && self.may_compact() && self.named_units() + CHUNK_UNITS > most(live);
-            let chunks = if new || kind == Kind::Shared { CHUNKS - CHUNKS_SPARE } else { CHUNKS };
+            let chunks = if new || kind == NodeKind::Shared { CHUNKS - CHUNKS_SPARE } else { CHUNKS };
             if is_enough || self.present().count() >= chunks {
                 return Err(ArenaError::Exhausted);
             }
-            let number = self.add_chunk(if kind == Kind::Shared { CHUNK_UNITS } else { 0 })?;
+            let number = self.add_chunk(if kind == NodeKind::Shared { CHUNK_UNITS } else { 0 })?;
             // While it is the emptiest by far: nodes would go from one new chunk to the next until there are no more.
-            self.chunks[number].as_mut().expect("it was made").is_arriving = !new && kind == Kind::Named;
+            self.chunks[number].as_mut().expect("it was made").is_arriving = !new && kind == NodeKind::Named;
             found = self.find(kind, units);
         }
         let at = found.ok_or(ArenaError::Exhausted)?;
@@ -262,7 +262,7 @@ impl Arena {
         Ok(at)
     }
 
-    fn find(&mut self, kind: Kind, units: usize) -> Option<u32> {
+    fn find(&mut self, kind: NodeKind, units: usize) -> Option<u32> {
         self.chunks.iter_mut().enumerate().find_map(|(number, chunk)| {
             let unit = chunk.as_mut()?.take(kind, units)?;
             Some((number * CHUNK_UNITS) as u32 + unit)

@@ -5,13 +5,13 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use crate::datapath::abi::KEY_WORDS;
+use crate::datapath::abi::{KEY_WORDS, edns_key};
 
 /// What makes hashes that nobody can foresee, so that nobody can choose names which collide.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashKey {
-    pub(super) multiplier: [u64; 2],
-    pub(super) word: [u64; KEY_WORDS],
+    multiplier: [u64; 2],
+    word: [u64; KEY_WORDS],
 }
 
 impl HashKey {
@@ -30,6 +30,11 @@ impl HashKey {
     #[must_use]
     pub const fn colliding() -> Self {
         Self { multiplier: [0; 2], word: [0; KEY_WORDS] }
+    }
+
+    /// As programs read it.
+    pub(super) fn abi(&self) -> edns_key {
+        edns_key { multiplier: self.multiplier, word: self.word, ..Default::default() }
     }
 
     /// The hash of `qname_scan` and `suffix_find` in src/bpf, of a name in lower case.
@@ -51,7 +56,7 @@ impl HashKey {
     }
 }
 
-pub(super) fn random() -> u64 {
+pub(in crate::datapath) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -24,7 +24,7 @@ fn lines_for(names: usize) -> usize {
 }
 
 /// Lines of the map: of the largest index, the one beside it, and all smaller ones.
-pub(super) fn map_lines(names: usize) -> usize {
+pub(in crate::datapath) fn map_lines(names: usize) -> usize {
     3 * lines_for(names)
 }
 

@@ -7,10 +7,10 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE, UNIT};
-use crate::datapath::mapped::Mapped;
 use super::encode::Stored;
 use super::index::{Area, refs_in};
+use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE, UNIT};
+use crate::datapath::mapped::Mapped;
 use crate::zone::name::Name;
 use crate::zone::node::ANY_TYPE;
 

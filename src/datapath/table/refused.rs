@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::writer::{Below, Put, Table, TableError};
+use super::error::TableError;
+use super::writer::{Below, Put, Table};
 use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::Node;

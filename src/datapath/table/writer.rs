@@ -3,6 +3,10 @@
 
 mod batch;
 mod below;
+mod depths;
+mod memory;
+mod rekey;
+mod shared;
 
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -11,34 +15,21 @@ use std::time::{Duration, Instant};
 
 use self::batch::Batch;
 pub use self::below::Below;
-use crate::datapath::abi::{ANSWER_MAX, KEYS, LINE_WORDS, UNIT, edns_answer, edns_node, edns_type};
-use super::arena::{Arena, ArenaError, Kind, UNITS_MAX};
-use crate::datapath::mapped::{Mapped, page_size};
-use super::encode::{EncodeError, Refs, Stored, encode, encoded_len};
+use self::depths::{Depths, Range, Tree};
+use self::rekey::REKEY_INTERVAL;
+use self::shared::Shared;
+use super::arena::{Arena, ArenaError, UNITS_MAX};
+use super::encode::{Refs, Stored, encode, encoded_len};
+use super::error::TableError;
 use super::hash::HashKey;
-use super::index::{Area, Found, Index, map_lines};
+use super::index::{Found, Index, map_lines};
 use super::reader::Reader;
-use crate::datapath::program::Settings;
+use crate::datapath::abi::{ANSWER_MAX, LINE_WORDS, UNIT, edns_answer, edns_node, edns_type};
+use crate::datapath::mapped::{Mapped, page_size};
+use crate::datapath::settings::ProgramSettings;
 use crate::zone::cluster::share::Size;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
-
-/// Why a name is not in the maps.
-#[derive(Debug, thiserror::Error)]
-pub enum TableError {
-    /// As many names as MaxRecords allows.
-    #[error("the record maps are full: MaxRecords allows {0} names; raise it and restart")]
-    Full(usize),
-    /// Too many names whose hashes are alike, so soon after the index got another key.
-    #[error("no slot is left for its hash until the index gets another key, in a minute at the latest")]
-    Collisions,
-    /// No memory for its node.
-    #[error(transparent)]
-    Arena(#[from] ArenaError),
-    /// A node that the maps can't express.
-    #[error(transparent)]
-    Node(#[from] EncodeError),
-}
 
 /// What [`Table::put`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,55 +41,6 @@ pub enum Put {
     /// It was there already, octet by octet.
     Same,
 }
-
-/// A shared node in the arena, and how many nodes refer to it.
-struct Shared {
-    at: u32,
-    users: usize,
-}
-
-/// How many names have so many labels, of which a name has 127 at most (RFC 1035 §3.1).
-struct Depths {
-    counts: [usize; 128],
-    /// The numbers that are not 0, since each change of a name asks for the first and the last.
-    used: u128,
-}
-
-impl Depths {
-    const NONE: Self = Self { counts: [0; 128], used: 0 };
-
-    const fn change(&mut self, labels: usize, add: bool) {
-        let count = &mut self.counts[labels];
-        *count = if add { *count + 1 } else { *count - 1 };
-        let bit = 1 << labels;
-        self.used = if *count > 0 { self.used | bit } else { self.used & !bit };
-    }
-
-    fn min(&self) -> Option<usize> {
-        (self.used != 0).then(|| self.used.trailing_zeros() as usize)
-    }
-
-    fn max(&self) -> Option<usize> {
-        self.used.checked_ilog2().map(|labels| labels as usize)
-    }
-}
-
-/// Of names outside arpa, and within. The names of IPv6 addresses have 34 labels, and a program that began at such depth would
-/// not come to the zone of a longer name that does not exist.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tree {
-    Forward,
-    Arpa,
-}
-
-impl Tree {
-    fn of(name: &Name) -> Self {
-        if name.labels().last() == Some(b"arpa") { Self::Arpa } else { Self::Forward }
-    }
-}
-
-/// From one time that the index gets another key to the next: it takes as long as some ten thousand changes.
-const REKEY_INTERVAL: Duration = Duration::from_secs(60);
 
 const _: () = assert!(
     Size::UNIT == UNIT
@@ -126,7 +68,7 @@ pub struct Table {
     /// Shared nodes by content, and the content by ref.
     shared: HashMap<Arc<Node>, Shared>,
     shared_at: HashMap<u32, Arc<Node>>,
-    settings: Settings,
+    settings: ProgramSettings,
     /// By [`Tree`].
     depths: [Depths; 2],
     /// Of names with child or deep only.
@@ -140,13 +82,6 @@ pub struct Table {
     waits: u64,
     /// Whether loads pass each other on this machine.
     loads_pass: bool,
-}
-
-/// Labels of names that programs look at: of the shortest that says something of those below, and of the longest by [`Tree`].
-#[derive(Clone, Copy, Default)]
-struct Range {
-    min: Option<usize>,
-    max: [Option<usize>; 2],
 }
 
 /// What has changed since every program that may run now began. A program looks a name up before those above it, and not all
@@ -186,13 +121,13 @@ impl Table {
         index: BorrowedFd<'_>,
         chunks: OwnedFd,
         max_names: usize,
-        settings: Settings,
+        settings: ProgramSettings,
     ) -> Result<Self, TableError> {
         let octets = (map_lines(max_names) * LINE_WORDS * size_of::<u32>()).next_multiple_of(page_size());
         let map = Arc::new(Mapped::new(index, octets).map_err(ArenaError::from)?);
         let index = Index::new(Arc::clone(&map), max_names);
         let (key, key_at) = (HashKey::random(), 0);
-        settings.set_key(key_at, &key);
+        settings.set_key(key_at, &key.abi());
         settings.set_index(index.area().abi(key_at));
         let reader = Reader::new(map, index.area(), max_names);
         Ok(Self {
@@ -368,67 +303,6 @@ impl Table {
         self.is_in_order
     }
 
-    /// Copies a name's node into the arena, where others may have to move for it.
-    fn store(&mut self, octets: &[u8], is_new: bool) -> Result<u32, ArenaError> {
-        if is_new && self.arena.live_units() + octets.len().div_ceil(UNIT) > UNITS_MAX {
-            return Err(ArenaError::Exhausted);
-        }
-        match self.arena.store(Kind::Named, octets) {
-            Err(ArenaError::Exhausted) if self.arena.may_compact() => {
-                self.compact()?;
-                self.arena.store(Kind::Named, octets)
-            }
-            result => result,
-        }
-    }
-
-    /// After a change: tells readers of it, makes memory usable again where much was retired, and moves nodes together where they
-    /// lie too far apart.
-    fn tidy(&mut self) {
-        self.reader.set_counts(self.index.len(), self.arena.live_units());
-        let result = if self.arena.is_sparse() {
-            self.compact()
-        } else if self.arena.has_retired_much() {
-            self.wait_for_programs().map(|()| self.arena.give_back())
-        } else {
-            Ok(())
-        };
-        if let Err(e) = result {
-            log::warn!("memory of names that are gone is not used again yet: {e}");
-        }
-    }
-
-    /// Moves nodes of names out of the emptiest chunks, and gives back those that are too many.
-    fn compact(&mut self) -> Result<(), ArenaError> {
-        while let Some(runs) = self.arena.take_sparsest() {
-            // Where there is no room for them, they stay.
-            if runs.into_iter().try_for_each(|(at, units)| self.move_nodes(at, units)).is_err() {
-                break;
-            }
-        }
-        self.arena.end_compaction();
-        self.wait_for_programs()?;
-        self.arena.give_back();
-        Ok(())
-    }
-
-    /// Moves the nodes in `units` units, one behind another from `at` on. Programs find the same octets before and after.
-    fn move_nodes(&mut self, mut at: u32, units: usize) -> Result<(), ArenaError> {
-        let end = at + units as u32;
-        while at < end {
-            let stored = Stored::new(self.arena.octets_at(at));
-            let (from, len, hash) = (at, stored.len(), self.key.hash(stored.wire()));
-            at += len.div_ceil(UNIT) as u32;
-            // Else it is retired.
-            if let Found::At(slot, _) = self.index.find(hash, |found| found == from) {
-                let to = self.arena.copy(from, len)?;
-                self.index.put(slot, hash, to);
-                self.arena.retire_moved(from, len);
-            }
-        }
-        Ok(())
-    }
-
     /// For tests on machines whose loads do not: takes the precautions for loads that pass each other.
     #[doc(hidden)]
     pub const fn assume_loads_pass(&mut self) {
@@ -455,104 +329,6 @@ impl Table {
         self.index.find(self.key.hash(name.wire()), |at| Stored::new(self.arena.octets_at(at)).wire() == name.wire())
     }
 
-    /// Tells programs which names are worth a look, as long as the ones that read an index which was left need it.
-    fn tell_depths(&self) {
-        let Range { min, max } = self.range();
-        self.settings.set_below_min(min);
-        self.settings.set_below_max(max);
-    }
-
-    /// What is worth a look, with what was in an index that was left.
-    fn range(&self) -> Range {
-        let left = self.recent.left.unwrap_or_default();
-        let max = |tree: usize| self.depths[tree].max().max(left.max[tree]);
-        Range { min: [self.below.min(), left.min].into_iter().flatten().min(), max: [max(0), max(1)] }
-    }
-
-    /// Moves the index where a further name needs that, or gives it another key. False where it stays.
-    fn make_room(&mut self, found: Found) -> bool {
-        let no_slot = found == Found::NoSlot;
-        let area = if self.index.is_crowded() || no_slot {
-            self.index.larger()
-        } else if self.index.is_littered() {
-            Some(self.index.beside())
-        } else {
-            None
-        };
-        let may_move = |table: &mut Self, area| !table.index.was_used(area) || table.wait_for_programs().is_ok();
-        if area.is_some_and(|area| may_move(self, area) && self.move_to(area)) {
-            return true;
-        }
-        if !no_slot || self.len() == self.max_names {
-            return false;
-        }
-        self.wants_key = !self.may_rekey();
-        if self.wants_key {
-            return false;
-        }
-        self.rekeyed = Some(Instant::now());
-        let done = self.rekey(HashKey::random());
-        if done && self.rekeys == 1 {
-            log::warn!(
-                "too many names with one hash: they are hashed by another key now, as they will be if that comes again"
-            );
-        }
-        done
-    }
-
-    /// Has another key hash the names. False where it stays as it is: names do not fit by that key, or programs can't be waited for.
-    pub fn rekey(&mut self, key: HashKey) -> bool {
-        // Programs may still hash by the key that is to be overwritten, and read the area beside.
-        if self.wait_for_programs().is_err() {
-            return false;
-        }
-        let key_at = (self.key_at + 1) % KEYS;
-        self.settings.set_key(key_at, &key);
-        let old = (std::mem::replace(&mut self.key, key), std::mem::replace(&mut self.key_at, key_at));
-        let moved = self.move_to(self.index.beside());
-        if moved {
-            self.rekeys += 1;
-            self.reader.set_rekeys(self.rekeys);
-        } else {
-            (self.key, self.key_at) = old;
-        }
-        moved
-    }
-
-    fn may_rekey(&self) -> bool {
-        self.rekeyed.is_none_or(|last| last.elapsed() > self.rekey_interval)
-    }
-
-    /// Whether names that were refused for want of a slot should be put again, since the index may take another key by now. Said
-    /// once.
-    pub fn takes_refused(&mut self) -> bool {
-        self.may_rekey() && std::mem::take(&mut self.wants_key)
-    }
-
-    /// For tests that don't want to wait for a minute.
-    #[doc(hidden)]
-    pub const fn set_rekey_interval(&mut self, interval: Duration) {
-        self.rekey_interval = interval;
-    }
-
-    /// How often the names got another key.
-    #[must_use]
-    pub const fn rekeys(&self) -> u64 {
-        self.rekeys
-    }
-
-    /// Moves the index to an area that no program reads. False where it stays.
-    fn move_to(&mut self, area: Area) -> bool {
-        let (arena, key) = (&self.arena, &self.key);
-        let moved = self.index.move_to(area, |at| key.hash(Stored::new(arena.octets_at(at)).wire()));
-        if moved {
-            self.recent.left = Some(self.range());
-            self.settings.set_index(area.abi(self.key_at));
-            self.reader.lock().set_area(area);
-        }
-        moved
-    }
-
     /// Gives back a node that was a name's.
     fn retire(&mut self, at: u32, labels: usize) {
         let stored = Stored::new(self.arena.octets_at(at));
@@ -563,58 +339,5 @@ impl Table {
         }
         self.arena.retire(at, len);
         self.unshare(refs);
-    }
-
-    /// Refs of the nodes that `node` shares with others, each counted once more.
-    fn share(&mut self, node: &Node) -> Result<Refs, TableError> {
-        let mut refs = Refs::default();
-        let result = (|| {
-            refs.fallback = self.share_one(node.fallback.as_ref())?;
-            refs.child = self.share_one(node.child.as_ref())?;
-            refs.deep = self.share_one(node.deep.as_ref())?;
-            Ok(())
-        })();
-        if let Err(e) = result {
-            self.unshare(refs);
-            return Err(e);
-        }
-        Ok(refs)
-    }
-
-    fn share_one(&mut self, node: Option<&Arc<Node>>) -> Result<u32, TableError> {
-        let Some(node) = node else { return Ok(0) };
-        if let Some(shared) = self.shared.get_mut(node) {
-            shared.users += 1;
-            return Ok(shared.at);
-        }
-        let refs = self.share(node)?;
-        let stored =
-            encode(None, node, refs).map_err(TableError::from).and_then(|o| Ok(self.arena.store(Kind::Shared, &o)?));
-        let at = match stored {
-            Ok(at) => at,
-            Err(e) => {
-                self.unshare(refs);
-                return Err(e);
-            }
-        };
-        self.shared.insert(Arc::clone(node), Shared { at, users: 1 });
-        self.shared_at.insert(at, Arc::clone(node));
-        Ok(at)
-    }
-
-    fn unshare(&mut self, refs: Refs) {
-        for at in [refs.fallback, refs.child, refs.deep] {
-            let Some(node) = self.shared_at.get(&at) else { continue };
-            let Some(shared) = self.shared.get_mut(node) else { continue };
-            shared.users -= 1;
-            if shared.users == 0 {
-                self.shared.remove(node);
-                self.shared_at.remove(&at);
-                let stored = Stored::new(self.arena.octets_at(at));
-                let (refs, len) = (stored.refs(), stored.len());
-                self.arena.retire(at, len);
-                self.unshare(refs);
-            }
-        }
     }
 }

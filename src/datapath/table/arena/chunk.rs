@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use range_alloc::RangeAllocator;
 
-use super::Kind;
+use super::NodeKind;
 use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE};
 use crate::datapath::mapped::{Mapped, page_size};
 
@@ -104,33 +104,33 @@ impl Chunk {
     }
 
     /// The first unit of a free run.
-    pub(super) fn take(&mut self, kind: Kind, units: usize) -> Option<u32> {
+    pub(super) fn take(&mut self, kind: NodeKind, units: usize) -> Option<u32> {
         match kind {
-            Kind::Shared => self.shared.take(units),
-            Kind::Named if self.is_leaving => None,
-            Kind::Named => self.named.take(units),
+            NodeKind::Shared => self.shared.take(units),
+            NodeKind::Named if self.is_leaving => None,
+            NodeKind::Named => self.named.take(units),
         }
     }
 
     /// Takes note that the node at a unit is retired, and returns what it was.
-    pub(super) fn retire(&mut self, unit: usize, units: usize) -> Kind {
-        let kind = if self.is_named(unit) { Kind::Named } else { Kind::Shared };
+    pub(super) fn retire(&mut self, unit: usize, units: usize) -> NodeKind {
+        let kind = if self.is_named(unit) { NodeKind::Named } else { NodeKind::Shared };
         self.room(kind).live -= units;
         kind
     }
 
     /// Frees a run; nobody reads it any more.
     pub(super) fn give(&mut self, unit: usize, units: usize) {
-        let kind = if self.is_named(unit) { Kind::Named } else { Kind::Shared };
+        let kind = if self.is_named(unit) { NodeKind::Named } else { NodeKind::Shared };
         let room = self.room(kind);
         room.runs.free_range(unit as u32..(unit + units) as u32);
         room.longest = room.units();
     }
 
-    const fn room(&mut self, kind: Kind) -> &mut Room {
+    const fn room(&mut self, kind: NodeKind) -> &mut Room {
         match kind {
-            Kind::Shared => &mut self.shared,
-            Kind::Named => &mut self.named,
+            NodeKind::Shared => &mut self.shared,
+            NodeKind::Named => &mut self.named,
         }
     }
 

@@ -12,8 +12,8 @@
 
 use std::collections::HashSet;
 
-use super::Table;
 use super::super::encode::{Refs, Stored};
+use super::Table;
 use crate::zone::change::Change;
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};

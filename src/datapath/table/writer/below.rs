@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use super::super::encode::{Refs, Stored};
+use super::super::error::TableError;
 use super::super::index::Found;
-use super::{Refs, Stored, Table, TableError};
+use super::Table;
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::datapath::abi::{KEYS, SERVERS_FIRST, edns_settings};
-use crate::datapath::mapped::Mapped;
-use crate::datapath::table::HashKey;
-use crate::datapath::skel::types::edns_outcome;
+use super::abi::{KEYS, SERVERS_FIRST, edns_key, edns_settings};
+use super::mapped::Mapped;
+use super::skel::types::edns_outcome;
 use crate::zone::node::ZoneId;
 
 /// Why answers of a zone are held back.
@@ -37,13 +36,13 @@ impl Gate {
 
 /// The settings in the object's `.bss`, which kernel and daemon share.
 #[derive(Clone)]
-pub struct Settings {
+pub struct ProgramSettings {
     bss: Arc<Mapped>,
     /// Octets in front of them.
     at: usize,
 }
 
-impl Settings {
+impl ProgramSettings {
     /// The settings `at` octets behind the start of this mapping.
     pub(super) fn new(bss: Mapped, at: usize) -> Self {
         assert!(at + size_of::<edns_settings>() <= bss.len() && at.is_multiple_of(align_of::<edns_settings>()));
@@ -72,7 +71,7 @@ impl Settings {
     }
 
     /// Makes this key number `nth`, which no program uses.
-    pub(super) fn set_key(&self, nth: usize, key: &HashKey) {
+    pub(super) fn set_key(&self, nth: usize, key: &edns_key) {
         assert!(nth < KEYS);
         for (i, multiplier) in key.multiplier.iter().enumerate() {
             // SAFETY: as in `word`; both arrays have these elements.

@@ -11,8 +11,8 @@ use super::gates::Gates;
 use super::shortage::Shortage;
 use super::status::Status;
 use super::waiting::LATE;
-use super::zones::{NODE_LOCAL_DNS, Shares, World};
 use super::writer::Writer;
+use super::zones::{NODE_LOCAL_DNS, Shares, Zones};
 use crate::config::ServerSpec;
 use crate::control::{
     HolderReply, InFrontReply, InterfaceReply, LookupReply, OutcomeCount, PassedReply, RecordReply, StatsReply,
@@ -25,7 +25,7 @@ use crate::zone::cluster::share::Holder;
 use crate::zone::node::ZoneId;
 
 /// The program and its maps.
-pub(super) struct Core {
+pub(super) struct DaemonState {
     pub datapath: Datapath,
     pub writer: Rc<Writer>,
     gates: Arc<Gates>,
@@ -53,7 +53,7 @@ pub(super) struct Core {
 const STATIC: u8 = 1 << ZoneId::Static as u8;
 const CLUSTER: u8 = 1 << ZoneId::Cluster as u8;
 
-impl Core {
+impl DaemonState {
     pub(super) fn new(datapath: Datapath, writer: Rc<Writer>, gates: Arc<Gates>, status: Status) -> Self {
         Self {
             datapath,
@@ -74,29 +74,29 @@ impl Core {
 
     /// Whose queries are answered: without DnsServers, static names are for everybody's, and the cluster's for those of its
     /// own servers.
-    pub(super) fn apply_servers(&mut self, specs: &HashSet<ServerSpec>, world: &World) {
+    pub(super) fn apply_servers(&mut self, specs: &HashSet<ServerSpec>, zones: &Zones) {
         let any = specs.contains(&ServerSpec::Any);
-        let (any, zones) = match specs.is_empty() {
+        let (any, bits) = match specs.is_empty() {
             true => (STATIC, CLUSTER),
             false => (if any { STATIC | CLUSTER } else { 0 }, STATIC | CLUSTER),
         };
         let auto = HashSet::from([ServerSpec::Auto]);
         let specs = if specs.is_empty() { &auto } else { specs };
-        let servers: Vec<IpAddr> = specs.iter().flat_map(|spec| world.servers(spec)).collect();
-        let wanted: HashMap<IpAddr, u8> = servers.iter().map(|server| (*server, zones)).collect();
+        let servers: Vec<IpAddr> = specs.iter().flat_map(|spec| zones.servers(spec)).collect();
+        let wanted: HashMap<IpAddr, u8> = servers.iter().map(|server| (*server, bits)).collect();
         let gone = self.servers.keys().filter(|s| !wanted.contains_key(s)).map(|s| (s, &0));
-        let new = wanted.iter().filter(|(server, zones)| self.servers.get(server) != Some(zones));
-        for (server, zones) in new.chain(gone) {
-            if let Err(e) = self.datapath.set_server(*server, *zones) {
+        let new = wanted.iter().filter(|(server, bits)| self.servers.get(server) != Some(bits));
+        for (server, bits) in new.chain(gone) {
+            if let Err(e) = self.datapath.set_server(*server, *bits) {
                 log::error!("DnsServers: {server}: {e}");
             }
         }
         self.servers = wanted;
         let settings = self.datapath.settings();
-        settings.set_first_servers(servers.iter().map(|server| (server, &zones)));
+        settings.set_first_servers(servers.iter().map(|server| (server, &bits)));
         // Whom these stand for is not known before the cluster is, whose gate says just that; so it is asked, not this.
         let follows = |spec: &ServerSpec| matches!(spec, ServerSpec::Auto | ServerSpec::Service { .. });
-        let unknown = !world.is_complete() && specs.iter().any(follows);
+        let unknown = !zones.is_complete() && specs.iter().any(follows);
         settings.set_any_server(if unknown { any | CLUSTER } else { any });
     }
 

@@ -1,0 +1,72 @@
+//! What both files say takes effect anew.
+
+use super::Daemon;
+use super::error::DaemonError;
+use super::load::{self, Loaded};
+use super::start::{warn_of_missing_parts, warn_of_open_responder};
+use crate::interfaces::IfPattern;
+use crate::yaml;
+
+impl Daemon {
+    /// Takes over what both files say. A mistake in one of them changes nothing.
+    pub(super) async fn reload(&mut self, why: &str) {
+        let changed = match load::load(&self.path, &mut self.files).await {
+            Ok(Ok(loaded)) => self.change_to(loaded).await,
+            Ok(Err(domain_file)) => {
+                log::info!("{}: read when it is certain that nobody writes it", domain_file.display());
+                return;
+            }
+            Err(e) => Err(e),
+        };
+        if changed.is_ok() {
+            self.files.in_force();
+        }
+        let state = &mut *self.state.borrow_mut();
+        match &changed {
+            Ok(changed) => {
+                state.status.reloads += 1;
+                log::info!("reloaded after {why}: {} names, {changed} changed", self.writer.reader().len());
+            }
+            Err(e) => {
+                state.status.reload_errors += 1;
+                log::error!("reloading after {why}: {e}; what was there before goes on");
+            }
+        }
+        state.status.reload_error = changed.err().map(|e| e.to_string());
+    }
+
+    async fn change_to(&mut self, loaded: Loaded) -> Result<usize, DaemonError> {
+        let Loaded { config, nodes, has_names } = loaded;
+        if config.ifname == [IfPattern::DefaultRoute] && config.ifname != self.config.ifname {
+            let reason = "Ifname: is empty; the default route's interface takes a restart, or name an interface";
+            return Err(yaml::Error::of_file(&config.path, reason).into());
+        }
+        if self.has_names && !has_names {
+            return Err(yaml::Error::of_file(&config.domain_file, "is gone; an empty one drops its names").into());
+        }
+        let links = if config.ifname == self.config.ifname {
+            None
+        } else {
+            Some(self.interfaces.follow(config.ifname.clone()).await?)
+        };
+        let restart = config.changes_needing_restart(&self.started);
+        if !restart.is_empty() {
+            log::warn!("{}: what is set now takes effect with a restart", restart.join(", "));
+        }
+        warn_of_missing_parts(&config);
+        self.state.borrow_mut().status.staleness.set_max(config.max_stale);
+        let has_moved = config.metrics_addr != self.config.metrics_addr;
+        self.config = config;
+        self.has_names = has_names;
+        if has_moved {
+            self.serve_http();
+        }
+        let changed = self.set_statics(nodes).await?;
+        // Last: a new interface gets the new answers only.
+        match links {
+            Some(links) => self.attach(links),
+            None => warn_of_open_responder(&self.config, &self.links),
+        }
+        Ok(changed)
+    }
+}

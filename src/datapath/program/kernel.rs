@@ -1,0 +1,58 @@
+//! What the running kernel has of what programs need.
+
+use std::io;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use libbpf_rs::ProgramType;
+
+use super::error::{KERNEL_BTF, KERNEL_MIN, LoadError, other};
+
+/// Whether programs can read the kernel's memory. That helper comes with CONFIG_BPF_EVENTS, as programs on tracepoints do: without
+/// it some kernels have a stub. Lockdown may refuse it. Asked once, since asking loads programs.
+pub(super) static CAN_READ_KERNEL: LazyLock<bool> = LazyLock::new(|| {
+    let helper = libbpf_sys::BPF_FUNC_probe_read_kernel;
+    ProgramType::Tracepoint.is_supported().unwrap_or(false)
+        && ProgramType::SchedCls.is_helper_supported(helper).unwrap_or(false)
+});
+
+/// The length of a jiffy: what the coarse clocks advance by.
+pub(super) fn tick() -> Duration {
+    nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::from_millis(1), Into::into)
+}
+
+pub(super) fn loopback_mtu() -> io::Result<u32> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: all zero is a valid ifreq: integers and octets.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    // SAFETY: the kernel reads and writes one ifreq, which lives through the call.
+    let ret = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCGIFMTU, &raw mut request) };
+    nix::errno::Errno::result(ret)?;
+    // SAFETY: SIOCGIFMTU fills this member.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
+}
+
+pub(super) fn check_kernel() -> Result<(), LoadError> {
+    let release =
+        nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).map_err(|e| other(&e))?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < KERNEL_MIN => Err(LoadError::Kernel(release)),
+        _ => Ok(()),
+    }
+}
+
+/// libbpf's own words for a missing or unreadable BTF are for its developers.
+pub(super) fn check_btf(ext_btf: Option<&Path>) -> Result<(), LoadError> {
+    let Some(path) = ext_btf else {
+        return if Path::new(KERNEL_BTF).exists() { Ok(()) } else { Err(LoadError::NoBtf) };
+    };
+    let why = |why: String| LoadError::ExtBtf { path: path.into(), why };
+    std::fs::File::open(path).map_err(|e| why(e.to_string()))?;
+    libbpf_rs::btf::Btf::from_path(path).map_err(|e| why(format!("no BTF file: {e}")))?;
+    Ok(())
+}
