@@ -1,15 +1,20 @@
-//! eDNS answers DNS queries in the kernel; this library is all of it but the thin binary. In reading order:
+//! eDNS answers DNS queries in the kernel. This library is everything but the thin binary.
 //!
-//! - [`zone`]: what exists, and what the kernel answers for it. Names in, nodes out; no I/O, no BPF.
-//! - [`source`]: where names come from.
-//! - [`datapath`]: the program in the kernel, the maps that it reads, the interfaces that it runs on. Its C is in `src/bpf`.
-//! - [`daemon`]: puts them together, from the start to the signal that ends it.
-//! - [`privileges`]: what it gives up before that.
-//! - [`config`] and [`cli`]: what the user says; [`yaml`] reads it and knows the lines.
-//! - [`control`] and [`commands`]: how `edns lookup`, `records` and `stats` ask the running daemon; [`metrics`]: how
-//!   Prometheus does.
+//! Names come in at [`source`]: static ones from a file, the cluster's from the Kubernetes API. [`zone`] turns them into nodes, one
+//! for each name, each with the answers that the kernel gives for it. It does no I/O and knows no BPF.
 //!
-//! ARCHITECTURE.md walks a packet and a record through it.
+//! [`datapath`] is the kernel's side. Its `table` writes the nodes into maps, its `program` loads the BPF programs that read
+//! them, whose C is in `src/bpf`, and [`datapath::attach`] puts the programs on interfaces. Which interfaces those are
+//! [`interfaces`] says, which follows them by netlink. What became of a query is one of [`datapath::counters`].
+//!
+//! [`daemon`] puts the parts together: it starts them, sends heartbeats to the programs, reloads changed files and opens
+//! and closes the gates that hold answers back. [`privileges`] drops capabilities before it starts. The user's settings are
+//! in [`config`] and [`cli`]; [`yaml`] reads both files and reports errors by line.
+//!
+//! [`commands`] are the other subcommands, such as `edns stats`; they ask the running daemon over [`control`]. [`metrics`]
+//! makes Prometheus' page of the same figures.
+//!
+//! ARCHITECTURE.md follows a packet and a record through these modules.
 
 pub mod cli;
 pub mod commands;
