@@ -125,6 +125,7 @@ impl Renderer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lookup::Nodes;
     use super::super::node::Kind;
     use super::nodes as nodes_of;
     use super::*;
@@ -141,26 +142,15 @@ mod tests {
         }
     }
 
-    /// What a question gets by the rules that zone.h follows: the length of the entry that answers, 0 for NODATA.
+    /// The number of octets in the text of the entry that answers, 0 for NODATA; None where the query passes.
     fn ask(nodes: &[(Name, Node)], name: &str, qtype: u16) -> Option<u8> {
         ask_of(nodes, &Name::parse(name).unwrap(), qtype)
     }
 
     fn ask_of(nodes: &[(Name, Node)], name: &Name, qtype: u16) -> Option<u8> {
-        let nodes: HashMap<&Name, &Node> = nodes.iter().map(|(n, node)| (n, node)).collect();
-        let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| nodes.get(&a).map(|n| (i, *n)))?;
-        let node = match depth {
-            0 => node,
-            1 => node.child.as_deref()?,
-            _ if name.labels().nth(depth - 1) == Some(b"*") => return None,
-            _ => node.deep.as_deref()?,
-        };
-        let types = node.types.iter().chain(node.fallback.iter().flat_map(|f| &f.types));
-        match types.into_iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE)? {
-            (_, Verdict::Answer(a)) if a.kind == Kind::Nodata => Some(0),
-            (_, Verdict::Answer(a)) => a.bytes.last().copied(),
-            (_, Verdict::Pass) => None,
-        }
+        let nodes: Nodes = nodes.iter().cloned().collect();
+        let answer = nodes.look_up(name, qtype).ok()?.answer;
+        if answer.kind == Kind::Nodata { Some(0) } else { answer.bytes.last().copied() }
     }
 
     fn pass(names: &[&str]) -> PassNames {

@@ -4,7 +4,8 @@ use super::*;
 use crate::zone::cluster::Settings;
 use crate::zone::cluster::share::Size;
 use crate::zone::cluster::spec::{Key, PortSpec, ServiceSpec};
-use crate::zone::node::{ANY_TYPE, Kind, Verdict};
+use crate::zone::lookup::Nodes;
+use crate::zone::node::Kind;
 use crate::zone::statics::{self, Entry};
 
 const A: u16 = 1;
@@ -48,14 +49,14 @@ fn pass_names(texts: &[&str]) -> PassNames {
 struct Lab {
     cluster: Cluster,
     layers: Layers,
-    maps: HashMap<Name, Node>,
+    maps: Nodes,
 }
 
 impl Lab {
     fn empty(pass: &[&str]) -> Self {
         let pass = pass_names(pass);
         let settings = Settings { zone: name("cluster.local"), ttl: 30, negative_answers: true, serial: 1, pass };
-        Self { cluster: Cluster::new(settings), layers: Layers::new(name("cluster.local")), maps: HashMap::new() }
+        Self { cluster: Cluster::new(settings), layers: Layers::new(name("cluster.local")), maps: Nodes::default() }
     }
 
     /// Namespace `default` with the Service `web`, which ends in 1.
@@ -83,10 +84,10 @@ impl Lab {
             .collect();
         let before: Vec<Got> = probes.iter().map(|n| self.ask_name(n)).collect();
         let mut end = self.maps.clone();
-        changes.iter().cloned().for_each(|c| apply(&mut end, c));
+        changes.iter().cloned().for_each(|c| end.apply(c));
         let after: Vec<Got> = probes.iter().map(|n| ask(&end, n)).collect();
         for change in changes {
-            apply(&mut self.maps, change);
+            self.maps.apply(change);
             for (i, probe) in probes.iter().enumerate() {
                 let now = self.ask_name(probe);
                 assert!(
@@ -122,38 +123,16 @@ impl Lab {
 
     /// The set of names by whose gates the answer goes.
     fn zone(&self, relative: &str, qtype: u16) -> Option<ZoneId> {
-        find(&self.maps, &name(relative), qtype).map(|(zone, _)| zone)
+        self.maps.look_up(&name(relative), qtype).ok().map(|found| found.zone)
     }
 }
 
-fn apply(maps: &mut HashMap<Name, Node>, change: Change) {
-    match change {
-        Change::Put(name, node) => drop(maps.insert(name, node)),
-        Change::Remove(name) => drop(maps.remove(&name)),
-    }
-}
-
-/// By the rules of zone.h.
-fn find<'a>(maps: &'a HashMap<Name, Node>, name: &Name, qtype: u16) -> Option<(ZoneId, &'a Verdict)> {
-    let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| maps.get(&a).map(|n| (i, n)))?;
-    let node = match depth {
-        0 => Some(node),
-        1 => node.child.as_deref(),
-        _ => node.deep.as_deref(),
-    }?;
-    let mut types = [Some(node), node.fallback.as_deref()].into_iter().flatten();
-    types.find_map(|n| n.types.iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE).map(|(_, v)| (n.zone, v)))
-}
-
-fn ask(maps: &HashMap<Name, Node>, name: &Name) -> Got {
-    match find(maps, name, A) {
-        Some((_, Verdict::Answer(a))) => match a.kind {
-            Kind::Answer => Address(a.bytes[a.bytes.len() - 1]),
-            Kind::Nodata => Nodata,
-            Kind::Nxdomain => Nxdomain,
-        },
-        _ => Pass,
-    }
+fn ask(maps: &Nodes, name: &Name) -> Got {
+    maps.look_up(name, A).map_or(Pass, |found| match found.answer.kind {
+        Kind::Answer => Address(found.answer.bytes[found.answer.bytes.len() - 1]),
+        Kind::Nodata => Nodata,
+        Kind::Nxdomain => Nxdomain,
+    })
 }
 
 #[test]
@@ -173,13 +152,13 @@ fn static_names_win_and_give_back() {
     lab.statics(&[], &[]);
     assert_eq!(lab.ask("web.default.svc."), Address(2));
     assert_eq!(lab.ask("svc."), Nodata);
-    assert_eq!(lab.maps.len(), lab.cluster_len());
+    assert_eq!(lab.maps.all().len(), lab.cluster_len());
 }
 
 impl Lab {
     /// How many names the cluster alone has.
     fn cluster_len(&self) -> usize {
-        self.maps.keys().filter(|n| self.cluster.node(n).is_some()).count()
+        self.maps.all().keys().filter(|n| self.cluster.node(n).is_some()).count()
     }
 }
 
@@ -324,8 +303,8 @@ fn static_wildcards_wait_for_a_cluster_and_names_do_not() {
         }
         for qtype in [A, AAAA] {
             assert_eq!(lab.zone("web.default.svc.", qtype), Some(ZoneId::Static));
-            let outside = find(&lab.maps, &Name::parse("x.a.example").unwrap(), qtype);
-            assert_eq!(outside.map(|(zone, _)| zone), Some(ZoneId::Static));
+            let outside = lab.maps.look_up(&Name::parse("x.a.example").unwrap(), qtype);
+            assert_eq!(outside.map(|found| found.zone), Ok(ZoneId::Static));
         }
     }
     // Without a cluster there is nothing to wait for.
@@ -356,7 +335,7 @@ fn static_wildcards_do_not_hold_where_the_cluster_yields() {
     {
         lab.cluster.set_capacity(room(names));
         for change in lab.layers.commit(&mut lab.cluster) {
-            apply(&mut lab.maps, change);
+            lab.maps.apply(change);
             for name in ["web", "db", "_http._tcp.web", "_http._tcp.db"] {
                 let got = lab.ask(&format!("{name}.default.svc."));
                 assert!(matches!(got, Address(1 | 2) | Pass), "{name}, room for {names}: {got:?}");
@@ -404,7 +383,7 @@ fn static_wildcards_of_addresses_hold_where_none_below_yields() {
             assert_eq!(lab.ask_name(&Name::parse(text).unwrap()), wanted, "{text}, room for {room}");
         }
         let own = Name::parse("1.0.96.10.in-addr.arpa").unwrap();
-        assert_eq!(lab.maps.contains_key(&own), !yields, "room for {room}");
+        assert_eq!(lab.maps.all().contains_key(&own), !yields, "room for {room}");
     }
     // Other settings change nothing in that.
     lab.cluster.set_capacity(Size { names: 9, ..Size::MAX });

@@ -30,7 +30,7 @@ fn apply(maps: &mut Maps, changes: Vec<Change>) {
 
 /// Units that all nodes take.
 fn units(maps: &Maps) -> usize {
-    maps.0.iter().map(|(name, node)| Table::units_of(name, node)).sum()
+    maps.all().iter().map(|(name, node)| Table::units_of(name, node)).sum()
 }
 
 fn is_answer(reply: Option<Reply>) -> bool {
@@ -62,12 +62,12 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
             cluster.set_capacity(names(capacity));
             (0..=random.below(5)).for_each(|_| random.event(&mut world, &mut cluster));
             let changes = commit(&mut cluster);
-            let allowed = maps.0.len().max(capacity);
+            let allowed = maps.all().len().max(capacity);
             let most = apply_in_steps(&mut maps, changes, &probes, true, || {
                 format!("seed {seed}, round {round}\n{}", world.describe())
             });
             assert!(most <= allowed, "seed {seed}, round {round}: {most} names of {allowed}");
-            assert!(maps.0.len() <= capacity, "seed {seed}, round {round}: {} of {capacity}", maps.0.len());
+            assert!(maps.all().len() <= capacity, "seed {seed}, round {round}: {} of {capacity}", maps.all().len());
             let held = cluster.shares.held();
             // What endpoints of several namespaces have counts to each that has room for it.
             let shares = |address| {
@@ -76,7 +76,7 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
             };
             let again: usize = cluster.reverse.addresses().map(|a| shares(a).saturating_sub(1)).sum();
             shared += again;
-            assert_eq!(held.names + 5, maps.0.len() + again, "seed {seed}, round {round}\n{}", world.describe());
+            assert_eq!(held.names + 5, maps.all().len() + again, "seed {seed}, round {round}\n{}", world.describe());
             assert!(units(&maps) <= held.units + 5 * FRAME_UNITS, "seed {seed}, round {round}");
             for (text, name) in &probes {
                 let labels = labels_in(name, &cluster.renderer.settings.zone);
@@ -94,14 +94,14 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
                     );
                 }
             }
-            assert!(cluster.nodes() == maps.0, "seed {seed}, round {round}");
+            assert!(cluster.nodes() == *maps.all(), "seed {seed}, round {round}");
             let mut withheld = Withheld::default();
             for address in cluster.reverse.addresses() {
-                withheld.set(address, !maps.0.contains_key(&reverse::name_of(address).unwrap()));
+                withheld.set(address, !maps.all().contains_key(&reverse::name_of(address).unwrap()));
             }
             assert_eq!(cluster.withheld, withheld, "seed {seed}, round {round}");
             for (_, name) in &probes {
-                assert_eq!(cluster.node(name).as_ref(), maps.0.get(name), "seed {seed}, round {round}: {name}");
+                assert_eq!(cluster.node(name).as_ref(), maps.all().get(name), "seed {seed}, round {round}: {name}");
             }
             let (passing, _) = cluster.passing();
             yielded += usize::from(passing > 0);
@@ -111,7 +111,7 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
         // With room again all is as if there had always been some.
         cluster.set_capacity(Size::MAX);
         apply(&mut maps, commit(&mut cluster));
-        assert!(maps.0 == Maps::new(world.build(settings()).1).0, "seed {seed}");
+        assert!(maps.all() == Maps::new(world.build(settings()).1).all(), "seed {seed}");
         assert_eq!(cluster.passing().0, 0);
     }
     assert!(yielded > 20 && opened > 5 && quiet > 20 && shared > 0, "{yielded} {opened} {quiet} {shared}");
@@ -186,7 +186,7 @@ impl Greedy {
 #[test]
 fn one_namespace_that_fills_the_maps_takes_nothing_from_others() {
     let greedy = Greedy::new(names(MAX_RECORDS));
-    assert!(greedy.maps.0.len() <= MAX_RECORDS);
+    assert!(greedy.maps.all().len() <= MAX_RECORDS);
     greedy.asserts_that_others_are_whole();
     // It has 33 * 8002 + 2 names, others and the frame 15405, so it is 17329 above its share: all 33 of addresses and, of
     // Services as large as each other, the ports of the first three.
@@ -262,7 +262,7 @@ fn five_namespaces_lower_the_level_to_a_sixth_of_what_the_smaller_ones_leave() {
         assert!(is_answer(maps.ask(&format!("s0.small{i}.svc.{ZONE}"), A)));
         assert!(is_nxdomain(maps.ask(&format!("x.small{i}.svc.{ZONE}"), A)));
     }
-    assert!(maps.0.len() <= CAPACITY + 5);
+    assert!(maps.all().len() <= CAPACITY + 5);
 }
 
 /// After whatever history: the same as from the start, but for what would only come back if there was more room by a margin.
@@ -298,7 +298,7 @@ fn a_restart_arrives_at_the_same_set_but_for_the_margin() {
             cluster.apply_service(key, &spec(ns, i));
         }
         apply(&mut maps, commit(&mut cluster));
-        let live: HashSet<Name> = maps.0.keys().cloned().collect();
+        let live: HashSet<Name> = maps.all().keys().cloned().collect();
         let fresh = yields(&cluster, CAPACITY);
         let smaller = yields(&cluster, CAPACITY - (CAPACITY - 5) / MARGIN);
         assert!(live.is_subset(&fresh), "it holds nothing that a new one would not");
@@ -361,7 +361,7 @@ fn an_address_that_others_list_too_keeps_its_name() {
         cluster.delete_slice(&Key::new("prod", "db-1"));
         apply(&mut maps, commit(&mut cluster));
         assert_eq!(maps.ask("1.0.1.10.in-addr.arpa", 12), None, "with nobody else's share to count to it does, too");
-        assert!(cluster.nodes() == maps.0);
+        assert!(cluster.nodes() == *maps.all());
     }
 }
 

@@ -23,7 +23,7 @@ fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
     changes.append(&mut cluster.rest());
     let count = changes.len();
     changes.into_iter().for_each(|change| maps.apply(change));
-    assert!(cluster.nodes() == maps.0);
+    assert!(cluster.nodes() == *maps.all());
     count
 }
 
@@ -189,7 +189,7 @@ fn a_namespace_that_has_too_much_is_hidden_in_part_and_nobody_else_is() {
     assert_eq!(tenant.list_wanted(), [Kind::Slice], "what is hidden yet has to come once more");
     assert_eq!((hidden_slices(&tenant.cluster).len(), tenant.cluster.hidden()), (0, 0));
     let fresh = Maps::new(tenant.world.build(settings()).1);
-    assert!(tenant.maps.0 == fresh.0);
+    assert!(tenant.maps.all() == fresh.all());
     tenant.asserts_that_others_are_whole();
 }
 
@@ -252,7 +252,7 @@ fn lists_find_the_same_hidden_whatever_their_order_and_change_nothing() {
         let names = |nodes: HashMap<Name, Node>| -> BTreeSet<Name> {
             nodes.into_keys().filter(|name| name.is_within(&settings().zone)).collect()
         };
-        assert!(names(other.nodes()) == names(tenant.maps.0.clone()));
+        assert!(names(other.nodes()) == names(tenant.maps.all().clone()));
     }
 }
 
@@ -316,7 +316,7 @@ fn a_service_that_has_too_much_is_hidden_be_there_room_or_not() {
     world.services.insert(Key::new("default", "wide"), wide(900));
     cluster.apply_service(Key::new("default", "wide"), &wide(900));
     commit(&mut cluster, &mut maps);
-    assert!(maps.0 == Maps::new(world.build(settings()).1).0);
+    assert!(maps.all() == Maps::new(world.build(settings()).1).all());
     // With slices it is too much again: the larger goes.
     let spec = many("wide", 1, 200);
     cluster.apply_slice(Key::new("default", "wide-1"), &spec);
@@ -327,7 +327,7 @@ fn a_service_that_has_too_much_is_hidden_be_there_room_or_not() {
     world.slices.clear();
     commit(&mut cluster, &mut maps);
     assert_eq!(list_wanted(&mut cluster, &mut maps, &world), [Kind::Service]);
-    assert!(maps.0 == Maps::new(world.build(settings()).1).0);
+    assert!(maps.all() == Maps::new(world.build(settings()).1).all());
 }
 
 /// At any step of a random history: each answer is that of before or of after, or passes; nothing that is answered is wrong; and
@@ -354,9 +354,9 @@ fn each_step_is_before_or_after_or_passes() {
             apply_in_steps(&mut maps, changes, &probes, true, || {
                 format!("seed {seed}, round {round}\n{}", world.describe())
             });
-            assert!(cluster.nodes() == maps.0, "seed {seed}, round {round}");
+            assert!(cluster.nodes() == *maps.all(), "seed {seed}, round {round}");
             for (text, name) in &probes {
-                assert_eq!(cluster.node(name).as_ref(), maps.0.get(name), "seed {seed}, round {round}: {name}");
+                assert_eq!(cluster.node(name).as_ref(), maps.all().get(name), "seed {seed}, round {round}: {name}");
                 let labels = labels_in(name, &cluster.renderer.settings.zone);
                 let is_whole = match labels.as_deref() {
                     Some([.., service, namespace, "svc"]) => {
@@ -387,7 +387,7 @@ fn each_step_is_before_or_after_or_passes() {
         cluster.keep.set_limits(Limits { all: usize::MAX, service: usize::MAX });
         commit(&mut cluster, &mut maps);
         list_wanted(&mut cluster, &mut maps, &world);
-        assert!(maps.0 == Maps::new(world.build(settings()).1).0, "seed {seed}");
+        assert!(maps.all() == Maps::new(world.build(settings()).1).all(), "seed {seed}");
     }
     assert!(short > 50 && passed > 1000 && wanted > 10, "{short} {passed} {wanted}");
 }

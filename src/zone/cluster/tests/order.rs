@@ -185,11 +185,11 @@ pub fn apply_in_steps(
     let mut end = maps.clone();
     changes.iter().for_each(|c| end.apply(c.clone()));
     let after: Vec<_> = probes.iter().map(|(_, name)| seen(&end, name)).collect();
-    let mut most = maps.0.len();
+    let mut most = maps.all().len();
     for change in changes {
         let about = change.name().clone();
         maps.apply(change);
-        most = most.max(maps.0.len());
+        most = most.max(maps.all().len());
         for (i, (text, name)) in probes.iter().enumerate() {
             let now = seen(maps, name);
             let passes = now.as_ref().is_none_or(|now| *now == (Node::pass(ZoneId::Cluster), None));
@@ -232,9 +232,10 @@ fn run(seed: u64, settings: &Settings, commits: usize) {
             }
         }
         let (rebuilt, changes) = world.build(settings.clone());
-        let fresh = Maps::new(changes).0;
-        assert!(maps.0 == fresh, "seed {seed}, commit {commit}: {:?}", differences(&maps.0, &fresh));
-        assert!(rebuilt.nodes() == fresh && cluster.nodes() == fresh, "seed {seed}, commit {commit}");
+        let fresh = Maps::new(changes);
+        let fresh = fresh.all();
+        assert!(maps.all() == fresh, "seed {seed}, commit {commit}: {:?}", differences(maps.all(), fresh));
+        assert!(rebuilt.nodes() == *fresh && cluster.nodes() == *fresh, "seed {seed}, commit {commit}");
         for (_, name) in &probes {
             assert_eq!(cluster.node(name).as_ref(), fresh.get(name), "seed {seed}, commit {commit}: {name}");
         }

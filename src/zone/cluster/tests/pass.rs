@@ -92,7 +92,7 @@ fn new_settings_are_as_a_new_index() {
     let mut maps = Maps::new(changes);
     for settings in all.iter().chain(all.iter().rev()) {
         cluster.reconfigure(settings.clone()).into_iter().for_each(|c| maps.apply(c));
-        assert!(maps.0 == Maps::new(world.build(settings.clone()).1).0, "{settings:?}");
+        assert!(maps.all() == Maps::new(world.build(settings.clone()).1).all(), "{settings:?}");
     }
     assert_eq!(cluster.reconfigure(settings()), []);
 }

@@ -101,7 +101,7 @@ fn addresses_rotate_wherever_they_stand() {
     let maps = maps(&world());
     let turns = |name: &str, qtype| {
         let name = Name::parse(&format!("{name}.default.svc.{ZONE}")).unwrap();
-        maps.verdict(&name, qtype).unwrap().rotation.map(|r| (r.stride, r.count))
+        maps.answer(&name, qtype).unwrap().rotation.map(|r| (r.stride, r.count))
     };
     assert_eq!((turns("db", A), turns("to-db", A)), (Some((16, 2)), Some((16, 2))));
     assert_eq!((turns("db", AAAA), turns("to-db", AAAA)), (Some((28, 2)), Some((28, 2))));
