@@ -81,7 +81,7 @@ pub struct Found<'a> {
     pub is_negative: bool,
 }
 
-/// Why a query passes to the DNS server. Each is a counter, `edns_queries_total{outcome="…"}`.
+/// The reason why a query passes to the DNS server. Each is a counter, `edns_queries_total{outcome="…"}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// `pass_not_found`: no node holds for the name.
