@@ -1,12 +1,15 @@
-//! What exists, and what the kernel answers for it. Pure: no I/O, no BPF.
+//! Names, and the answers that the kernel gives for them. Pure: no I/O, no BPF.
 //!
-//! [`name`] is the key and [`node`] what the kernel gets to know of it; [`render`] makes a node's octets; [`statics`],
-//! [`cluster`] and [`pass`] say which nodes there are, and [`layers`] which of them wins where a name has two. [`change`] is
-//! the order in which maps follow.
+//! A *name* ([`name`]) has a *node* ([`node`]): its answers by type, rendered to wire format ([`render`]), and the answers
+//! of names below it that have no node of their own. Three sources make nodes: [`statics`] from domain.yaml, [`cluster`] from
+//! the Kubernetes API, and [`pass`] from `PassNames`. [`layers`] merges them to one node for each name and puts out
+//! [`change`]s in an order in which the maps can follow one by one. [`lookup`] says what the kernel answers from the
+//! result.
 
 pub mod change;
 pub mod cluster;
 pub mod layers;
+pub mod lookup;
 pub mod name;
 pub mod node;
 pub mod pass;

@@ -1,21 +1,22 @@
-//! Changes of the names that the kernel knows, in an order that shows nothing which never was true.
+//! Changes of the names in the maps, and the order in which they are applied: after each step every query gets its old or its
+//! new answer.
 
 use std::cmp::Reverse;
 
 use super::name::Name;
 use super::node::Node;
 
-/// One step.
+/// A change of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The name has this node from now on, whether it had one before or not.
+    /// Gives the name this node, whether or not it had one.
     Put(Name, Node),
-    /// The name has no node any more. It may have had none.
+    /// Takes the name's node away. The name may have had none.
     Remove(Name),
 }
 
 impl Change {
-    /// The name that it is about.
+    /// The name that changes.
     #[must_use]
     pub const fn name(&self) -> &Name {
         let (Self::Put(name, _) | Self::Remove(name)) = self;
@@ -23,12 +24,12 @@ impl Change {
     }
 }
 
-/// Puts changes, at most one a name, into an order in which they can be applied one by one: after each of them every
-/// question gets what it got before the first or what it gets after the last.
+/// Sorts changes, at most one for each name, so that they can be applied one by one: after each of them every query gets the
+/// answer from before the first or the answer from after the last.
 ///
-/// Nodes come before removals and the deepest first: when a node begins to speak for the names below it, all of these that
-/// exist are there. Removals go from the shallowest to the deepest: a name without node is not spoken for by an ancestor
-/// that is about to go, unless that was so before.
+/// Nodes are put before others are removed, the deepest first: when a node's `child` or `deep` starts to hold for names
+/// below it, every name there that has a node has it already. Removals go from the shallowest to the deepest: an ancestor
+/// that is about to go never starts to hold for a name that has just lost its node.
 pub fn order(changes: &mut [Change]) {
     changes.sort_by_cached_key(|change| match change {
         Change::Put(name, _) => (false, Reverse(name.label_count()), 0),
@@ -36,7 +37,7 @@ pub fn order(changes: &mut [Change]) {
     });
 }
 
-/// Adds changes behind others. Where there are none the list is taken over: a copy of a long one would stay resident.
+/// Appends `more` to `changes`. An empty list is replaced instead: copying a long one would leave its memory resident.
 pub fn append(changes: &mut Vec<Change>, mut more: Vec<Change>) {
     if changes.is_empty() {
         *changes = more;

@@ -1,17 +1,32 @@
-//! The cluster's zone: from Services, EndpointSlices and namespaces to the nodes of their names, as CoreDNS' kubernetes
-//! plugin answers for them (with `pods insecure`).
+//! The cluster's zone: makes nodes from Services, EndpointSlices and namespaces. Their answers are those of CoreDNS'
+//! kubernetes plugin with `pods insecure`.
 //!
-//! [`spec`] is what comes in and [`model`] what is kept of it. [`plan`] says which names a Service has; [`alias`] follows
-//! ExternalNames and [`reverse`] addresses; [`nodes`] renders. [`Cluster`] is the index over it: changes go in, and
-//! [`Cluster::commit`] says what that changed, in the order in which maps may follow.
+//! [`Cluster`] is an index over the objects of the API. Changes of objects go in, and [`Cluster::commit`] returns the changes of
+//! names that follow from them, in an order in which the maps can follow one by one.
 //!
-//! [`share`] says which names give way where not all of them fit into the maps, and [`keep`] which objects are not even kept.
+//! A name without a node gets NXDOMAIN from its closest encloser's `child` or `deep`, or passes if that has none. So every name
+//! in doubt lies below a node that has none.
 //!
-//! A name without a node gets what the closest node above says of such names: that they don't exist, or nothing, and then
-//! they pass. So whatever is in doubt is under a node that says nothing.
+//! # Data model
 //!
-//! A commit of many changes takes a while, some ten microseconds a name, and needs nothing but the index: it can be made in
-//! any thread.
+//! | Data | Type | Kept in |
+//! | --- | --- | --- |
+//! | an object as the API has it | [`spec`] | nowhere: it is parsed when it arrives |
+//! | a Service, an EndpointSlice | `model::Service`, `model::Slice` | [`Cluster`], by namespace and name |
+//! | all objects of one Service's name | `model::Entry` | [`Cluster`], by namespace and name of the Service |
+//! | the names of a Service and their records | `plan::Plan` | nowhere: made from the entry when it changes |
+//! | the holders of each address | `reverse::Reverse` | [`Cluster`], by address |
+//! | the targets of ExternalNames | `alias::Steps` | only during a commit |
+//! | rendered nodes | [`Node`] | the maps alone; [`Cluster::node`] renders one again |
+//!
+//! # Limits
+//!
+//! [`share`] withholds names if the maps have no room for all; [`keep`] bounds the objects that are kept in memory.
+//!
+//! # Threads
+//!
+//! A commit takes some ten microseconds for each name that changes. It needs nothing except the index, so any thread can make
+//! it.
 
 mod alias;
 mod commit;
@@ -47,22 +62,22 @@ use super::name::Name;
 use super::node::{Node, ZoneId};
 use super::pass::PassNames;
 
-/// What is not the API's to say.
+/// The configuration of the cluster's zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The zone's name.
     pub zone: Name,
-    /// Seconds.
+    /// TTL of answers, in seconds.
     pub ttl: u32,
-    /// Whether absence is answered; else what is not there passes.
+    /// Whether absent names and types get negative answers. Otherwise queries for them pass.
     pub negative_answers: bool,
-    /// Of the SOA. It stays: each change of it would change every negative answer.
+    /// The SOA's serial. It is constant, since changing it would change every negative answer in the maps.
     pub serial: u32,
-    /// Names that pass.
+    /// Names that eDNS never answers.
     pub pass: PassNames,
 }
 
-/// What the API says at present.
+/// The objects of the API at present: namespaces by name, and entries by namespace and name of their Service.
 #[derive(Default)]
 struct Objects {
     namespaces: HashSet<Box<str>>,
@@ -76,14 +91,14 @@ impl Objects {
     }
 }
 
-/// What changed since the last commit, as it was then.
+/// Entries that changed since the last commit, as they were then, and whether namespaces that changed existed then.
 #[derive(Default)]
 struct Pending {
     entries: HashMap<Arc<Key>, Entry>,
     namespaces: HashMap<Box<str>, bool>,
 }
 
-/// Which objects are on the lists that have begun.
+/// The objects on each list that has begun and not ended. Objects that are not on it no longer exist.
 #[derive(Default)]
 struct Listed {
     namespaces: HashSet<Box<str>>,
@@ -91,39 +106,39 @@ struct Listed {
     slices: HashSet<Key>,
 }
 
-/// Units that a name of the zone's frame takes at most.
+/// The most units of memory that a name of the zone's frame takes: the apex, `svc`, `pod`, `dns` and `dns-version`.
 const FRAME_UNITS: usize = 12;
 
-/// The index.
+/// The index over the cluster's objects.
 ///
-/// Whoever keeps maps by it applies what a commit returns one by one, in that order, after [`super::layers::Layers::merge`]
-/// where there are static names too. Until every kind of object was listed once its commits are no truth yet: the zone's
-/// gates hold answers back for so long.
+/// The changes that a commit returns are applied to the maps one by one, in that order, after
+/// [`Layers::merge`](super::layers::Layers::merge) has layered static names over them. Before every kind of object was listed
+/// once, its names are incomplete: the zone's gates have to be closed until then.
 pub struct Cluster {
     renderer: Renderer,
     objects: Objects,
-    /// Of which Service's name each slice is.
+    /// Each EndpointSlice, with the key of its Service's entry.
     slices: HashMap<Key, (Arc<Key>, Arc<Slice>)>,
-    /// ExternalNames by what they depend on (see [`Entry::depends_on`]).
+    /// ExternalName Services by the entry that they depend on ([`Entry::depends_on`]).
     dependents: HashMap<Key, BTreeSet<Arc<Key>>>,
-    /// As of the last commit.
+    /// The holders of addresses, as of the last commit.
     reverse: Reverse,
-    /// As of the last commit.
+    /// The sizes of names and the names withheld, as of the last commit.
     shares: Shares,
     withheld: Withheld,
     keep: Keep,
     listed: Listed,
     pending: Pending,
-    /// What comes after what the last commit said.
+    /// Changes to make after those that the last commit returned ([`Self::rest`]).
     rest: Vec<Change>,
-    /// Whether the zone's frame was put.
+    /// Whether the first commit was made, which puts the zone's frame.
     begun: bool,
-    /// Whether something stands for the zone before that.
+    /// Whether the placeholder was announced, which holds for the whole zone before the first commit.
     awaited: bool,
 }
 
 impl Cluster {
-    /// An empty cluster. Its frame comes with the first commit.
+    /// An empty cluster. The first commit puts the names that every zone has.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -143,8 +158,8 @@ impl Cluster {
         }
     }
 
-    /// Says that the zone is there before anything in it is known: until the first commit each of its names has the same
-    /// answer, for the zone's gates to hold back.
+    /// Announces the zone before any object is known. Returns the change that puts a placeholder: one node that answers every
+    /// name in the zone until the first commit, so that the closed gates have an answer to hold back.
     pub fn announce(&mut self) -> Vec<Change> {
         self.awaited = true;
         let zone = self.renderer.settings.zone.clone();
@@ -152,13 +167,13 @@ impl Cluster {
         node.map(|node| Change::Put(zone, node)).into_iter().collect()
     }
 
-    /// How much room there is in the maps for the cluster's names, from the next commit on.
+    /// Sets the room that the maps have for the cluster's names. It applies from the next commit on.
     pub fn set_capacity(&mut self, capacity: Size) {
         let frame = self.renderer.structure().len() + self.renderer.extras().count();
         self.shares.set_capacity(capacity.less(Size { names: frame, units: frame * FRAME_UNITS }));
     }
 
-    /// The node that a name has by the API, PassNames aside.
+    /// The node that a name has by the objects of the API, without regard to `PassNames`.
     fn own_node(&self, name: &Name) -> Option<Node> {
         let Some(labels) = labels_in(name, &self.renderer.settings.zone) else {
             let address = reverse::address_of(name)?;
@@ -187,14 +202,14 @@ impl Cluster {
         }
     }
 
-    /// The node that a name has as of the last commit, or the one of all names before it; None where it has none.
+    /// The node of a name as of the last commit; before the first one, the placeholder. None if the name has no node.
     #[must_use]
     pub fn node(&self, name: &Name) -> Option<Node> {
         let own = if self.begun {
             self.own_node(name)
         } else {
             let is_ours = self.awaited && name.is_within(&self.renderer.settings.zone);
-            is_ours.then(|| self.renderer.awaited())
+            is_ours.then(|| self.renderer.placeholder())
         };
         match self.renderer.change(name.clone(), own)? {
             Change::Put(_, node) => Some(node),
@@ -228,12 +243,12 @@ impl Cluster {
             Change::Put(name, node) => Some((name, node)),
             Change::Remove(_) => None,
         });
-        // Later ones win.
+        // Of two nodes with one name the later one stays.
         extras.chain(puts).collect()
     }
 
-    /// Other settings, from now on: what has to change, with what a commit would have said before. Before the first commit
-    /// that is what was announced.
+    /// Replaces the configuration. Returns the changes of a commit under the old one, and then those that the new one makes.
+    /// Before the first commit, only the placeholder changes.
     pub fn reconfigure(&mut self, settings: Settings) -> Vec<Change> {
         if !self.begun {
             self.set(settings);
@@ -265,7 +280,7 @@ impl Cluster {
         out
     }
 
-    /// Counts everything anew.
+    /// Counts the sizes of all names again.
     fn count_anew(&mut self) {
         let settings = &self.renderer.settings;
         self.shares.clear();
@@ -281,6 +296,7 @@ impl Cluster {
         }
     }
 
+    /// Takes the configuration over, and what depends on the zone's name.
     fn set(&mut self, settings: Settings) {
         self.renderer = Renderer::new(settings);
         self.dependents.clear();
@@ -291,36 +307,36 @@ impl Cluster {
         }
     }
 
-    /// Whether there is a cluster, be anything known of it or not.
+    /// Whether the daemon watches a cluster: the zone was announced or a commit made.
     #[must_use]
     pub const fn is_expected(&self) -> bool {
         self.awaited || self.begun
     }
 
-    /// Whether there was a commit.
+    /// Whether the first commit was made.
     #[must_use]
     pub const fn is_begun(&self) -> bool {
         self.begun
     }
 
-    /// Names that pass since there is no room for all, and whether it is that of names, else of memory.
+    /// The number of names that are withheld, and whether `MaxRecords` is the limit (otherwise it is memory).
     #[must_use]
     pub const fn passing(&self) -> (usize, bool) {
         self.shares.passing()
     }
 
-    /// The namespaces with most names, at most so many.
+    /// The namespaces with the most names, at most `count` of them.
     #[must_use]
     pub fn holders(&self, count: usize) -> Vec<Holder> {
         self.keep.holders(count, &self.shares)
     }
 
-    /// Namespaces that have more than their share, each told of once.
+    /// Namespaces that exceed their share and that no earlier call has returned.
     pub fn newly_yielding(&mut self) -> Vec<Holder> {
         self.shares.newly_yielding()
     }
 
-    /// Whether the cluster may have names below this one that are not in the maps for want of room.
+    /// Whether the cluster may have names below this one that are withheld from the maps.
     #[must_use]
     pub fn withholds(&self, name: &Name) -> bool {
         match labels_in(name, &self.renderer.settings.zone).as_deref() {
@@ -330,19 +346,19 @@ impl Cluster {
         }
     }
 
-    /// Whether there is such a Service, at present.
+    /// Whether the API has this Service at present.
     #[must_use]
     pub fn has_service(&self, key: &Key) -> bool {
         self.objects.services.get(key).is_some_and(|entry| entry.service.is_some())
     }
 
-    /// The addresses of a Service, at present.
+    /// The cluster IPs of a Service at present.
     #[must_use]
     pub fn own_addresses(&self, key: &Key) -> &[IpAddr] {
         self.objects.services.get(key).map_or(&[], own_addresses)
     }
 
-    /// The addresses of a Service's ready endpoints, at present.
+    /// The addresses of a Service's ready endpoints at present.
     pub fn endpoints(&self, key: &Key) -> impl Iterator<Item = IpAddr> {
         self.objects.services.get(key).into_iter().flat_map(|e| e.endpoints().map(|(_, endpoint)| endpoint.address))
     }

@@ -1,9 +1,15 @@
-//! Static names over the cluster's: one set of nodes out of two.
+//! Static names layered over the cluster's names: one set of nodes for the maps, made from two.
 //!
-//! For a question the first of these holds: PassNames; a static name; a name of the cluster; and, at the closest name above
-//! that exists in either set, a static wildcard (RFC 4592 §3.3.1) and then what the cluster's zone says of names that are not
-//! there. So a name of the cluster is no wildcard's, and one that only static names below it make exist passes: the cluster
-//! would call it missing, and with it all below (RFC 8020).
+//! A query is answered by the first of these that applies:
+//!
+//! 1. `PassNames`: the query passes.
+//! 2. A static name.
+//! 3. A name of the cluster.
+//! 4. A static wildcard of the closest encloser (RFC 4592 §3.3.1), the closest ancestor that exists in either set.
+//! 5. The cluster's NXDOMAIN, at the same closest encloser.
+//!
+//! A static wildcard therefore never covers a name of the cluster. A name that exists only because a static name lies below it passes:
+//! the cluster's NXDOMAIN for it would deny the static name, too (RFC 8020).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,23 +20,23 @@ use super::name::Name;
 use super::node::{Node, ZoneId};
 use super::pass::PassNames;
 
-/// The static set, and how it is laid over the cluster's. Without a cluster there is nothing to be laid over.
+/// The static names, and the rules by which they are layered over the cluster's. Without a cluster they are the only layer.
 pub struct Layers {
-    /// The cluster's zone, and where its addresses' names are.
+    /// The zones that hold names of the cluster: its own, and arpa for its reverse names.
     zones: [Name; 2],
     pass: PassNames,
     /// All static names.
     names: HashSet<Name>,
-    /// Those that could be the cluster's.
+    /// The nodes of static names within `zones`, which the cluster may have, too.
     within: HashMap<Name, Node>,
-    /// Names of PassNames' suffixes that are a wildcard's, which they are not if the cluster has them.
+    /// Suffixes of `PassNames` that have the records of a static wildcard. They don't, if the cluster has the name.
     implied: HashSet<Name>,
-    /// Static names below which the cluster may have names that are not in the maps: no wildcard holds there.
+    /// Static names below which the cluster withholds names from the maps: their wildcards don't apply.
     withheld: HashSet<Name>,
 }
 
 impl Layers {
-    /// No static names, over the cluster's zone.
+    /// Layers without static names, over the cluster's zone `zone`.
     #[must_use]
     pub fn new(zone: Name) -> Self {
         let arpa = Name::from_labels(["arpa"]).unwrap_or_else(|_| Name::root());
@@ -44,21 +50,22 @@ impl Layers {
         }
     }
 
-    /// Makes `nodes` the static set; `pass` is what they were made with, and the cluster too. Returns what has to change in
-    /// the maps, in order; nodes that were there before are among it. `cluster` has no changes to commit, and was
-    /// announced before if there is one, and reconfigured if PassNames are new.
+    /// Replaces the static names by `nodes`. Returns the changes of the maps, in order; unchanged nodes are among them.
+    ///
+    /// `pass` are the `PassNames` that `nodes` and `cluster` were made with. The cluster must have no changes to commit. If the
+    /// daemon watches one, it must have been [announced](Cluster::announce).
     pub fn set_statics(&mut self, nodes: Vec<(Name, Node)>, pass: &PassNames, cluster: &Cluster) -> Vec<Change> {
         let zone = self.zones[0].clone();
         let mut all: HashMap<Name, Node> = nodes.into_iter().collect();
-        let is_wildcards = |name: &&Name| {
+        let has_wildcards_records = |name: &&Name| {
             let closest = name.ancestors().skip(1).find_map(|above| all.get(&above));
             let wildcard = closest.and_then(|node| node.child.as_ref());
             all.get(*name).zip(wildcard).is_some_and(|(node, w)| node.types == w.types && node.fallback == w.fallback)
         };
-        self.implied = pass.suffixes().filter(is_wildcards).cloned().collect();
+        self.implied = pass.suffixes().filter(has_wildcards_records).cloned().collect();
         let owners = all
             .iter()
-            .filter(|(name, node)| speaks(node) && name.is_within(&zone) && !self.implied.contains(*name))
+            .filter(|(name, node)| has_content(node) && name.is_within(&zone) && !self.implied.contains(*name))
             .map(|(name, _)| name);
         let above: HashSet<Name> =
             owners.flat_map(|n| n.ancestors().skip(1).take_while(|a| *a != zone && a.is_within(&zone))).collect();
@@ -71,34 +78,35 @@ impl Layers {
         self.within.clear();
         self.withheld.clear();
 
-        // A wildcard above the zone ends there, also for what is below names that pass.
+        // A wildcard above the zone does not apply within it, not even below names that pass.
         let above = zone.ancestors().skip(1).find_map(|above| all.get(&above)?.child.clone());
-        let is_above = |node: &Node| node.child.as_ref().zip(above.as_ref()).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        let is_from_above =
+            |node: &Node| node.child.as_ref().zip(above.as_ref()).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
 
         let mut changes = Vec::with_capacity(all.len());
         for name in old.into_iter().filter(|name| !all.contains_key(name)) {
-            // Before anything is known, the one of all names is at the zone's own.
-            let is_there = self.may_be_cluster(&name) && (cluster.is_begun() || name == zone);
-            let below = if is_there { cluster.node(&name) } else { None };
+            // Before the first commit, only the zone's own name has a node: the placeholder.
+            let is_known = self.is_in_zones(&name) && (cluster.is_begun() || name == zone);
+            let below = if is_known { cluster.node(&name) } else { None };
             changes.push(match below {
                 Some(node) => Change::Put(name, node),
                 None => Change::Remove(name),
             });
         }
         for (name, mut node) in all {
-            if self.may_be_cluster(&name) {
+            if self.is_in_zones(&name) {
                 if cluster.is_expected() {
-                    if is_above(&node) {
+                    if is_from_above(&node) {
                         (node.child, node.deep) = (None, None);
                     }
-                    node = over_cluster(node);
+                    node = with_cluster_wildcards(node);
                 }
                 self.within.insert(name.clone(), node.clone());
                 if cluster.withholds(&name) {
                     self.withheld.insert(name.clone());
                 }
                 let below = cluster.node(&name);
-                changes.push(self.over(name, below));
+                changes.push(self.layer(name, below));
             } else {
                 changes.push(Change::Put(name, node));
             }
@@ -107,7 +115,7 @@ impl Layers {
         changes
     }
 
-    /// What changes of the cluster change in the maps, in order.
+    /// Turns the cluster's changes into changes of the maps, in order.
     #[must_use]
     pub fn merge(&self, changes: Vec<Change>) -> Vec<Change> {
         if self.within.is_empty() {
@@ -117,40 +125,41 @@ impl Layers {
             .into_iter()
             .map(|change| match change {
                 change if !self.within.contains_key(change.name()) => change,
-                Change::Put(name, node) => self.over(name, Some(node)),
-                Change::Remove(name) => self.over(name, None),
+                Change::Put(name, node) => self.layer(name, Some(node)),
+                Change::Remove(name) => self.layer(name, None),
             })
             .collect();
         order(&mut merged);
         merged
     }
 
-    /// The same where all that was said of the cluster before is void: static names lie over what it has now.
+    /// Turns the changes of the cluster's first commit into changes of the maps. They replace the placeholder of
+    /// [`Cluster::announce`], so every static name within the zones is layered anew over the cluster's node.
     #[must_use]
     fn merge_first(&self, changes: Vec<Change>, cluster: &Cluster) -> Vec<Change> {
         if self.within.is_empty() {
             return changes;
         }
         let others = changes.into_iter().filter(|change| !self.within.contains_key(change.name()));
-        let own = self.within.keys().map(|name| self.over(name.clone(), cluster.node(name)));
+        let own = self.within.keys().map(|name| self.layer(name.clone(), cluster.node(name)));
         let mut merged: Vec<Change> = others.chain(own).collect();
         order(&mut merged);
         merged
     }
 
-    /// How many static names there are, with those that only others make exist.
+    /// The number of static names, including those that exist only because others lie below them.
     #[must_use]
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no static names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// What changes in the maps by what was said of the cluster since the last time, in order.
+    /// Commits the cluster's changes. Returns the changes of the maps, in order.
     pub fn commit(&mut self, cluster: &mut Cluster) -> Vec<Change> {
         let is_first = !cluster.is_begun();
         let (first, rest) = (cluster.commit(), cluster.rest());
@@ -161,27 +170,30 @@ impl Layers {
         changes
     }
 
-    /// What changes since names of the cluster are about to go that are still there; before what these change.
+    /// The changes that suspend static wildcards above names that the cluster is about to withhold. They come before the removal
+    /// of these names.
     fn withhold(&mut self, cluster: &Cluster) -> Vec<Change> {
         let is_new = |name: &&Name| !self.withheld.contains(*name) && cluster.withholds(name);
         let new: Vec<Name> = self.within.keys().filter(is_new).cloned().collect();
         self.withheld.extend(new.iter().cloned());
-        new.into_iter().map(|name| self.over(name.clone(), cluster.node(&name))).collect()
+        new.into_iter().map(|name| self.layer(name.clone(), cluster.node(&name))).collect()
     }
 
-    /// What changes since names of the cluster are there again; after what these change.
+    /// The changes that restore static wildcards below which the cluster withholds no name any more. They come after the names
+    /// are back.
     fn release(&mut self, cluster: &Cluster) -> Vec<Change> {
         let gone: Vec<Name> = self.withheld.iter().filter(|name| !cluster.withholds(name)).cloned().collect();
         self.withheld.retain(|name| cluster.withholds(name));
-        gone.into_iter().map(|name| self.over(name.clone(), cluster.node(&name))).collect()
+        gone.into_iter().map(|name| self.layer(name.clone(), cluster.node(&name))).collect()
     }
 
-    fn may_be_cluster(&self, name: &Name) -> bool {
+    /// Whether the cluster may have the name.
+    fn is_in_zones(&self, name: &Name) -> bool {
         self.zones.iter().any(|zone| name.is_within(zone))
     }
 
-    /// A static name's node, over that which the cluster has for it.
-    fn over(&self, name: Name, cluster: Option<Node>) -> Change {
+    /// The change that puts the static node of `name` over the node that the cluster has for it, if any.
+    fn layer(&self, name: Name, cluster: Option<Node>) -> Change {
         let Some(node) = self.within.get(&name) else {
             return cluster.map_or_else(|| Change::Remove(name.clone()), |node| Change::Put(name.clone(), node));
         };
@@ -195,16 +207,18 @@ impl Layers {
     }
 }
 
-/// A static node where the cluster may have names. What a wildcard says holds for those that the cluster does not have, so it
-/// goes by the cluster's zone: held back until all of the cluster is known, and while it may have changed since. It is also
-/// said to those alone who are asked for the cluster's names: at other servers other names exist, and it is not known which.
-fn over_cluster(node: Node) -> Node {
-    let held = |wildcard: Option<Arc<Node>>| wildcard.map(|node| Arc::new(of_cluster(&node)));
-    Node { child: held(node.child), deep: held(node.deep), ..node }
+/// A static node within the cluster's zones, with its wildcards moved to the cluster's set of names.
+///
+/// A wildcard covers names that the cluster does not have. So its answers need the cluster's gates: they pass before the initial
+/// sync and while the view is stale. They also need the cluster's servers, because the names that exist at other servers are
+/// not known.
+fn with_cluster_wildcards(node: Node) -> Node {
+    let moved = |wildcard: Option<Arc<Node>>| wildcard.map(|node| Arc::new(in_cluster_set(&node)));
+    Node { child: moved(node.child), deep: moved(node.deep), ..node }
 }
 
-fn of_cluster(node: &Node) -> Node {
-    let fallback = node.fallback.as_deref().map(|fallback| Arc::new(of_cluster(fallback)));
+fn in_cluster_set(node: &Node) -> Node {
+    let fallback = node.fallback.as_deref().map(|fallback| Arc::new(in_cluster_set(fallback)));
     Node { zone: ZoneId::Cluster, fallback, ..node.clone() }
 }
 
@@ -212,8 +226,8 @@ fn has_records(node: &Node) -> bool {
     !node.types.is_empty() || node.fallback.is_some()
 }
 
-/// Whether the node says something of its name or of those below.
-fn speaks(node: &Node) -> bool {
+/// Whether the node has anything for its name or for names below it.
+fn has_content(node: &Node) -> bool {
     has_records(node) || node.child.is_some() || node.deep.is_some()
 }
 

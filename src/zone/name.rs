@@ -1,59 +1,60 @@
-//! Domain names as keys: wire format, lower case.
+//! Domain names in the form that the maps use as keys: wire format, lower case.
 
 use std::fmt;
 
-/// Longest name on the wire in octets, the root's zero octet included (RFC 1035 §2.3.4).
+/// Octets of the longest name in wire format, including the root's zero octet (RFC 1035 §2.3.4).
 pub const NAME_MAX: usize = 255;
-/// Octets that names seldom exceed.
-const USUAL: usize = 128;
-/// Longest label in octets (RFC 1035 §2.3.4).
+/// Octets that few names exceed: the buffer that a name is built in.
+const TYPICAL: usize = 128;
+/// Octets of the longest label (RFC 1035 §2.3.4).
 pub const LABEL_MAX: usize = 63;
 
-/// A domain name in uncompressed wire format with ASCII letters in lower case, so that equal names have
-/// equal bytes (RFC 4343). Always absolute: the last octet is the root's zero.
+/// An absolute domain name in uncompressed wire format, with ASCII letters in lower case: equal names have equal octets
+/// (RFC 4343). The last octet is the root's zero.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Box<[u8]>);
 
-/// Why a text is no domain name.
+/// The reason why a text is not a domain name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Two dots in a row, or a leading dot.
     #[error("has an empty label")]
     EmptyLabel,
-    /// A label above [`LABEL_MAX`] octets.
+    /// A label longer than [`LABEL_MAX`] octets.
     #[error("has a label of {0} octets; at most {LABEL_MAX} are allowed")]
     LabelTooLong(usize),
-    /// A name above [`NAME_MAX`] octets.
+    /// A name longer than [`NAME_MAX`] octets.
     #[error("is {0} octets long on the wire; at most {NAME_MAX} are allowed")]
     TooLong(usize),
-    /// A character that no host or service name has. Escapes are not supported.
+    /// A character that host and service names don't have. Escapes are not supported.
     #[error("has the character {0:?}; letters, digits, '-' and '_' are allowed")]
     Character(char),
 }
 
 impl Name {
-    /// The root name.
+    /// The root, `.`.
     #[must_use]
     pub fn root() -> Self {
         Self(Box::new([0]))
     }
 
-    /// Builds a name from labels, first label first.
+    /// Builds a name from its labels, the leftmost first.
     ///
     /// # Errors
-    /// [`NameError`] where a label or the whole is too long, empty, or has a character outside a-z, 0-9, '-', '_'.
+    /// [`NameError`] if a label is empty or has a character other than a-z, 0-9, '-' and '_', or if a label or the name is too
+    /// long.
     pub fn from_labels<'a>(labels: impl IntoIterator<Item = &'a str>) -> Result<Self, NameError> {
-        let mut wire = Vec::with_capacity(USUAL);
+        let mut wire = Vec::with_capacity(TYPICAL);
         for label in labels {
             push_label(&mut wire, label)?;
         }
         Self::finish(wire)
     }
 
-    /// Parses dotted text, in any case, with or without the final dot. `"."` is the root.
+    /// Parses dotted text, in upper or lower case, with or without the final dot. `"."` is the root.
     ///
     /// # Errors
-    /// See [`Name::from_labels`]; an empty text is an empty label.
+    /// The errors of [`Name::from_labels`]; an empty text counts as an empty label.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if text == "." {
             return Ok(Self::root());
@@ -61,20 +62,20 @@ impl Name {
         Self::from_labels(text.strip_suffix('.').unwrap_or(text).split('.'))
     }
 
-    /// This name with one more label in front.
+    /// The name with one more label in front.
     ///
     /// # Errors
-    /// See [`Name::from_labels`].
+    /// The errors of [`Name::from_labels`].
     pub fn child(&self, label: &str) -> Result<Self, NameError> {
         self.below([label])
     }
 
-    /// This name with more labels in front, first label first.
+    /// The name with more labels in front, the leftmost first.
     ///
     /// # Errors
-    /// See [`Name::from_labels`].
+    /// The errors of [`Name::from_labels`].
     pub fn below<'a>(&self, labels: impl IntoIterator<Item = &'a str>) -> Result<Self, NameError> {
-        let mut wire = Vec::with_capacity(USUAL);
+        let mut wire = Vec::with_capacity(TYPICAL);
         labels.into_iter().try_for_each(|label| push_label(&mut wire, label))?;
         wire.extend_from_slice(&self.0[..self.0.len() - 1]);
         Self::finish(wire)
@@ -85,12 +86,12 @@ impl Name {
         if wire.len() > NAME_MAX {
             return Err(NameError::TooLong(wire.len()));
         }
-        // A copy, since memory that shrinks in its place leaves pieces behind.
+        // A copy of the right size: shrinking the buffer in place would fragment the heap.
         Ok(Self(wire[..].into()))
     }
 
-    /// Takes a name out of wire bytes that hold one, uncompressed, at their start; folds its case.
-    /// None where they don't: such bytes come from a map that was damaged, never from user input.
+    /// Reads the uncompressed name at the start of some octets and folds its case. None if they hold no complete name, which
+    /// can happen only if a map is damaged: user input goes through [`Name::parse`].
     #[must_use]
     pub fn from_wire(bytes: &[u8]) -> Option<Self> {
         let mut at = 0;
@@ -108,13 +109,13 @@ impl Name {
         (at <= NAME_MAX).then(|| Self(bytes[..at].to_ascii_lowercase().into()))
     }
 
-    /// The wire bytes, lower case, with the final zero octet.
+    /// The octets in wire format, in lower case, with the final zero.
     #[must_use]
     pub fn wire(&self) -> &[u8] {
         &self.0
     }
 
-    /// The labels, first label first, without the root.
+    /// The labels, the leftmost first, without the root's empty one.
     pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &self.0[..];
         std::iter::from_fn(move || {
@@ -128,7 +129,7 @@ impl Name {
         })
     }
 
-    /// How many labels it has; the root has none.
+    /// The number of labels; 0 for the root.
     #[must_use]
     pub fn label_count(&self) -> usize {
         self.labels().count()
@@ -141,15 +142,15 @@ impl Name {
         (len != 0).then(|| Self(self.0[1 + len..].into()))
     }
 
-    /// The name and all its ancestors, the root last.
+    /// The name itself and then its ancestors, the root last.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(self.clone()), Self::parent)
     }
 
-    /// Whether it lies at or below `zone`.
+    /// Whether the name is `zone` or lies below it.
     #[must_use]
     pub fn is_within(&self, zone: &Self) -> bool {
-        // A suffix of equal bytes is not enough: it has to start at a label.
+        // Equal octets at the end are not enough: they have to start where a label starts.
         let (mut at, wanted) = (0, self.0.len().checked_sub(zone.0.len()));
         loop {
             match wanted {
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_whatever_the_case_and_the_final_dot() {
+    fn names_are_equal_in_any_case_and_with_or_without_the_final_dot() {
         let name = Name::parse("Apis.Example.ORG").unwrap();
         assert_eq!(name, Name::parse("apis.example.org.").unwrap());
         assert_eq!(name.wire(), b"\x04apis\x07example\x03org\0");
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn limits() {
+    fn names_beyond_the_limits_are_refused() {
         assert_eq!(Name::parse("a..b"), Err(NameError::EmptyLabel));
         assert_eq!(Name::parse(""), Err(NameError::EmptyLabel));
         assert_eq!(Name::parse(&"a".repeat(64)), Err(NameError::LabelTooLong(64)));
@@ -220,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn within_at_label_borders_only() {
+    fn a_name_is_within_a_zone_only_at_a_label_boundary() {
         let zone = Name::parse("cluster.local").unwrap();
         assert!(zone.is_within(&zone));
         assert!(Name::parse("a.cluster.local").unwrap().is_within(&zone));
         assert!(!Name::parse("acluster.local").unwrap().is_within(&zone));
         assert!(!Name::parse("local").unwrap().is_within(&zone));
         assert!(zone.is_within(&Name::root()));
-        // The bytes of a label may look like the start of another.
+        // The octets within a label may look like another label.
         let tricky = Name::from_wire(b"\x0dx\x07cluster\x03loc\0").unwrap();
         assert!(!tricky.is_within(&Name::parse("cluster.loc").unwrap()));
     }

@@ -1,22 +1,33 @@
-//! What the kernel gets to know of a name: its rendered answers, by type, and what holds below it.
+//! Nodes: the answers of a name, rendered, in the form in which the maps hold them.
+//!
+//! # Data model
+//!
+//! A [`Node`] lives in user space only while it is made: [`super::statics`] and [`super::cluster`] render it, and
+//! `datapath::encode` writes it to the maps as a `struct edns_node` (`src/bpf/edns_abi.h`). It stores
+//!
+//! - the answers of one name by type, as octets that follow the question in the reply ([`Answer`]);
+//! - references to up to three nodes that many names share, each stored once: `fallback` for types that the name does not
+//!   list, `child` and `deep` for names below it that have no node of their own.
+//!
+//! [`super::lookup`] shows how a query finds its answer in them.
 
 use std::sync::Arc;
 
-/// In [`Node::types`]: every type that is not listed.
+/// The type in [`Node::types`] that matches every query.
 pub const ANY_TYPE: u16 = 0;
 
-/// Which of the two sets of names a node belongs to. Servers that may be answered for (`DnsServers`), and
-/// whether absence can be trusted, are kept for each.
+/// One of the two sets of names. Each has its own gates and its own servers for which the program may answer
+/// (`DnsServers`). The numbers are those of `enum edns_zone` in `src/bpf/edns_abi.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ZoneId {
-    /// Static records, from the domain file.
+    /// Static names, from domain.yaml.
     Static = 0,
-    /// The cluster's zone, from the Kubernetes API.
+    /// Names of the cluster, from the Kubernetes API.
     Cluster = 1,
 }
 
-/// How an answer is counted, and with it its rcode.
+/// The kind of an answer: its rcode, and the outcome that it is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// NOERROR with records.
@@ -27,59 +38,61 @@ pub enum Kind {
     Nxdomain,
 }
 
-/// Records of equal size which may be rotated: the last `count` records of the answer's bytes, of `stride` octets each. The stride
-/// is even, so that rotating leaves the checksum as it is; and no name points into them.
+/// Records at the end of an answer that the program rotates: the last `count` records, of `stride` octets each. The stride is
+/// even, so that rotating leaves the checksum as it is, and no compressed name points into the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rotation {
-    /// Octets of each record.
+    /// Octets of each record, an even number.
     pub stride: u16,
-    /// How many records.
+    /// The number of records, at least 2.
     pub count: u16,
 }
 
-/// Wire bytes that follow the question, in any message to whose name the node belongs. Names in them may point to
-/// the question's name (0xC00C). Where the node is kept under one owner name only they may point anywhere before them:
-/// everything is where it was rendered, but for the records that change places.
+/// Records in wire format that follow the question of a reply.
+///
+/// Compressed names in a node that several names share may point only to the question's name, which is at offset 12 in every
+/// message (0xC00C). Those in a node of one name may point to anything in front of them except records that rotate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Answer {
-    /// How it is counted, and its rcode.
+    /// The rcode, and the outcome that the answer is counted as.
     pub kind: Kind,
-    /// Records in the answer, authority and additional section (an OPT not counted).
+    /// ANCOUNT, NSCOUNT and ARCOUNT, the latter without an OPT.
     pub counts: [u16; 3],
-    /// Records that may change places.
+    /// The records that rotate; None: the order stays.
     pub rotation: Option<Rotation>,
-    /// The records, without an OPT.
+    /// The records of the three sections, without an OPT.
     pub bytes: Box<[u8]>,
 }
 
-/// What a question for one type gets.
+/// The result for one type of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// These bytes.
+    /// The program answers.
     Answer(Answer),
-    /// The packet goes on to the DNS server.
+    /// The query passes to the DNS server.
     Pass,
 }
 
-/// One name, or what many names share (`fallback`, `child`, `deep`). A type is looked for in `types`, then in the
-/// fallback's; where neither has it, the packet passes.
+/// The answers of one name, or of the many names that share it as their `fallback`, `child` or `deep`.
+///
+/// The type of a query is looked up in `types` and then in the types of `fallback`. If neither lists it, the query passes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// The set of names that it belongs to.
+    /// The set of names whose gates and servers apply.
     pub zone: ZoneId,
-    /// Verdicts by type (RFC 1035 §3.2.2 TYPE), [`ANY_TYPE`] for all others; each type once.
+    /// Verdicts by type (TYPE of RFC 1035 §3.2.2, host byte order), each type once; [`ANY_TYPE`], the last one, is for all others.
     pub types: Vec<(u16, Verdict)>,
-    /// Where types that are not listed are looked for; it has no fallback of its own.
+    /// The node in which types are looked up that `types` does not list. It has no fallback of its own.
     pub fallback: Option<Arc<Node>>,
-    /// Answers for names one label below this one which have no node of their own. None: they pass.
+    /// The node of names one label below this one that have no node of their own. None: they pass.
     pub child: Option<Arc<Node>>,
-    /// Answers for names two or more labels below, where no name in between has a node, nor is a wildcard's, `*` and this one.
-    /// None: they pass.
+    /// The node of names two or more labels below this one for which it is the closest encloser, except of names below its own
+    /// wildcard, `*` one label below it, which exists (RFC 4592 §2.2.1). None: they pass.
     pub deep: Option<Arc<Node>>,
 }
 
 impl Node {
-    /// A name that exists but is left to the DNS server, and with it all below it.
+    /// The node of a name that passes, with all names below it that have no node.
     #[must_use]
     pub const fn pass(zone: ZoneId) -> Self {
         Self { zone, types: Vec::new(), fallback: None, child: None, deep: None }

@@ -1,10 +1,10 @@
-//! `PassNames`: names that are always left to the DNS server.
+//! `PassNames`: names that eDNS never answers. Queries for them pass to the DNS server.
 
 use std::collections::HashSet;
 
 use super::name::{Name, NameError};
 
-/// Names, and suffixes below which every name passes at any depth (not the suffix itself).
+/// Names that pass, and suffixes: every name below a suffix passes, at any depth, but not the suffix itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassNames {
     names: HashSet<Name>,
@@ -15,7 +15,7 @@ impl PassNames {
     /// Adds a name, or `*.suffix`.
     ///
     /// # Errors
-    /// Where it is no domain name.
+    /// [`NameError`] if the text, or what follows `*.`, is not a domain name.
     pub fn add(&mut self, text: &str) -> Result<(), NameError> {
         match text.strip_prefix("*.") {
             Some(suffix) => self.suffixes.insert(Name::parse(suffix)?),
@@ -24,31 +24,31 @@ impl PassNames {
         Ok(())
     }
 
-    /// Whether there are none.
+    /// Whether the set has neither names nor suffixes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty() && self.suffixes.is_empty()
     }
 
-    /// Whether a name passes.
+    /// Whether the name passes.
     #[must_use]
     pub fn covers(&self, name: &Name) -> bool {
         self.names.contains(name)
             || (!self.suffixes.is_empty() && name.ancestors().skip(1).any(|a| self.suffixes.contains(&a)))
     }
 
-    /// Whether every name below this one passes.
+    /// Whether every name below this one passes: it is a suffix, or lies below one.
     #[must_use]
     pub fn covers_below(&self, name: &Name) -> bool {
         name.ancestors().any(|a| self.suffixes.contains(&a))
     }
 
-    /// The names that are listed by themselves.
+    /// The names without `*.`, in no order.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.names.iter()
     }
 
-    /// The suffixes, without `*.`.
+    /// The suffixes, without their `*.`, in no order.
     pub fn suffixes(&self) -> impl Iterator<Item = &Name> {
         self.suffixes.iter()
     }

@@ -1,8 +1,10 @@
-//! Records to the octets behind a question, as hickory-proto encodes them.
+//! Renders records to the octets that follow the question of a reply. hickory-proto encodes them.
 //!
-//! Answers are encoded behind a question and cut off there. What fits any question is encoded behind a stand-in: names that
-//! are the question's are compressed to a pointer to it, 0xC00C, and no other pointer is used. [`exact`] encodes for one
-//! question only, so that any part of the message may be pointed to.
+//! Each answer is encoded in a whole message and cut off behind the question. There are two forms:
+//!
+//! - For any question ([`addresses`], [`nodata`], [`negative`]): the question is a placeholder of one label. Owner names are a
+//!   pointer to it, 0xC00C, or spelled out; no other pointer occurs.
+//! - For one question ([`exact`]): names may be compressed to a pointer to any part of the message.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -14,27 +16,27 @@ use hickory_proto::serialize::binary::{BinDecodable, BinEncodable, BinEncoder, N
 use super::name;
 use super::node::{Answer, Kind, Rotation, Verdict};
 
-/// No message that the kernel sends holds as many records.
+/// More records than this fit into no message that the program sends (1232 octets).
 pub const RECORDS_MAX: usize = 128;
-/// Longest time that CoreDNS lets a SOA be kept, whatever its TTL setting.
+/// The highest TTL that CoreDNS gives a SOA record, in seconds.
 const SOA_TTL_MAX: u32 = 300;
 
-/// Seconds that the zone's own numbers of a made-up SOA state; no secondary ever reads them. As CoreDNS has them.
+/// REFRESH, RETRY and EXPIRE of synthesized SOAs, in seconds: CoreDNS' values.
 const SOA_REFRESH: i32 = 7200;
 const SOA_RETRY: i32 = 1800;
 const SOA_EXPIRE: i32 = 86400;
 
-/// The name of whatever question the answer is for: one label, so that nothing but the whole of it can be pointed to.
-fn question() -> Name {
+/// The placeholder for the question's name. It has one label, so that a pointer can lead only to the whole name.
+fn placeholder() -> Name {
     Name::from_ascii("q.").expect("a constant name")
 }
 
-/// The A records of a name, or the AAAA ones, all of one family.
+/// The A or AAAA records of any name, for addresses that are all of one family. `ttl` is in seconds.
 ///
-/// More than a message holds pass to the DNS server: over TCP it has room for them.
+/// More records than a message holds, and none, are [`Verdict::Pass`]: the DNS server answers those over TCP.
 #[must_use]
 pub fn addresses(addresses: &[IpAddr], ttl: u32) -> Verdict {
-    let question = question();
+    let question = placeholder();
     let record = |addr: &IpAddr| {
         let data = match *addr {
             IpAddr::V4(a) => RData::A(A(a)),
@@ -48,16 +50,16 @@ pub fn addresses(addresses: &[IpAddr], ttl: u32) -> Verdict {
     encode(&question, Kind::Answer, [addresses.len() as u16, 0, 0], addresses.iter().map(record))
 }
 
-/// NOERROR without records; the SOA that resolvers keep it by (RFC 2308 §3) is owned by the name itself.
+/// NODATA for any name, with a synthesized SOA (RFC 2308 §3) whose owner is the name itself. `ttl` is in seconds.
 #[must_use]
 pub fn nodata(ttl: u32) -> Verdict {
     let rname = Name::from_ascii("nobody.invalid.").expect("a constant name");
-    let soa = SOA::new(question(), rname, 1, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl);
-    let soa = Record::from_rdata(question(), ttl, RData::SOA(soa));
-    encode(&question(), Kind::Nodata, [0, 1, 0], std::iter::once(Some(soa)))
+    let soa = SOA::new(placeholder(), rname, 1, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl);
+    let soa = Record::from_rdata(placeholder(), ttl, RData::SOA(soa));
+    encode(&placeholder(), Kind::Nodata, [0, 1, 0], std::iter::once(Some(soa)))
 }
 
-/// What a record says.
+/// The type and data of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data<'a> {
     /// A or AAAA.
@@ -68,32 +70,32 @@ pub enum Data<'a> {
     Pointer(&'a name::Name),
     /// SRV, of priority 0 (RFC 2782).
     Service {
-        /// Where the service is.
+        /// The name of the host.
         target: &'a name::Name,
-        /// And on which port.
+        /// The port, in host byte order.
         port: u16,
-        /// Its share among targets.
+        /// The weight among records of one priority.
         weight: u16,
     },
-    /// TXT, of one string.
+    /// TXT with one string.
     Text(&'a str),
-    /// SOA of a zone; see [`Soa`].
+    /// SOA.
     Zone(&'a Soa<'a>),
 }
 
-/// The SOA of a zone as CoreDNS makes it up.
+/// A zone's SOA, synthesized as CoreDNS does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Soa<'a> {
-    /// The zone.
+    /// The zone's name.
     pub zone: &'a name::Name,
-    /// Of its content; nobody compares it, since there is no transfer.
+    /// SERIAL. Its value does not matter, since eDNS offers no zone transfer.
     pub serial: u32,
-    /// Seconds that a negative answer may be kept.
+    /// MINIMUM, the TTL of negative answers (RFC 2308 §4), in seconds.
     pub ttl: u32,
 }
 
 impl Soa<'_> {
-    /// Seconds that the record itself may be kept.
+    /// The TTL of the SOA record itself, in seconds.
     fn record_ttl(&self) -> u32 {
         self.ttl.min(SOA_TTL_MAX)
     }
@@ -109,10 +111,10 @@ impl Soa<'_> {
     }
 }
 
-/// The answer to questions for `owner` and for no other name. Records are owner, data and TTL. The addresses at its end rotate
-/// where they can, as a DNS server has them do.
+/// The answer to queries for `owner`, and for no other name. A record is given by its owner, its data and its TTL in seconds.
+/// Addresses at the end of the answer rotate where the encoding allows it, as they do in a DNS server's answers.
 ///
-/// More than a message holds pass to the DNS server.
+/// [`Verdict::Pass`] if `answers` is empty, if a message does not hold the records, or if one can't be encoded.
 #[must_use]
 pub fn exact(
     owner: &name::Name,
@@ -128,7 +130,7 @@ pub fn exact(
     encode(&question, Kind::Answer, counts, records)
 }
 
-/// NXDOMAIN or NODATA with the SOA of the zone, for any question below it: no name in it is compressed.
+/// NXDOMAIN or NODATA with the zone's SOA, for any name in the zone. Its names are not compressed.
 #[must_use]
 pub fn negative(kind: Kind, soa: &Soa<'_>) -> Verdict {
     let mut bytes = Vec::new();
@@ -141,7 +143,7 @@ pub fn negative(kind: Kind, soa: &Soa<'_>) -> Verdict {
     }
 }
 
-/// The zone's SOA as answer, for its apex.
+/// The answer to queries for the zone's SOA, at its apex.
 #[must_use]
 pub fn apex_soa(soa: &Soa<'_>) -> Verdict {
     exact(soa.zone, &[(soa.zone, Data::Zone(soa), soa.record_ttl())], &[])
@@ -165,44 +167,46 @@ fn record(owner: &name::Name, data: &Data<'_>, ttl: u32) -> Option<Record> {
 }
 
 thread_local! {
-    /// Where answers are encoded. Rendering a zone is as much allocation as it is anything else.
+    /// The buffer for messages, reused: much of the time that rendering a zone takes is allocation.
     static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Encodes records behind a question for `owner`; a record that is None can't be expressed, and passes like all that
-/// hickory-proto can't encode.
+/// Encodes records behind a question for `owner`. [`Verdict::Pass`] if a record is None or hickory-proto can't encode it.
 fn encode(owner: &Name, kind: Kind, counts: [u16; 3], records: impl Iterator<Item = Option<Record>>) -> Verdict {
     let encoded = MESSAGE.with_borrow_mut(|message| {
         message.clear();
         let starts = behind_question(message, owner, records)?;
-        // Records of one section only.
+        // Only the records of the last section rotate.
         let last = starts.len() - usize::from(counts.into_iter().rfind(|n| *n > 0)?);
         Some((rotation(message, &starts[last..]), message[starts.first()?.at..].into()))
     });
     encoded.map_or(Verdict::Pass, |(rotation, bytes)| Verdict::Answer(Answer { kind, counts, rotation, bytes }))
 }
 
-/// Where a record begins in a message, and whether it is an address, whose data holds no name.
-struct Start {
+/// The start of a record in a message.
+struct RecordStart {
+    /// Offset in the message, in octets.
     at: usize,
+    /// Whether it is an A or AAAA record, whose data holds no name.
     is_address: bool,
 }
 
-/// The records that may change places: the last ones, as many as are addresses in as many octets each.
-fn rotation(message: &[u8], starts: &[Start]) -> Option<Rotation> {
+/// The records that may rotate: the longest run at the end of address records of equal size.
+fn rotation(message: &[u8], starts: &[RecordStart]) -> Option<Rotation> {
     let ends = starts.iter().skip(1).map(|s| s.at).chain([message.len()]);
     let sizes: Vec<usize> = starts.iter().zip(ends).map(|(s, end)| end - s.at).collect();
     let stride = *sizes.last()?;
-    let alike = starts.iter().zip(&sizes).rev().take_while(|(s, size)| s.is_address && **size == stride);
-    let count = alike.count();
+    let equal = starts.iter().zip(&sizes).rev().take_while(|(s, size)| s.is_address && **size == stride);
+    let count = equal.count();
     let moving = &starts[starts.len() - count..];
-    // Names point to what lies before them: only these could point to one of these.
+    // A pointer leads back to what is in front of it, so only the rotating records can point into one of them.
     let first = moving.first().filter(|_| count > 1 && stride % 2 == 0)?.at;
-    let points_there = |s: &Start| points_to(&message[s.at..]).is_some_and(|to| to >= first);
+    let points_there = |s: &RecordStart| points_to(&message[s.at..]).is_some_and(|to| to >= first);
     (!moving.iter().any(points_there)).then_some(Rotation { stride: stride as u16, count: count as u16 })
 }
 
-/// Where the pointer of a name leads that begins with these octets (RFC 1035 §4.1.4); None where it has none.
+/// The offset that the pointer of a compressed name leads to (RFC 1035 §4.1.4); None if the name has no pointer. `name` begins
+/// with the name.
 fn points_to(name: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -214,14 +218,14 @@ fn points_to(name: &[u8]) -> Option<usize> {
     }
 }
 
-/// Encodes records; returns where they begin.
+/// Encodes the records behind a question for `owner`. Returns where each begins; None if one can't be encoded.
 fn behind_question(
     message: &mut Vec<u8>,
     owner: &Name,
     records: impl Iterator<Item = Option<Record>>,
-) -> Option<Vec<Start>> {
+) -> Option<Vec<RecordStart>> {
     let mut encoder = BinEncoder::new(message);
-    // Header, name, type and class.
+    // A header and, behind the name, QTYPE and QCLASS. Their values don't matter: only the records are kept.
     encoder.emit_vec(&[0; 12]).ok()?;
     owner.emit(&mut encoder).ok()?;
     encoder.emit_vec(&[0; 4]).ok()?;
@@ -229,7 +233,7 @@ fn behind_question(
     for record in records {
         let record = record?;
         let is_address = matches!(record.data, RData::A(_) | RData::AAAA(_));
-        starts.push(Start { at: encoder.len(), is_address });
+        starts.push(RecordStart { at: encoder.len(), is_address });
         record.emit(&mut encoder).ok()?;
     }
     Some(starts)
@@ -242,12 +246,12 @@ mod tests {
     fn answer(verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Answer(answer) => answer,
-            Verdict::Pass => panic!("it passes"),
+            Verdict::Pass => panic!("the verdict is Pass"),
         }
     }
 
     #[test]
-    fn addresses_point_to_the_question() {
+    fn owners_of_addresses_point_to_the_question() {
         let a = answer(addresses(&["10.0.0.5".parse().unwrap(), "10.0.0.6".parse().unwrap()], 60));
         let record = |last| [0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, last];
         assert_eq!(*a.bytes, [record(5), record(6)].concat());
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn aaaa_records_are_as_long_as_they_say() {
+    fn aaaa_records_have_sixteen_octets_of_data() {
         let a = answer(addresses(&["fd00::5".parse().unwrap()], 30));
         assert_eq!(a.bytes.len(), 12 + 16);
         assert_eq!(a.bytes[..4], [0xc0, 0x0c, 0, 28]);
@@ -274,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn glue_rotates_that_nothing_points_into() {
+    fn additional_addresses_rotate_if_no_name_points_into_them() {
         let owner = name::Name::parse("db.ns").unwrap();
         let targets: Vec<_> =
             (1..=8).map(|i| name::Name::parse(&format!("a{}.db.ns", "x".repeat(i))).unwrap()).collect();
@@ -284,29 +288,29 @@ mod tests {
         let glue: Vec<_> = targets.iter().enumerate().map(address).collect();
         let a = answer(exact(&owner, &services, &glue));
         assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 8 }));
-        // One family of two.
+        // Of two families only the last run of equal size rotates.
         let v6 = (&targets[0], Data::Address(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1])), 30);
         let a = answer(exact(&owner, &services, &[&[v6][..], &glue].concat()));
         assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 8 }));
-        // An owner that is no target is spelled where it stands first, which is where the others point to.
+        // An owner that is no target is spelled out in its first record, and the others point into that one.
         let other = name::Name::parse("other").unwrap();
         let others = [1, 2, 3].map(|i| (&other, Data::Address([10, 0, 1, i].into()), 30));
         let a = answer(exact(&owner, &services, &others));
         assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 2 }));
-        // Also where that one is as long as the one that points into it.
+        // That one does not rotate even if it is as long as the record that points into it.
         let [first, second] = ["a.b.db.ns", "cde.b.db.ns"].map(|n| name::Name::parse(n).unwrap());
         let pair = [&first, &second].map(|owner| (owner, Data::Address([10, 0, 1, 1].into()), 30));
         let a = answer(exact(&owner, &services[..1], &pair));
         assert_eq!(a.bytes[a.bytes.len() - 40..][..4], *b"\x01a\x01b");
         assert_eq!(a.bytes[a.bytes.len() - 20..][..4], *b"\x03cde");
         assert_eq!(a.rotation, None);
-        // The records of the answer section have no part in it.
+        // Records of the answer section don't rotate with those of the additional section.
         let a = answer(exact(&owner, &others, &glue[..1]));
         assert_eq!(a.rotation, None);
     }
 
     #[test]
-    fn pointers_are_found_behind_labels() {
+    fn a_pointer_is_found_behind_labels() {
         assert_eq!(points_to(&[0xc1, 0x0c]), Some(0x10c));
         assert_eq!(points_to(b"\x01a\xc0\x0c\x00\x01"), Some(12));
         assert_eq!(points_to(b"\x01a\x00\xc0\x0c"), None);
@@ -314,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn nodata_brings_a_soa_owned_by_the_name() {
+    fn nodata_has_a_soa_owned_by_the_name() {
         let a = answer(nodata(30));
         assert_eq!((a.counts, a.kind), ([0, 1, 0], Kind::Nodata));
-        // Owner and MNAME are pointers to the question; RNAME has none into what differs from message to message.
+        // Owner and MNAME are pointers to the question. RNAME is spelled out: what lies in front of it differs between messages.
         assert_eq!(a.bytes[..4], [0xc0, 0x0c, 0, 6]);
         assert_eq!(a.bytes[12..14], [0xc0, 0x0c]);
         assert_eq!(a.bytes[14..30], *b"\x06nobody\x07invalid\0");
@@ -326,20 +330,20 @@ mod tests {
     }
 
     #[test]
-    fn answers_for_one_name_point_into_it() {
+    fn names_in_an_answer_for_one_name_point_into_that_name() {
         let (base, owner) = (name::Name::parse("web.ns").unwrap(), name::Name::parse("_http._tcp.web.ns").unwrap());
         let service = [(&owner, Data::Service { target: &base, port: 80, weight: 100 }, 30)];
         let a = answer(exact(&owner, &service, &[(&base, Data::Address([10, 0, 0, 1].into()), 30)]));
         assert_eq!(a.counts, [1, 0, 1]);
         assert_eq!(a.bytes[..4], [0xc0, 0x0c, 0, 33]);
-        // A target is spelled out (RFC 2782); the owner of its address is the end of the question's name.
+        // The target is spelled out (RFC 2782). The owner of its address points to the end of the question's name.
         assert_eq!(a.bytes[18..26], *b"\x03web\x02ns\0");
         assert_eq!(a.bytes[26..30], [0xc0, 12 + 11, 0, 1]);
         assert_eq!(exact(&owner, &[], &[]), Verdict::Pass);
     }
 
     #[test]
-    fn negative_answers_spell_every_name() {
+    fn names_in_negative_answers_are_not_compressed() {
         let zone = name::Name::parse("z.example").unwrap();
         let a = answer(negative(Kind::Nxdomain, &Soa { zone: &zone, serial: 1, ttl: 30 }));
         let fixed = 10 + 20;
@@ -349,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_message_holds_passes() {
+    fn more_records_than_a_message_holds_pass() {
         let many: Vec<IpAddr> = (0..=RECORDS_MAX).map(|i| IpAddr::from([10, 0, 0, i as u8])).collect();
         assert_eq!(addresses(&many, 30), Verdict::Pass);
         assert_eq!(addresses(&[], 30), Verdict::Pass);

@@ -1,4 +1,4 @@
-//! Static names to nodes: what domain.yaml says, with wildcards by RFC 4592 and `PassNames` on top.
+//! Makes nodes from the entries of domain.yaml, with wildcards as RFC 4592 defines them. `PassNames` take precedence.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -10,29 +10,30 @@ use super::node::{ANY_TYPE, Node, Verdict, ZoneId};
 use super::pass::PassNames;
 use super::render;
 
-/// Seconds that an answer may be kept.
+/// The TTLs that the configuration and domain.yaml may set, in seconds.
 pub const TTL_RANGE: RangeInclusive<u32> = 1..=3600;
 
 /// RFC 1035 §3.2.2, RFC 3596 §2.1.
 const TYPE_A: u16 = 1;
 const TYPE_AAAA: u16 = 28;
 
-/// A name of domain.yaml with its addresses.
+/// An entry of domain.yaml: a name or a wildcard, with its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The name; of a wildcard what is behind its `*.`.
+    /// The name; for a wildcard, the name behind its `*.`.
     pub name: Name,
-    /// Whether it stands for the names below `name` that do not exist.
+    /// Whether the entry is the wildcard below `name`: it covers names there that do not exist.
     pub wildcard: bool,
-    /// Of either family, in the order of the file.
+    /// IPv4 and IPv6 addresses, in the order of the file.
     pub addresses: Vec<IpAddr>,
-    /// Seconds; None: the config's TTL.
+    /// TTL in seconds; None: that of the configuration.
     pub ttl: Option<u32>,
-    /// Whether types other than A and AAAA get NODATA; else they pass.
+    /// Whether queries for types other than A and AAAA get NODATA. Otherwise they pass.
     pub authoritative: bool,
 }
 
-/// The nodes that answer as `entries` say, and pass as `pass` says; every name once. `ttl` is for entries without one.
+/// Makes the nodes of all entries and of the names in `pass`, each name once. `ttl`, in seconds, is for entries without a TTL
+/// of their own.
 #[must_use]
 pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)> {
     let mut renderer = Renderer { ttl, fallbacks: HashMap::new() };
@@ -40,15 +41,15 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
     let mut wild = HashMap::new();
     for entry in entries {
         if !entry.wildcard {
-            let types = if pass.covers(&entry.name) { Node::pass(ZoneId::Static) } else { renderer.node(entry) };
-            exact.insert(&entry.name, types);
+            let node = if pass.covers(&entry.name) { Node::pass(ZoneId::Static) } else { renderer.node(entry) };
+            exact.insert(&entry.name, node);
         } else if !pass.covers_below(&entry.name) {
             wild.insert(&entry.name, Arc::new(renderer.node(entry)));
         }
     }
 
-    // Names that exist (RFC 4592 §2.2): owners, and what lies between them and a wildcard above. Others need no node: they
-    // pass whether they are there or not.
+    // The names that exist (RFC 4592 §2.2): owners, and empty non-terminals between an owner and a wildcard above it. Other
+    // empty non-terminals need no node: they pass with or without one.
     let mut exists: HashSet<Name> = HashSet::new();
     for owner in entries.iter().map(|e| &e.name) {
         exists.insert(owner.clone());
@@ -70,7 +71,7 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
         }
         nodes.insert(name.clone(), node);
     }
-    // Pass names that do not exist get a node of their own, which must not end what a wildcard says of the names below.
+    // A pass name that does not exist gets a node, which becomes the closest encloser of names below it: it repeats the wildcard.
     let closest = |name: &Name| name.ancestors().skip(1).find(|a| exists.contains(a)).and_then(|a| wild.get(&a));
     for name in pass.names().filter(|n| !exists.contains(*n)) {
         let mut node = Node::pass(ZoneId::Static);
@@ -80,7 +81,7 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
         }
         nodes.insert(name.clone(), node);
     }
-    // The name of a pass suffix is still a wildcard's, but ends it for the names below.
+    // The suffix itself is still covered by a wildcard above it, but names below it are not.
     for name in pass.suffixes().filter(|n| !exists.contains(*n) && !pass.covers(n)) {
         if let Some(wildcard) = closest(name) {
             nodes.insert(name.clone(), Node::clone(wildcard));
@@ -91,7 +92,7 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
 
 struct Renderer {
     ttl: u32,
-    /// The NODATA of each TTL, for A and AAAA or for every type: stored once, whatever the number of names.
+    /// The node with NODATA by TTL, for A and AAAA only or, if true, for every type. Names share it, so the maps store it once.
     fallbacks: HashMap<(u32, bool), Arc<Node>>,
 }
 
@@ -99,8 +100,8 @@ impl Renderer {
     fn node(&mut self, entry: &Entry) -> Node {
         let ttl = entry.ttl.unwrap_or(self.ttl);
         let mut node = Node::pass(ZoneId::Static);
-        for (qtype, is_ours) in [(TYPE_A, IpAddr::is_ipv4 as fn(&IpAddr) -> bool), (TYPE_AAAA, IpAddr::is_ipv6)] {
-            let addresses: Vec<IpAddr> = entry.addresses.iter().copied().filter(is_ours).collect();
+        for (qtype, is_of_family) in [(TYPE_A, IpAddr::is_ipv4 as fn(&IpAddr) -> bool), (TYPE_AAAA, IpAddr::is_ipv6)] {
+            let addresses: Vec<IpAddr> = entry.addresses.iter().copied().filter(is_of_family).collect();
             if !addresses.is_empty() {
                 node.types.push((qtype, render::addresses(&addresses, ttl)));
             }
@@ -125,6 +126,7 @@ impl Renderer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lookup::Nodes;
     use super::super::node::Kind;
     use super::nodes as nodes_of;
     use super::*;
@@ -134,33 +136,22 @@ mod tests {
         Entry {
             name: Name::parse(name).unwrap(),
             wildcard,
-            // An address that tells the entry.
+            // The last octet identifies the entry.
             addresses: vec![IpAddr::from([10, 0, 0, text.len() as u8])],
             ttl: None,
             authoritative: false,
         }
     }
 
-    /// What a question gets by the rules that zone.h follows: the length of the entry that answers, 0 for NODATA.
+    /// The number of octets in the text of the entry that answers, 0 for NODATA; None where the query passes.
     fn ask(nodes: &[(Name, Node)], name: &str, qtype: u16) -> Option<u8> {
         ask_of(nodes, &Name::parse(name).unwrap(), qtype)
     }
 
     fn ask_of(nodes: &[(Name, Node)], name: &Name, qtype: u16) -> Option<u8> {
-        let nodes: HashMap<&Name, &Node> = nodes.iter().map(|(n, node)| (n, node)).collect();
-        let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| nodes.get(&a).map(|n| (i, *n)))?;
-        let node = match depth {
-            0 => node,
-            1 => node.child.as_deref()?,
-            _ if name.labels().nth(depth - 1) == Some(b"*") => return None,
-            _ => node.deep.as_deref()?,
-        };
-        let types = node.types.iter().chain(node.fallback.iter().flat_map(|f| &f.types));
-        match types.into_iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE)? {
-            (_, Verdict::Answer(a)) if a.kind == Kind::Nodata => Some(0),
-            (_, Verdict::Answer(a)) => a.bytes.last().copied(),
-            (_, Verdict::Pass) => None,
-        }
+        let nodes: Nodes = nodes.iter().cloned().collect();
+        let answer = nodes.look_up(name, qtype).ok()?.answer;
+        if answer.kind == Kind::Nodata { Some(0) } else { answer.bytes.last().copied() }
     }
 
     fn pass(names: &[&str]) -> PassNames {
@@ -170,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_answers_its_family_and_nodata_for_the_other() {
+    fn a_name_answers_its_family_and_gets_nodata_for_the_other() {
         let nodes = nodes(&[entry("a.example")], &PassNames::default(), 30);
         assert_eq!(ask(&nodes, "a.example", TYPE_A), Some(9));
         assert_eq!(ask(&nodes, "a.example", TYPE_AAAA), Some(0));
@@ -180,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn authoritative_names_have_no_other_types() {
+    fn authoritative_names_get_nodata_for_other_types() {
         let nodes = nodes(&[Entry { authoritative: true, ..entry("a.example") }], &PassNames::default(), 30);
         assert_eq!(ask(&nodes, "a.example", 16), Some(0));
     }
 
     #[test]
-    fn names_share_their_nodata() {
+    fn names_share_one_nodata_node() {
         let nodes = nodes(&[entry("a.example"), entry("b.example")], &PassNames::default(), 30);
         let [(_, a), (_, b)] = &nodes[..] else { panic!("two nodes") };
         assert!(Arc::ptr_eq(a.fallback.as_ref().unwrap(), b.fallback.as_ref().unwrap()));
@@ -206,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcards_own_name_exists() {
+    fn a_wildcard_does_not_cover_names_below_its_own_name() {
         let nodes = nodes(&[entry("*.apps.example")], &PassNames::default(), 30);
         let ask = |labels: &[&str]| {
             let wire: Vec<u8> = labels.iter().flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat()).collect();
@@ -217,12 +208,12 @@ mod tests {
         assert_eq!(ask(&["*", "apps", "example"]), wild);
         assert_eq!(ask(&["ghost", "*", "apps", "example"]), None);
         assert_eq!(ask(&["a", "ghost", "*", "apps", "example"]), None);
-        // Elsewhere it is a label as others are.
+        // Elsewhere in a name, `*` is an ordinary label (RFC 4592 §2.1.3).
         assert_eq!(ask(&["ghost", "*", "b", "apps", "example"]), wild);
     }
 
     #[test]
-    fn an_owner_of_a_wildcard_keeps_its_own_records() {
+    fn the_name_above_a_wildcard_keeps_its_own_records() {
         let nodes = nodes(&[entry("*.apps.example"), entry("apps.example")], &PassNames::default(), 30);
         assert_eq!(ask(&nodes, "apps.example", TYPE_A), Some(12));
         assert_eq!(ask(&nodes, "a.apps.example", TYPE_A), Some(14));
@@ -238,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn pass_names_win_and_change_nothing_else() {
+    fn pass_names_take_precedence_and_change_nothing_else() {
         let entries = [entry("*.apps.example"), entry("a.example")];
         let nodes = nodes(&entries, &pass(&["a.example", "no.apps.example", "*.off.apps.example"]), 30);
         let wild = Some("*.apps.example".len() as u8);
@@ -251,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_suffix_hides_what_lies_below() {
+    fn all_names_below_a_pass_suffix_pass() {
         let entries = [entry("*.example"), entry("*.b.example"), entry("x.a.b.example"), entry("b.example")];
         let nodes = nodes(&entries, &pass(&["*.b.example", "b.b.example"]), 30);
         assert_eq!(ask(&nodes, "b.example", TYPE_A), Some(9));
         assert_eq!(ask(&nodes, "c.example", TYPE_A), Some(9));
-        // A wildcard's owner exists, whether its names pass or not: it is not for the wildcard above.
+        // The name above a wildcard exists even if all names below it pass: the wildcard above does not cover it.
         let owner = nodes_of(&[entry("*.example"), entry("*.b.example")], &pass(&["*.b.example"]), 30);
         assert_eq!(ask(&owner, "b.example", TYPE_A), None);
         for passes in ["y.b.example", "x.a.b.example", "z.a.b.example", "a.b.example", "b.b.example", "q.b.b.example"] {

@@ -1,20 +1,17 @@
-//! A zone twice: nodes for the maps, and the same in a HashMap with the rules that [`Node`] states.
+//! A zone of which the right answers are known: its nodes in the maps, and in the reference lookup.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use edns::datapath::Table;
+use edns::zone::lookup::Nodes;
 use edns::zone::name::Name;
-use edns::zone::node::{ANY_TYPE, Answer, Kind, Node, Rotation, Verdict, ZoneId};
+use edns::zone::node::{Answer, Kind, Node, Rotation, Verdict, ZoneId};
 
 use super::decode::{Asked, Record, Reply, message};
 use super::packet::{CLASS_IN, Opt, TYPE_A, TYPE_AAAA, TYPE_SOA, wire};
 
 /// A pointer to the question's name.
 pub const OWNER: [u8; 2] = [0xc0, 0x0c];
-/// How many ancestors of a name are looked up (EDNS_BELOW_MAX in `src/bpf/edns_abi.h`).
-const BELOW_MAX: usize = 16;
 
 /// A record on the wire.
 pub fn record(owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
@@ -56,58 +53,25 @@ pub fn node(types: Vec<(u16, Answer)>) -> Node {
     Node { types, ..Node::pass(ZoneId::Static) }
 }
 
+/// Nodes in the maps, and the reference lookup over the same nodes.
 #[derive(Default)]
-pub struct Model {
-    nodes: HashMap<Vec<u8>, Node>,
-    /// Outside arpa, and within.
-    deepest: [usize; 2],
-}
+pub struct Model(Nodes);
 
 impl Model {
     /// Into the maps and the model.
     pub fn put(&mut self, table: &mut Table, name: &str, node: Node) {
         let name = Name::parse(name).unwrap_or_else(|e| panic!("{name} {e}"));
         table.put(&name, &node).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let deepest = &mut self.deepest[usize::from(is_in_arpa(&name))];
-        *deepest = name.label_count().max(*deepest);
-        self.nodes.insert(name.wire().to_vec(), node);
+        self.0.put(name, node);
     }
 
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.nodes.keys().map(Vec::as_slice)
+        self.0.all().keys().map(Name::wire)
     }
 
-    /// What a question gets; None where it passes.
+    /// The answer to a query for a name in wire format; None where it passes.
     pub fn answer(&self, qname: &[u8], qtype: u16) -> Option<&Answer> {
-        let node = match self.nodes.get(qname) {
-            Some(node) => node,
-            None => self.below(qname)?,
-        };
-        [Some(node), node.fallback.as_deref()]
-            .into_iter()
-            .flatten()
-            .find_map(|n| n.types.iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE))
-            .and_then(|(_, verdict)| match verdict {
-                Verdict::Answer(answer) => Some(answer),
-                Verdict::Pass => None,
-            })
-    }
-
-    /// The node that holds below the closest encloser of a name that has none.
-    fn below(&self, qname: &[u8]) -> Option<&Node> {
-        let name = Name::from_wire(qname)?;
-        let labels = name.label_count();
-        let first = labels.min(self.deepest[usize::from(is_in_arpa(&name))] + 1);
-        let ancestors = name.ancestors().skip(1).skip(labels - first).take(BELOW_MAX);
-        let (encloser, node) =
-            ancestors.into_iter().find_map(|a| Some((a.label_count(), self.nodes.get(a.wire())?)))?;
-        let node: &Option<Arc<Node>> = match labels - encloser {
-            1 => &node.child,
-            // The name of a wildcard exists, so it is not for names below (RFC 4592 §2.2.1).
-            depth if name.labels().nth(depth - 1) == Some(b"*") => return None,
-            _ => &node.deep,
-        };
-        node.as_deref()
+        self.0.look_up(&Name::from_wire(qname)?, qtype).ok().map(|found| found.answer)
     }
 
     /// The answer to a query: None where it passes because nothing is known, or because it is too large for the client.
@@ -116,11 +80,6 @@ impl Model {
         self.answer(&asked.qname, asked.qtype)
             .filter(|a| 12 + asked.question.len() + a.bytes.len() + opt <= asked.limit())
     }
-}
-
-/// The names of IPv6 addresses are long, which nobody else's matter depends on.
-fn is_in_arpa(name: &Name) -> bool {
-    name.labels().last() == Some(b"arpa")
 }
 
 /// Whether a reply says what `answer` does: the same records in each section, rotated where they may be.

@@ -1,37 +1,43 @@
-//! Which addresses are listed by objects that are not kept, as well as four octets for each tell it: a counting Bloom filter.
+//! The addresses in objects that are not kept ([`super::keep`]): a counting Bloom filter, at four octets an address.
 //!
-//! An address is known by its *mark*, a hash under a random key: nobody can choose addresses that have the marks of others'. Each
-//! mark counts in some places of a table. An address whose places are all taken may be listed; any other one is not. Few seem
-//! to be that are not: one in thousands while a million is listed, one in six when no more marks are kept.
+//! An address is represented by its *mark*, a hash under a random key: a tenant can't choose addresses that have the marks of
+//! others. Each mark is counted in four places of a table. An address whose places are all in use may be in such an object, any
+//! other address is not. False positives: one address in thousands if a million marks are kept, one in six at the limit.
+//!
+//! # Data model
+//!
+//! [`Marked`] is the table, one for the cluster, with an octet for each place. [`Marks`] are the marks of one object, kept with it
+//! so that they can be taken out of the table again.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
-/// Places of the table, an octet each; it is made for the first mark.
+/// Places in the table, an octet each. The table is allocated for the first mark.
 const PLACES: usize = 32 << 20;
-/// Places of a mark.
+/// Places in which each mark is counted.
 const PLACES_EACH: u32 = 4;
-/// Marks that are kept at most.
+/// The most marks that are kept.
 const MARKS_MAX: usize = 8 << 20;
 
-/// The marks of an object's addresses; None: there was no room for them, so they may be any.
+/// The marks of an object's addresses, sorted, each once. None: too many marks are kept already, so the object may have any
+/// address.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Marks(Option<Box<[u32]>>);
 
-/// All marks.
+/// The table of all marks.
 #[derive(Default)]
 pub(super) struct Marked {
     key: RandomState,
-    /// How often each place is taken. What was taken too often to be counted stays so while there are marks.
+    /// The marks counted in each place. A count that has reached 255 stays there until no mark is left.
     counts: Vec<u8>,
     kept: usize,
-    /// Objects without marks.
+    /// Objects whose marks are None.
     unknown: usize,
     has_changed: bool,
 }
 
-/// The places of a mark, which two numbers made of it lead to.
+/// The places of a mark: double hashing with two numbers derived from it.
 fn places(mark: u32) -> impl Iterator<Item = usize> {
     let mixed = u64::from(mark).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -44,7 +50,7 @@ impl Marked {
         self.key.hash_one(address) as u32
     }
 
-    /// The marks of some addresses, which do not count yet.
+    /// The marks of some addresses. They are not counted before [`Self::add`].
     pub(super) fn of(&self, addresses: impl Iterator<Item = IpAddr>) -> Marks {
         let marks: HashSet<u32> = addresses.map(|a| self.mark(a)).collect();
         let mut marks: Vec<u32> = marks.into_iter().collect();
@@ -85,30 +91,30 @@ impl Marked {
         }
     }
 
-    /// Whether an object that is not kept may list this address.
+    /// Whether an object that is not kept may have this address.
     pub(super) fn may_list(&self, address: IpAddr) -> bool {
         let is_taken = |place| self.counts[place] > 0;
         self.unknown > 0 || !self.counts.is_empty() && places(self.mark(address)).all(is_taken)
     }
 
-    /// Whether there are any.
+    /// Whether no object is counted.
     pub(super) const fn is_empty(&self) -> bool {
         self.kept == 0 && self.unknown == 0
     }
 
-    /// Whether there is room for the marks of an object that has none, and so many addresses at most.
+    /// Whether the marks of an object with at most `addresses` addresses would fit, leaving an eighth of the limit free.
     pub(super) const fn has_room(&self, addresses: usize) -> bool {
         self.kept + addresses <= MARKS_MAX - MARKS_MAX / 8
     }
 
-    /// Whether marks came or went since this was asked last.
+    /// Whether marks were added or removed since the last call.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
     }
 }
 
 impl Marks {
-    /// Whether they are known.
+    /// Whether the marks are kept.
     pub(super) const fn is_known(&self) -> bool {
         self.0.is_some()
     }
@@ -125,24 +131,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_is_known_and_little_else_seems_to_be() {
+    fn every_address_that_was_added_is_found_and_few_others() {
         let mut marked = Marked::default();
         let all: Vec<Marks> = (10..13).map(|net| marked.of(addresses(net, 200_000))).collect();
         all.iter().for_each(|marks| marked.add(marks));
         assert!((10..13).flat_map(|net| addresses(net, 200_000)).all(|a| marked.may_list(a)));
-        let seems = addresses(20, 100_000).filter(|a| marked.may_list(*a)).count();
-        assert!(seems < 100, "{seems} of 100,000");
+        let false_positives = addresses(20, 100_000).filter(|a| marked.may_list(*a)).count();
+        assert!(false_positives < 100, "{false_positives} false positives of 100,000");
 
         marked.remove(&all[1]);
         assert!(addresses(10, 200_000).chain(addresses(12, 200_000)).all(|a| marked.may_list(a)));
         let left = addresses(11, 200_000).filter(|a| marked.may_list(*a)).count();
-        assert!(left < 200, "{left} of 200,000");
+        assert!(left < 200, "{left} addresses of 200,000 are still found");
         [&all[0], &all[2]].iter().for_each(|marks| marked.remove(marks));
         assert!(marked.is_empty() && !addresses(10, 10).any(|a| marked.may_list(a)));
     }
 
     #[test]
-    fn more_marks_than_are_kept_may_be_of_any_address() {
+    fn an_object_beyond_the_limit_may_have_any_address() {
         let mut marked = Marked { kept: MARKS_MAX - 10, ..Marked::default() };
         let few = marked.of(addresses(10, 10));
         assert!(few.is_known());

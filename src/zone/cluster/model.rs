@@ -1,4 +1,10 @@
-//! What is kept of the API's objects: parsed, compact, comparable.
+//! The objects of the API in the form in which they are kept: parsed, compact, comparable.
+//!
+//! # Data model
+//!
+//! `Cluster` keeps an [`Entry`] for each name of a Service that the API uses: the [`Service`] of that name, if it exists, and
+//! all [`Slice`]s that refer to it. A slice lists [`Endpoint`]s and [`Port`]s. Everything is immutable and shared by `Arc`, so that a
+//! commit can compare an entry with a copy from before the change.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,38 +17,41 @@ use crate::zone::name::Name;
 /// A Service.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Service {
-    /// With addresses of its own.
+    /// It has cluster IPs.
     ClusterIp { addresses: Box<[IpAddr]>, ports: Box<[Port]> },
-    /// Its endpoints stand for it.
+    /// Headless: its addresses are those of its endpoints.
     Headless,
-    /// ExternalName: an alias.
+    /// ExternalName: an alias of this name.
     External(Name),
-    /// An ExternalName that is an address: the server knows no such name.
+    /// An ExternalName that is an IP address: CoreDNS answers NXDOMAIN.
     Nothing,
-    /// What we would get wrong: the server answers for it and for all below it.
+    /// Not representable, for instance because of a port's name: its name and all names below it pass.
     Opaque,
-    /// The same for one whose ports are not kept ([`super::keep`]): its addresses, and how many items it has.
+    /// A Service whose ports are not kept ([`super::keep`]), so that its name and all names below it pass. Its cluster IPs and the
+    /// number of its items are kept.
     Hidden { addresses: Box<[IpAddr]>, items: usize },
 }
 
-/// An EndpointSlice; only endpoints that are ready.
+/// An EndpointSlice, with only those endpoints that are ready.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Slice {
     pub endpoints: Box<[Endpoint]>,
-    /// Labels of endpoints that are names of other hosts in place of addresses (slices of type FQDN).
+    /// Labels of endpoints that have a host name in place of an address (slices of type FQDN).
     pub aliases: Box<[Box<str>]>,
     pub ports: Box<[Port]>,
-    /// It has an endpoint that is not listed here: one with an address or a name that is none, or any where it is hidden.
+    /// Whether it has endpoints that are not listed here: because an address or a host name is not valid, or because the slice
+    /// is hidden.
     pub opaque: bool,
-    /// What is known of it where nothing of it is kept.
+    /// Set if the slice is hidden: its endpoints and ports are not kept.
     pub hidden: Option<Hidden>,
 }
 
-/// What is known of a slice that is not kept ([`super::keep`]).
+/// A slice whose endpoints and ports are not kept ([`super::keep`]).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hidden {
+    /// The number of its items.
     pub items: usize,
-    /// Of its addresses.
+    /// The marks of its addresses.
     pub marks: Marks,
 }
 
@@ -50,14 +59,14 @@ pub(super) struct Hidden {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Endpoint {
     pub address: IpAddr,
-    /// In lower case; None: the address stands for it.
+    /// The first label of its name, in lower case; None: the label is derived from the address.
     pub hostname: Option<Box<str>>,
 }
 
-/// A port; the one of a Service or slice without ports has neither name nor protocol nor number.
+/// A port. A Service or slice without ports has one port without name, protocol and number, as in CoreDNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Port {
-    /// In lower case.
+    /// The name in lower case; empty if the port has none.
     pub name: Box<str>,
     pub protocol: Protocol,
     pub number: Option<u16>,
@@ -81,7 +90,7 @@ impl Protocol {
         }
     }
 
-    /// As in a name, without underscore.
+    /// The protocol's label in a name, without the underscore.
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::None => "",
@@ -93,13 +102,13 @@ impl Protocol {
 }
 
 impl Port {
-    /// Whether a name asks for it. An empty name or protocol asks for all.
+    /// Whether a query for this name and protocol matches. An empty name or protocol matches all.
     pub(super) fn matches(&self, name: &str, protocol: &str) -> bool {
         (name.is_empty() || name == &*self.name) && (protocol.is_empty() || protocol == self.protocol.label())
     }
 }
 
-/// None where one of them can't be told in a name.
+/// Parses ports. None if a name or a protocol can't be a label.
 fn ports(specs: &[PortSpec]) -> Option<Box<[Port]>> {
     if specs.is_empty() {
         return Some([Port { name: "".into(), protocol: Protocol::None, number: None }].into());
@@ -107,7 +116,7 @@ fn ports(specs: &[PortSpec]) -> Option<Box<[Port]>> {
     specs
         .iter()
         .map(|p| {
-            // With a dot it would be two labels.
+            // A name with a dot would be two labels.
             if !p.name.is_empty() && !is_label(&p.name) {
                 return None;
             }
@@ -120,8 +129,8 @@ fn ports(specs: &[PortSpec]) -> Option<Box<[Port]>> {
         .collect()
 }
 
-/// An address in the one text form that the server, which compares texts, also has for it; an IPv4 address in IPv6
-/// clothes has none.
+/// Parses an address that is in canonical text form, since CoreDNS compares texts. None for other forms, and for IPv4-mapped IPv6
+/// addresses.
 fn address(text: &str) -> Option<IpAddr> {
     let address: IpAddr = text.parse().ok()?;
     (address.to_canonical() == address && address.to_string() == text).then_some(address)
@@ -146,7 +155,7 @@ impl Service {
         }
     }
 
-    /// What of it takes memory, in items ([`super::keep`]).
+    /// The number of items that it takes in memory ([`super::keep`]).
     pub(super) fn items(&self) -> usize {
         match self {
             Self::ClusterIp { ports, .. } => ports.len(),
@@ -155,7 +164,7 @@ impl Service {
         }
     }
 
-    /// The same without that.
+    /// The Service without its ports. None if it has no ports that could be hidden.
     pub(super) fn hide(&self) -> Option<Self> {
         let Self::ClusterIp { addresses, .. } = self else { return None };
         Some(Self::Hidden { addresses: addresses.clone(), items: self.items() })
@@ -192,7 +201,7 @@ impl Slice {
         Self { endpoints: endpoints.into(), aliases: aliases.into(), ports, opaque, hidden: None }
     }
 
-    /// What of it takes memory, in items ([`super::keep`]). A hostname takes as much again as an address.
+    /// The number of items that it takes in memory ([`super::keep`]). An endpoint with a hostname takes two.
     pub(super) fn items(&self) -> usize {
         self.hidden.as_ref().map_or_else(
             || {
@@ -203,7 +212,7 @@ impl Slice {
         )
     }
 
-    /// The same without that.
+    /// The slice without its endpoints and ports.
     pub(super) fn hide(&self, marks: Marks) -> Self {
         Self { opaque: true, hidden: Some(Hidden { items: self.items(), marks }), ..Self::default() }
     }
@@ -212,13 +221,13 @@ impl Slice {
         self.endpoints.is_empty() && self.aliases.is_empty()
     }
 
-    /// The labels of its endpoints below the Service's name.
+    /// The labels of its endpoints, one label below the Service's name.
     pub(super) fn labels(&self) -> impl Iterator<Item = Box<str>> {
         self.endpoints.iter().map(Endpoint::label).chain(self.aliases.iter().cloned())
     }
 }
 
-/// Whether an endpoint's address is the name of another host.
+/// Whether an endpoint's address is a host name.
 fn is_host(text: &str) -> bool {
     text.contains('.') && text.parse::<IpAddr>().is_err() && Name::parse(text).is_ok()
 }
@@ -228,13 +237,13 @@ fn is_label(text: &str) -> bool {
 }
 
 impl Endpoint {
-    /// Its label below the Service's name.
+    /// The endpoint's label, one label below the Service's name.
     pub(super) fn label(&self) -> Box<str> {
         self.hostname.clone().unwrap_or_else(|| dashed(self.address).into())
     }
 }
 
-/// An address as a label: dashes for its dots or colons, and a zero where it would end in a dash.
+/// An address as a label: with dashes for its dots or colons, and a zero behind a dash at the end.
 fn dashed(address: IpAddr) -> String {
     let mut label = address.to_string().replace(['.', ':'], "-");
     if label.ends_with('-') {
@@ -243,13 +252,13 @@ fn dashed(address: IpAddr) -> String {
     label
 }
 
-/// All that is known of a Service's name.
+/// The objects of one name of a Service: the Service, and the slices that refer to it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entry {
     pub service: Option<Arc<Service>>,
-    /// In no order.
+    /// The slices that refer to the Service, in no order.
     pub slices: Vec<Arc<Slice>>,
-    /// What of both takes memory.
+    /// The number of items that Service and slices take in memory.
     pub items: usize,
 }
 
@@ -258,14 +267,14 @@ impl Entry {
         self.service.is_none() && self.slices.is_empty()
     }
 
-    /// Endpoints, with the slice that lists them.
+    /// All endpoints, each with its slice.
     pub(super) fn endpoints(&self) -> impl Iterator<Item = (&Slice, &Endpoint)> {
         self.slices.iter().flat_map(|s| s.endpoints.iter().map(|e| (&**s, e)))
     }
 
-    /// Slices that are not, as they are, in another state of the same.
+    /// The slices that another state of the same entry does not have in the same form.
     pub(super) fn slices_not_in<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Slice> {
-        // A set, since whoever may write slices may write very many for one Service.
+        // A set: a tenant may create many thousands of slices for one Service.
         let others: HashSet<*const Slice> = other.slices.iter().map(Arc::as_ptr).collect();
         self.slices.iter().filter(move |s| !others.contains(&Arc::as_ptr(s))).map(|s| &**s)
     }
@@ -274,7 +283,8 @@ impl Entry {
         self.slices.iter().any(|s| s.opaque)
     }
 
-    /// Names in the zone whose answers this one's depend on: below `<svc>.<ns>.svc`, or with an empty name in a namespace.
+    /// The key of the entry on whose answers those of an ExternalName depend: a Service for a target at or below
+    /// `<svc>.<ns>.svc`, an empty name in the namespace for the name of a pod.
     pub(super) fn depends_on(&self, zone: &Name) -> Option<Key> {
         let Some(Service::External(target)) = self.service.as_deref() else { return None };
         let labels = labels_in(target, zone)?;
@@ -286,7 +296,7 @@ impl Entry {
     }
 }
 
-/// The labels of a name in front of the zone's; None where it is not in the zone, or has a label that is no text.
+/// The labels of a name in front of those of the zone. None if the name is not in the zone or a label is not UTF-8.
 pub(super) fn labels_in<'a>(name: &'a Name, zone: &Name) -> Option<Vec<&'a str>> {
     if !name.is_within(zone) {
         return None;

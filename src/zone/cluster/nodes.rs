@@ -1,4 +1,4 @@
-//! What names hold to nodes: rendered, with what holds for the types and names that are not there.
+//! Renders the nodes of the cluster's names, with the negative answers for types and names that don't exist.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::zone::name::Name;
 use crate::zone::node::{ANY_TYPE, Kind, Node, Verdict, ZoneId};
 use crate::zone::render::{self, Data, RECORDS_MAX, Soa};
 
-/// RFC 1035 §3.2.2; RFC 3596 §2.1; RFC 2782.
+/// Types (RFC 1035 §3.2.2, RFC 3596 §2.1, RFC 2782).
 const TYPE_A: u16 = 1;
 const TYPE_NS: u16 = 2;
 const TYPE_CNAME: u16 = 5;
@@ -25,19 +25,19 @@ const TYPE_TXT: u16 = 16;
 const TYPE_AAAA: u16 = 28;
 const TYPE_SRV: u16 = 33;
 
-/// The version of the schema that names follow, and how long that may be kept.
+/// The version of the Kubernetes DNS specification that names follow, and the TTL of its TXT record in seconds (CoreDNS' value).
 const DNS_VERSION: (&str, u32) = ("1.1.0", 28800);
 
 /// Renders nodes of one zone.
 pub(super) struct Renderer {
     pub settings: Settings,
-    /// Names that pass and may have no node else: PassNames within the zone.
+    /// `PassNames` within the zone that get a node even if the name has no records.
     extras: HashSet<Name>,
-    /// For types that a name lacks; None, here and below: they pass.
+    /// NODATA for types that a name lacks. Here and below, None: negative answers are off and these queries pass.
     nodata: Option<Arc<Node>>,
-    /// The same for names that only other names make exist.
+    /// NODATA for empty non-terminals: the apex, `svc`, `pod` and the names of namespaces.
     structural: Option<Arc<Node>>,
-    /// For names that don't exist.
+    /// NXDOMAIN for names that don't exist.
     missing: Option<Arc<Node>>,
 }
 
@@ -53,8 +53,8 @@ impl Renderer {
             let node = node(passing.chain([(ANY_TYPE, render::negative(kind, &soa))]).collect());
             settings.negative_answers.then(|| Arc::new(node))
         };
-        // CoreDNS answers SOA for missing names as if they existed, and TXT for structural ones as if they didn't; NS
-        // depends on where it runs.
+        // These pass: CoreDNS answers SOA queries for missing names with NODATA and TXT queries for empty non-terminals with
+        // NXDOMAIN, and its NS records depend on where it runs.
         let missing = negative(Kind::Nxdomain, &[TYPE_SOA, TYPE_NS]);
         let nodata = negative(Kind::Nodata, &[TYPE_SOA, TYPE_NS]);
         let structural = negative(Kind::Nodata, &[TYPE_SOA, TYPE_NS, TYPE_TXT]);
@@ -64,12 +64,13 @@ impl Renderer {
         Self { extras, nodata, structural, missing, settings }
     }
 
-    /// Names that pass even if nothing is there.
+    /// `PassNames` within the zone that get a node even if the name has no records.
     pub(super) fn extras(&self) -> impl Iterator<Item = &Name> {
         self.extras.iter()
     }
 
-    /// What becomes of a name, with PassNames looked at; None where it lies below one of their suffixes.
+    /// The change that gives a name this node, or none, with regard to `PassNames`. None if the name lies below one of their
+    /// suffixes and so never has a node.
     pub(super) fn change(&self, name: Name, node: Option<Node>) -> Option<Change> {
         let pass = &self.settings.pass;
         if pass.is_empty() {
@@ -96,15 +97,15 @@ impl Renderer {
         Some(Change::Put(name, node))
     }
 
-    /// What stands for the zone and all below it before anything in it is known.
-    pub(super) fn awaited(&self) -> Node {
+    /// The placeholder: the node for the apex that answers every name in the zone before the first commit.
+    pub(super) fn placeholder(&self) -> Node {
         let Settings { zone, serial, ttl, .. } = &self.settings;
         let answer = render::negative(Kind::Nxdomain, &Soa { zone, serial: *serial, ttl: *ttl });
         let any = Some(Arc::new(node(vec![(ANY_TYPE, answer)])));
         Node { fallback: any.clone(), child: any.clone(), deep: any, ..node(Vec::new()) }
     }
 
-    /// The zone's frame.
+    /// The zone's frame: the names that exist without any object.
     pub(super) fn structure(&self) -> Vec<(Name, Node)> {
         let zone = &self.settings.zone;
         let soa = Soa { zone, serial: self.settings.serial, ttl: self.settings.ttl };
@@ -121,9 +122,9 @@ impl Renderer {
         [
             Some((zone.clone(), apex)),
             below("svc", self.empty(true)),
-            // A pod's address is reckoned from its name, which the kernel can't.
+            // The names of pods pass: CoreDNS computes the address from the name, which the program can't.
             below("pod", self.empty(false)),
-            // Where CoreDNS itself is.
+            // Names below `dns` pass: they are those of CoreDNS itself.
             below("dns", Node::pass(ZoneId::Cluster)),
             zone.child("dns-version").ok().map(|name| (name.clone(), version_node(&name))),
         ]
@@ -132,7 +133,7 @@ impl Renderer {
         .collect()
     }
 
-    /// A name without records whose children are all known, and where `deep`, all further below too.
+    /// An empty non-terminal. Names one label below it that have no node don't exist; if `deep`, neither do longer ones.
     fn empty(&self, deep: bool) -> Node {
         Node {
             fallback: self.structural.clone(),
@@ -142,7 +143,7 @@ impl Renderer {
         }
     }
 
-    /// The names that exist with a namespace; where it is open, nothing is said of those below that have no node.
+    /// The names of a namespace. If `is_open`, names below that have no node pass, since some of them are withheld.
     pub(super) fn namespace(&self, namespace: &str, is_open: bool) -> Vec<(Name, Node)> {
         let name = |branch: &str| self.settings.zone.child(branch).ok()?.child(namespace).ok();
         let pods = Node { child: None, ..self.empty(false) };
@@ -150,12 +151,14 @@ impl Renderer {
         name("svc").map(|n| (n, services)).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
     }
 
-    /// None where it is no name, being too long or with labels that slices name and no Service has; then nobody can ask for it.
+    /// The name of a Service. None if it is too long, or if a slice refers to a Service by a text that is not a label: then no
+    /// query can be for it.
     pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
         self.settings.zone.below([&*key.name, &*key.namespace, "svc"]).ok()
     }
 
-    /// A name of the Service at `base`; where it is closed, names one label below it that have no node don't exist.
+    /// A node of the Service whose name is `base`. If `is_closed`, names one label below that have no node don't exist; otherwise
+    /// they pass.
     pub(super) fn host(&self, owner: &Name, base: &Name, host: &Host, is_closed: bool) -> Node {
         let ttl = self.settings.ttl;
         let mut types = Vec::with_capacity(3);
@@ -178,26 +181,27 @@ impl Renderer {
         }
     }
 
+    /// The SRV records at `owner`, with the addresses of their targets.
     fn services(&self, owner: &Name, base: &Name, services: &Services) -> Verdict {
         let ttl = self.settings.ttl;
         let names =
             |targets: Vec<&Relative>| targets.into_iter().map(|t| below(base, t)).collect::<Option<Vec<Name>>>();
         let targets = names(services.records.iter().map(|(t, _)| t).collect());
         let owners = names(services.addresses.iter().map(|(t, _)| t).collect());
-        // A target that is too long for a name is the server's to deal with.
+        // A target that is too long for a name: the query passes.
         let (Some(targets), Some(owners)) = (targets, owners) else { return Verdict::Pass };
         let answers: Vec<_> = (targets.iter().zip(&services.records))
             .map(|(target, (_, port))| (owner, Data::Service { target, port: *port, weight: services.weight }, ttl))
             .collect();
         let additionals = owners.iter().zip(&services.addresses).map(|(name, (_, a))| (name, Data::Address(*a), ttl));
-        // The last records of one size rotate: those of the family that has more.
+        // Only the last records of equal size rotate, so the family with more addresses comes last.
         let (v4, v6): (Vec<_>, Vec<_>) =
             additionals.partition(|(_, data, _)| matches!(data, Data::Address(IpAddr::V4(_))));
         let additionals = if v4.len() < v6.len() { [v4, v6] } else { [v6, v4] }.concat();
         render::exact(owner, &answers, &additionals)
     }
 
-    /// The name of an ExternalName Service, whose target leads to `chain`.
+    /// The node of an ExternalName Service with this target, which resolves to `chain`.
     pub(super) fn alias(&self, owner: &Name, target: &Name, chain: &Chain) -> Node {
         let ttl = self.settings.ttl;
         let mut types = vec![(TYPE_CNAME, render::exact(owner, &[(owner, Data::Alias(target), ttl)], &[]))];
@@ -237,7 +241,7 @@ impl Renderer {
                 })
                 .collect(),
         };
-        // Names that are none the server has other ways with: it sends no reply.
+        // CoreDNS sends no reply if a target is too long for a name, so the query passes.
         let verdict = targets.map_or(Verdict::Pass, |mut targets| {
             targets.sort_unstable();
             targets.dedup();
@@ -247,7 +251,8 @@ impl Renderer {
         node(vec![(TYPE_PTR, verdict)])
     }
 
-    /// A reverse name, and what it holds.
+    /// The reverse name of an address, and its node if a Service or an endpoint has the address. None if the address has no
+    /// reverse name.
     pub(super) fn reverse(&self, address: IpAddr, pointer: Option<&Pointer<'_>>) -> Option<(Name, Option<Node>)> {
         let name = reverse::name_of(address)?;
         let node = pointer.map(|p| self.pointer(&name, address, p));

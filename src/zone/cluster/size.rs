@@ -1,5 +1,5 @@
-//! What names take of the maps at most: reckoned from what they hold, before anything is rendered. A node is a head, its
-//! types, its name and its answers, each of these filled up to eight octets.
+//! The most room that names take in the maps, computed from a plan before any node is rendered. A node is a header, its types,
+//! its name and its answers, each padded to eight octets (`struct edns_node` in `src/bpf/edns_abi.h`).
 
 use std::net::IpAddr;
 
@@ -12,13 +12,14 @@ use super::spec::Key;
 use crate::zone::name::Name;
 use crate::zone::render::RECORDS_MAX;
 
-/// Of a record whose owner is a pointer, without its data; of an SRV record's data without its target.
+/// Octets of a record without its data, if the owner is a pointer (RFC 1035 §4.1.3).
 const RECORD_HEAD: usize = 12;
+/// Octets of an SRV record's data without the target (RFC 2782).
 const SRV_HEAD: usize = 6;
-/// A name's first label that says its length, and its end.
+/// The length octet of a label.
 const LABEL: usize = 1;
 
-/// A name with a node like this.
+/// The size of a name of `name` octets whose node lists `types` types. `answers` are the octets of each answer's records.
 fn node(name: usize, types: usize, answers: impl IntoIterator<Item = usize>) -> Size {
     let answers = answers.into_iter().filter(|octets| *octets > 0);
     let kept = |octets: usize| Size::ANSWER_HEAD + octets.min(Size::ANSWER_MAX).next_multiple_of(8);
@@ -27,7 +28,7 @@ fn node(name: usize, types: usize, answers: impl IntoIterator<Item = usize>) -> 
     Size { names: 1, units: octets.div_ceil(Size::UNIT) }
 }
 
-/// Octets of a Service's name.
+/// Octets of a Service's name in wire format.
 fn base(key: &Key, settings: &Settings) -> usize {
     LABEL + key.name.len() + namespace_name(&key.namespace, settings)
 }
@@ -36,7 +37,7 @@ fn namespace_name(namespace: &str, settings: &Settings) -> usize {
     LABEL + namespace.len() + LABEL + "svc".len() + settings.zone.wire().len()
 }
 
-/// The two names of a namespace.
+/// The size of a namespace's two names, below `svc` and `pod`.
 pub(super) fn namespace(name: &str, settings: &Settings) -> Size {
     let below = |branch: &str| settings.zone.child(branch).is_ok_and(|name| settings.pass.covers_below(&name));
     let branches = ["svc", "pod"].into_iter().filter(|branch| settings.pass.is_empty() || !below(branch));
@@ -46,13 +47,14 @@ pub(super) fn namespace(name: &str, settings: &Settings) -> Size {
     })
 }
 
-/// What `key`, or its namespace, pays for the name of an address that it has, or that these endpoints have: its own of them, since
-/// others may have as many more as they like.
+/// The part of an address' reverse name that counts to the share of `key`'s namespace. The address is that of the Service `key`
+/// itself, if `endpoints` is empty, or of `endpoints`, of which only those in the namespace count: other namespaces may list
+/// the address as often as they like.
 pub(super) fn pointer(address: IpAddr, key: &Key, endpoints: Endpoints<'_>, settings: &Settings) -> Size {
     if !settings.pass.is_empty() && reverse::name_of(address).is_some_and(|n| is_below(&n, settings)) {
         return Size::default();
     }
-    // Four octets, or 32 nibbles, and two labels.
+    // Octets of the longest reverse name (four numbers or 32 nibbles), and of the longest label of an address.
     let (name, label) = if address.is_ipv4() { (30, 15) } else { (74, 40) };
     let target = |key: &Key, label: Option<usize>| RECORD_HEAD + base(key, settings) + label.map_or(0, |l| LABEL + l);
     let octets = match endpoints.len() {
@@ -66,22 +68,22 @@ pub(super) fn pointer(address: IpAddr, key: &Key, endpoints: Endpoints<'_>, sett
     node(name, 1, [octets])
 }
 
-/// Whether a name lies below a suffix of PassNames, and so has no node.
+/// Whether the name lies below a suffix of `PassNames`, and so has no node.
 fn is_below(name: &Name, settings: &Settings) -> bool {
     name.parent().is_some_and(|parent| settings.pass.covers_below(&parent))
 }
 
-/// The names of a Service, but for those of addresses.
+/// The sizes of a Service's names by part, without its reverse names.
 pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, settings: &Settings) -> Sizes {
     let mut sizes = Sizes::default();
     if plan.is_empty() {
         return sizes;
     }
     let base = base(key, settings);
-    let passes = Passes::new(key, settings);
+    let suppressed = Suppressed::new(key, settings);
     for (relative, holds) in plan {
         let part = Part::of(relative, holds);
-        if passes.covers(!relative.is_empty()) {
+        if suppressed.covers(!relative.is_empty()) {
             continue;
         }
         let name = if relative.is_empty() { base } else { LABEL + relative.len() + base };
@@ -94,10 +96,10 @@ pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, settings: &Settings
     sizes
 }
 
-/// Whether all names of a Service, and those below its own, lie below a suffix of PassNames, and so have no nodes.
-struct Passes([bool; 2]);
+/// Whether `PassNames` leave a Service without nodes: at all of its names, and at those below its own name.
+struct Suppressed([bool; 2]);
 
-impl Passes {
+impl Suppressed {
     fn new(key: &Key, settings: &Settings) -> Self {
         let covers = |labels: &[&str]| {
             let name = labels.iter().try_fold(settings.zone.clone(), |name, label| name.child(label));
@@ -117,7 +119,7 @@ impl Passes {
 
 fn alias(name: usize, entry: &Entry, settings: &Settings) -> Size {
     let Some(Service::External(target)) = entry.service.as_deref() else { return node(name, 0, []) };
-    // Where it leads to is others' to say, as much as an answer holds.
+    // Addresses of a target in the zone are those of other objects: as many as an answer holds.
     let addresses = if entry.depends_on(&settings.zone).is_some() { Size::ANSWER_MAX } else { 0 };
     node(name, 3, [RECORD_HEAD + target.wire().len(), addresses, addresses])
 }

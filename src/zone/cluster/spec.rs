@@ -1,6 +1,8 @@
-//! What the Kubernetes API says, as far as names depend on it. Strings are as the API has them.
+//! Objects of the Kubernetes API, reduced to the fields that names depend on. Strings are as in the API.
+//!
+//! `source::kubernetes` makes them from watch events. They are not kept: `model` parses them into what is.
 
-/// Which Service, EndpointSlice or other namespaced object.
+/// Identifies a namespaced object among those of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// `metadata.namespace`
@@ -22,7 +24,7 @@ impl Key {
 pub struct ServiceSpec {
     /// `spec.externalName` of a Service whose `spec.type` is ExternalName; None for other types.
     pub external_name: Option<String>,
-    /// `spec.clusterIPs`, or else `spec.clusterIP` alone. The first one of a headless Service is `None`.
+    /// `spec.clusterIPs`, or `spec.clusterIP` alone if that is empty. The first one of a headless Service is `None`.
     pub cluster_ips: Vec<String>,
     /// `spec.ports`
     pub ports: Vec<PortSpec>,
@@ -31,11 +33,11 @@ pub struct ServiceSpec {
 /// A port of a Service or an EndpointSlice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortSpec {
-    /// `name`; empty where there is none.
+    /// `name`; empty if the port has none.
     pub name: String,
     /// `protocol`: TCP, UDP or SCTP.
     pub protocol: String,
-    /// `port`; a slice's may have none.
+    /// `port`, in host byte order; that of a slice may be absent.
     pub port: Option<u16>,
 }
 
@@ -53,10 +55,10 @@ pub struct SliceSpec {
 /// An endpoint of a slice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointSpec {
-    /// `addresses`; of no use where it is not ready.
+    /// `addresses`; ignored if the endpoint is not ready.
     pub addresses: Vec<String>,
     /// `hostname`
     pub hostname: Option<String>,
-    /// `conditions.ready`, true where it is absent.
+    /// `conditions.ready`; true if it is absent.
     pub ready: bool,
 }

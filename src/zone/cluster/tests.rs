@@ -1,5 +1,5 @@
-//! The index against CoreDNS: [`coredns`] is the plugin's logic on the API's objects as they are, [`kernel`] how a question
-//! is looked up.
+//! The cluster's zone compared with CoreDNS. [`coredns`] is the logic of its kubernetes plugin, applied to the API's objects
+//! directly. [`kernel`] has the replies that the program gives from the nodes.
 
 mod coredns;
 mod full;
@@ -17,7 +17,7 @@ use super::*;
 const ZONE: &str = "cluster.local";
 const SERIAL: u32 = 7;
 
-/// Whole lists.
+/// Lists that arrive at once.
 impl Cluster {
     fn replace_namespaces(&mut self, names: impl IntoIterator<Item = impl AsRef<str>>) {
         self.begin_namespaces();
@@ -52,7 +52,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|t| (*t).to_owned()).collect()
 }
 
-/// Ports from `name/PROTO/number`; an empty name is none, `-` no number.
+/// Ports from texts `name/PROTO/number`. The name may be empty; `-` is a port without number.
 fn ports(texts: &[&str]) -> Vec<PortSpec> {
     let port = |text: &&str| {
         let [name, protocol, port] = text.split('/').collect::<Vec<_>>()[..] else { panic!("{text}") };
@@ -73,7 +73,7 @@ fn external(target: &str) -> ServiceSpec {
     ServiceSpec { external_name: Some(target.into()), ..ServiceSpec::default() }
 }
 
-/// A slice of `service` from endpoints `address`, `address=hostname` or, not ready, `!address`.
+/// A slice of `service`. An endpoint is `address`, `address=hostname` or, if it is not ready, `!address`.
 fn slice(service: &str, port_texts: &[&str], endpoints: &[&str]) -> SliceSpec {
     let endpoint = |text: &&str| {
         let (ready, text) = text.strip_prefix('!').map_or((true, *text), |t| (false, t));

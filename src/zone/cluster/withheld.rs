@@ -1,5 +1,5 @@
-//! Addresses whose names are not in the maps for want of room: a static wildcard above one does not hold, since the name that it
-//! would speak for is there.
+//! Addresses whose reverse names are withheld from the maps. A static wildcard above such a name is suspended: the name
+//! exists, so the wildcard does not cover it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use crate::zone::name::Name;
 
-/// As of the last commit.
+/// The addresses whose reverse names are withheld, as of the last commit.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Withheld(BTreeSet<IpAddr>);
 
@@ -28,13 +28,13 @@ impl Withheld {
         }
     }
 
-    /// Whether the name of one lies below this name.
+    /// Whether the reverse name of one of the addresses lies below this name.
     pub(super) fn is_below(&self, name: &Name) -> bool {
         !self.is_empty() && below(name).is_some_and(|range| self.0.range(range).next().is_some())
     }
 }
 
-/// The addresses whose names lie below this one in in-addr.arpa or ip6.arpa.
+/// The range of addresses whose names lie below this name in in-addr.arpa or ip6.arpa; None if there are none.
 fn below(name: &Name) -> Option<RangeInclusive<IpAddr>> {
     let labels: Vec<&str> = name.labels().map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;
     match labels[..] {
@@ -51,14 +51,15 @@ fn below(name: &Name) -> Option<RangeInclusive<IpAddr>> {
     }
 }
 
-/// The first and the last number of `count` parts of `bits` bits each, of which `labels` are the last ones, the first one last.
+/// The lowest and the highest number that starts with these labels: a number has `count` parts of `bits` bits, of which
+/// `labels` are the highest ones, in reverse order. None if a label is not such a part or all parts are given.
 fn range(labels: &[&str], radix: u32, bits: u32, count: usize) -> Option<(u128, u128)> {
     if labels.len() >= count {
         return None;
     }
     let mut first = 0;
     for label in labels.iter().rev() {
-        // No address has a name with other forms of a number.
+        // Reverse names have no leading zeros.
         let is_plain = label.len() == 1 || !label.starts_with('0');
         let part = u128::from_str_radix(label, radix).ok().filter(|part| is_plain && *part < 1 << bits)?;
         first = first << bits | part;
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_below_a_name() {
+    fn a_reverse_zone_covers_the_addresses_of_its_prefix() {
         let withheld = |address: &str| Withheld(BTreeSet::from([address.parse().unwrap()]));
         let (v4, v6) = (withheld("10.96.0.1"), withheld("fd00::a1"));
         let digits = format!("1a{}df", "0".repeat(28));

@@ -4,16 +4,17 @@ use super::*;
 use crate::zone::cluster::Settings;
 use crate::zone::cluster::share::Size;
 use crate::zone::cluster::spec::{Key, PortSpec, ServiceSpec};
-use crate::zone::node::{ANY_TYPE, Kind, Verdict};
+use crate::zone::lookup::Nodes;
+use crate::zone::node::Kind;
 use crate::zone::statics::{self, Entry};
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
 
-/// What a question for A gets.
+/// The result of a query for A.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Got {
-    /// An address whose last octet this is.
+    /// An address that ends in this octet.
     Address(u8),
     Nodata,
     Nxdomain,
@@ -48,17 +49,17 @@ fn pass_names(texts: &[&str]) -> PassNames {
 struct Lab {
     cluster: Cluster,
     layers: Layers,
-    maps: HashMap<Name, Node>,
+    maps: Nodes,
 }
 
 impl Lab {
     fn empty(pass: &[&str]) -> Self {
         let pass = pass_names(pass);
         let settings = Settings { zone: name("cluster.local"), ttl: 30, negative_answers: true, serial: 1, pass };
-        Self { cluster: Cluster::new(settings), layers: Layers::new(name("cluster.local")), maps: HashMap::new() }
+        Self { cluster: Cluster::new(settings), layers: Layers::new(name("cluster.local")), maps: Nodes::default() }
     }
 
-    /// Namespace `default` with the Service `web`, which ends in 1.
+    /// A cluster with the namespace `default` and the Service `web`, whose address ends in 1.
     fn new(pass: &[&str]) -> Self {
         let mut lab = Self::empty(pass);
         lab.cluster.apply_namespace("default");
@@ -74,7 +75,7 @@ impl Lab {
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
-        // Names below the one that changes too.
+        // Each name that changes, and a name one and two labels below it.
         let names: Vec<Name> = changes.iter().map(|c| c.name().clone()).collect();
         let probes: Vec<Name> = names
             .iter()
@@ -83,10 +84,10 @@ impl Lab {
             .collect();
         let before: Vec<Got> = probes.iter().map(|n| self.ask_name(n)).collect();
         let mut end = self.maps.clone();
-        changes.iter().cloned().for_each(|c| apply(&mut end, c));
+        changes.iter().cloned().for_each(|c| end.apply(c));
         let after: Vec<Got> = probes.iter().map(|n| ask(&end, n)).collect();
         for change in changes {
-            apply(&mut self.maps, change);
+            self.maps.apply(change);
             for (i, probe) in probes.iter().enumerate() {
                 let now = self.ask_name(probe);
                 assert!(
@@ -115,76 +116,54 @@ impl Lab {
         ask(&self.maps, name)
     }
 
-    /// `relative` ends in a dot.
+    /// Asks for a name in the cluster's zone; `relative` ends in a dot.
     fn ask(&self, relative: &str) -> Got {
         self.ask_name(&name(relative))
     }
 
-    /// The set of names by whose gates the answer goes.
+    /// The set of names whose gates apply to the answer.
     fn zone(&self, relative: &str, qtype: u16) -> Option<ZoneId> {
-        find(&self.maps, &name(relative), qtype).map(|(zone, _)| zone)
+        self.maps.look_up(&name(relative), qtype).ok().map(|found| found.zone)
     }
 }
 
-fn apply(maps: &mut HashMap<Name, Node>, change: Change) {
-    match change {
-        Change::Put(name, node) => drop(maps.insert(name, node)),
-        Change::Remove(name) => drop(maps.remove(&name)),
-    }
-}
-
-/// By the rules of zone.h.
-fn find<'a>(maps: &'a HashMap<Name, Node>, name: &Name, qtype: u16) -> Option<(ZoneId, &'a Verdict)> {
-    let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| maps.get(&a).map(|n| (i, n)))?;
-    let node = match depth {
-        0 => Some(node),
-        1 => node.child.as_deref(),
-        _ => node.deep.as_deref(),
-    }?;
-    let mut types = [Some(node), node.fallback.as_deref()].into_iter().flatten();
-    types.find_map(|n| n.types.iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE).map(|(_, v)| (n.zone, v)))
-}
-
-fn ask(maps: &HashMap<Name, Node>, name: &Name) -> Got {
-    match find(maps, name, A) {
-        Some((_, Verdict::Answer(a))) => match a.kind {
-            Kind::Answer => Address(a.bytes[a.bytes.len() - 1]),
-            Kind::Nodata => Nodata,
-            Kind::Nxdomain => Nxdomain,
-        },
-        _ => Pass,
-    }
+fn ask(maps: &Nodes, name: &Name) -> Got {
+    maps.look_up(name, A).map_or(Pass, |found| match found.answer.kind {
+        Kind::Answer => Address(found.answer.bytes[found.answer.bytes.len() - 1]),
+        Kind::Nodata => Nodata,
+        Kind::Nxdomain => Nxdomain,
+    })
 }
 
 #[test]
-fn static_names_win_and_give_back() {
+fn static_names_hide_the_clusters_until_they_are_removed() {
     let mut lab = Lab::new(&[]);
     lab.statics(&[entry("web.default.svc.", 77), entry("svc.", 78), entry("x.example", 79)], &[]);
     assert_eq!(lab.ask("web.default.svc."), Address(77));
     assert_eq!(lab.ask("svc."), Address(78));
-    // What lies below is the cluster's still.
+    // Names below are still the cluster's.
     assert_eq!(lab.ask("_http._tcp.web.default.svc."), Address(1));
     assert_eq!(lab.ask("x.web.default.svc."), Nxdomain);
     assert_eq!(lab.ask("gone.svc."), Nxdomain);
-    // The cluster's changes do not come through, and are not lost.
+    // Changes of the cluster take effect when the static name is removed.
     lab.serve("web", 2);
     lab.commit();
     assert_eq!(lab.ask("web.default.svc."), Address(77));
     lab.statics(&[], &[]);
     assert_eq!(lab.ask("web.default.svc."), Address(2));
     assert_eq!(lab.ask("svc."), Nodata);
-    assert_eq!(lab.maps.len(), lab.cluster_len());
+    assert_eq!(lab.maps.all().len(), lab.cluster_len());
 }
 
 impl Lab {
-    /// How many names the cluster alone has.
+    /// The number of names of the cluster in the maps.
     fn cluster_len(&self) -> usize {
-        self.maps.keys().filter(|n| self.cluster.node(n).is_some()).count()
+        self.maps.all().keys().filter(|n| self.cluster.node(n).is_some()).count()
     }
 }
 
 #[test]
-fn a_zone_that_is_not_known_yet_is_all_one() {
+fn before_the_first_commit_the_placeholder_answers_all_names_but_static_ones() {
     let statics = [entry("web.default.svc.", 77), entry("x.late.default.svc.", 78), entry("*.apps.", 79)];
     let mut known = Lab::new(&[]);
     known.statics(&statics, &[]);
@@ -197,7 +176,7 @@ fn a_zone_that_is_not_known_yet_is_all_one() {
     lab.statics(&[entry("", 1), entry("10-0-0-1.default.pod.", 2), entry("web.default.svc.", 3)], &[]);
     assert_eq!(lab.ask("foo."), Nxdomain);
     lab.statics(&statics, &[]);
-    // Held back by the zone's gates, wherever static names lie.
+    // The placeholder answers, wherever static names lie: the zone's gates hold it back.
     for held in ["foo.", "svc.", "default.svc.", "other.default.svc.", "x.y.z.svc.", "late.default.svc.", "ns.dns."] {
         assert_eq!(lab.ask(held), Nxdomain, "{held}");
     }
@@ -210,11 +189,11 @@ fn a_zone_that_is_not_known_yet_is_all_one() {
 }
 
 #[test]
-fn static_names_of_no_service() {
+fn static_names_without_a_service_exist_beside_the_clusters() {
     let mut lab = Lab::new(&[]);
     lab.statics(&[entry("foo.bar.", 7), entry("new.default.svc.", 8), entry("x.late.default.svc.", 9)], &[]);
     assert_eq!(lab.ask("foo.bar."), Address(7));
-    // It exists, by the name below it.
+    // An empty non-terminal exists because of the name below it.
     assert_eq!(lab.ask("bar."), Pass);
     assert_eq!(lab.ask("late.default.svc."), Pass);
     assert_eq!(lab.ask("baz."), Nxdomain);
@@ -240,7 +219,7 @@ fn static_names_of_no_service() {
 }
 
 #[test]
-fn static_wildcards_go_past_names_that_are_parents_alone() {
+fn static_wildcards_cover_labels_between_a_service_and_its_ports() {
     let mut lab = Lab::new(&[]);
     lab.statics(&[entry("*.web.default.svc.", 50)], &[]);
     for (name, got) in [
@@ -253,7 +232,7 @@ fn static_wildcards_go_past_names_that_are_parents_alone() {
     ] {
         assert_eq!(lab.ask(name), got, "{name}");
     }
-    // From above they end at the Service.
+    // A wildcard above the Service does not cover names below it.
     lab.statics(&[entry("*.default.svc.", 50)], &[]);
     let below =
         [("x.web.default.svc.", Nxdomain), ("_tcp.web.default.svc.", Nxdomain), ("x._tcp.web.default.svc.", Pass)];
@@ -263,7 +242,7 @@ fn static_wildcards_go_past_names_that_are_parents_alone() {
 }
 
 #[test]
-fn static_wildcards_end_at_names_of_the_cluster() {
+fn static_wildcards_do_not_cover_names_of_the_cluster() {
     let mut lab = Lab::new(&[]);
     lab.statics(&[entry("*.", 50), entry("*.default.svc.", 51), entry("*.apps.", 52)], &[]);
     assert_eq!(lab.ask("foo."), Address(50));
@@ -281,14 +260,14 @@ fn static_wildcards_end_at_names_of_the_cluster() {
     lab.cluster.delete_service(&Key::new("default", "web"));
     lab.commit();
     assert_eq!(lab.ask("web.default.svc."), Address(51));
-    // A wildcard above the zone ends at it.
+    // A wildcard above the zone does not cover names in it.
     lab.statics(&[Entry { name: Name::parse("local").unwrap(), ..entry("*.", 53) }], &[]);
     assert_eq!(lab.ask("foo."), Nxdomain);
     assert_eq!(ask(&lab.maps, &Name::parse("foo.local").unwrap()), Address(53));
 }
 
 #[test]
-fn wildcards_above_the_zone_end_there_beside_names_that_pass() {
+fn wildcards_above_the_zone_do_not_cover_names_below_pass_names_in_it() {
     let pass = ["nobody.default.svc", "web.default.svc"];
     let above = Entry { name: Name::parse("local").unwrap(), ..entry("*.", 50) };
     let below = ["x.nobody.default.svc.", "x.y.nobody.default.svc.", "x.web.default.svc."];
@@ -307,7 +286,7 @@ fn wildcards_above_the_zone_end_there_beside_names_that_pass() {
 }
 
 #[test]
-fn static_wildcards_wait_for_a_cluster_and_names_do_not() {
+fn the_clusters_gates_apply_to_static_wildcards_and_not_to_static_names() {
     let pass = ["nobody.default.svc"];
     let wildcards = ["x.apps.", "y.x.apps.", "x.default.svc.", "x.nobody.default.svc."];
     let entries =
@@ -324,11 +303,11 @@ fn static_wildcards_wait_for_a_cluster_and_names_do_not() {
         }
         for qtype in [A, AAAA] {
             assert_eq!(lab.zone("web.default.svc.", qtype), Some(ZoneId::Static));
-            let outside = find(&lab.maps, &Name::parse("x.a.example").unwrap(), qtype);
-            assert_eq!(outside.map(|(zone, _)| zone), Some(ZoneId::Static));
+            let outside = lab.maps.look_up(&Name::parse("x.a.example").unwrap(), qtype);
+            assert_eq!(outside.map(|found| found.zone), Ok(ZoneId::Static));
         }
     }
-    // Without a cluster there is nothing to wait for.
+    // Without a cluster its gates don't apply.
     let mut lab = Lab::empty(&pass);
     lab.statics(&entries, &pass);
     for wildcard in wildcards {
@@ -336,9 +315,9 @@ fn static_wildcards_wait_for_a_cluster_and_names_do_not() {
     }
 }
 
-/// Names of the cluster that have no room are no wildcard's.
+/// Static wildcards don't cover names of the cluster that are withheld.
 #[test]
-fn static_wildcards_do_not_hold_where_the_cluster_yields() {
+fn static_wildcards_are_suspended_where_the_cluster_withholds_names() {
     let entries = [
         entry("*.", 50),
         entry("*.default.svc.", 51),
@@ -351,37 +330,37 @@ fn static_wildcards_do_not_hold_where_the_cluster_yields() {
     lab.serve("db", 2);
     lab.commit();
     let room = |names| Size { names, ..Size::MAX };
-    // Frame and namespaces take nine names, each Service three.
+    // The frame and the namespaces have nine names, each Service has three.
     for (names, passes) in [(15, vec![]), (11, vec!["_http._tcp.web", "_http._tcp.db"]), (10, vec!["db"]), (15, vec![])]
     {
         lab.cluster.set_capacity(room(names));
         for change in lab.layers.commit(&mut lab.cluster) {
-            apply(&mut lab.maps, change);
+            lab.maps.apply(change);
             for name in ["web", "db", "_http._tcp.web", "_http._tcp.db"] {
                 let got = lab.ask(&format!("{name}.default.svc."));
-                assert!(matches!(got, Address(1 | 2) | Pass), "{name}, room for {names}: {got:?}");
+                assert!(matches!(got, Address(1 | 2) | Pass), "{name}, room for {names} names: {got:?}");
             }
         }
         for name in &passes {
-            assert_eq!(lab.ask(&format!("{name}.default.svc.")), Pass, "room for {names}");
+            assert_eq!(lab.ask(&format!("{name}.default.svc.")), Pass, "room for {names} names");
         }
         assert_eq!(lab.ask("own.web.default.svc."), Address(53));
-        assert_eq!(lab.ask("x."), Address(50), "elsewhere they hold");
+        assert_eq!(lab.ask("x."), Address(50), "other wildcards apply");
         let here = [("x.default.svc.", 51), ("x.web.default.svc.", 52), ("y.x.web.default.svc.", 52)];
         for (name, octet) in here {
             assert_eq!(
                 lab.ask(name),
                 if passes.is_empty() { Address(octet) } else { Pass },
-                "{name}, room for {names}"
+                "{name}, room for {names} names"
             );
         }
         assert_eq!(lab.ask("x.other.svc."), Nxdomain);
     }
 }
 
-/// Those above an address whose name has no room hold no more, and all others do.
+/// A wildcard above a withheld reverse name is suspended, and no other.
 #[test]
-fn static_wildcards_of_addresses_hold_where_none_below_yields() {
+fn static_wildcards_are_suspended_above_withheld_reverse_names_only() {
     let mut lab = Lab::new(&[]);
     let wildcards =
         ["*.10.in-addr.arpa", "*.96.10.in-addr.arpa", "*.97.10.in-addr.arpa", "*.11.in-addr.arpa", "*.ip6.arpa"];
@@ -394,19 +373,19 @@ fn static_wildcards_of_addresses_hold_where_none_below_yields() {
         ("1.0.0.11.in-addr.arpa", 54, false),
         ("a.d.f.ip6.arpa", 55, false),
     ];
-    // Frame and namespace take seven names, the Service three, the first to go of which is that of its address.
+    // The frame and the namespace have seven names, the Service has three. Its reverse name is withheld first.
     for (room, yields) in [(10, false), (9, true), (10, false), (8, true), (0, true), (10, false)] {
         lab.cluster.set_capacity(Size { names: room, ..Size::MAX });
         lab.commit();
-        assert_eq!(lab.cluster.passing().0 > 0, yields, "room for {room}");
+        assert_eq!(lab.cluster.passing().0 > 0, yields, "room for {room} names");
         for (text, octet, may_pass) in names {
             let wanted = if yields && may_pass { Pass } else { Address(octet) };
-            assert_eq!(lab.ask_name(&Name::parse(text).unwrap()), wanted, "{text}, room for {room}");
+            assert_eq!(lab.ask_name(&Name::parse(text).unwrap()), wanted, "{text}, room for {room} names");
         }
         let own = Name::parse("1.0.96.10.in-addr.arpa").unwrap();
-        assert_eq!(lab.maps.contains_key(&own), !yields, "room for {room}");
+        assert_eq!(lab.maps.all().contains_key(&own), !yields, "room for {room} names");
     }
-    // Other settings change nothing in that.
+    // They stay suspended when the configuration changes.
     lab.cluster.set_capacity(Size { names: 9, ..Size::MAX });
     lab.commit();
     let pass = pass_names(&["x"]);
@@ -419,7 +398,7 @@ fn static_wildcards_of_addresses_hold_where_none_below_yields() {
 }
 
 #[test]
-fn pass_names_win_over_both() {
+fn pass_names_take_precedence_over_both_layers() {
     let pass = ["web.default.svc", "nobody", "*.default.pod", "*.corp"];
     let mut lab = Lab::new(&pass);
     lab.statics(&[entry("web.default.svc.", 77), entry("a.corp.", 78), entry("*.", 79)], &pass);

@@ -8,9 +8,9 @@ fn sizes(random: &mut Random) -> Sizes {
     })
 }
 
-/// What stands for as long as nothing changes is what would be decided anew.
+/// A decision that is kept while a namespace does not change equals the one that would be made again.
 #[test]
-fn decisions_that_stand_are_those_that_would_be_made() {
+fn decisions_that_are_kept_are_those_that_would_be_made_again() {
     let (mut stood, mut decided) = (0, 0);
     for seed in 1..=40 {
         let mut random = Random(seed);

@@ -1,4 +1,4 @@
-//! CoreDNS 1.15's kubernetes plugin (`pods insecure`, `ttl 30`), function by function, and what eDNS leaves to it.
+//! The kubernetes plugin of CoreDNS 1.15 (`pods insecure`, `ttl 30`), function by function, and the queries that eDNS passes to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::*;
 
-/// The objects of the API.
+/// The objects of the API, as CoreDNS gets them.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     pub namespaces: BTreeSet<String>,
@@ -23,17 +23,17 @@ pub struct Reply {
     pub additionals: BTreeSet<String>,
 }
 
-/// `msg.Service`; its key as the name that it stands for.
+/// `msg.Service`; its key is a name here.
 struct Item {
     host: String,
     port: i32,
     key: String,
 }
 
-/// Why there are no items.
+/// The reason why a name has no items.
 enum Failure {
     Nxdomain,
-    /// Another server would have to be asked.
+    /// CoreDNS would ask another server.
     Recursion,
 }
 
@@ -58,7 +58,7 @@ fn strip(label: &str) -> &str {
     label.strip_prefix('_').unwrap_or(label)
 }
 
-/// The labels in front of the zone's; None outside of it.
+/// The labels in front of those of the zone; None for names outside it.
 fn base(name: &str) -> Option<Vec<&str>> {
     if name == ZONE {
         return Some(Vec::new());
@@ -78,7 +78,7 @@ fn matches(port: &str, protocol: &str, of: &(String, String, i32)) -> bool {
 }
 
 impl World {
-    /// `Records`, with `parseRequest` and `findPods`. None where the name belongs to no set of items.
+    /// `Records`, with `parseRequest` and `findPods`.
     fn records(&self, name: &str) -> Result<Vec<Item>, Failure> {
         let mut labels = base(name).ok_or(Failure::Nxdomain)?;
         let Some(branch) = labels.pop() else { return Ok(Vec::new()) };
@@ -153,7 +153,7 @@ impl World {
     fn addresses(&self, name: &str, v4: bool, previous: &[(String, String)]) -> Records {
         let mut out = Vec::new();
         for item in self.records(name)? {
-            // `HostType`, which takes an address that is mapped into IPv6 for IPv4's.
+            // `HostType`, which counts an IPv4-mapped IPv6 address as IPv4.
             match item.host.parse::<IpAddr>().map(|a| a.to_canonical()) {
                 Ok(a) if a.is_ipv4() == v4 => out.push(format!("{name}. 30 {} {a}", if v4 { "A" } else { "AAAA" })),
                 Ok(_) => {}
@@ -182,7 +182,7 @@ impl World {
         Ok(out)
     }
 
-    /// `plugin.SRV`: records and additional ones.
+    /// `plugin.SRV`: answers and additional records.
     fn srv(&self, name: &str) -> Result<[Vec<String>; 2], Failure> {
         let items: Vec<Item> = self.records(name)?.into_iter().filter(|i| i.host.parse::<IpAddr>().is_ok()).collect();
         let weight = (100.0 / (items.len() * 100) as f64 * 100.0).floor().max(1.0);
@@ -195,7 +195,8 @@ impl World {
         Ok([records, extra])
     }
 
-    /// `serviceRecordForIP`; an empty list is no answer of ours. None where it has a name that can't be sent, and so nothing is.
+    /// `serviceRecordForIP`. An empty list: CoreDNS does not answer from the zone. None: a target is too long for a name, and
+    /// CoreDNS sends no reply.
     fn ptr(&self, name: &str) -> Option<Vec<String>> {
         let address = reverse::address_of(&Name::parse(name).unwrap()).map(|a| a.to_string()).unwrap_or_default();
         if let Some((key, _)) = self.services.iter().find(|(_, s)| s.cluster_ips.contains(&address)) {
@@ -213,7 +214,7 @@ impl World {
         Some(out)
     }
 
-    /// What the server says; None where it would ask another one, can't say it, or the name is not its own.
+    /// CoreDNS' reply; None if it would ask another server, can't encode the reply, or does not serve the name.
     pub fn server(&self, name: &str, qtype: u16) -> Option<Reply> {
         if base(name).is_none() {
             let answers: BTreeSet<String> = self.ptr(name)?.into_iter().collect();
@@ -238,7 +239,7 @@ impl World {
             },
             SOA if name == ZONE => Ok(vec![soa()]),
             PTR | MX => self.records(name).map(|_| Vec::new()),
-            // A fake question for A, of which only the failure is looked at.
+            // CoreDNS looks A up and uses only the failure.
             _ => self.records(name).map(|_| Vec::new()),
         };
         let negative = |rcode| Reply { rcode, authorities: [soa()].into(), ..Reply::default() };
@@ -254,7 +255,7 @@ impl World {
         }
     }
 
-    /// The list of what eDNS passes on.
+    /// Whether eDNS passes the query, although CoreDNS answers it.
     fn passes(&self, name: &str, qtype: u16) -> bool {
         let Some(labels) = base(name) else { return false };
         if (qtype == SOA && name != ZONE) || qtype == NS || labels.last() == Some(&"dns") {
@@ -268,10 +269,10 @@ impl World {
             [ref below @ .., service, namespace, "svc"] if self.namespaces.contains(namespace) => {
                 let Some(spec) = self.services.get(&Key::new(namespace, service)) else { return false };
                 if let Some(target) = &spec.external_name {
-                    // An alias, too.
+                    // CoreDNS answers with the alias.
                     return below.ends_with(&["_", "_"]) && target.parse::<IpAddr>().is_err();
                 }
-                // Which of its names is the alias depends on the order of slices.
+                // CoreDNS takes the first item, and their order is not defined.
                 let is_alias = |items: Vec<Item>| items.iter().any(|i| i.host.parse::<IpAddr>().is_err());
                 if qtype == CNAME && self.records(name).is_ok_and(is_alias) {
                     return true;
@@ -287,7 +288,7 @@ impl World {
         }
     }
 
-    /// Whether a port of just this name and protocol is there.
+    /// Whether the Service has a port of exactly this name and protocol.
     fn has_port(&self, spec: &ServiceSpec, ns: &str, service: &str, port: &str, protocol: &str) -> bool {
         let is = |p: &(String, String, i32)| p.0 == port && p.1 == protocol;
         if spec.cluster_ips[0] != "None" {
@@ -297,12 +298,12 @@ impl World {
         self.slices_of(ns, service).filter(ready).any(|s| slice_ports(&s.ports).iter().any(is))
     }
 
-    /// What eDNS answers; None where it passes.
+    /// eDNS' reply; None if the query passes.
     pub fn expected(&self, name: &str, qtype: u16) -> Option<Reply> {
         if self.passes(name, qtype) { None } else { self.server(name, qtype) }
     }
 
-    /// Everything, in a line each.
+    /// All objects, one a line.
     pub fn describe(&self) -> String {
         let mut out = format!("{:?}\n", self.namespaces);
         self.services.iter().for_each(|s| writeln!(out, "{s:?}").unwrap());
@@ -310,7 +311,7 @@ impl World {
         out
     }
 
-    /// A new index over it.
+    /// A new index over the objects, and the changes of its first commit.
     pub fn build(&self, settings: Settings) -> (Cluster, Vec<Change>) {
         let mut cluster = Cluster::new(settings);
         cluster.replace_namespaces(&self.namespaces);

@@ -1,4 +1,4 @@
-//! Maps that are too small for the cluster.
+//! Maps that have no room for all names of the cluster.
 
 use super::coredns::{Reply, TYPES, World};
 use super::kernel::Maps;
@@ -17,7 +17,7 @@ fn names(names: usize) -> Size {
     Size { names, ..Size::MAX }
 }
 
-/// All that a commit has to say, in order.
+/// Commits; all changes in order.
 fn commit(cluster: &mut Cluster) -> Vec<Change> {
     let mut changes = cluster.commit();
     changes.append(&mut cluster.rest());
@@ -28,9 +28,9 @@ fn apply(maps: &mut Maps, changes: Vec<Change>) {
     changes.into_iter().for_each(|change| maps.apply(change));
 }
 
-/// Units that all nodes take.
+/// Units of memory that all nodes take.
 fn units(maps: &Maps) -> usize {
-    maps.0.iter().map(|(name, node)| Table::units_of(name, node)).sum()
+    maps.all().iter().map(|(name, node)| Table::units_of(name, node)).sum()
 }
 
 fn is_answer(reply: Option<Reply>) -> bool {
@@ -41,16 +41,16 @@ fn is_nxdomain(reply: Option<Reply>) -> bool {
     reply.is_some_and(|r| r.rcode == NXDOMAIN)
 }
 
-/// A Service of so many ports.
+/// A Service with `ports` ports.
 fn wide(address: &str, ports: usize) -> ServiceSpec {
     let ports = (0..ports).map(|i| PortSpec { name: format!("p{i}"), protocol: "TCP".into(), port: Some(i as u16) });
     ServiceSpec { external_name: None, cluster_ips: vec![address.into()], ports: ports.collect() }
 }
 
-/// What goes wrong at any step of a random history in maps of changing size: an answer that is neither that of before nor that
-/// of after, or more names than there is room for; and what is not answered though its namespace holds no more than its share.
+/// After each change of a random history in maps of changing size: every query gets its old or its new answer or passes, the
+/// maps hold no more names than they have room for, and queries for names of a namespace within its share are answered.
 #[test]
-fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered() {
+fn every_query_gets_its_old_or_new_answer_or_passes_and_names_within_their_share_are_answered() {
     let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
     let (mut yielded, mut opened, mut quiet, mut shared) = (0, 0, 0, 0);
     for seed in 1..=12 {
@@ -62,21 +62,21 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
             cluster.set_capacity(names(capacity));
             (0..=random.below(5)).for_each(|_| random.event(&mut world, &mut cluster));
             let changes = commit(&mut cluster);
-            let allowed = maps.0.len().max(capacity);
+            let allowed = maps.all().len().max(capacity);
             let most = apply_in_steps(&mut maps, changes, &probes, true, || {
                 format!("seed {seed}, round {round}\n{}", world.describe())
             });
             assert!(most <= allowed, "seed {seed}, round {round}: {most} names of {allowed}");
-            assert!(maps.0.len() <= capacity, "seed {seed}, round {round}: {} of {capacity}", maps.0.len());
+            assert!(maps.all().len() <= capacity, "seed {seed}, round {round}: {} of {capacity}", maps.all().len());
             let held = cluster.shares.held();
-            // What endpoints of several namespaces have counts to each that has room for it.
+            // An address that several namespaces list counts to the share of each of them.
             let shares = |address| {
                 let charged = cluster.reverse.charged(address);
                 charged.filter(|key| !cluster.shares.yields(key).has(Part::Pointers)).count()
             };
             let again: usize = cluster.reverse.addresses().map(|a| shares(a).saturating_sub(1)).sum();
             shared += again;
-            assert_eq!(held.names + 5, maps.0.len() + again, "seed {seed}, round {round}\n{}", world.describe());
+            assert_eq!(held.names + 5, maps.all().len() + again, "seed {seed}, round {round}\n{}", world.describe());
             assert!(units(&maps) <= held.units + 5 * FRAME_UNITS, "seed {seed}, round {round}");
             for (text, name) in &probes {
                 let labels = labels_in(name, &cluster.renderer.settings.zone);
@@ -94,30 +94,30 @@ fn each_step_is_before_or_after_or_passes_and_whoever_yields_nothing_is_answered
                     );
                 }
             }
-            assert!(cluster.nodes() == maps.0, "seed {seed}, round {round}");
+            assert!(cluster.nodes() == *maps.all(), "seed {seed}, round {round}");
             let mut withheld = Withheld::default();
             for address in cluster.reverse.addresses() {
-                withheld.set(address, !maps.0.contains_key(&reverse::name_of(address).unwrap()));
+                withheld.set(address, !maps.all().contains_key(&reverse::name_of(address).unwrap()));
             }
             assert_eq!(cluster.withheld, withheld, "seed {seed}, round {round}");
             for (_, name) in &probes {
-                assert_eq!(cluster.node(name).as_ref(), maps.0.get(name), "seed {seed}, round {round}: {name}");
+                assert_eq!(cluster.node(name).as_ref(), maps.all().get(name), "seed {seed}, round {round}: {name}");
             }
             let (passing, _) = cluster.passing();
             yielded += usize::from(passing > 0);
             quiet += usize::from(passing == 0);
             opened += usize::from(["default", "prod"].iter().any(|ns| cluster.shares.is_open(ns)));
         }
-        // With room again all is as if there had always been some.
+        // With room for all names the nodes are those of a new index.
         cluster.set_capacity(Size::MAX);
         apply(&mut maps, commit(&mut cluster));
-        assert!(maps.0 == Maps::new(world.build(settings()).1).0, "seed {seed}");
+        assert!(maps.all() == Maps::new(world.build(settings()).1).all(), "seed {seed}");
         assert_eq!(cluster.passing().0, 0);
     }
     assert!(yielded > 20 && opened > 5 && quiet > 20 && shared > 0, "{yielded} {opened} {quiet} {shared}");
 }
 
-/// As `make full`: one namespace with 33 Services of 8,000 ports beside 5,000 Services of many others.
+/// The cluster of `make full`: a namespace with 33 Services of 8,000 ports beside 5,000 Services in 200 other namespaces.
 struct Greedy {
     cluster: Cluster,
     maps: Maps,
@@ -165,15 +165,15 @@ impl Greedy {
         }
     }
 
-    /// Which of the greedy namespace's Services have their ports' names in the maps.
+    /// The numbers of the greedy namespace's Services whose ports have their names in the maps.
     fn with_ports(&self) -> Vec<usize> {
         let has =
             |i: &usize, port: usize| is_answer(self.maps.ask(&format!("_p{port}._tcp.g{i:02}.greedy.svc.{ZONE}"), SRV));
-        (0..GREEDY).filter(|i| has(i, 0)).inspect(|i| assert!(has(i, PORTS - 1), "whole, or not at all")).collect()
+        (0..GREEDY).filter(|i| has(i, 0)).inspect(|i| assert!(has(i, PORTS - 1), "all of its ports, or none")).collect()
     }
 
-    /// Where all but `left` of its Services go.
-    fn gives_all_back(mut self, left: usize) {
+    /// Deletes all but `left` of its Services: the others get all their names back.
+    fn asserts_that_names_come_back(mut self, left: usize) {
         (left..GREEDY).for_each(|i| self.cluster.delete_service(&greedy_key(i)));
         apply(&mut self.maps, commit(&mut self.cluster));
         assert_eq!(self.cluster.passing().0, 0);
@@ -184,32 +184,35 @@ impl Greedy {
 }
 
 #[test]
-fn one_namespace_that_fills_the_maps_takes_nothing_from_others() {
+fn a_namespace_that_exceeds_max_records_takes_no_names_from_others() {
     let greedy = Greedy::new(names(MAX_RECORDS));
-    assert!(greedy.maps.0.len() <= MAX_RECORDS);
+    assert!(greedy.maps.all().len() <= MAX_RECORDS);
     greedy.asserts_that_others_are_whole();
-    // It has 33 * 8002 + 2 names, others and the frame 15405, so it is 17329 above its share: all 33 of addresses and, of
-    // Services as large as each other, the ports of the first three.
+    // It has 33 * 8002 + 2 names; others and the frame have 15405. So it exceeds its share by 17329: withheld are all 33 reverse
+    // names and the ports of the first three Services, which are all of one size.
     assert_eq!(greedy.cluster.passing(), (GREEDY + 3 * PORTS, true));
     assert_eq!(greedy.with_ports(), (3..GREEDY).collect::<Vec<_>>());
     for i in 0..GREEDY {
-        assert!(is_answer(greedy.maps.ask(&format!("g{i:02}.greedy.svc.{ZONE}"), A)), "Services themselves stay");
-        assert!(is_nxdomain(greedy.maps.ask(&format!("x.g{i:02}.greedy.svc.{ZONE}"), A)), "so does what is no port");
-        assert_eq!(greedy.maps.ask(&format!("{i}.0.98.10.in-addr.arpa"), 12), None, "a miss passes");
+        assert!(is_answer(greedy.maps.ask(&format!("g{i:02}.greedy.svc.{ZONE}"), A)), "the Service's own name is kept");
+        assert!(
+            is_nxdomain(greedy.maps.ask(&format!("x.g{i:02}.greedy.svc.{ZONE}"), A)),
+            "names that don't exist are still NXDOMAIN"
+        );
+        assert_eq!(greedy.maps.ask(&format!("{i}.0.98.10.in-addr.arpa"), 12), None, "a withheld name passes");
     }
     assert!(is_nxdomain(greedy.maps.ask(&format!("x.greedy.svc.{ZONE}"), A)));
     let mut greedy = greedy;
-    let [holder, ..] = &greedy.cluster.holders(5)[..] else { panic!("there are namespaces") };
+    let [holder, ..] = &greedy.cluster.holders(5)[..] else { panic!("no namespaces") };
     assert_eq!((&*holder.namespace, holder.names), ("greedy", GREEDY * (PORTS + 2) + 2));
     assert_eq!(holder.largest, Some(("g00".into(), PORTS + 2)));
     let said = greedy.cluster.newly_yielding();
     assert_eq!(said.iter().map(|h| &*h.namespace).collect::<Vec<_>>(), ["greedy"]);
-    assert_eq!(greedy.cluster.newly_yielding(), [], "it is told of once");
-    greedy.gives_all_back(GREEDY - 5);
+    assert_eq!(greedy.cluster.newly_yielding(), [], "each namespace is returned once");
+    greedy.asserts_that_names_come_back(GREEDY - 5);
 }
 
 #[test]
-fn one_namespace_that_fills_the_memory_takes_nothing_from_others() {
+fn a_namespace_that_exceeds_the_memory_takes_no_names_from_others() {
     const UNITS: usize = 700_000;
     let greedy = Greedy::new(Size { names: usize::MAX, units: UNITS });
     assert!(units(&greedy.maps) <= UNITS);
@@ -218,16 +221,16 @@ fn one_namespace_that_fills_the_memory_takes_nothing_from_others() {
     assert!(passing > 0 && !by_names);
     let with_ports = greedy.with_ports().len();
     assert!(with_ports < GREEDY && with_ports > GREEDY / 2, "{with_ports}");
-    greedy.gives_all_back(GREEDY / 2);
+    greedy.asserts_that_names_come_back(GREEDY / 2);
 }
 
-/// A tenant with five namespaces, each as large as the largest lawful one, beside that and 40 smaller ones.
+/// A tenant creates five namespaces as large as the largest one that exists, beside 40 small ones.
 #[test]
-fn five_namespaces_lower_the_level_to_a_sixth_of_what_the_smaller_ones_leave() {
+fn six_large_namespaces_share_equally_what_the_small_ones_leave() {
     const CAPACITY: usize = 80_000;
     const SMALL: usize = 500;
     const LARGE: usize = 20_000;
-    // Of a Service with a port: its name, the port's, its address'.
+    // Names of a Service with one port: its own, the port's and the reverse name.
     const SERVICE: usize = 3;
     let mut cluster = Cluster::new(settings());
     cluster.set_capacity(names(CAPACITY + 5));
@@ -245,7 +248,7 @@ fn five_namespaces_lower_the_level_to_a_sixth_of_what_the_smaller_ones_leave() {
     fill(&mut cluster, "lawful", LARGE);
     let mut maps = Maps::default();
     apply(&mut maps, commit(&mut cluster));
-    assert_eq!(cluster.passing().0, 0, "without the tenant there is room for all");
+    assert_eq!(cluster.passing().0, 0, "without the tenant all names fit");
     (0..5).for_each(|i| fill(&mut cluster, &format!("tenant{i}"), LARGE));
     apply(&mut maps, commit(&mut cluster));
 
@@ -258,22 +261,23 @@ fn five_namespaces_lower_the_level_to_a_sixth_of_what_the_smaller_ones_leave() {
         assert!((level - SERVICE..=level).contains(&(names - passing)), "{ns} keeps {} of {level}", names - passing);
     }
     for i in 0..40 {
-        assert_eq!(held(&format!("small{i}")).passing, 0, "nobody below the level yields");
+        assert_eq!(held(&format!("small{i}")).passing, 0, "namespaces below the level keep all names");
         assert!(is_answer(maps.ask(&format!("s0.small{i}.svc.{ZONE}"), A)));
         assert!(is_nxdomain(maps.ask(&format!("x.small{i}.svc.{ZONE}"), A)));
     }
-    assert!(maps.0.len() <= CAPACITY + 5);
+    assert!(maps.all().len() <= CAPACITY + 5);
 }
 
-/// After whatever history: the same as from the start, but for what would only come back if there was more room by a margin.
+/// After a random history the maps hold the names that a new daemon would put into them, except names that come back only if there
+/// is room to spare.
 #[test]
-fn a_restart_arrives_at_the_same_set_but_for_the_margin() {
+fn a_restart_gives_the_same_names_except_for_the_margin() {
     const CAPACITY: usize = 2000;
-    // Sizes that no stickiness makes equal.
+    // Sizes that differ by more than the margin within which a withheld part stays withheld.
     const SIZES: [usize; 9] = [20, 30, 45, 65, 90, 130, 190, 270, 400];
     let spec = |ns: usize, i: usize| wide(&format!("10.9{ns}.0.{i}"), SIZES[i]);
     let yields = |cluster: &Cluster, capacity: usize| {
-        // As a new daemon with so much room would have it.
+        // The names that a new daemon would put into maps of this capacity.
         let mut fresh = Cluster::new(settings());
         fresh.set_capacity(names(capacity));
         cluster.objects.namespaces.iter().for_each(|ns| fresh.apply_namespace(ns));
@@ -298,11 +302,11 @@ fn a_restart_arrives_at_the_same_set_but_for_the_margin() {
             cluster.apply_service(key, &spec(ns, i));
         }
         apply(&mut maps, commit(&mut cluster));
-        let live: HashSet<Name> = maps.0.keys().cloned().collect();
+        let live: HashSet<Name> = maps.all().keys().cloned().collect();
         let fresh = yields(&cluster, CAPACITY);
         let smaller = yields(&cluster, CAPACITY - (CAPACITY - 5) / MARGIN);
-        assert!(live.is_subset(&fresh), "it holds nothing that a new one would not");
-        assert!(smaller.is_subset(&live), "what it does not hold a new one would not in maps smaller by the margin");
+        assert!(live.is_subset(&fresh), "no name that a new daemon would withhold");
+        assert!(smaller.is_subset(&live), "all names that a new daemon would put into maps smaller by the margin");
         same += usize::from(live == fresh);
         kept_away += usize::from(live != fresh);
     }
@@ -310,7 +314,7 @@ fn a_restart_arrives_at_the_same_set_but_for_the_margin() {
 }
 
 #[test]
-fn no_name_comes_and_goes_at_the_limit() {
+fn names_do_not_flap_at_the_limit() {
     let mut cluster = Cluster::new(settings());
     cluster.set_capacity(names(1000));
     ["big", "small"].iter().for_each(|ns| cluster.apply_namespace(ns));
@@ -319,7 +323,7 @@ fn no_name_comes_and_goes_at_the_limit() {
         c.name().to_string().ends_with("small.svc.cluster.local.") || c.name().to_string().contains(".2.10.")
     };
     commit(&mut cluster);
-    assert_eq!(cluster.passing().0, 0, "980 and 9 of 1000");
+    assert_eq!(cluster.passing().0, 0, "980 names and 9 of the frame and namespaces fit into 1000");
     let mut others = 0;
     for round in 0..50 {
         for i in 0..10 {
@@ -333,13 +337,14 @@ fn no_name_comes_and_goes_at_the_limit() {
         others += commit(&mut cluster).iter().filter(|c| !own(c)).count();
         assert!(cluster.passing().0 > 0);
     }
-    // Its ten names of addresses and the ports of one Service, once.
+    // Once: ten reverse names, and the ports of one Service.
     assert_eq!(others, 10 + 96);
 }
 
-/// Whoever lists a pod of somebody else's and has no room left does not end the pod's name, be it the first by name or not.
+/// A tenant that exceeds its share and lists the address of another namespace's pod does not take the pod's reverse name away,
+/// whether its namespace sorts before or after the other.
 #[test]
-fn an_address_that_others_list_too_keeps_its_name() {
+fn an_address_that_a_greedy_namespace_lists_too_keeps_its_reverse_name() {
     for greedy in ["a-tenant", "z-tenant"] {
         let mut cluster = Cluster::new(settings());
         cluster.set_capacity(names(1000));
@@ -352,23 +357,27 @@ fn an_address_that_others_list_too_keeps_its_name() {
         assert_eq!(answers(&maps), 1);
         cluster.apply_slice(Key::new(greedy, "s-1"), &slice("s", &[], &["10.1.0.1", "10.1.0.2"]));
         apply(&mut maps, commit(&mut cluster));
-        assert_eq!(answers(&maps), 2, "as the server has it");
+        assert_eq!(answers(&maps), 2, "the same as from CoreDNS");
         cluster.apply_service(Key::new(greedy, "big"), &wide("10.98.0.1", 2000));
         apply(&mut maps, commit(&mut cluster));
         assert!(cluster.passing().0 > 2000);
         assert_eq!(answers(&maps), 2, "{greedy}");
-        assert_eq!(maps.ask("2.0.1.10.in-addr.arpa", 12), None, "its own yields");
+        assert_eq!(maps.ask("2.0.1.10.in-addr.arpa", 12), None, "its own reverse name is withheld");
         cluster.delete_slice(&Key::new("prod", "db-1"));
         apply(&mut maps, commit(&mut cluster));
-        assert_eq!(maps.ask("1.0.1.10.in-addr.arpa", 12), None, "with nobody else's share to count to it does, too");
-        assert!(cluster.nodes() == maps.0);
+        assert_eq!(
+            maps.ask("1.0.1.10.in-addr.arpa", 12),
+            None,
+            "without a namespace within its share it is withheld, too"
+        );
+        assert!(cluster.nodes() == *maps.all());
     }
 }
 
-/// Others may list a namespace's addresses as often as they like, under names as long as they like: that makes the names of these
-/// addresses larger, and the namespace's own part of them not.
+/// Other namespaces may list a namespace's addresses under many long names. That makes the reverse names larger, but not the
+/// part that counts to the namespace's share.
 #[test]
-fn what_others_list_is_not_counted_to_a_namespace() {
+fn targets_in_other_namespaces_do_not_count_to_a_share() {
     let mut cluster = Cluster::new(settings());
     ["law", "tenant"].iter().for_each(|ns| cluster.apply_namespace(ns));
     cluster.apply_service(Key::new("law", "db"), &headless());
@@ -391,12 +400,17 @@ fn what_others_list_is_not_counted_to_a_namespace() {
     let passing = |ns: &str| cluster.holders(10).iter().find(|h| &*h.namespace == ns).map(|h| h.passing);
     assert!(passing("tenant").is_some_and(|names| names > 0));
     assert_eq!(passing("law"), Some(0));
-    assert_eq!(maps.ask("7.0.1.10.in-addr.arpa", 12).map(|reply| reply.answers.len()), Some(7), "as the server has it");
+    assert_eq!(
+        maps.ask("7.0.1.10.in-addr.arpa", 12).map(|reply| reply.answers.len()),
+        Some(7),
+        "the same as from CoreDNS"
+    );
 }
 
-/// A large set in maps with room: nothing yields, and of what no message holds only that passes.
+/// A large headless Service in maps with room for it: no name is withheld, and only its own name, whose addresses no message
+/// holds, passes.
 #[test]
-fn a_large_headless_service_in_maps_with_room_is_untouched() {
+fn a_large_headless_service_that_fits_is_answered() {
     let mut cluster = Cluster::new(settings());
     cluster.set_capacity(names(MAX_RECORDS));
     cluster.apply_namespace("default");
@@ -412,6 +426,6 @@ fn a_large_headless_service_in_maps_with_room_is_untouched() {
     for s in 0..100 {
         assert!(is_answer(maps.ask(&format!("pod-{s}-{s}.big.default.svc.{ZONE}"), A)));
     }
-    assert_eq!(maps.ask(&format!("big.default.svc.{ZONE}"), A), None, "its own set is too large");
+    assert_eq!(maps.ask(&format!("big.default.svc.{ZONE}"), A), None, "no message holds all addresses");
     assert!(is_nxdomain(maps.ask(&format!("x.big.default.svc.{ZONE}"), A)));
 }

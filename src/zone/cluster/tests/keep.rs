@@ -17,17 +17,17 @@ fn limited(all: usize, service: usize) -> Cluster {
     cluster
 }
 
-/// Makes the maps follow all that a commit says.
+/// Commits and applies all changes to the maps; the number of changes.
 fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
     let mut changes = cluster.commit();
     changes.append(&mut cluster.rest());
     let count = changes.len();
     changes.into_iter().for_each(|change| maps.apply(change));
-    assert!(cluster.nodes() == maps.0);
+    assert!(cluster.nodes() == *maps.all());
     count
 }
 
-/// What the daemon does about what is wanted; returns the kinds that were listed.
+/// Lists the wanted kinds again, as the daemon does; the kinds that were listed.
 fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<Kind> {
     let mut listed = Vec::new();
     while let Some(kind) = cluster.wants_again() {
@@ -42,13 +42,13 @@ fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<Kin
     listed
 }
 
-/// The slices that are hidden, by name.
+/// The hidden slices, as `namespace/name`.
 fn hidden_slices(cluster: &Cluster) -> BTreeSet<String> {
     let hidden = cluster.slices.iter().filter(|(_, (_, slice))| slice.hidden.is_some());
     hidden.map(|(key, _)| format!("{}/{}", key.namespace, key.name)).collect()
 }
 
-/// One of so many addresses of a net.
+/// A slice with `count` addresses in 10.`net`.0.0/16.
 fn many(service: &str, net: u8, count: usize) -> SliceSpec {
     let endpoints: Vec<String> = (0..count).map(|i| format!("10.{net}.{}.{}", i >> 8, i & 255)).collect();
     slice(service, &["http/TCP/80"], &endpoints.iter().map(String::as_str).collect::<Vec<_>>())
@@ -62,7 +62,7 @@ fn is_missing(maps: &Maps, name: &str) -> bool {
     maps.ask(name, A).is_some_and(|reply| reply.rcode == NXDOMAIN)
 }
 
-/// Somebody whose slices are larger than all that is kept, beside others.
+/// A tenant whose slices together exceed the limit of kept items, beside other namespaces.
 struct Tenant {
     world: World,
     cluster: Cluster,
@@ -73,7 +73,7 @@ const KEPT: usize = 20_000;
 const OTHERS: usize = 20;
 const SLICES: usize = 12;
 
-/// Of the tenant's slices: none is nearly as large as another.
+/// One of the tenant's slices, whose sizes differ by more than the margin.
 fn large(i: usize) -> (Key, SliceSpec) {
     let service = if i.is_multiple_of(2) { "even" } else { "odd" };
     (Key::new("tenant", &format!("large-{i}")), many(service, 100 + i as u8, 1000 + 400 * i))
@@ -116,7 +116,7 @@ impl Tenant {
             assert!(is_missing(&self.maps, &format!("x.db.ns{i}.svc.{ZONE}")));
             assert!(is_missing(&self.maps, &format!("x.ns{i}.svc.{ZONE}")));
         }
-        assert!(is_missing(&self.maps, &format!("x.tenant.svc.{ZONE}")), "its namespace is known, too");
+        assert!(is_missing(&self.maps, &format!("x.tenant.svc.{ZONE}")), "the Services of its namespace are known");
     }
 
     fn put(&mut self, key: Key, spec: SliceSpec) {
@@ -139,31 +139,31 @@ impl Tenant {
 }
 
 #[test]
-fn a_namespace_that_has_too_much_is_hidden_in_part_and_nobody_else_is() {
+fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_others() {
     let mut tenant = Tenant::new();
-    // 38,445 items and 240 of others: it has 18,685 more than its level, and its four largest objects 19,204.
+    // It has 38,445 items beside 240 of others: 18,685 above its level. Its four largest objects have 19,204.
     let gone = ["large-8", "large-9", "large-10", "large-11"];
     assert_eq!(hidden_slices(&tenant.cluster), gone.map(|s| format!("tenant/{s}")).into());
     tenant.asserts_that_others_are_whole();
     let maps = &tenant.maps;
     assert_eq!(answers(maps, &format!("even.tenant.svc.{ZONE}"), A), None, "not all of its endpoints are known");
     assert_eq!(answers(maps, &format!("10-102-0-1.even.tenant.svc.{ZONE}"), A), None);
-    assert_eq!(answers(maps, &format!("odd.tenant.svc.{ZONE}"), A), Some(1), "its address is its own");
-    assert_eq!(answers(maps, &format!("x.odd.tenant.svc.{ZONE}"), A), None, "that may be an endpoint");
+    assert_eq!(answers(maps, &format!("odd.tenant.svc.{ZONE}"), A), Some(1), "its cluster IP is known");
+    assert_eq!(answers(maps, &format!("x.odd.tenant.svc.{ZONE}"), A), None, "it may be an endpoint of a hidden slice");
     assert_eq!(answers(maps, &format!("small.tenant.svc.{ZONE}"), A), Some(1));
-    assert_eq!(answers(maps, "1.0.102.10.in-addr.arpa", PTR), Some(1), "of one that is kept");
+    assert_eq!(answers(maps, "1.0.102.10.in-addr.arpa", PTR), Some(1), "its slice is kept");
     assert_eq!(answers(maps, "1.0.111.10.in-addr.arpa", PTR), None);
 
-    let [holder, ..] = &tenant.cluster.holders(3)[..] else { panic!("there are namespaces") };
+    let [holder, ..] = &tenant.cluster.holders(3)[..] else { panic!("no namespaces") };
     assert_eq!((&*holder.namespace, holder.passing), ("tenant", tenant.cluster.hidden()));
     assert_eq!(holder.largest, Some(("large-11".into(), 5401)));
-    let told = tenant.cluster.newly_hidden();
-    let [Hoard { namespace, hidden, largest, .. }] = &told[..] else { panic!("{told:?}") };
+    let hoards = tenant.cluster.newly_hidden();
+    let [Hoard { namespace, hidden, largest, .. }] = &hoards[..] else { panic!("{hoards:?}") };
     assert_eq!((&**namespace, *hidden), ("tenant", tenant.cluster.hidden()));
     assert_eq!(*largest, (Kind::Slice, "large-11".into(), 5401));
-    assert_eq!(tenant.cluster.newly_hidden(), [], "it is told of once");
+    assert_eq!(tenant.cluster.newly_hidden(), [], "each namespace is returned once");
 
-    // Others have more, and still less than it.
+    // Other namespaces grow, but stay smaller than the tenant's.
     for i in 0..OTHERS {
         tenant.put(Key::new(&format!("ns{i}"), "db-2"), many("db", i as u8 + 20, 300));
     }
@@ -180,22 +180,22 @@ fn a_namespace_that_has_too_much_is_hidden_in_part_and_nobody_else_is() {
     with_margin.insert("tenant/large-7".into());
     assert_eq!(hidden_slices(&tenant.cluster), with_margin);
 
-    // What it has left fits.
+    // The slices that are left fit.
     for i in (0..4).chain(9..SLICES) {
         tenant.delete(&large(i).0);
     }
     tenant.commit();
     assert_eq!(answers(&tenant.maps, &format!("odd.tenant.svc.{ZONE}"), A), Some(1));
-    assert_eq!(tenant.list_wanted(), [Kind::Slice], "what is hidden yet has to come once more");
+    assert_eq!(tenant.list_wanted(), [Kind::Slice], "hidden slices that fit have to be listed again");
     assert_eq!((hidden_slices(&tenant.cluster).len(), tenant.cluster.hidden()), (0, 0));
     let fresh = Maps::new(tenant.world.build(settings()).1);
-    assert!(tenant.maps.0 == fresh.0);
+    assert!(tenant.maps.all() == fresh.all());
     tenant.asserts_that_others_are_whole();
 }
 
-/// Who lists the addresses of others in what is not kept has a name in their answers that is not known.
+/// A hidden slice that lists another namespace's address adds a target to the reverse name, which is not known.
 #[test]
-fn names_of_addresses_that_hidden_slices_list_pass() {
+fn reverse_names_of_addresses_in_hidden_slices_pass() {
     let mut tenant = Tenant::new();
     let db = "2.3.1.10.in-addr.arpa";
     assert_eq!(answers(&tenant.maps, db, PTR), Some(1));
@@ -204,12 +204,15 @@ fn names_of_addresses_that_hidden_slices_list_pass() {
     spec.endpoints.extend(["10.1.3.2", "10.96.0.3"].map(address));
     tenant.put(key, spec);
     tenant.commit();
-    assert_eq!(answers(&tenant.maps, db, PTR), None, "the server has two names for it");
-    assert_eq!(answers(&tenant.maps, "3.0.96.10.in-addr.arpa", PTR), Some(1), "a Service's address is its own");
+    assert_eq!(answers(&tenant.maps, db, PTR), None, "CoreDNS has two targets for it");
+    assert_eq!(answers(&tenant.maps, "3.0.96.10.in-addr.arpa", PTR), Some(1), "CoreDNS answers with the Service alone");
     assert_eq!(answers(&tenant.maps, "2.4.1.10.in-addr.arpa", PTR), Some(1));
-    assert!(tenant.cluster.withholds(&Name::parse("1.10.in-addr.arpa").unwrap()), "no wildcard holds there");
+    assert!(
+        tenant.cluster.withholds(&Name::parse("1.10.in-addr.arpa").unwrap()),
+        "static wildcards there are suspended"
+    );
 
-    // The one who has it comes later, or goes and comes again.
+    // The slice that is kept is deleted and created again.
     let (db_key, db_spec) = (Key::new("ns3", "db-1"), tenant.world.slices[&Key::new("ns3", "db-1")].clone());
     tenant.delete(&db_key);
     tenant.commit();
@@ -228,7 +231,7 @@ fn names_of_addresses_that_hidden_slices_list_pass() {
 }
 
 #[test]
-fn lists_find_the_same_hidden_whatever_their_order_and_change_nothing() {
+fn lists_in_any_order_hide_the_same_objects_and_change_nothing() {
     let mut tenant = Tenant::new();
     let mut slices: Vec<_> = tenant.world.slices.clone().into_iter().collect();
     let mut random = Random(7);
@@ -237,7 +240,7 @@ fn lists_find_the_same_hidden_whatever_their_order_and_change_nothing() {
         assert_eq!(tenant.commit(), 0);
         assert_eq!(tenant.cluster.wants_again(), None);
         (1..slices.len()).for_each(|i| slices.swap(i, random.below(i + 1)));
-        // A daemon that is new.
+        // A new daemon, to which the list comes in parts.
         let mut other = limited(KEPT, usize::MAX);
         other.replace_namespaces(&tenant.world.namespaces);
         for part in slices.chunks(3) {
@@ -248,16 +251,16 @@ fn lists_find_the_same_hidden_whatever_their_order_and_change_nothing() {
         other.commit();
         assert_eq!(hidden_slices(&other), hidden_slices(&tenant.cluster));
         assert_eq!(other.wants_again(), None);
-        // Of some thousand addresses one may seem to be listed, by chance, and pass for one of them.
+        // Reverse names are left out: by chance, one address in thousands looks as if a hidden slice had it.
         let names = |nodes: HashMap<Name, Node>| -> BTreeSet<Name> {
             nodes.into_keys().filter(|name| name.is_within(&settings().zone)).collect()
         };
-        assert!(names(other.nodes()) == names(tenant.maps.0.clone()));
+        assert!(names(other.nodes()) == names(tenant.maps.all().clone()));
     }
 }
 
 #[test]
-fn what_is_hidden_comes_back_with_a_margin() {
+fn hidden_objects_come_back_only_if_there_is_room_to_spare() {
     let mut tenant = Tenant::new();
     let before = hidden_slices(&tenant.cluster);
     let last = large(8);
@@ -267,7 +270,7 @@ fn what_is_hidden_comes_back_with_a_margin() {
         let kept: usize = tenant.cluster.objects.services.values().map(|entry| entry.items).sum();
         KEPT + tenant.cluster.hidden() - kept - 2 * objects
     };
-    // Others go, until it would just fit.
+    // Make just enough room for it.
     tenant.delete(&large(0).0);
     let needed = last.1.endpoints.len() + 1 - room(&tenant);
     let (key, spec) = large(7);
@@ -278,7 +281,7 @@ fn what_is_hidden_comes_back_with_a_margin() {
     };
     tenant.put(key.clone(), smaller(needed + 1));
     tenant.commit();
-    assert_eq!(tenant.cluster.wants_again(), None, "it would fit, and go with the next");
+    assert_eq!(tenant.cluster.wants_again(), None, "it fits only without the margin");
     tenant.put(key.clone(), spec.clone());
     tenant.commit();
     assert_eq!(hidden_slices(&tenant.cluster), before);
@@ -289,7 +292,7 @@ fn what_is_hidden_comes_back_with_a_margin() {
 }
 
 #[test]
-fn a_service_that_has_too_much_is_hidden_be_there_room_or_not() {
+fn a_service_with_too_many_items_is_hidden_even_if_there_is_room() {
     let mut cluster = limited(1 << 20, 1000);
     let (mut world, mut maps) = (World::default(), Maps::default());
     world.namespaces.insert("default".into());
@@ -305,7 +308,7 @@ fn a_service_that_has_too_much_is_hidden_be_there_room_or_not() {
     commit(&mut cluster, &mut maps);
     assert_eq!(answers(&maps, &format!("wide.default.svc.{ZONE}"), A), None);
     assert_eq!(answers(&maps, &format!("x.y.wide.default.svc.{ZONE}"), A), None);
-    assert_eq!(answers(&maps, &format!("alias.default.svc.{ZONE}"), A), None, "where it leads to is not known");
+    assert_eq!(answers(&maps, &format!("alias.default.svc.{ZONE}"), A), None, "its target is not known");
     assert_eq!(answers(&maps, "1.0.96.10.in-addr.arpa", PTR), Some(1));
     assert_eq!(answers(&maps, &format!("web.default.svc.{ZONE}"), A), Some(1));
     assert!(is_missing(&maps, &format!("x.default.svc.{ZONE}")));
@@ -316,8 +319,8 @@ fn a_service_that_has_too_much_is_hidden_be_there_room_or_not() {
     world.services.insert(Key::new("default", "wide"), wide(900));
     cluster.apply_service(Key::new("default", "wide"), &wide(900));
     commit(&mut cluster, &mut maps);
-    assert!(maps.0 == Maps::new(world.build(settings()).1).0);
-    // With slices it is too much again: the larger goes.
+    assert!(maps.all() == Maps::new(world.build(settings()).1).all());
+    // With a slice it has too many items again: the larger of the two is hidden.
     let spec = many("wide", 1, 200);
     cluster.apply_slice(Key::new("default", "wide-1"), &spec);
     world.slices.insert(Key::new("default", "wide-1"), spec);
@@ -327,13 +330,13 @@ fn a_service_that_has_too_much_is_hidden_be_there_room_or_not() {
     world.slices.clear();
     commit(&mut cluster, &mut maps);
     assert_eq!(list_wanted(&mut cluster, &mut maps, &world), [Kind::Service]);
-    assert!(maps.0 == Maps::new(world.build(settings()).1).0);
+    assert!(maps.all() == Maps::new(world.build(settings()).1).all());
 }
 
-/// At any step of a random history: each answer is that of before or of after, or passes; nothing that is answered is wrong; and
-/// who has nothing hidden, and leads to nobody who has, is answered.
+/// After each change of a random history: every query gets its old or its new answer or passes, no answer differs from CoreDNS', and
+/// queries for Services that have no hidden objects and are no aliases are answered.
 #[test]
-fn each_step_is_before_or_after_or_passes() {
+fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
     let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
     let (mut short, mut passed, mut wanted) = (0, 0, 0);
     for seed in 1..=8 {
@@ -354,19 +357,19 @@ fn each_step_is_before_or_after_or_passes() {
             apply_in_steps(&mut maps, changes, &probes, true, || {
                 format!("seed {seed}, round {round}\n{}", world.describe())
             });
-            assert!(cluster.nodes() == maps.0, "seed {seed}, round {round}");
+            assert!(cluster.nodes() == *maps.all(), "seed {seed}, round {round}");
             for (text, name) in &probes {
-                assert_eq!(cluster.node(name).as_ref(), maps.0.get(name), "seed {seed}, round {round}: {name}");
+                assert_eq!(cluster.node(name).as_ref(), maps.all().get(name), "seed {seed}, round {round}: {name}");
                 let labels = labels_in(name, &cluster.renderer.settings.zone);
                 let is_whole = match labels.as_deref() {
                     Some([.., service, namespace, "svc"]) => {
                         let entry = cluster.objects.services.get(&Key::new(namespace, service));
-                        let leads = entry.is_some_and(|e| e.depends_on(&cluster.renderer.settings.zone).is_some());
+                        let is_alias = entry.is_some_and(|e| e.depends_on(&cluster.renderer.settings.zone).is_some());
                         let has_hidden = |e: &Entry| {
                             let service = e.service.as_deref();
                             matches!(service, Some(model::Service::Hidden { .. })) || e.is_opaque()
                         };
-                        !leads && !entry.is_some_and(has_hidden)
+                        !is_alias && !entry.is_some_and(has_hidden)
                     }
                     Some(_) => true,
                     None => cluster.keep.marked.is_empty(),
@@ -387,7 +390,7 @@ fn each_step_is_before_or_after_or_passes() {
         cluster.keep.set_limits(Limits { all: usize::MAX, service: usize::MAX });
         commit(&mut cluster, &mut maps);
         list_wanted(&mut cluster, &mut maps, &world);
-        assert!(maps.0 == Maps::new(world.build(settings()).1).0, "seed {seed}");
+        assert!(maps.all() == Maps::new(world.build(settings()).1).all(), "seed {seed}");
     }
     assert!(short > 50 && passed > 1000 && wanted > 10, "{short} {passed} {wanted}");
 }

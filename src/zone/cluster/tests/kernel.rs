@@ -1,4 +1,4 @@
-//! How the kernel answers: the rules of zone.h and reply.h, on a map of nodes; replies decoded by hickory-proto.
+//! The kernel's replies: answers of the reference lookup, put behind the question as `reply.h` does and decoded by hickory-proto.
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -6,11 +6,12 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::coredns::Reply;
 use super::*;
-use crate::zone::node::{ANY_TYPE, Answer, Kind, Verdict};
+use crate::zone::lookup::Nodes;
+use crate::zone::node::{Answer, Kind};
 
-/// What the maps hold.
+/// The nodes in the maps.
 #[derive(Default, Clone)]
-pub struct Maps(pub HashMap<Name, Node>);
+pub struct Maps(Nodes);
 
 impl Maps {
     pub fn new(changes: impl IntoIterator<Item = Change>) -> Self {
@@ -20,42 +21,32 @@ impl Maps {
     }
 
     pub fn apply(&mut self, change: Change) {
-        match change {
-            Change::Put(name, node) => {
-                // EDNS_TYPES_MAX
-                assert!(node.types.len() <= 8, "{name}");
-                self.0.insert(name, node);
-            }
-            Change::Remove(name) => {
-                self.0.remove(&name);
-            }
+        if let Change::Put(name, node) = &change {
+            // EDNS_TYPES_MAX
+            assert!(node.types.len() <= 8, "{name}");
         }
+        self.0.apply(change);
     }
 
-    /// `name_search`: what a name is answered from.
+    /// The names that have a node, and these nodes.
+    pub const fn all(&self) -> &HashMap<Name, Node> {
+        self.0.all()
+    }
+
+    /// The node that holds for a name.
     pub fn find(&self, name: &Name) -> Option<&Node> {
-        let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| self.0.get(&a).map(|n| (i, n)))?;
-        match depth {
-            0 => Some(node),
-            1 => node.child.as_deref(),
-            _ => node.deep.as_deref(),
-        }
+        self.0.find(name).map(|(node, _)| node)
     }
 
-    /// `answer_find`
-    pub fn verdict(&self, name: &Name, qtype: u16) -> Option<&Answer> {
-        let node = self.find(name)?;
-        let types = node.types.iter().chain(node.fallback.iter().flat_map(|f| &f.types));
-        match types.into_iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE)? {
-            (_, Verdict::Answer(answer)) => Some(answer),
-            (_, Verdict::Pass) => None,
-        }
+    /// The answer to a query; None where it passes.
+    pub fn answer(&self, name: &Name, qtype: u16) -> Option<&Answer> {
+        self.0.look_up(name, qtype).ok().map(|found| found.answer)
     }
 
-    /// The reply to a question; None where it passes.
+    /// The reply to a query; None where it passes.
     pub fn ask(&self, name: &str, qtype: u16) -> Option<Reply> {
         let name = Name::parse(name).unwrap();
-        self.verdict(&name, qtype).map(|answer| decode(&name, qtype, answer))
+        self.answer(&name, qtype).map(|answer| decode(&name, qtype, answer))
     }
 }
 

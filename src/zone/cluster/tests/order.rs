@@ -1,5 +1,5 @@
-//! Random events: after each commit every question gets what the server would say, the index is what a new one would be,
-//! and on the way there every question got what it got before or what it gets after.
+//! Random events. After each commit every query gets CoreDNS' reply, and the index equals a new one. After each change of a
+//! commit every query gets its old or its new answer.
 
 use super::coredns::{TYPES, World};
 use super::kernel::Maps;
@@ -24,7 +24,7 @@ const TARGETS: [&str; 11] = [
 ];
 const PORTS: [&str; 5] = ["http/TCP/80", "dns/UDP/53", "dns-tcp/TCP/53", "/TCP/9", "any/SCTP/-"];
 
-/// xorshift64*, so that a failure comes again.
+/// xorshift64*: a failure can be repeated with its seed.
 pub struct Random(pub u64);
 
 impl Random {
@@ -74,7 +74,7 @@ impl Random {
         slice(service, &self.some(&PORTS, 2), &endpoints)
     }
 
-    /// Does something to world and index alike.
+    /// Makes a random event, in the objects and in the index.
     pub fn event(&mut self, world: &mut World, cluster: &mut Cluster) {
         let ns = self.one(&NAMESPACES);
         match self.below(14) {
@@ -107,7 +107,7 @@ impl Random {
                 world.slices.insert(key, spec);
             }
             _ => {
-                // A relist finds some gone and some new.
+                // A relist: some objects no longer exist, others are new.
                 world.namespaces = self.some(&NAMESPACES, 4).into_iter().map(String::from).collect();
                 cluster.replace_namespaces(&world.namespaces);
                 let (key, spec) = (Key::new(ns, self.one(&SERVICES)), self.service());
@@ -123,7 +123,7 @@ impl Random {
     }
 }
 
-/// Every name that could make a difference.
+/// The names that random events may change, and names above, beside and below them.
 pub fn probes() -> Vec<String> {
     let mut probes: Vec<String> =
         ["", "svc.", "pod.", "x.", "y.x.", "dns.", "ns.dns.", "dns-version."].map(String::from).into();
@@ -165,15 +165,15 @@ pub fn probes() -> Vec<String> {
     probes
 }
 
-/// What all questions for a name get.
-pub fn seen(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)> {
+/// The node that holds for a name, and its fallback: they decide the answers of all types.
+pub fn answers_of(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)> {
     let node = maps.find(name)?;
     let own = Node { child: None, deep: None, fallback: None, ..node.clone() };
     Some((own, node.fallback.clone()))
 }
 
-/// Makes changes one by one. After each, all questions for a name get what they got before, or what they get after all, or pass if
-/// they may. Returns how many names there were at most.
+/// Makes changes one by one. After each of them every probe has to get its answers from before the first or from after the last
+/// change, or to pass if `may_pass`. Returns the highest number of names on the way.
 pub fn apply_in_steps(
     maps: &mut Maps,
     changes: Vec<Change>,
@@ -181,17 +181,17 @@ pub fn apply_in_steps(
     may_pass: bool,
     circumstances: impl Fn() -> String,
 ) -> usize {
-    let before: Vec<_> = probes.iter().map(|(_, name)| seen(maps, name)).collect();
+    let before: Vec<_> = probes.iter().map(|(_, name)| answers_of(maps, name)).collect();
     let mut end = maps.clone();
     changes.iter().for_each(|c| end.apply(c.clone()));
-    let after: Vec<_> = probes.iter().map(|(_, name)| seen(&end, name)).collect();
-    let mut most = maps.0.len();
+    let after: Vec<_> = probes.iter().map(|(_, name)| answers_of(&end, name)).collect();
+    let mut most = maps.all().len();
     for change in changes {
         let about = change.name().clone();
         maps.apply(change);
-        most = most.max(maps.0.len());
+        most = most.max(maps.all().len());
         for (i, (text, name)) in probes.iter().enumerate() {
-            let now = seen(maps, name);
+            let now = answers_of(maps, name);
             let passes = now.as_ref().is_none_or(|now| *now == (Node::pass(ZoneId::Cluster), None));
             assert!(
                 now == before[i] || now == after[i] || may_pass && passes,
@@ -232,9 +232,10 @@ fn run(seed: u64, settings: &Settings, commits: usize) {
             }
         }
         let (rebuilt, changes) = world.build(settings.clone());
-        let fresh = Maps::new(changes).0;
-        assert!(maps.0 == fresh, "seed {seed}, commit {commit}: {:?}", differences(&maps.0, &fresh));
-        assert!(rebuilt.nodes() == fresh && cluster.nodes() == fresh, "seed {seed}, commit {commit}");
+        let fresh = Maps::new(changes);
+        let fresh = fresh.all();
+        assert!(maps.all() == fresh, "seed {seed}, commit {commit}: {:?}", differences(maps.all(), fresh));
+        assert!(rebuilt.nodes() == *fresh && cluster.nodes() == *fresh, "seed {seed}, commit {commit}");
         for (_, name) in &probes {
             assert_eq!(cluster.node(name).as_ref(), fresh.get(name), "seed {seed}, commit {commit}: {name}");
         }
@@ -246,19 +247,19 @@ fn differences<'a>(one: &'a HashMap<Name, Node>, other: &'a HashMap<Name, Node>)
 }
 
 #[test]
-fn each_step_is_before_or_after() {
+fn after_each_change_every_query_gets_its_old_or_new_answer() {
     for seed in 1..=6 {
         run(seed, &settings(), 20);
     }
 }
 
 #[test]
-fn without_negative_answers_only_records_are_answered() {
+fn without_negative_answers_queries_without_records_pass() {
     run(99, &Settings { negative_answers: false, ..settings() }, 15);
 }
 
 #[test]
-fn what_is_the_same_changes_nothing() {
+fn a_relist_of_the_same_objects_changes_nothing() {
     let mut random = Random(5);
     let (mut world, mut cluster) = (World::default(), Cluster::new(settings()));
     (0..40).for_each(|_| random.event(&mut world, &mut cluster));
@@ -270,7 +271,7 @@ fn what_is_the_same_changes_nothing() {
 }
 
 #[test]
-fn gone_and_back_in_one_batch_is_never_gone() {
+fn an_object_deleted_and_created_between_commits_is_never_missing() {
     let mut cluster = Cluster::new(settings());
     let key = Key::new("default", "web");
     cluster.apply_namespace("default");

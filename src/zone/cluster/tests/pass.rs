@@ -1,4 +1,4 @@
-//! PassNames and other settings.
+//! `PassNames`, and changes of the configuration.
 
 use super::coredns::*;
 use super::kernel::Maps;
@@ -23,7 +23,7 @@ fn with(pass: &[&str]) -> Settings {
 }
 
 #[test]
-fn pass_names_pass_and_nothing_else_changes() {
+fn pass_names_pass_and_change_nothing_else() {
     let world = world();
     let settings = with(&[
         "web.default.svc.cluster.local",
@@ -52,7 +52,7 @@ fn pass_names_pass_and_nothing_else_changes() {
         "svc",
         "to-web.default.svc",
     ];
-    // The last ones follow the name that passes, or have their own node to end the suffix.
+    // Names below a pass name pass with it. The suffix of a namespace that does not exist has a node of its own.
     let open = ["x.nothing", "y.x.nothing", "gone.svc"];
     for relative in names {
         let name = format!("{relative}.{ZONE}");
@@ -68,7 +68,7 @@ fn pass_names_pass_and_nothing_else_changes() {
 }
 
 #[test]
-fn a_pass_name_comes_and_goes_with_its_service() {
+fn a_pass_name_keeps_a_node_when_its_service_is_deleted() {
     let mut cluster = world().build(with(&["web.default.svc.cluster.local"])).0;
     let name = Name::parse("web.default.svc.cluster.local").unwrap();
     cluster.delete_service(&Key::new("default", "web"));
@@ -78,7 +78,7 @@ fn a_pass_name_comes_and_goes_with_its_service() {
 }
 
 #[test]
-fn new_settings_are_as_a_new_index() {
+fn a_new_configuration_gives_the_nodes_of_a_new_index() {
     let world = world();
     let all = [
         settings(),
@@ -92,24 +92,24 @@ fn new_settings_are_as_a_new_index() {
     let mut maps = Maps::new(changes);
     for settings in all.iter().chain(all.iter().rev()) {
         cluster.reconfigure(settings.clone()).into_iter().for_each(|c| maps.apply(c));
-        assert!(maps.0 == Maps::new(world.build(settings.clone()).1).0, "{settings:?}");
+        assert!(maps.all() == Maps::new(world.build(settings.clone()).1).all(), "{settings:?}");
     }
     assert_eq!(cluster.reconfigure(settings()), []);
 }
 
 #[test]
-fn ttls_are_those_of_the_settings() {
+fn ttls_are_those_of_the_configuration() {
     let maps = Maps::new(world().build(Settings { ttl: 600, ..settings() }).1);
     let reply = maps.ask("web.default.svc.cluster.local", A).unwrap();
     assert!(reply.answers.iter().all(|a| a.contains(" 600 A ")), "{reply:?}");
-    // CoreDNS keeps the SOA itself for five minutes at most.
+    // CoreDNS limits the TTL of the SOA record itself to five minutes.
     let reply = maps.ask("missing.cluster.local", A).unwrap();
     let soa = reply.authorities.first().unwrap();
     assert!(soa.starts_with("cluster.local. 300 SOA ") && soa.ends_with(" 600"), "{soa}");
 }
 
 #[test]
-fn what_was_announced_goes_where_the_zone_passes_before_it_is_known() {
+fn the_placeholder_is_removed_if_the_whole_zone_passes_by_a_new_configuration() {
     let mut cluster = Cluster::new(settings());
     let zone = Name::parse(ZONE).unwrap();
     assert!(matches!(&cluster.announce()[..], [Change::Put(name, _)] if *name == zone));

@@ -1,4 +1,4 @@
-//! Many names.
+//! The time that large clusters take: a limit that only a slower algorithm, such as a quadratic one, exceeds.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use nix::time::{ClockId, clock_gettime};
 use super::*;
 use crate::zone::cluster::share::Size;
 
-/// Several times of what it takes, and less than anything quadratic; debug builds take some ten times as long.
+/// The factor on each limit: several times the usual duration, and less than a quadratic algorithm needs. Debug builds take some
+/// ten times as long.
 const PATIENCE: u32 = if cfg!(debug_assertions) { 20 } else { 5 };
 
 fn service(i: usize) -> (Key, ServiceSpec) {
@@ -25,7 +26,7 @@ fn slice_of(i: usize) -> (Key, SliceSpec) {
     (Key::new(&format!("ns{}", i % 100), &format!("service-{i}-abcde")), spec)
 }
 
-/// Processor time of this thread, whatever else the machine does.
+/// Processor time of this thread, which other load on the machine does not change much.
 fn spent() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
@@ -44,14 +45,14 @@ fn ten_thousand_services() {
     let (services, slices): (Vec<_>, Vec<_>) = (0..N).map(|i| (service(i), slice_of(i))).unzip();
     let mut cluster = Cluster::new(settings());
     cluster.replace_namespaces((0..100).map(|i| format!("ns{i}")));
-    within(Duration::from_secs(1), "services, at once", || {
+    within(Duration::from_secs(1), "services, in one commit", || {
         cluster.replace_services(services.clone());
-        // S, two ports, an address.
+        // For each Service its name, two ports and a reverse name.
         assert_eq!(cluster.commit().len(), 5 + 200 + N * 4);
     });
-    within(Duration::from_secs(2), "their slices, at once", || {
+    within(Duration::from_secs(2), "their slices, in one commit", || {
         cluster.replace_slices(slices.clone());
-        // Three endpoints, their addresses.
+        // For each slice three endpoints and their reverse names.
         assert_eq!(cluster.commit().len(), N * 6);
     });
     within(Duration::from_secs(1), "a relist that finds nothing new", || {
@@ -80,7 +81,7 @@ fn ten_thousand_services() {
     });
 }
 
-/// Half of them are one tenant's, and most of his have no room.
+/// Half of the Services are in one namespace, and most of its names are withheld.
 #[test]
 fn twenty_thousand_services_in_full_maps() {
     const N: usize = 20_000;
@@ -92,10 +93,10 @@ fn twenty_thousand_services_in_full_maps() {
     cluster.replace_namespaces((0..100).map(|i| format!("ns{i}")).chain(["greedy".into()]));
     cluster.replace_services((0..N).map(service));
     cluster.set_capacity(Size { names: N * 4 * 6 / 10, ..Size::MAX });
-    within(Duration::from_secs(2), "services, at once", || _ = cluster.commit());
+    within(Duration::from_secs(2), "services, in one commit", || _ = cluster.commit());
     assert!(cluster.passing().0 > N);
-    for (whose, from, limit) in [("others'", 1, 500), ("his", 0, 2000)] {
-        within(Duration::from_millis(limit), &format!("two hundred changes of {whose}, one by one"), || {
+    for (namespaces, from, limit) in [("other namespaces", 1, 500), ("the greedy namespace", 0, 2000)] {
+        within(Duration::from_millis(limit), &format!("two hundred changes in {namespaces}, one by one"), || {
             for i in (0..200).map(|i| from + i * 2) {
                 let (key, spec) = service(i);
                 cluster.delete_service(&key);
@@ -126,12 +127,12 @@ fn a_large_headless_service() {
     within(Duration::from_secs(2), "a hundred endpoints, one by one, of five thousand", || {
         for from in 1..=100 {
             cluster.apply_slice(Key::new("default", "big-7"), &slice_with(7, from));
-            // Its name and its address; the Service has more than a message holds before and after.
+            // The endpoint's name and its reverse name. The Service itself has more addresses than a message holds before and after.
             let changes = cluster.commit();
             assert_eq!(changes.len(), 2, "{changes:?}");
         }
     });
-    within(Duration::from_secs(1), "a thousand endpoints at once", || {
+    within(Duration::from_secs(1), "a thousand endpoints in one commit", || {
         for s in 10..20 {
             cluster.apply_slice(Key::new("default", &format!("big-{s}")), &slice_with(s, 100));
         }
@@ -140,7 +141,7 @@ fn a_large_headless_service() {
 }
 
 #[test]
-fn an_address_of_many_services_is_no_burden() {
+fn an_address_of_many_services_does_not_take_quadratic_time() {
     let mut cluster = Cluster::new(settings());
     cluster.apply_namespace("default");
     cluster.commit();
@@ -151,13 +152,13 @@ fn an_address_of_many_services_is_no_burden() {
         }
     });
     let name = reverse::name_of("10.0.0.1".parse().unwrap()).unwrap();
-    // More than a message holds.
+    // More targets than a message holds.
     assert_eq!(cluster.node(&name).unwrap().types, [(12, crate::zone::node::Verdict::Pass)]);
 }
 
-/// Whoever may write slices may write one by one what others have in a few.
+/// A tenant may create a slice for each endpoint.
 #[test]
-fn many_slices_of_one_service_are_no_burden() {
+fn many_slices_of_one_service_do_not_take_quadratic_time() {
     const N: usize = 20_000;
     let mut cluster = Cluster::new(settings());
     let slice_with =
@@ -170,15 +171,15 @@ fn many_slices_of_one_service_are_no_burden() {
     within(Duration::from_secs(1), "twenty changed slices, one by one", || {
         for i in 0..20 {
             cluster.apply_slice(key(i), &slice_with(i, 2));
-            // Of the Service and its port, and what an endpoint has, before and after.
+            // The Service, its port, and the endpoint's name and reverse name before and after.
             assert!(cluster.commit().len() < 10);
         }
     });
 }
 
-/// The one who names a Service with many endpoints need not be the one who has it.
+/// The aliases of a Service with many endpoints may belong to another tenant.
 #[test]
-fn aliases_of_endpoints_among_many_are_no_burden() {
+fn many_aliases_of_single_endpoints_do_not_take_quadratic_time() {
     const ALIASES: usize = 2_000;
     let mut cluster = Cluster::new(settings());
     let slice_with = |s: usize, net: usize| {
@@ -203,9 +204,9 @@ fn aliases_of_endpoints_among_many_are_no_burden() {
     });
 }
 
-/// An object of the API may have so many of both.
+/// One object of the API may have this many ports and endpoints.
 #[test]
-fn many_ports_of_many_endpoints_are_no_burden() {
+fn many_ports_of_many_endpoints_do_not_take_quadratic_time() {
     const ENDPOINTS: usize = 1_000;
     const PORTS: usize = 20_000;
     let endpoints: Vec<String> = (0..ENDPOINTS).map(|i| format!("10.1.{}.{}", i >> 8, i & 255)).collect();
@@ -235,7 +236,7 @@ fn many_ports_of_many_endpoints_are_no_burden() {
 }
 
 #[test]
-fn ports_of_many_slices_are_no_burden() {
+fn ports_of_many_slices_do_not_take_quadratic_time() {
     const SLICES: usize = 2_000;
     let mut cluster = Cluster::new(settings());
     let slice_with = |s: usize, endpoints: &[&str]| {
@@ -251,13 +252,13 @@ fn ports_of_many_slices_are_no_burden() {
     within(Duration::from_millis(500), "one endpoint more", || {
         let (key, spec) = slice_with(7, &[&address(7), "10.2.0.1"]);
         cluster.apply_slice(key, &spec);
-        // Its name and address, and its slice's ports.
+        // The endpoint's name and reverse name, and the five ports of its slice.
         assert_eq!(cluster.commit().len(), 7);
     });
 }
 
 #[test]
-fn many_aliases_of_many_endpoints_are_no_burden() {
+fn many_aliases_of_many_endpoints_do_not_take_quadratic_time() {
     const ALIASES: usize = 10_000;
     let mut cluster = Cluster::new(settings());
     let slice_with = |s: usize, n: usize| {
@@ -269,12 +270,12 @@ fn many_aliases_of_many_endpoints_are_no_burden() {
     cluster.apply_service(Key::new("default", "big"), &headless());
     (0..10).map(|s| slice_with(s, 1000)).for_each(|(key, spec)| cluster.apply_slice(key, &spec));
     for i in 0..ALIASES {
-        // All of them, or one each.
+        // Half of the aliases lead to the Service, half to one endpoint each.
         let endpoint = if i % 2 == 0 { String::new() } else { format!("10-9-{}-{}.", (i % 1000) >> 8, i & 255) };
         let alias = external(&format!("{endpoint}big.default.svc.cluster.local"));
         cluster.apply_service(Key::new("default", &format!("alias-{i}")), &alias);
     }
-    within(Duration::from_secs(1), "aliases at once", || assert!(cluster.commit().len() > ALIASES));
+    within(Duration::from_secs(1), "aliases, in one commit", || assert!(cluster.commit().len() > ALIASES));
     within(Duration::from_secs(1), "one endpoint less, and all aliases", || {
         let (key, spec) = slice_with(3, 999);
         cluster.apply_slice(key, &spec);
@@ -283,7 +284,7 @@ fn many_aliases_of_many_endpoints_are_no_burden() {
 }
 
 #[test]
-fn an_address_of_many_hostnames_is_no_burden() {
+fn an_address_of_many_hostnames_does_not_take_quadratic_time() {
     let mut cluster = Cluster::new(settings());
     let endpoints: Vec<String> = (0..50_000).map(|i| format!("10.0.0.1=h{i}")).collect();
     let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
@@ -298,7 +299,7 @@ fn an_address_of_many_hostnames_is_no_burden() {
 }
 
 #[test]
-fn it_can_be_built_in_another_thread() {
+fn an_index_can_be_built_in_another_thread() {
     let build = || {
         let mut cluster = Cluster::new(settings());
         cluster.apply_namespace("default");

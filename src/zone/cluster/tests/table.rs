@@ -1,10 +1,10 @@
-//! cluster-zone, row by row: what is written here was seen from CoreDNS.
+//! Names of every kind with the replies that CoreDNS was seen to give, and the queries that pass.
 
 use super::coredns::*;
 use super::kernel::Maps;
 use super::*;
 
-/// A cluster with one of everything.
+/// A cluster with an object of every kind.
 fn world() -> World {
     let mut world =
         World { namespaces: ["default", "kube-system", "empty"].map(String::from).into(), ..World::default() };
@@ -60,7 +60,7 @@ fn records(name: &str, lines: &[&str]) -> std::collections::BTreeSet<String> {
     lines.iter().map(full).collect()
 }
 
-/// `@` is the question's name, `~` the end of a name in the namespace.
+/// Expects these records. `@` is the question's name; `~` ends a name in the namespace `default`.
 fn answers(maps: &Maps, name: &str, qtype: u16, answers: &[&str], additionals: &[&str]) {
     let name = &name.replace('~', &format!(".default.svc.{ZONE}"));
     let reply = Reply {
@@ -95,19 +95,19 @@ fn passes(maps: &Maps, name: &str, qtypes: &[u16]) {
     }
 }
 
-/// Clients that take the first address are spread, whatever names lead to it.
+/// Clients that take the first address are spread over all, whether they ask for the Service or for an alias.
 #[test]
-fn addresses_rotate_wherever_they_stand() {
+fn addresses_rotate_in_every_section() {
     let maps = maps(&world());
-    let turns = |name: &str, qtype| {
+    let rotation = |name: &str, qtype| {
         let name = Name::parse(&format!("{name}.default.svc.{ZONE}")).unwrap();
-        maps.verdict(&name, qtype).unwrap().rotation.map(|r| (r.stride, r.count))
+        maps.answer(&name, qtype).unwrap().rotation.map(|r| (r.stride, r.count))
     };
-    assert_eq!((turns("db", A), turns("to-db", A)), (Some((16, 2)), Some((16, 2))));
-    assert_eq!((turns("db", AAAA), turns("to-db", AAAA)), (Some((28, 2)), Some((28, 2))));
-    // The glue of one family: of as many of each, A.
-    assert_eq!((turns("db", SRV), turns("_sql._tcp.db", SRV)), (Some((16, 2)), Some((16, 2))));
-    assert_eq!((turns("web", A), turns("to-web", A), turns("dual", SRV)), (None, None, None));
+    assert_eq!((rotation("db", A), rotation("to-db", A)), (Some((16, 2)), Some((16, 2))));
+    assert_eq!((rotation("db", AAAA), rotation("to-db", AAAA)), (Some((28, 2)), Some((28, 2))));
+    // Of additional addresses only one family rotates: A, if both have as many.
+    assert_eq!((rotation("db", SRV), rotation("_sql._tcp.db", SRV)), (Some((16, 2)), Some((16, 2))));
+    assert_eq!((rotation("web", A), rotation("to-web", A), rotation("dual", SRV)), (None, None, None));
 }
 
 const MOST: [u16; 5] = [A, AAAA, SRV, MX, HTTPS];
@@ -120,10 +120,10 @@ fn services_with_addresses() {
     passes(maps, "web~", &[SOA, NS]);
     answers(maps, "web~", SRV, &["@ 30 SRV 0 50 80 web~", "@ 30 SRV 0 50 443 web~"], &["@ 30 A 10.96.0.10"]);
     answers(maps, "dual~", AAAA, &["@ 30 AAAA fd00::b"], &[]);
-    // Two addresses of one port count, and are one record.
+    // A port of a Service with two addresses counts twice for the weight, but is one record.
     let both = ["@ 30 A 10.96.0.11", "@ 30 AAAA fd00::b"];
     answers(maps, "dual~", SRV, &["@ 30 SRV 0 50 53 dual~"], &both);
-    // The same port over two protocols too.
+    // So does a port over two protocols.
     answers(maps, "both~", SRV, &["@ 30 SRV 0 50 53 both~"], &["@ 30 A 10.96.0.12"]);
 }
 
@@ -137,7 +137,7 @@ fn ports() {
     let both = ["dual~ 30 A 10.96.0.11", "dual~ 30 AAAA fd00::b"];
     answers(maps, "_._udp.dual~", SRV, &["@ 30 SRV 0 50 53 dual~"], &both);
     nxdomain(maps, "_tcp.web~", &MOST);
-    // Spellings of ports that the server knows, or not.
+    // Other spellings of ports pass, whether or not CoreDNS accepts them.
     for name in ["http.tcp.web~", "_https._udp.web~", "_no._tcp.web~", "_._tcp.web~", "x._http._tcp.web~", "a.b.c.web~"]
     {
         passes(maps, name, &TYPES);
@@ -209,7 +209,7 @@ fn external_names() {
     nodata(maps, "to-mapped-pod~", &[AAAA]);
     let aliases = ["@ 30 CNAME _._.to-web~", "_._.to-web~ 30 CNAME web~", "web~ 30 A 10.96.0.10"];
     answers(maps, "to-no-port~", A, &aliases, &[]);
-    // The alias itself to the server, which strips the underscores and sees neither port nor protocol.
+    // CoreDNS strips the underscores and sees neither port nor protocol: it answers with the alias. These pass.
     for name in ["_._.to-web~", "_._.out~", "_._.to-missing~"] {
         passes(maps, name, &TYPES);
     }
@@ -245,7 +245,7 @@ fn pointers() {
     };
     ptr("10.0.96.10.in-addr.arpa", &["web~"]);
     ptr("b.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", &["dual~"]);
-    // A namespace that is gone changes nothing here.
+    // CoreDNS answers even if the Service's namespace does not exist.
     ptr("99.0.96.10.in-addr.arpa", &["lost.gone.svc.cluster.local."]);
     ptr("1.0.1.10.in-addr.arpa", &["10-1-0-1.web~", "10-1-0-1.orphan~"]);
     ptr("0.1.1.10.in-addr.arpa", &["db-0.db~"]);
@@ -291,7 +291,7 @@ fn structure() {
 }
 
 #[test]
-fn the_model_of_the_server_says_the_same() {
+fn the_model_of_coredns_agrees() {
     let world = world();
     let maps = maps(&world);
     let mut names = vec![ZONE.to_owned()];
