@@ -10,11 +10,13 @@ mod mapped;
 mod program;
 mod settings;
 mod skel;
+mod sys;
 mod table;
 
 pub use abi::{ANSWER_MAX, RECORDS_MAX, SERVERS_MAX};
 pub use program::{
-    BEAT, BEAT_MAX, Datapath, LoadError, Options, Program, QueryEvent, QueryEvents, TestRun, counters, probe,
+    BEAT, BEAT_MAX, Datapath, LoadError, OUTCOMES, Options, Outcome, Program, QueryEvent, QueryEvents, TestRun,
+    counters, probe,
 };
 pub use settings::{Gate, ProgramSettings};
 pub use table::{ArenaError, Below, EncodeError, HashKey, Put, Reader, Reason, Record, Refused, Table, TableError};

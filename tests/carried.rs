@@ -19,8 +19,7 @@ use common::packet::{COOKIE, DNS, ETHERNET, IPV4, IPV6, OPTION_PADDING, Opt, Pac
 use common::raw::{RawSocket, Received};
 use common::rng::Rng;
 use common::witness::{Carried, Witness};
-use edns::datapath::counters::OUTCOMES;
-use edns::datapath::{Datapath, Program};
+use edns::datapath::{Datapath, OUTCOMES, Program};
 use edns::interfaces::Accepts;
 use edns::zone::node::Answer;
 
@@ -631,7 +630,7 @@ fn large_answers_at_once_are_cut_and_joined() {
 }
 
 fn count(datapath: &Datapath, outcome: &str) -> u64 {
-    let at = OUTCOMES.iter().position(|o| *o == outcome).expect("an outcome");
+    let at = OUTCOMES.iter().position(|o| o.name == outcome).expect("an outcome");
     datapath.queries().expect("counters")[at].iter().sum()
 }
 

@@ -18,8 +18,8 @@ use common::packet::{
 };
 use common::raw::{RawSocket, Received};
 use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode, tun};
-use edns::datapath::counters::{FAMILIES, OUTCOMES, Queries};
-use edns::datapath::{Datapath, Gate, HashKey, Program, Table, probe};
+use edns::datapath::counters::{FAMILIES, Queries};
+use edns::datapath::{Datapath, Gate, HashKey, OUTCOMES, Program, Table, probe};
 use edns::zone::name::Name;
 use edns::zone::node::{Kind, Node, ZoneId};
 
@@ -468,7 +468,7 @@ fn moved(before: &Queries, after: &Queries) -> Vec<(&'static str, &'static str, 
     for (outcome, (before, after)) in OUTCOMES.iter().zip(before.iter().zip(after)) {
         for (family, (before, after)) in FAMILIES.iter().zip(before.iter().zip(after)) {
             if before != after {
-                moved.push((*outcome, *family, after - before));
+                moved.push((outcome.name, *family, after - before));
             }
         }
     }

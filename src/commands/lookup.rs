@@ -7,10 +7,10 @@ use std::str::FromStr as _;
 use hickory_proto::op::Message;
 use hickory_proto::rr::{Record, RecordType};
 
-use super::stats::meaning;
 use super::{CommandError, CommandResult, stdout};
 use crate::control::client::ask_one;
 use crate::control::{LookupReply, Request};
+use crate::datapath::Outcome;
 use crate::zone::name::Name;
 
 /// Asks the daemon, and with it the kernel's program, for a name and type.
@@ -28,7 +28,7 @@ pub fn run(config: &Path, name: &str, qtype: &str) -> CommandResult {
                 out,
                 ";; {name} {rtype}: passes to the DNS server ({}: {})",
                 reply.outcome,
-                meaning(&reply.outcome)
+                Outcome::from_name(&reply.outcome).map_or("", |outcome| outcome.meaning)
             )?;
             out.flush()?;
             Ok(false)

@@ -10,6 +10,7 @@ use super::top::Top;
 use super::{CommandResult, stdout};
 use crate::control::client::ask_one;
 use crate::control::{HolderReply, InFrontReply, InterfaceReply, Request, StatsReply, SyncReply};
+use crate::datapath::Outcome;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Clears the terminal from its upper left corner on (ECMA-48).
@@ -119,7 +120,7 @@ fn print(out: &mut impl Write, stats: &StatsReply, last: Option<(&StatsReply, Du
         if let Some((new, seconds)) = &new {
             write!(out, "{:>12.0}", new.get(outcome) as f64 / seconds)?;
         }
-        writeln!(out, "  {}", meaning(outcome))?;
+        writeln!(out, "  {}", Outcome::from_name(outcome).map_or("", |outcome| outcome.meaning))?;
     }
     Ok(())
 }
@@ -262,47 +263,9 @@ fn span(seconds: f64) -> String {
     }
 }
 
-/// An outcome in words that fit beside the figures.
-pub(super) fn meaning(outcome: &str) -> &'static str {
-    match outcome {
-        "answered" => "with records",
-        "nodata" => "no record of this type",
-        "nxdomain" => "no such name",
-        "pass_not_found" => "name is not known here",
-        "pass_name" => "name is left to the server",
-        "pass_qtype" => "type is left to the server",
-        "pass_malformed" => "not one plain question",
-        "pass_fragment" => "IP fragment or GSO",
-        "pass_ip_options" => "IPv4 header with options",
-        "pass_address" => "no reply can go to there",
-        "pass_edns" => "not plain EDNS version 0",
-        "pass_too_large" => "too large for the client",
-        "pass_server" => "server not in DnsServers",
-        "pass_ipvs" => "IPVS has it in hand",
-        "pass_not_synced" => "cluster not read whole yet",
-        "pass_stale" => "view or maps not current",
-        "pass_incomplete" => "absent; kernel lacks memory",
-        "pass_paused" => "edns pause",
-        "pass_daemon" => "daemon silent for 2.5 s",
-        "pass_error" => "kernel is out of memory",
-        // Of a daemon that is newer.
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::counters::OUTCOMES;
-
-    #[test]
-    fn every_outcome_is_said_in_words_and_a_line_fits_a_terminal() {
-        for outcome in OUTCOMES {
-            let words = meaning(outcome);
-            assert!(!words.is_empty(), "{outcome}");
-            assert!(outcome.len() < 16 && 16 + 13 + 8 + 12 + 2 + words.len() <= 80, "{outcome}: {words}");
-        }
-    }
 
     #[test]
     fn a_view_that_is_not_current_tells_what_becomes_of_names() {

@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use glob::{MatchOptions, Pattern};
 
-use super::stats::meaning;
 use super::stream::{Tracing, monotonic, question};
 use super::{CommandError, CommandResult, stdout};
 use crate::control::Request;
@@ -46,10 +45,10 @@ pub fn run(config: &Path, name: Option<&Pattern>, ifname: Option<&str>) -> Comma
             let time = now.saturating_sub(monotonic.saturating_sub(event.time));
             let client = SocketAddr::from(event.client);
             let asked = asked.map_or_else(|| "(no question)".into(), |(name, qtype)| format!("{name} {qtype}"));
-            write!(out, "{} {interface} {client} > {} {asked} {}", clock(time), event.server, event.outcome)?;
+            write!(out, "{} {interface} {client} > {} {asked} {}", clock(time), event.server, event.outcome.name)?;
             // An answer says itself what it is.
-            if event.outcome.starts_with("pass_") {
-                write!(out, ": {}", meaning(event.outcome))?;
+            if !event.outcome.is_answer {
+                write!(out, ": {}", event.outcome.meaning)?;
             }
             writeln!(out)?;
         }

@@ -18,8 +18,8 @@ use crate::control::{
     HolderReply, InFrontReply, InterfaceReply, LookupReply, OutcomeCount, PassedReply, RecordReply, StatsReply,
 };
 use crate::datapath::attach::Place;
-use crate::datapath::counters::{FAMILIES, OUTCOMES};
-use crate::datapath::{Datapath, Reason, probe};
+use crate::datapath::counters::FAMILIES;
+use crate::datapath::{Datapath, OUTCOMES, Reason, probe};
 use crate::zone::cluster::keep::{Hoard, Kind};
 use crate::zone::cluster::share::Holder;
 use crate::zone::node::ZoneId;
@@ -235,7 +235,7 @@ impl DaemonState {
         let counts = self.datapath.queries()?;
         let queries = OUTCOMES.iter().zip(counts).flat_map(|(outcome, counts)| {
             FAMILIES.iter().zip(counts).map(|(family, count)| OutcomeCount {
-                outcome: (*outcome).into(),
+                outcome: outcome.name.into(),
                 family: (*family).into(),
                 count,
             })

@@ -17,13 +17,14 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::task::spawn_blocking;
 
 use super::program::{Datapath, LoadError, Program};
+use super::sys;
 use crate::interfaces::{self, Header, InterfaceError, Interfaces, Link};
 use alive::Alive;
 use attachment::{Attachment, Pass};
@@ -152,14 +153,8 @@ struct Loaded {
 
 impl Loaded {
     fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let mut info = libbpf_sys::bpf_prog_info::default();
-        let mut len = size_of_val(&info) as u32;
-        // SAFETY: info lives through the call and has the size given.
-        let ret = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut len) };
-        if ret < 0 {
-            return Err(io::Error::from_raw_os_error(-ret));
-        }
-        Ok(Self { fd: Arc::new(fd.try_clone_to_owned()?), id: info.id })
+        let id = sys::program_id(fd)?;
+        Ok(Self { fd: Arc::new(fd.try_clone_to_owned()?), id })
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -59,8 +59,3 @@ impl Drop for Mapped {
         let _ = unsafe { munmap(self.octets.cast(), self.len) };
     }
 }
-
-pub(super) fn page_size() -> usize {
-    // SAFETY: sysconf has no preconditions.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
-}

@@ -55,7 +55,7 @@ fn a_page_is_prometheus_text_and_says_what_the_counters_say() {
     let _daemon = lab.daemon();
     let page = metrics(&lab, "127.0.0.1:9153");
     // From the first one on, so that rates are right.
-    assert_eq!(page.matches("\nedns_queries_total{").count(), 2 * edns::datapath::counters::OUTCOMES.len(), "{page}");
+    assert_eq!(page.matches("\nedns_queries_total{").count(), 2 * edns::datapath::OUTCOMES.len(), "{page}");
     lab.dig(&format!("@{SERVER} apis.example.org"));
     lab.dig("@fd77::1 nothing.example.org");
     let page = metrics(&lab, "127.0.0.1:9153");

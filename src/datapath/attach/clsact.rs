@@ -12,6 +12,7 @@ use super::filters::{Filter, Filters};
 use super::leftovers;
 use super::pace::Moves;
 use super::{Direction, InFront, Loaded};
+use crate::datapath::sys;
 
 /// Where there is a qdisc of kind `ingress`, there can be no clsact. It has one block of filters, in which those for egress
 /// land as well, and see what comes in.
@@ -54,10 +55,9 @@ impl Site {
     /// Makes the qdisc where there is none; it stays, since others may use it by then.
     fn make_qdisc(&self) -> io::Result<()> {
         let mut hook = self.hook();
-        // SAFETY: the hook lives through the call.
-        match -unsafe { libbpf_sys::bpf_tc_hook_create(&raw mut hook) } {
-            0 | libc::EEXIST => Ok(()),
-            e => Err(io::Error::from_raw_os_error(e)),
+        match sys::tc_hook_create(&mut hook) {
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            made => made,
         }
     }
 
@@ -106,11 +106,7 @@ impl Site {
             flags,
             ..Default::default()
         };
-        // SAFETY: hook and opts live through the call.
-        match unsafe { libbpf_sys::bpf_tc_attach(&raw const hook, &raw mut opts) } {
-            0 => Ok(()),
-            e => Err(io::Error::from_raw_os_error(-e)),
-        }
+        sys::tc_attach(&hook, &mut opts)
     }
 
     /// Runs a program by a new filter, at the front of those of our priority. Returns its handle; None where no handle of this

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use libbpf_sys::{ring_buffer, ring_buffer__free, ring_buffer__new, ring_buffer__poll, size_t};
 
-use super::counters::{FAMILIES, outcome_name};
+use super::counters::FAMILIES;
+use super::outcome::Outcome;
 use crate::datapath::abi::{edns_event, read_at};
 
 /// What became of a query.
@@ -19,8 +20,8 @@ pub struct QueryEvent {
     pub time: Duration,
     /// Of the interface that the program is on.
     pub ifindex: u32,
-    /// As in `edns_queries_total`.
-    pub outcome: &'static str,
+    /// What became of it.
+    pub outcome: &'static Outcome,
     /// As in `edns_queries_total`.
     pub family: &'static str,
     /// Who asks.
@@ -41,7 +42,7 @@ impl QueryEvent {
         Some(Self {
             time: Duration::from_nanos(event.time),
             ifindex: event.ifindex,
-            outcome: outcome_name(event.outcome.into())?,
+            outcome: Outcome::from_number(event.outcome.into())?,
             family: FAMILIES.get(usize::from(event.family))?,
             client: (address(event.client), u16::from_be(event.client_port)),
             server: address(event.server),

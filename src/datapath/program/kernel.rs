@@ -1,6 +1,5 @@
 //! What the running kernel has of what programs need.
 
-use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -20,20 +19,6 @@ pub(super) static CAN_READ_KERNEL: LazyLock<bool> = LazyLock::new(|| {
 /// The length of a jiffy: what the coarse clocks advance by.
 pub(super) fn tick() -> Duration {
     nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::from_millis(1), Into::into)
-}
-
-pub(super) fn loopback_mtu() -> io::Result<u32> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: all zero is a valid ifreq: integers and octets.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    // SAFETY: the kernel reads and writes one ifreq, which lives through the call.
-    let ret = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCGIFMTU, &raw mut request) };
-    nix::errno::Errno::result(ret)?;
-    // SAFETY: SIOCGIFMTU fills this member.
-    Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
 }
 
 pub(super) fn check_kernel() -> Result<(), LoadError> {

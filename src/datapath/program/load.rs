@@ -15,14 +15,15 @@ use libbpf_rs::{ErrorKind, MapCore as _, MapFlags, OpenObject, PrintLevel};
 use super::counters::{self, Queries};
 use super::error::{KERNEL_BTF, LoadError, explain, on_libbpf_print, other};
 use super::ipvs;
-use super::kernel::{CAN_READ_KERNEL, check_btf, check_kernel, loopback_mtu, tick};
+use super::kernel::{CAN_READ_KERNEL, check_btf, check_kernel, tick};
 use super::test_run::TestRun;
 use super::variant::{Options, Program, progs_fd, step_fd};
 use crate::datapath::abi::{edns_port, edns_server, octets_of};
-use crate::datapath::mapped::{Mapped, page_size};
+use crate::datapath::mapped::Mapped;
 use crate::datapath::settings::ProgramSettings;
 use crate::datapath::skel::types::edns_step;
 use crate::datapath::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
+use crate::datapath::sys::{loopback_mtu, page_size};
 use crate::datapath::table::{Table, map_lines};
 use crate::interfaces::Accepts;
 

@@ -7,8 +7,8 @@ use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 
-use super::counters::outcome_name;
 use super::load::Datapath;
+use super::outcome::Outcome;
 use super::variant::Program;
 use crate::datapath::abi::ANSWER_MAX;
 
@@ -16,8 +16,6 @@ const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const UDP: usize = 8;
 const FRAME_MAX: usize = 2048;
-/// Outcomes that are answers: up to EDNS_NXDOMAIN.
-const LAST_ANSWER: u32 = crate::datapath::skel::types::edns_outcome::EDNS_NXDOMAIN.0;
 
 /// A query message that takes the largest answer.
 ///
@@ -48,9 +46,9 @@ pub fn run(datapath: &Datapath, query: &[u8]) -> io::Result<(&'static str, Optio
     let program = datapath.test_run(Program::Probe).map_err(io::Error::other)?;
     let mut out = vec![0; FRAME_MAX];
     let (outcome, len) = program.run(&frame(query), &mut out)?;
-    let name = outcome_name(outcome).ok_or(io::ErrorKind::InvalidData)?;
-    let reply = (outcome <= LAST_ANSWER).then(|| out[ETHERNET + IPV4 + UDP..len].to_vec());
-    Ok((name, reply))
+    let outcome = Outcome::from_number(outcome).ok_or(io::ErrorKind::InvalidData)?;
+    let reply = outcome.is_answer.then(|| out[ETHERNET + IPV4 + UDP..len].to_vec());
+    Ok((outcome.name, reply))
 }
 
 /// The query in an Ethernet frame between addresses for documentation (RFC 5737). The program trusts the IP header's sum,

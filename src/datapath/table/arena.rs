@@ -18,13 +18,14 @@ mod chunk;
 
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use self::chunk::Chunk;
 use super::reader::Reader;
 use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE, CHUNKS, UNIT, edns_node};
+use crate::datapath::sys;
 
 /// Why a node got no memory.
 #[derive(Debug, thiserror::Error)]
@@ -285,26 +286,14 @@ impl Arena {
     /// Puts a chunk into the outer map. The kernel waits until every program that runs now is done before it returns
     /// (`maybe_wait_bpf_programs`), so that who updates a map of maps knows that nothing uses what was there before.
     fn publish(&self, chunk: u32, map: BorrowedFd<'_>) -> io::Result<()> {
-        let value = map.as_raw_fd();
-        // SAFETY: key and value live through the call and have the sizes of the outer map's.
-        let ret = unsafe {
-            libbpf_sys::bpf_map_update_elem(
-                self.outer.as_raw_fd(),
-                (&raw const chunk).cast(),
-                (&raw const value).cast(),
-                libbpf_sys::BPF_ANY.into(),
-            )
-        };
-        if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(()) }
+        sys::map_of_maps_update(self.outer.as_fd(), chunk, map)
     }
 
     /// Takes a chunk out of the outer map. No program holds a ref into it.
     fn withdraw(&self, chunk: u32) {
-        // SAFETY: the key lives through the call and has the size of the outer map's.
-        let ret = unsafe { libbpf_sys::bpf_map_delete_elem(self.outer.as_raw_fd(), (&raw const chunk).cast()) };
-        if ret < 0 {
+        if let Err(e) = sys::map_of_maps_delete(self.outer.as_fd(), chunk) {
             // Then the map lives until another one takes its place.
-            log::debug!("taking out a record map: {}", io::Error::from_raw_os_error(-ret));
+            log::debug!("taking out a record map: {e}");
         }
     }
 }

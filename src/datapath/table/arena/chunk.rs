@@ -7,14 +7,15 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use range_alloc::RangeAllocator;
 
 use super::NodeKind;
 use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE};
-use crate::datapath::mapped::{Mapped, page_size};
+use crate::datapath::mapped::Mapped;
+use crate::datapath::sys::{self, page_size};
 
 /// Units for nodes of one kind.
 struct Room {
@@ -61,28 +62,8 @@ pub(super) struct Chunk {
 impl Chunk {
     /// Makes a map with so many units for shared nodes, and the rest for named ones. The `first` chunk's unit 0 is no node's.
     pub(super) fn new(shared: usize, first: bool) -> io::Result<Self> {
-        let opts = libbpf_sys::bpf_map_create_opts {
-            sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
-            // As the inner map in edns.bpf.c has it, else the outer map refuses it.
-            map_flags: libbpf_sys::BPF_F_MMAPABLE,
-            ..Default::default()
-        };
-        // SAFETY: name and opts live through the call.
-        let fd = unsafe {
-            libbpf_sys::bpf_map_create(
-                libbpf_sys::BPF_MAP_TYPE_ARRAY,
-                c"edns_chunk".as_ptr(),
-                size_of::<u32>() as u32,
-                CHUNK_VALUE as u32,
-                1,
-                &raw const opts,
-            )
-        };
-        if fd < 0 {
-            return Err(io::Error::from_raw_os_error(-fd));
-        }
-        // SAFETY: a file descriptor that is ours since just now.
-        let map = unsafe { OwnedFd::from_raw_fd(fd) };
+        // As the inner map in edns.bpf.c is, else the outer map refuses it.
+        let map = sys::map_create(c"edns_chunk", CHUNK_VALUE as u32)?;
         let mapped = Mapped::new(map.as_fd(), CHUNK_VALUE.next_multiple_of(page_size()))?;
         let split = shared as u32;
         Ok(Self {
