@@ -8,8 +8,8 @@
 //! 4. A static wildcard of the closest encloser (RFC 4592 §3.3.1), the closest ancestor that exists in either set.
 //! 5. The cluster's NXDOMAIN, at the same closest encloser.
 //!
-//! A static wildcard therefore never covers a name of the cluster. A name that exists only because a static name lies below it passes:
-//! the cluster's NXDOMAIN for it would deny the static name, too (RFC 8020).
+//! A static wildcard therefore never covers a name of the cluster. A name that exists only because a static name lies below
+//! it passes: the cluster's NXDOMAIN for it would deny the static name, too (RFC 8020).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -29,7 +29,8 @@ pub struct Layers {
     names: HashSet<Name>,
     /// The nodes of static names within `zones`, which the cluster may have, too.
     within: HashMap<Name, Node>,
-    /// Suffixes of `PassNames` that have the records of a static wildcard. They don't, if the cluster has the name.
+    /// Suffixes of `PassNames` whose records are those of a static wildcard above them. The cluster's node replaces these
+    /// records, as it does for every name that a wildcard covers.
     implied: HashSet<Name>,
     /// Static names below which the cluster withholds names from the maps: their wildcards don't apply.
     withheld: HashSet<Name>,
@@ -163,16 +164,16 @@ impl Layers {
     pub fn commit(&mut self, cluster: &mut Cluster) -> Vec<Change> {
         let is_first = !cluster.is_begun();
         let (first, rest) = (cluster.commit(), cluster.rest());
-        let mut changes = self.withhold(cluster);
+        let mut changes = self.suspend_wildcards(cluster);
         append(&mut changes, if is_first { self.merge_first(first, cluster) } else { self.merge(first) });
         append(&mut changes, self.merge(rest));
-        append(&mut changes, self.release(cluster));
+        append(&mut changes, self.restore_wildcards(cluster));
         changes
     }
 
     /// The changes that suspend static wildcards above names that the cluster is about to withhold. They come before the removal
     /// of these names.
-    fn withhold(&mut self, cluster: &Cluster) -> Vec<Change> {
+    fn suspend_wildcards(&mut self, cluster: &Cluster) -> Vec<Change> {
         let is_new = |name: &&Name| !self.withheld.contains(*name) && cluster.withholds(name);
         let new: Vec<Name> = self.within.keys().filter(is_new).cloned().collect();
         self.withheld.extend(new.iter().cloned());
@@ -181,10 +182,10 @@ impl Layers {
 
     /// The changes that restore static wildcards below which the cluster withholds no name any more. They come after the names
     /// are back.
-    fn release(&mut self, cluster: &Cluster) -> Vec<Change> {
-        let gone: Vec<Name> = self.withheld.iter().filter(|name| !cluster.withholds(name)).cloned().collect();
+    fn restore_wildcards(&mut self, cluster: &Cluster) -> Vec<Change> {
+        let restored: Vec<Name> = self.withheld.iter().filter(|name| !cluster.withholds(name)).cloned().collect();
         self.withheld.retain(|name| cluster.withholds(name));
-        gone.into_iter().map(|name| self.layer(name.clone(), cluster.node(&name))).collect()
+        restored.into_iter().map(|name| self.layer(name.clone(), cluster.node(&name))).collect()
     }
 
     /// Whether the cluster may have the name.
@@ -217,6 +218,7 @@ fn with_cluster_wildcards(node: Node) -> Node {
     Node { child: moved(node.child), deep: moved(node.deep), ..node }
 }
 
+/// The node and its fallback, moved to the cluster's set of names.
 fn in_cluster_set(node: &Node) -> Node {
     let fallback = node.fallback.as_deref().map(|fallback| Arc::new(in_cluster_set(fallback)));
     Node { zone: ZoneId::Cluster, fallback, ..node.clone() }

@@ -80,7 +80,8 @@ pub enum Verdict {
 pub struct Node {
     /// The set of names whose gates and servers apply.
     pub zone: ZoneId,
-    /// Verdicts by type (TYPE of RFC 1035 §3.2.2, host byte order), each type once; [`ANY_TYPE`], the last one, is for all others.
+    /// Verdicts by type (TYPE of RFC 1035 §3.2.2, host byte order), each type once; [`ANY_TYPE`], in the last place, is for all
+    /// others.
     pub types: Vec<(u16, Verdict)>,
     /// The node in which types are looked up that `types` does not list. It has no fallback of its own.
     pub fallback: Option<Arc<Node>>,

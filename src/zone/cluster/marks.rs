@@ -1,13 +1,14 @@
 //! The addresses in objects that are not kept ([`super::keep`]): a counting Bloom filter, at four octets an address.
 //!
 //! An address is represented by its *mark*, a hash under a random key: a tenant can't choose addresses that have the marks of
-//! others. Each mark is counted in four places of a table. An address whose places are all in use may be in such an object, any
-//! other address is not. False positives: one address in thousands if a million marks are kept, one in six at the limit.
+//! others. Each mark is counted in four places of a table. An address whose places are all in use may be in such an object;
+//! an address with a free place is in none. False positives: one address in thousands if a million marks are kept, one in
+//! six at the limit.
 //!
 //! # Data model
 //!
-//! [`Marked`] is the table, one for the cluster, with an octet for each place. [`Marks`] are the marks of one object, kept with it
-//! so that they can be taken out of the table again.
+//! [`Marked`] is the table, one for the cluster, with an octet for each place. [`Marks`] are the marks of one object, kept with
+//! it so that they can be taken out of the table again.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};

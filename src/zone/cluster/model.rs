@@ -3,8 +3,8 @@
 //! # Data model
 //!
 //! `Cluster` keeps an [`Entry`] for each name of a Service that the API uses: the [`Service`] of that name, if it exists, and
-//! all [`Slice`]s that refer to it. A slice lists [`Endpoint`]s and [`Port`]s. Everything is immutable and shared by `Arc`, so that a
-//! commit can compare an entry with a copy from before the change.
+//! all [`Slice`]s that refer to it. A slice lists [`Endpoint`]s and [`Port`]s. Everything is immutable and shared by `Arc`, so
+//! that a commit can compare an entry with a copy from before the change.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -27,8 +27,8 @@ pub(super) enum Service {
     Nothing,
     /// Not representable, for instance because of a port's name: its name and all names below it pass.
     Opaque,
-    /// A Service whose ports are not kept ([`super::keep`]), so that its name and all names below it pass. Its cluster IPs and the
-    /// number of its items are kept.
+    /// A Service whose ports are not kept ([`super::keep`]), so that its name and all names below it pass. Its cluster IPs and
+    /// the number of its items are kept.
     Hidden { addresses: Box<[IpAddr]>, items: usize },
 }
 

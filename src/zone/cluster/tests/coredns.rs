@@ -1,4 +1,5 @@
-//! The kubernetes plugin of CoreDNS 1.15 (`pods insecure`, `ttl 30`), function by function, and the queries that eDNS passes to it.
+//! The kubernetes plugin of CoreDNS 1.15 (`pods insecure`, `ttl 30`), function by function, and the queries that eDNS passes to
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -268,8 +268,8 @@ fn six_large_namespaces_share_equally_what_the_small_ones_leave() {
     assert!(maps.all().len() <= CAPACITY + 5);
 }
 
-/// After a random history the maps hold the names that a new daemon would put into them, except names that come back only if there
-/// is room to spare.
+/// After a random history the maps hold the names that a new daemon would put into them, except names that come back only if
+/// there is room to spare.
 #[test]
 fn a_restart_gives_the_same_names_except_for_the_margin() {
     const CAPACITY: usize = 2000;

@@ -333,8 +333,8 @@ fn a_service_with_too_many_items_is_hidden_even_if_there_is_room() {
     assert!(maps.all() == Maps::new(world.build(settings()).1).all());
 }
 
-/// After each change of a random history: every query gets its old or its new answer or passes, no answer differs from CoreDNS', and
-/// queries for Services that have no hidden objects and are no aliases are answered.
+/// After each change of a random history: every query gets its old or its new answer or passes, no answer differs from CoreDNS',
+/// and queries for Services that have no hidden objects and are no aliases are answered.
 #[test]
 fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
     let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();

@@ -127,7 +127,7 @@ fn a_large_headless_service() {
     within(Duration::from_secs(2), "a hundred endpoints, one by one, of five thousand", || {
         for from in 1..=100 {
             cluster.apply_slice(Key::new("default", "big-7"), &slice_with(7, from));
-            // The endpoint's name and its reverse name. The Service itself has more addresses than a message holds before and after.
+            // The endpoint's name and its reverse name. The Service's addresses don't fit into a message, before and after.
             let changes = cluster.commit();
             assert_eq!(changes.len(), 2, "{changes:?}");
         }
