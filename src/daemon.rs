@@ -46,7 +46,7 @@ use crate::datapath::ifpattern::IfPattern;
 use crate::datapath::interfaces::{InterfaceError, Interfaces, Link, Uplink};
 use crate::datapath::{Datapath, LoadError, Options};
 use crate::privileges;
-use crate::source::file::{Change as FileChange, FileWatcher};
+use crate::source::file::{FileChange, FileWatcher};
 use crate::source::kubernetes::{self, AccessError, Event, Kubernetes, Mend};
 use crate::yaml;
 use crate::zone::change::Change;
@@ -273,14 +273,14 @@ impl Daemon {
             let why = tokio::select! {
                 () = signals.wait() => break,
                 _ = self.hangup.recv() => {
-                    self.files.mean();
+                    self.files.confirm();
                     continue;
                 }
                 change = self.files.changed() => {
                     self.core.borrow_mut().status.held = self.files.held();
                     match change {
-                        FileChange::Texts { meant: true } => "SIGHUP",
-                        FileChange::Texts { meant: false } => "a changed file",
+                        FileChange::Texts { is_confirmed: true } => "SIGHUP",
+                        FileChange::Texts { is_confirmed: false } => "a changed file",
                         FileChange::Held => continue,
                     }
                 }
@@ -353,7 +353,7 @@ impl Daemon {
             Err(e) => Err(e),
         };
         if changed.is_ok() {
-            self.files.in_force();
+            self.files.mark_applied();
         }
         let core = &mut *self.core.borrow_mut();
         match &changed {
