@@ -45,8 +45,8 @@ use crate::datapath::BEAT;
 use crate::datapath::attach::{AttachError, AttachPlan, AttachReport, Hook};
 use crate::interfaces::{InterfaceError, Interfaces, Link};
 use crate::privileges;
-use crate::source::file::{Change as FileChange, FileWatcher};
-use crate::source::kubernetes::{Event, Kubernetes, Mend};
+use crate::source::file::{FileChange, FileWatcher};
+use crate::source::kubernetes::{Kubernetes, Recovery, Update};
 use crate::zone::change::Change;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
@@ -148,14 +148,14 @@ impl Daemon {
             let why = tokio::select! {
                 () = signals.wait() => break,
                 _ = self.hangup.recv() => {
-                    self.files.mean();
+                    self.files.confirm();
                     continue;
                 }
                 change = self.files.changed() => {
                     self.state.borrow_mut().status.held = self.files.held();
                     match change {
-                        FileChange::Texts { meant: true } => "SIGHUP",
-                        FileChange::Texts { meant: false } => "a changed file",
+                        FileChange::Texts { is_confirmed: true } => "SIGHUP",
+                        FileChange::Texts { is_confirmed: false } => "a changed file",
                         FileChange::Held => continue,
                     }
                 }
@@ -235,21 +235,21 @@ impl Daemon {
     }
 
     /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it.
-    async fn cluster_changed(&mut self, event: Event) -> Result<(), DaemonError> {
-        let mut events = vec![event];
+    async fn cluster_changed(&mut self, update: Update) -> Result<(), DaemonError> {
+        let mut updates = vec![update];
         if let Some(kubernetes) = &mut self.kubernetes {
-            events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX));
+            updates.extend(std::iter::from_fn(|| kubernetes.try_next()).take(EVENTS_MAX));
         }
         // Before the first sync the gates are closed anyway.
-        if let Some(since) = events.iter().map(|e| e.arrived).min().filter(|_| self.state.borrow().is_read) {
+        if let Some(since) = updates.iter().map(|u| u.arrived).min().filter(|_| self.state.borrow().is_read) {
             self.writer.await_changes(since);
         }
-        let mends: Vec<Mend> = events.iter().filter_map(|e| e.mend).collect();
-        let (events, arrivals): (Vec<_>, Vec<_>) =
-            events.into_iter().filter_map(|e| Some(((e.change?, e.share), e.arrived))).unzip();
+        let recoveries: Vec<Recovery> = updates.iter().filter_map(|u| u.recovery).collect();
+        let (deltas, arrivals): (Vec<_>, Vec<_>) =
+            updates.into_iter().filter_map(|u| Some(((u.delta?, u.permit), u.arrived))).unzip();
         let note = move |zones: &mut Zones| {
-            for (change, _share) in events {
-                zones.note(change);
+            for (delta, _permit) in deltas {
+                zones.apply_delta(delta);
             }
             (zones.commit(), zones.is_complete())
         };
@@ -257,7 +257,7 @@ impl Daemon {
         let changed = self.apply(changes).await?;
         self.yield_memory().await?;
         if let Some(kubernetes) = &self.kubernetes {
-            mends.iter().for_each(|mend| kubernetes.health().mended(mend));
+            recoveries.iter().for_each(|recovery| kubernetes.health().recovered(recovery));
         }
         if !is_complete {
             return Ok(());
@@ -287,7 +287,7 @@ impl Daemon {
         let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| is_due) else { return };
         self.listed_again = Some(Instant::now());
         log::info!("Kubernetes: {} are listed anew: there is room for more of those that were not kept", kind.plural());
-        kubernetes.again().ask(kind);
+        kubernetes.relist().request(kind);
     }
 
     /// Works on the world in another thread, and then makes servers follow.
@@ -365,7 +365,7 @@ fn say_of_retry(e: &AttachError) {
 }
 
 /// The next event; never, where no cluster is watched.
-async fn next_event(kubernetes: &mut Option<Kubernetes>) -> Event {
+async fn next_event(kubernetes: &mut Option<Kubernetes>) -> Update {
     match kubernetes {
         Some(kubernetes) => kubernetes.next().await,
         None => std::future::pending().await,

@@ -72,7 +72,7 @@ fn check(path: &Path) -> ExitCode {
                 println!("MaxRecords allows {max}: names without room pass to the DNS server, raise it");
             }
             for (path, text) in texts {
-                if text.is_some_and(|text| file::may_be_half(&path, &text)) {
+                if text.is_some_and(|text| file::may_be_incomplete(&path, &text)) {
                     println!(
                         "{}: its last line has no end: where it is written in place, a running daemon takes it for \
                          half-written until it ends with a newline, or SIGHUP says that it is meant",

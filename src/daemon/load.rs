@@ -26,14 +26,14 @@ pub(super) async fn start(path: &Path) -> Result<(FileWatcher, Loaded), DaemonEr
     // The usual domain file is looked at while the config is: each may have to be looked at for some time.
     let usual = path.with_file_name(DOMAIN_FILE);
     let mut files = FileWatcher::new(&[path.to_owned(), usual]);
-    files.whole(path).await?;
+    files.wait_complete(path).await?;
     loop {
         match load(path, &mut files).await? {
             Ok(loaded) => {
-                files.in_force();
+                files.mark_applied();
                 return Ok((files, loaded));
             }
-            Err(domain_file) => files.whole(&domain_file).await?,
+            Err(domain_file) => files.wait_complete(&domain_file).await?,
         }
     }
 }

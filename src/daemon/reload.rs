@@ -19,7 +19,7 @@ impl Daemon {
             Err(e) => Err(e),
         };
         if changed.is_ok() {
-            self.files.in_force();
+            self.files.mark_applied();
         }
         let state = &mut *self.state.borrow_mut();
         match &changed {

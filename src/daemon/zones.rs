@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::error::DaemonError;
 use crate::config::{Config, ServerSpec};
 use crate::datapath::{Reason, Table};
-use crate::source::kubernetes::{self, Delta, ServiceObject};
+use crate::source::kubernetes::{self, AnyDelta, Index, NamespaceObject, Part, ServiceObject, SliceObject};
 use crate::zone::change::{Change, append};
 use crate::zone::cluster::keep::Hoard;
 use crate::zone::cluster::share::{Holder, Size};
@@ -29,8 +29,8 @@ pub(super) struct Zones {
     serial: u32,
     /// Services that `DnsServers: auto` stands for.
     dns_services: HashSet<Key>,
-    /// Whether all objects of a kind are known: Services, EndpointSlices, Namespaces.
-    listed: [bool; 3],
+    /// Whether a kind was listed completely, by [`kubernetes::Kind`].
+    listed: [bool; kubernetes::Kind::ALL.len()],
     /// What the maps hold at most.
     room: Size,
     /// What static names take of it.
@@ -71,7 +71,7 @@ impl Zones {
             cluster,
             serial,
             dns_services: HashSet::new(),
-            listed: [false; 3],
+            listed: Default::default(),
             room: room(config.max_records as usize),
             statics: Size::default(),
         }
@@ -139,54 +139,10 @@ impl Zones {
         changes
     }
 
-    /// Takes note of what happened in the cluster.
-    pub(super) fn note(&mut self, change: kubernetes::Change) {
-        match change {
-            kubernetes::Change::Services(Delta::List { objects, begins, ends }) => {
-                if begins {
-                    self.cluster.begin_services();
-                }
-                objects.iter().for_each(|service| self.note_dns(service));
-                self.cluster.list_services(objects.into_iter().map(|s| (s.key, s.spec)));
-                if ends {
-                    self.cluster.end_services();
-                    let Self { dns_services, cluster, .. } = self;
-                    dns_services.retain(|key| cluster.has_service(key));
-                    self.listed[0] = true;
-                }
-            }
-            kubernetes::Change::Services(Delta::Apply(service)) => {
-                self.note_dns(&service);
-                self.cluster.apply_service(service.key, &service.spec);
-            }
-            kubernetes::Change::Services(Delta::Delete(key)) => {
-                self.dns_services.remove(&key);
-                self.cluster.delete_service(&key);
-            }
-            kubernetes::Change::Slices(Delta::List { objects, begins, ends }) => {
-                if begins {
-                    self.cluster.begin_slices();
-                }
-                self.cluster.list_slices(objects.into_iter().map(|s| (s.key, s.spec)));
-                if ends {
-                    self.cluster.end_slices();
-                    self.listed[1] = true;
-                }
-            }
-            kubernetes::Change::Slices(Delta::Apply(slice)) => self.cluster.apply_slice(slice.key, &slice.spec),
-            kubernetes::Change::Slices(Delta::Delete(key)) => self.cluster.delete_slice(&key),
-            kubernetes::Change::Namespaces(Delta::List { objects, begins, ends }) => {
-                if begins {
-                    self.cluster.begin_namespaces();
-                }
-                self.cluster.list_namespaces(objects);
-                if ends {
-                    self.cluster.end_namespaces();
-                    self.listed[2] = true;
-                }
-            }
-            kubernetes::Change::Namespaces(Delta::Apply(name)) => self.cluster.apply_namespace(&name),
-            kubernetes::Change::Namespaces(Delta::Delete(name)) => self.cluster.delete_namespace(&name),
+    /// Applies a change of the cluster; [`Self::commit`] turns all of them into changes for the maps.
+    pub(super) fn apply_delta(&mut self, delta: AnyDelta) {
+        if let Some(kind) = delta.apply_to(self) {
+            self.listed[kind as usize] = true;
         }
     }
 
@@ -208,7 +164,7 @@ impl Zones {
 
     /// Whether all of the cluster was listed once.
     pub(super) fn is_complete(&self) -> bool {
-        self.listed == [true; 3]
+        self.listed.iter().all(|is_listed| *is_listed)
     }
 
     /// What changes in the maps by what was noted.
@@ -234,6 +190,71 @@ impl Zones {
                 own.copied().chain([NODE_LOCAL_DNS]).chain(endpoints).collect()
             }
             ServerSpec::Auto => Vec::new(),
+        }
+    }
+}
+
+impl Index<ServiceObject> for Zones {
+    fn apply(&mut self, service: ServiceObject) {
+        self.note_dns(&service);
+        self.cluster.apply_service(service.key, &service.spec);
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.dns_services.remove(key);
+        self.cluster.delete_service(key);
+    }
+
+    fn reset(&mut self, services: Vec<ServiceObject>, part: Part) {
+        if part.is_first {
+            self.cluster.begin_services();
+        }
+        services.iter().for_each(|service| self.note_dns(service));
+        self.cluster.list_services(services.into_iter().map(|s| (s.key, s.spec)));
+        if part.is_last {
+            self.cluster.end_services();
+            let Self { dns_services, cluster, .. } = self;
+            dns_services.retain(|key| cluster.has_service(key));
+        }
+    }
+}
+
+impl Index<SliceObject> for Zones {
+    fn apply(&mut self, slice: SliceObject) {
+        self.cluster.apply_slice(slice.key, &slice.spec);
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.cluster.delete_slice(key);
+    }
+
+    fn reset(&mut self, slices: Vec<SliceObject>, part: Part) {
+        if part.is_first {
+            self.cluster.begin_slices();
+        }
+        self.cluster.list_slices(slices.into_iter().map(|s| (s.key, s.spec)));
+        if part.is_last {
+            self.cluster.end_slices();
+        }
+    }
+}
+
+impl Index<NamespaceObject> for Zones {
+    fn apply(&mut self, namespace: NamespaceObject) {
+        self.cluster.apply_namespace(&namespace.0);
+    }
+
+    fn delete(&mut self, name: &Box<str>) {
+        self.cluster.delete_namespace(name);
+    }
+
+    fn reset(&mut self, namespaces: Vec<NamespaceObject>, part: Part) {
+        if part.is_first {
+            self.cluster.begin_namespaces();
+        }
+        self.cluster.list_namespaces(namespaces.into_iter().map(|n| n.0));
+        if part.is_last {
+            self.cluster.end_namespaces();
         }
     }
 }

@@ -1,7 +1,7 @@
-//! domain.yaml: static names. And how it and the config are followed while others write them.
+//! The static names of domain.yaml, and a watcher that follows this file and the config while other programs write them.
 
 mod inotify;
-mod look;
+mod inspect;
 mod tracker;
 mod watch;
 
@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use serde::Deserialize;
 use serde_yaml::{Location, Spanned};
 
-pub use look::{Text, may_be_half};
-pub use watch::{Change, FileWatcher};
+pub use inspect::{Text, may_be_incomplete};
+pub use watch::{FileChange, FileWatcher};
 
 use crate::yaml::{self, Error, Texts};
 use crate::zone::name::Name;
@@ -40,18 +40,19 @@ struct RawEntry {
     authoritative: Option<bool>,
 }
 
-/// What a file says now, whether it is whole or not.
+/// Reads a file as it is now, complete or not.
 ///
 /// # Errors
-/// With the reason.
+/// If the file can't be read, with the reason.
 pub fn text(path: &Path) -> Text {
-    look::text(path)
+    inspect::text(path)
 }
 
-/// Validates a file, all of it: one bad entry and there are none. None: it is not there, and need not be.
+/// Parses and validates a domain file. One invalid entry makes the whole file invalid. None: the file is missing and
+/// `optional`.
 ///
 /// # Errors
-/// With file, line and reason.
+/// If the file is invalid, with the file, the line and the reason.
 pub fn parse(path: &Path, text: &Text, optional: bool) -> Result<Option<Vec<Entry>>, Error> {
     match text.clone()? {
         Some(text) => validate(path, yaml::parse(path, &text)?).map(Some),
@@ -60,7 +61,7 @@ pub fn parse(path: &Path, text: &Text, optional: bool) -> Result<Option<Vec<Entr
     }
 }
 
-/// Says that a file is not there.
+/// The error for a missing file.
 #[must_use]
 pub fn missing(path: &Path) -> Error {
     Error::of_file(path, io::Error::from(Errno::ENOENT).to_string())
@@ -77,7 +78,7 @@ fn validate(path: &Path, raw: Raw) -> Result<Vec<Entry>, Error> {
             return Err(Error::new(
                 path,
                 at,
-                format!("{text}: stands in line {line} already; list all addresses in one entry"),
+                format!("{text}: already defined in line {line}; list all addresses in one entry"),
             ));
         }
         entries.push(entry);
@@ -91,7 +92,7 @@ fn entry(path: &Path, raw: RawEntry) -> Result<Entry, Error> {
     let (name, wildcard) = text.strip_prefix("*.").map_or((&*text, false), |n| (n, true));
     let name = Name::parse(name).map_err(|e| error(raw.name.referenced, format!("the name {e}")))?;
     if name == Name::root() {
-        return Err(error(raw.name.referenced, "the root is no name to answer for, nor all names below it".into()));
+        return Err(error(raw.name.referenced, "the root can't be answered, neither alone nor as a wildcard".into()));
     }
     let whole = raw.ip.referenced;
     let mut addresses = Vec::new();
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_form() {
+    fn every_form_of_an_entry_is_read() {
         let entries = parse(
             "Domains:\n  - Name: Apis.example.org\n    IP: 172.16.171.52\n  - Name: db.example.org\n    \
              IP: [10.0.0.5, 10.0.0.6, \"fd00::5\"]\n    TTL: 60\n    Authoritative: true\n  \
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_names() {
+    fn an_empty_file_has_no_names() {
         for text in ["", "Domains:\n", "Domains: []\n"] {
             assert_eq!(parse(text), Ok(Vec::new()), "{text:?}");
         }
@@ -153,7 +154,7 @@ mod tests {
             (entry("{Name: b.example, IP: 10.0.0}"), "domain.yaml:4:27: b.example: \"10.0.0\" is no IP address"),
             (entry("{Name: b.example, IP: [10.0.0.1, x]}"), "domain.yaml:4:38: b.example: \"x\" is no IP"),
             (entry("{Name: b..example, IP: 10.0.0.1}"), "domain.yaml:4:12: b..example: the name has an empty label"),
-            (entry("{Name: A.example., IP: 10.0.0.1}"), "domain.yaml:4:12: A.example.: stands in line 2 already"),
+            (entry("{Name: A.example., IP: 10.0.0.1}"), "domain.yaml:4:12: A.example.: already defined in line 2"),
             (entry("{Name: b.example, IP: 10.0.0.1, TTL: 0}"), "domain.yaml:4:42: b.example: TTL 0 is out of range"),
             (entry("{Name: b.example, IP: []}"), "domain.yaml:4:27: b.example: no IP address"),
             (
@@ -167,7 +168,7 @@ mod tests {
                 "domain.yaml:4:12: a.*.example: the name has the character '*'",
             ),
             (entry("{Name: \"*.\", IP: 10.0.0.1}"), "domain.yaml:4:12: *.: the name has an empty label"),
-            (entry("{Name: ., IP: 10.0.0.1}"), "domain.yaml:4:12: .: the root is no name"),
+            (entry("{Name: ., IP: 10.0.0.1}"), "domain.yaml:4:12: .: the root can't be answered"),
             ("Domains:\n  - Name: *.apps.example\n    IP: 10.0.0.1\n".into(), "domain.yaml:2:"),
             ("Domain:\n".into(), "domain.yaml:1:"),
         ] {

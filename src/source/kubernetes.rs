@@ -1,157 +1,123 @@
-//! Services, EndpointSlices and Namespaces, as the Kubernetes API has them and as they change.
+//! Services, EndpointSlices and Namespaces of the Kubernetes API, and their changes.
 //!
-//! [`spawn`] starts a task for each kind; what they see comes out of a channel in the order in which it came. They never
-//! end: an API server that is away is tried again, and what it said before goes on. [`Health`] tells how current that is.
+//! [`spawn`] starts one task per kind; their changes arrive in one channel, in order for each kind. The tasks never end: when
+//! the API server is unreachable they retry, and the objects read before remain valid. [`Health`] reports how current the
+//! view is.
 
-mod again;
 mod backoff;
 mod body;
+mod budget;
 mod client;
-mod convert;
+mod delta;
+mod errors;
 mod failures;
 mod health;
+mod history;
+mod objects;
 mod pages;
-mod past;
-mod quiet;
-mod room;
-mod trouble;
+mod relist;
+mod silence;
 mod watch;
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::{Namespace, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
-use kube::core::PartialObjectMeta;
-use kube::runtime::watcher;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use again::Again;
 pub use backoff::random;
+pub use budget::Permit;
 pub use client::{Access, AccessError};
-pub use convert::{ServiceObject, SliceObject};
-pub use health::{Health, Kind, Mend, State};
-pub use room::Share;
-pub use watch::Delta;
+pub use delta::{AnyDelta, Delta, Index, Object, Part};
+pub use health::{Health, Kind, KindState, Recovery};
+pub use objects::{NamespaceObject, ServiceObject, SliceObject};
+pub use relist::Relist;
 
-use crate::zone::cluster::spec::Key;
-use room::Room;
-use watch::{News, Watch};
+use budget::Budget;
+use watch::{Context, Watch};
 
-/// Events that wait to be applied, at most; then the API server waits.
+/// The most updates that wait to be applied; after that the watches stop reading.
 const QUEUE: usize = 4096;
 
-/// What happened.
+/// One message from a watch.
 #[derive(Debug)]
-pub enum Change {
-    /// To Services.
-    Services(Delta<ServiceObject, Key>),
-    /// To EndpointSlices.
-    Slices(Delta<SliceObject, Key>),
-    /// To Namespaces.
-    Namespaces(Delta<Box<str>, Box<str>>),
-}
-
-/// A change, and when it came from the API server.
-#[derive(Debug)]
-pub struct Event {
-    /// What happened; None where nothing did, but the view is right again.
-    pub change: Option<Change>,
-    /// When it came here.
+pub struct Update<D = AnyDelta> {
+    /// The change. None: nothing changed, but the view is current again.
+    pub delta: Option<D>,
+    /// When it arrived from the API server.
     pub arrived: Instant,
-    /// What [`Health::mended`] is to be told when it is applied.
-    pub mend: Option<Mend>,
-    /// The room that it takes until it is applied.
-    pub share: Share,
+    /// The daemon passes it to [`Health::recovered`] after the change is applied.
+    pub recovery: Option<Recovery>,
+    /// The share of the budget that the change takes, to be dropped after the change is applied.
+    pub permit: Permit,
 }
 
-impl Event {
-    fn new<T, K>(news: News<T, K>, change: fn(Delta<T, K>) -> Change) -> Self {
-        Self { change: news.delta.map(change), arrived: news.arrived, mend: news.mend, share: news.share }
+impl<D> Update<D> {
+    fn map<E>(self, wrap: impl FnOnce(D) -> E) -> Update<E> {
+        let Self { delta, arrived, recovery, permit } = self;
+        Update { delta: delta.map(wrap), arrived, recovery, permit }
     }
 }
 
-/// The running source. Dropping it ends it.
+/// The running watches. Dropping it ends them.
 pub struct Kubernetes {
-    events: Receiver<Event>,
+    updates: Receiver<Update>,
     health: Arc<Health>,
-    again: Again,
+    relist: Relist,
     _tasks: JoinSet<()>,
 }
 
 impl Kubernetes {
-    /// What happens next. May be dropped and called again.
-    pub async fn next(&mut self) -> Event {
-        match self.events.recv().await {
-            Some(event) => event,
-            // Tasks end with the receiver, not before.
+    /// Waits for the next update. Cancel-safe.
+    pub async fn next(&mut self) -> Update {
+        match self.updates.recv().await {
+            Some(update) => update,
+            // The tasks end only with the receiver.
             None => std::future::pending().await,
         }
     }
 
-    /// What has happened already and waits.
-    pub fn waiting(&mut self) -> Option<Event> {
-        self.events.try_recv().ok()
+    /// The next update, if one is queued.
+    pub fn try_next(&mut self) -> Option<Update> {
+        self.updates.try_recv().ok()
     }
 
-    /// How current all this is.
+    /// How current the view is.
     #[must_use]
     pub const fn health(&self) -> &Arc<Health> {
         &self.health
     }
 
-    /// Lists a kind anew.
+    /// Requests lists.
     #[must_use]
-    pub const fn again(&self) -> &Again {
-        &self.again
+    pub const fn relist(&self) -> &Relist {
+        &self.relist
     }
 }
 
-/// Starts to watch.
+/// Starts the watches.
 ///
 /// # Errors
-/// Where the way to the API server is not described as it should be; not where nobody is there.
+/// If the kubeconfig or the service account is missing or invalid. An unreachable API server is no error: it is retried.
 pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
-    // One of the providers that rustls could use; the error says that there is one already.
+    // The error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     access.config().await?;
-    let (health, again) = (Arc::new(Health::default()), Again::default());
-    let (sender, events) = channel(QUEUE);
-    let room = Room::default();
+    let context =
+        Context { connector: access, health: Arc::default(), relist: Relist::default(), budget: Budget::default() };
+    let (sender, updates) = channel(QUEUE);
     let mut tasks = JoinSet::new();
-    let services = Watch {
-        kind: Kind::Services,
-        asked: again.asked(Kind::Services),
-        stream: |client| watcher(Api::<Service>::all(client), watcher::Config::default()).boxed(),
-        convert: convert::service,
-        key: convert::key,
-        size: room::service,
-        room: room.clone(),
-    };
-    let slices = Watch {
-        kind: Kind::EndpointSlices,
-        asked: again.asked(Kind::EndpointSlices),
-        stream: |client| watcher(Api::<EndpointSlice>::all(client), watcher::Config::default()).boxed(),
-        convert: convert::slice,
-        key: convert::key,
-        size: room::slice,
-        room: room.clone(),
-    };
-    let namespaces = Watch {
-        kind: Kind::Namespaces,
-        asked: again.asked(Kind::Namespaces),
-        stream: |client| watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default()).boxed(),
-        convert: convert::namespace,
-        key: |object| object.metadata.name.as_deref().unwrap_or_default().into(),
-        size: |_| room::OBJECT,
-        room,
-    };
-    let to = |sender: &Sender<Event>| (access.clone(), Arc::clone(&health), sender.clone());
-    tasks.spawn(services.follow(to(&sender), |news| Event::new(news, Change::Services)));
-    tasks.spawn(slices.follow(to(&sender), |news| Event::new(news, Change::Slices)));
-    tasks.spawn(namespaces.follow(to(&sender), |news| Event::new(news, Change::Namespaces)));
-    Ok(Kubernetes { events, health, again, _tasks: tasks })
+    start(&mut tasks, &context, &sender, AnyDelta::Services);
+    start(&mut tasks, &context, &sender, AnyDelta::Slices);
+    start(&mut tasks, &context, &sender, AnyDelta::Namespaces);
+    let Context { health, relist, .. } = context;
+    Ok(Kubernetes { updates, health, relist, _tasks: tasks })
+}
+
+fn start<T>(tasks: &mut JoinSet<()>, context: &Context<Access>, sender: &Sender<Update>, wrap: fn(Delta<T>) -> AnyDelta)
+where
+    T: Object<Key: Send> + Send + 'static,
+{
+    let (context, sender) = (context.clone(), sender.clone());
+    tasks.spawn(async move { Watch::<T>::follow(context, sender, move |update| update.map(wrap)).await });
 }

@@ -91,7 +91,7 @@ fn says_at_first(node: &Node, kubeconfig: &str) -> String {
     node.configure_access("KubeConfig: kubeconfig", "");
     // In the place of the system's list.
     let daemon = node.lab.spawn_with("host", "config.yaml", &[("SSL_CERT_FILE", node.lab.path("other.crt"))]);
-    node.says(&daemon, 30, "tried again until it works");
+    node.says(&daemon, 30, "retrying until it succeeds");
     sleep(Duration::from_secs(10));
     let log = daemon.log();
     assert!(!log.contains("] ready"), "{log}");
@@ -127,7 +127,7 @@ fn a_ca_that_is_another_is_named_once() {
     );
     let kubeconfig = cluster.kubeconfig("token: none");
     let (ours, other) = (cluster.lab.path("ca.crt").display().to_string(), node.lab.path("other.crt"));
-    let of_system = format!("this system's list, and {} names none", node.lab.path("kubeconfig").display());
+    let of_system = format!("the system's CA list ({} names no CA)", node.lab.path("kubeconfig").display());
     for (kubeconfig, place) in [
         (kubeconfig.replace(&ours, &other.display().to_string()), other.display().to_string()),
         (kubeconfig.replace(&format!(", certificate-authority: {ours}"), ""), of_system),

@@ -38,7 +38,7 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     lose(&node);
     cluster.delete(&["service", "old", "-n", namespace]);
     cluster.apply(&service("born", namespace));
-    node.says(&daemon, 40, "tried again until it works");
+    node.says(&daemon, 40, "retrying until it succeeds");
     within(10, "broken watches are told", || match stats(&node) {
         text if text.contains("still counts as current; no contact: ") => Ok(()),
         text => Err(text),
@@ -135,7 +135,7 @@ fn silent_from_the_middle_of_the_first_list_on() {
     // Three handshakes, and some of the lists.
     node.drop_api(20_000);
     let daemon = node.spawn();
-    node.says(&daemon, 60, "tried again until it works");
+    node.says(&daemon, 60, "retrying until it succeeds");
     let client = node.pod();
     // Static names are answered meanwhile.
     node.until_address(&client, "apis.example.org", "172.16.171.52");
@@ -162,7 +162,7 @@ fn not_there_at_start() {
     node.refuse_api();
     let daemon = node.spawn();
     node.says(&daemon, 30, "waiting for the first list");
-    node.says(&daemon, 30, "tried again until it works");
+    node.says(&daemon, 30, "retrying until it succeeds");
     let client = node.pod();
     // Static names are answered meanwhile.
     node.until_address(&client, "apis.example.org", "172.16.171.52");

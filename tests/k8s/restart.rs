@@ -29,10 +29,10 @@ fn killed_under_load_and_with_fewer_objects_when_it_is_back() {
     let living: Vec<String> = (0..50).map(|i| format!("s{i}.default.svc.cluster.local")).collect();
     never_missing(&node.pod(), &living, || {
         cluster.kill_api();
-        node.says(&daemon, 30, "tried again until it works");
+        node.says(&daemon, 30, "retrying until it succeeds");
         node.until_answered(&client, &living[0]);
         cluster.start_api();
-        node.says(&daemon, CURRENT_WITHIN, "in touch again");
+        node.says(&daemon, CURRENT_WITHIN, "watch re-established");
         node.until_absence_is(&client, CURRENT_WITHIN, true);
 
         // It changes unseen, and is another one when it is seen again: watches can't go on from where they were, and the
@@ -76,7 +76,7 @@ fn stopped_for_long() {
     node.until_out_of_touch(&client, &daemon);
     // What is known is still answered.
     node.until_answered(&client, "web.default.svc.cluster.local");
-    node.says(&daemon, 30, "tried again until it works");
+    node.says(&daemon, 30, "retrying until it succeeds");
     cluster.signal("kube-apiserver", SIGCONT);
     let took = node.until_absence_is(&client, CURRENT_WITHIN, true);
     println!("current again {took:?} after the API server went on");

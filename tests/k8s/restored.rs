@@ -67,13 +67,13 @@ fn undo(changes: usize, others: usize) -> String {
 #[test]
 fn to_a_version_far_behind() {
     let log = undo(30, 0);
-    assert!(log.contains("services: all is listed anew") && log.contains("has an older state"), "{log}");
+    assert!(log.contains("services: relisting") && log.contains("has an older state"), "{log}");
 }
 
 #[test]
 fn to_one_that_is_made_up_for() {
     let log = undo(5, 40);
-    assert!(log.contains("services: all is listed anew") && log.contains("has an older state"), "{log}");
+    assert!(log.contains("services: relisting") && log.contains("has an older state"), "{log}");
 }
 
 #[test]

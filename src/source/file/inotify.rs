@@ -1,7 +1,7 @@
-//! What inotify tells of files.
+//! Watches the folders of files by inotify.
 //!
-//! Folders are watched, not files: editors replace a file, and a ConfigMap's files are symbolic links into a folder that is
-//! replaced by another one, which shows beside them only.
+//! Folders are watched instead of files: editors replace a file, and a ConfigMap's files are symbolic links through a link in
+//! the same folder, which the kubelet replaces.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -14,45 +14,45 @@ use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::look::Place;
-use super::tracker::Event;
+use super::inspect::Place;
+use super::tracker::FileEvent;
 
-/// Room for some tens of events.
+/// The size of the buffer for events: room for some tens of them.
 const BUFFER: usize = 4096;
 
-/// Why a place is not watched.
+/// Why a folder is not watched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unwatched {
-    /// As a rule it is not there.
+    /// Most often the folder does not exist.
     #[error("{folder}: {1}", folder = .0.display())]
     Folder(PathBuf, #[source] io::Error),
-    /// All that this user may watch is watched, by other programs.
+    /// The user's limit of watches is reached.
     #[error("{folder}: {1}: raise fs.inotify.max_user_watches (sysctl)", folder = .0.display())]
     Watches(PathBuf, #[source] io::Error),
-    /// Nothing is.
+    /// The user's limit of inotify instances is reached.
     #[error("config and static names: inotify: {0}: raise fs.inotify.max_user_instances (sysctl)")]
     Instances(#[source] io::Error),
 }
 
 impl Unwatched {
-    /// Whether the system has no more of it to give.
+    /// Whether a limit is reached.
     pub(super) const fn is_limit(&self) -> bool {
         matches!(self, Self::Watches(..) | Self::Instances(_))
     }
 }
 
-/// Watches the places at which files can change.
+/// Watches the folders in which files can change.
 pub(super) struct Watches {
-    /// None while the system has none to give.
+    /// None while the limit of instances is reached.
     inotify: Option<AsyncFd<Inotify>>,
     folders: HashMap<WatchDescriptor, PathBuf>,
-    /// The files, by their numbers, that a name in a folder belongs to.
+    /// The files (by index) that a name in a folder belongs to.
     names: HashMap<(WatchDescriptor, OsString), Vec<usize>>,
-    /// Other files of these folders, too, that were written and not closed since: they may be renamed.
+    /// Names in these folders that were written and not closed since. They need not be followed: a rename may make them so.
     written: HashSet<(WatchDescriptor, OsString)>,
-    /// The last of them that was moved away, by the number that its arrival bears, too. That may be read later.
+    /// The inotify cookie of the last of them that was moved away. Its arrival, which may be read later, has the same.
     moved: Option<u32>,
-    /// Whether a folder is not watched that should be: it may come yet.
+    /// Whether a folder is not watched. It may be created later.
     is_partial: bool,
 }
 
@@ -70,16 +70,16 @@ impl Watches {
     }
 
     fn open() -> io::Result<AsyncFd<Inotify>> {
-        // SAFETY: it owns its descriptor, and closes it when it is dropped, not before.
+        // SAFETY: the instance owns its descriptor, and closes it only when it is dropped.
         let inotify = unsafe { AsyncFd::register_with_interest(Inotify::init()?, Interest::READABLE) };
         Ok(inotify?)
     }
 
-    /// Watches these places, of files by their numbers, and no others. Folders that were watched before are without a gap.
+    /// Watches these places, by index of the file, and no others. A folder that was watched before loses no event.
     ///
     /// # Errors
-    /// Where a folder is not there, or the system has no more watches to give; the others are watched. Where it has not even an
-    /// inotify to give, none is.
+    /// If a folder does not exist or the limit of watches is reached; the other folders are watched. If the limit of instances
+    /// is reached, none is.
     pub(super) fn set<'a>(&mut self, files: impl Iterator<Item = &'a [Place]>) -> Result<(), Unwatched> {
         self.is_partial = true;
         let inotify = match &self.inotify {
@@ -94,7 +94,7 @@ impl Watches {
             | WatchMask::MOVE
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
-            // Who writes on to what was replaced is nobody's concern.
+            // Writes to a file that was replaced don't matter.
             | WatchMask::EXCL_UNLINK;
         let old = std::mem::take(&mut self.folders);
         self.names.clear();
@@ -114,7 +114,7 @@ impl Watches {
             }
         }
         for watch in old.into_keys().filter(|w| !self.folders.contains_key(w)) {
-            // It fails where the folder is gone.
+            // Fails if the folder no longer exists.
             let _ = inotify.get_ref().watches().remove(watch);
         }
         self.written.retain(|(watch, _)| self.folders.contains_key(watch));
@@ -122,22 +122,22 @@ impl Watches {
         done
     }
 
-    /// Whether a folder is not watched, since it is or was not there, or the system has no more to give.
+    /// Whether a folder is not watched, as it does not or did not exist, or a limit is reached.
     pub(super) const fn is_partial(&self) -> bool {
         self.is_partial
     }
 
-    /// Returns when there are events; never, where none are told.
+    /// Returns when events are available. Never returns while there is no inotify instance.
     pub(super) async fn wait(&mut self) {
         let Some(inotify) = &mut self.inotify else { return pending().await };
-        // Only a closed descriptor fails.
+        // Fails only on a closed descriptor.
         if let Ok(mut ready) = inotify.readable_mut().await {
             ready.clear_ready();
         }
     }
 
-    /// The events that came since, with the numbers of their files.
-    pub(super) fn take(&mut self) -> Vec<(usize, Event)> {
+    /// The events since the last call, with the index of their file.
+    pub(super) fn take(&mut self) -> Vec<(usize, FileEvent)> {
         let mut events = Vec::new();
         let mut buffer = [0; BUFFER];
         let Some(inotify) = &mut self.inotify else { return events };
@@ -150,40 +150,43 @@ impl Watches {
                 let of_watch = |files: &Vec<usize>| files.clone();
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
                     self.written.clear();
-                    events.extend(self.names.values().flatten().map(|file| (*file, Event::Unclear)));
+                    events.extend(self.names.values().flatten().map(|file| (*file, FileEvent::Unclear)));
                 } else if let Some(name) = event.name {
                     let key = (event.wd, name.to_owned());
                     let Some(folder) = self.folders.get(&key.0) else { continue };
-                    let Some(kind) = kind(event.mask, &folder.join(name)) else { continue };
+                    let Some(kind) = classify(event.mask, &folder.join(name)) else { continue };
                     let files = self.names.get(&key).map(of_watch).unwrap_or_default();
                     let was_written = self.written.remove(&key);
                     let is_written = match kind {
-                        // What is linked there has no writer (O_TMPFILE), and who creates a file writes it next.
-                        Event::Written => event.mask.contains(EventMask::MODIFY),
-                        Event::Touched => was_written,
-                        Event::Renamed => self.moved.take() == Some(event.cookie),
-                        Event::Closed | Event::Unclear => false,
+                        // A file that is linked there (O_TMPFILE) has no writer; a file that is created is written next.
+                        FileEvent::Written => event.mask.contains(EventMask::MODIFY),
+                        FileEvent::Touched => was_written,
+                        FileEvent::Renamed => self.moved.take() == Some(event.cookie),
+                        FileEvent::Closed | FileEvent::Unclear => false,
                     };
                     if event.mask.contains(EventMask::MOVED_FROM) {
                         self.moved = was_written.then_some(event.cookie);
                     }
                     for file in files {
                         events.push((file, kind));
-                        if kind == Event::Renamed && is_written {
-                            events.push((file, Event::Written));
+                        if kind == FileEvent::Renamed && is_written {
+                            events.push((file, FileEvent::Written));
                         }
                     }
                     if is_written {
                         self.written.insert(key);
                     }
                 } else {
-                    // Of the folder itself: it is removed or moved away.
+                    // An event of the folder itself: it was removed or moved.
                     let files = self.names.iter().filter(|((watch, _), _)| *watch == event.wd).flat_map(|(_, f)| f);
-                    events.extend(files.map(|file| (*file, Event::Unclear)));
+                    events.extend(files.map(|file| (*file, FileEvent::Unclear)));
                     self.is_partial |= self.folders.contains_key(&event.wd) && !event.mask.contains(EventMask::ATTRIB);
                 }
             }
-            log::trace!("inotify: {:?}", &events[before..]);
+            // Events of other files are not logged: the log may be one of them, and each line would cause the next event.
+            if events.len() > before {
+                log::trace!("inotify: {:?}", &events[before..]);
+            }
             if is_empty {
                 return events;
             }
@@ -191,21 +194,21 @@ impl Watches {
     }
 }
 
-fn kind(mask: EventMask, path: &Path) -> Option<Event> {
-    // Links are not closed.
+fn classify(mask: EventMask, path: &Path) -> Option<FileEvent> {
+    // No close follows the creation of a link.
     let is_link = || path.symlink_metadata().is_ok_and(|m| m.is_symlink() || m.nlink() > 1);
     Some(if mask.contains(EventMask::MOVED_TO) {
-        Event::Renamed
+        FileEvent::Renamed
     } else if mask.contains(EventMask::MODIFY) {
-        Event::Written
+        FileEvent::Written
     } else if mask.contains(EventMask::CREATE) {
-        if is_link() { Event::Unclear } else { Event::Written }
+        if is_link() { FileEvent::Unclear } else { FileEvent::Written }
     } else if mask.contains(EventMask::CLOSE_WRITE) {
-        Event::Closed
+        FileEvent::Closed
     } else if mask.contains(EventMask::ATTRIB) {
-        Event::Touched
+        FileEvent::Touched
     } else if mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM) {
-        Event::Unclear
+        FileEvent::Unclear
     } else {
         return None;
     })

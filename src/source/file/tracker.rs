@@ -1,371 +1,384 @@
-//! When a file is whole: what is believed of a file that others write, by what inotify tells, how it looks, and the clock.
+//! Decides when a file that other programs write is complete, from inotify events, snapshots and the clock.
 //!
-//! Nothing here does I/O. A [`Tracker`] takes [`Event`]s and [`Look`]s with the time, and says when to look next and when to
-//! read. What replaced the file is whole at once, unless its writer has it open yet. What was written in place is whole when its
-//! writers have closed it, and if its last line has an end: writers that are killed, or find the disk full, close too.
+//! Nothing here does I/O. A [`Tracker`] takes [`FileEvent`]s and [`Snapshot`]s with the time, and says when to take the next
+//! snapshot and when to read the file. A file that was renamed into place is complete at once, unless it still has a writer. A
+//! file written in place is complete when all writers have closed it and its last line ends with a newline: a writer that is
+//! killed, or finds the disk full, closes the file as well.
 
 use std::time::{Duration, Instant};
 
-/// Without a further event for so long, what happened is looked at.
+/// A snapshot is taken this long after the last event.
 const SETTLE: Duration = Duration::from_millis(50);
-/// And after so long in any case.
+/// The longest time from the first event to a snapshot.
 const SETTLE_MAX: Duration = Duration::from_millis(500);
-/// Between looks while a writer is there: the kernel knows of a close a little later than inotify tells it.
-const WRITING: Duration = Duration::from_millis(500);
-/// Between looks at a file of which nothing is told, and between two equal ones of it that count.
+/// The interval of snapshots while the file has a writer: the kernel notices a close a little later than inotify reports it.
+const WRITER_POLL: Duration = Duration::from_millis(500);
+/// The interval of snapshots without events, and the time between two equal ones that count.
 const POLL: Duration = Duration::from_secs(2);
-/// Between two equal looks that count where events may be missing, as at start.
-const EQUAL: Duration = Duration::from_millis(300);
-/// Nobody writes any more what was changed so long ago.
-const OLD: Duration = Duration::from_secs(10);
-/// How long a file has to stay empty or shorter, which writers make it before they write.
-const SHRUNK: Duration = Duration::from_secs(1);
-/// Writers that stay longer are named.
-const LONG: Duration = Duration::from_secs(10);
+/// The time between two equal snapshots that count when events may be missing, as at start.
+const STARTUP_POLL: Duration = Duration::from_millis(300);
+/// A file that was modified this long ago is no longer being written.
+const QUIESCENT: Duration = Duration::from_secs(10);
+/// How long a file has to stay empty or shorter: writers truncate a file before they write it.
+const SHRINK_WAIT: Duration = Duration::from_secs(1);
+/// A writer that stays longer is logged.
+const WRITER_LOGGED: Duration = Duration::from_secs(10);
 
-/// What tells one state of a file from the next.
+/// Identifies one state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
-    /// Device and inode.
+pub struct Stat {
+    /// Device and inode number.
     pub inode: (u64, u64),
-    /// Octets.
+    /// Bytes.
     pub size: u64,
-    /// Seconds and nanoseconds.
+    /// Modification time: seconds and nanoseconds.
     pub modified: (i64, i64),
 }
 
-/// How a file looks.
+/// What one inspection of a file found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
-    /// None: it is not there.
-    pub state: Option<State>,
-    /// Since it was modified, by the system's clock.
+pub(super) struct Snapshot {
+    /// None: the file does not exist.
+    pub state: Option<Stat>,
+    /// Time since the last modification, by the system's clock.
     pub age: Duration,
-    /// Whether its path goes through a link that is replaced as a whole, as a ConfigMap's does.
-    pub swapped: bool,
-    /// Whether its last line has an end.
-    pub ends: bool,
-    /// Whether somebody has it open for writing; None: the kernel does not tell.
-    pub writer: Option<bool>,
+    /// Whether the path goes through a link that is replaced as a whole, like that of a ConfigMap.
+    pub is_swapped: bool,
+    /// Whether the last line ends with a newline.
+    pub has_newline: bool,
+    /// Whether a process has the file open for writing. None: the kernel does not tell.
+    pub has_writer: Option<bool>,
 }
 
-/// What inotify tells of a file.
+/// What inotify reports about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    /// A rename put it there, or a link on its path.
+pub(super) enum FileEvent {
+    /// The file, or a link on its path, was renamed into place.
     Renamed,
-    /// Its content was changed, or it was made.
+    /// The content changed, or the file was created.
     Written,
-    /// Who could write has closed it.
+    /// A writer closed the file.
     Closed,
-    /// Its attributes were changed, the time of its last change among them.
+    /// The attributes changed, which may be the modification time.
     Touched,
-    /// It was removed or linked, or events were lost.
+    /// The file was removed or linked, or events were lost.
     Unclear,
 }
 
-/// How the present state came about, where that was not decided on yet.
+/// The way in which the current state came about, if it was not decided on yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
+enum Origin {
     Renamed,
     InPlace,
     /// Events don't tell: at start, and after some were lost.
     Unknown,
-    /// It changed, and no event came.
-    Unheard,
+    /// It changed without an event.
+    Unreported,
 }
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Look again when it is due.
+    /// Take another snapshot when it is due.
     Wait,
-    /// Read it, if it still is what was looked at.
+    /// Read the file if it is still in the state of the snapshot.
     Read,
 }
 
-/// Why what a file says is not in effect.
+/// Why the content of a file is not in effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
-    /// A writer has it open for long.
+    /// It has had a writer for long.
     Writer,
-    /// Its last line has no end.
-    NoEnd,
-    /// It goes on changing, and was never read.
+    /// The last line does not end with a newline.
+    NoNewline,
+    /// It keeps changing, and was never read.
     Changing,
 }
 
-/// What the log is to say.
+/// What to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Note {
-    /// It is held back from now on.
+    /// The file is held back from now on.
     Held(Held),
-    /// The writer that was named is gone.
+    /// The writer that was logged closed the file.
     WriterGone,
-    /// It was read though its last line has no end, or somebody has it open: nobody has changed it for long.
-    Trusted,
-    /// It changes without events.
-    Unheard,
+    /// The file was read although it does not end with a newline or has a writer, as it has not changed for long.
+    AssumedComplete,
+    /// The file changes without events.
+    NoEvents,
 }
 
-/// The version in force.
+/// The version in effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     inode: (u64, u64),
     size: u64,
-    ends: bool,
+    has_newline: bool,
 }
 
-/// What is known of a file.
+/// The state of a file that is followed.
 #[derive(Debug)]
 pub(super) struct Tracker {
-    force: Option<Version>,
-    /// What was read last, and may come into force.
+    applied: Option<Version>,
+    /// The version read last, which may come into effect.
     read: Option<Version>,
-    /// The state that was decided on last.
-    decided: Option<Option<State>>,
-    how: Option<How>,
-    /// Whether it was written since it was decided on, also where its state does not show it.
+    /// The state decided on last.
+    decided: Option<Option<Stat>>,
+    origin: Option<Origin>,
+    /// Whether the file was written since the last decision, even if its state is the same.
     is_modified: bool,
-    /// Since when somebody writes.
+    /// Since when the file has had a writer.
     writing: Option<Instant>,
-    /// The first and the last event that were not looked at.
+    /// The first and last event since the last snapshot.
     events: Option<(Instant, Instant)>,
     last_event: Instant,
-    /// The last look's state, and since when looks have shown it.
-    steady: Option<(Option<State>, Instant)>,
-    begun: Instant,
+    /// The state of the last snapshot, and since when it has been the same.
+    unchanged: Option<(Option<Stat>, Instant)>,
+    started: Instant,
     due: Instant,
-    /// Whether it was read once.
-    is_started: bool,
-    is_meant: bool,
-    is_unheard: bool,
+    /// Whether the file was read once.
+    has_been_read: bool,
+    is_confirmed: bool,
+    is_unreported_logged: bool,
     held: Option<Held>,
     notes: Vec<Note>,
 }
 
 impl Tracker {
-    /// Of a file that was not looked at yet.
+    /// A file that was not inspected yet.
     pub(super) const fn new(now: Instant) -> Self {
         Self {
-            force: None,
+            applied: None,
             read: None,
             decided: None,
-            how: Some(How::Unknown),
+            origin: Some(Origin::Unknown),
             is_modified: false,
             writing: None,
             events: None,
             last_event: now,
-            steady: None,
-            begun: now,
+            unchanged: None,
+            started: now,
             due: now,
-            is_started: false,
-            is_meant: false,
-            is_unheard: false,
+            has_been_read: false,
+            is_confirmed: false,
+            is_unreported_logged: false,
             held: None,
             notes: Vec::new(),
         }
     }
 
-    /// When to look.
+    /// When to take the next snapshot.
     pub(super) const fn due(&self) -> Instant {
         self.due
     }
 
-    /// Why it is held back, where it is.
+    /// Why the file is held back. None: it is not.
     pub(super) const fn held(&self) -> Option<Held> {
         self.held
     }
 
-    /// What is to be said now.
+    /// Takes the notes to log.
     pub(super) fn notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)
     }
 
-    /// The operator says that it is whole as it is.
-    pub(super) const fn mean(&mut self, now: Instant) {
-        self.is_meant = true;
+    /// Records that the operator confirmed the file to be complete as it is.
+    pub(super) const fn confirm(&mut self, now: Instant) {
+        self.is_confirmed = true;
         self.due = now;
     }
 
-    /// The state in which there is nothing to decide on, where it was decided on.
-    pub(super) fn idle(&self) -> Option<Option<State>> {
-        self.decided.filter(|_| self.how.is_none() && !self.is_meant)
+    /// The state that needs no decision. None: every state does.
+    pub(super) fn idle(&self) -> Option<Option<Stat>> {
+        self.decided.filter(|_| self.origin.is_none() && !self.is_confirmed)
     }
 
-    /// Whether what was read after the last look counts, by the events that came since. What is meant may be touched meanwhile.
-    pub(super) const fn may_be_taken(&self) -> bool {
-        self.events.is_none() || self.is_meant && self.writing.is_none()
+    /// Whether a text read after the last snapshot is valid, given the events since. For a confirmed file only writes
+    /// invalidate it.
+    pub(super) const fn is_read_valid(&self) -> bool {
+        self.events.is_none() || self.is_confirmed && self.writing.is_none()
     }
 
-    /// Whether the operator said so, and it was not read since.
-    pub(super) const fn is_meant(&self) -> bool {
-        self.is_meant
+    /// Whether the operator confirmed the file, and it was not read since.
+    pub(super) const fn is_confirmed(&self) -> bool {
+        self.is_confirmed
     }
 
-    /// Takes note of an event.
-    pub(super) fn event(&mut self, event: Event, now: Instant) {
-        // Who wrote before the watch began is not known.
-        let in_place = if self.is_started { How::InPlace } else { How::Unknown };
+    /// Records an event.
+    pub(super) fn event(&mut self, event: FileEvent, now: Instant) {
+        // Writers that wrote before the watch began are unknown.
+        let in_place = if self.has_been_read { Origin::InPlace } else { Origin::Unknown };
         match event {
-            Event::Renamed => {
-                self.how = Some(How::Renamed);
+            FileEvent::Renamed => {
+                self.origin = Some(Origin::Renamed);
                 self.no_writer();
             }
-            Event::Written => {
-                self.how = Some(in_place);
+            FileEvent::Written => {
+                self.origin = Some(in_place);
                 self.is_modified = true;
                 self.writing.get_or_insert(now);
             }
-            Event::Closed => {
+            FileEvent::Closed => {
                 self.no_writer();
-                // Who wrote by mmap(2) told nothing before, and on some file systems the time of the change stays, too.
+                // A write by mmap(2) causes no event before the close, and on some file systems no new modification time.
                 self.is_modified = true;
-                if self.how != Some(How::Renamed) {
-                    self.how = Some(in_place);
+                if self.origin != Some(Origin::Renamed) {
+                    self.origin = Some(in_place);
                 }
             }
-            Event::Touched => {
-                self.how.get_or_insert(in_place);
+            FileEvent::Touched => {
+                self.origin.get_or_insert(in_place);
             }
-            Event::Unclear => self.how = Some(How::Unknown),
+            FileEvent::Unclear => self.origin = Some(Origin::Unknown),
         }
         let first = self.events.map_or(now, |(first, _)| first);
         self.events = Some((first, now));
         self.last_event = now;
-        // What is meant is waited for only while somebody writes.
-        let is_urgent = self.is_meant && self.writing.is_none();
+        // A confirmed file waits only for a writer.
+        let is_urgent = self.is_confirmed && self.writing.is_none();
         self.due = if is_urgent { now } else { (now + SETTLE).min(first + SETTLE_MAX) };
     }
 
-    /// Decides by a look; what it has to say is in [`Self::notes`].
-    pub(super) fn looked(&mut self, look: &Look, now: Instant) -> Decision {
+    /// Decides after a snapshot. [`Self::notes`] has what to log then.
+    pub(super) fn observe(&mut self, snapshot: &Snapshot, now: Instant) -> Decision {
         self.events = None;
-        let was_seen = self.steady.is_some();
-        let since = match self.steady {
-            Some((state, since)) if state == look.state => since,
+        let was_seen = self.unchanged.is_some();
+        let since = match self.unchanged {
+            Some((state, since)) if state == snapshot.state => since,
             _ => now,
         };
-        self.steady = Some((look.state, since));
-        let is_told = self.how.is_some();
-        if !is_told && self.decided != Some(look.state) {
-            self.how = Some(How::Unheard);
+        self.unchanged = Some((snapshot.state, since));
+        let is_reported = self.origin.is_some();
+        if !is_reported && self.decided != Some(snapshot.state) {
+            self.origin = Some(Origin::Unreported);
         }
-        if self.is_meant {
-            return self.meant(look, now - since, now);
+        if self.is_confirmed {
+            return self.decide_confirmed(snapshot, now - since, now);
         }
-        let Some(how) = self.how.filter(|_| is_told) else {
-            // Not told of: an event may come yet.
+        let Some(origin) = self.origin.filter(|_| is_reported) else {
+            // The event may arrive later.
             return self.wait(now, POLL);
         };
-        if self.decided == Some(look.state) && !self.is_modified && how != How::Renamed {
-            self.how = None;
+        if self.decided == Some(snapshot.state) && !self.is_modified && origin != Origin::Renamed {
+            self.origin = None;
             return self.wait(now, POLL);
         }
-        let Some(state) = look.state else {
+        let Some(state) = snapshot.state else {
             self.no_writer();
-            return if how == How::Unheard && now - since < POLL { self.wait(now, POLL) } else { Decision::Read };
+            return if origin == Origin::Unreported && now - since < POLL {
+                self.wait(now, POLL)
+            } else {
+                Decision::Read
+            };
         };
-        match how {
-            How::Renamed if look.writer == Some(true) => {
-                // Renamed too early, or moved away and back meanwhile: it is written in place from here on.
-                self.how = Some(How::InPlace);
+        match origin {
+            Origin::Renamed if snapshot.has_writer == Some(true) => {
+                // It was renamed too early, or moved away and back. From here on it is written in place.
+                self.origin = Some(Origin::InPlace);
                 self.is_modified = true;
-                self.in_place(look, state, now)
+                self.decide_in_place(snapshot, state, now)
             }
-            How::Renamed => Decision::Read,
-            How::InPlace => self.in_place(look, state, now),
-            How::Unknown | How::Unheard => self.untold(how, look, state, now - since, now, was_seen && since == now),
+            Origin::Renamed => Decision::Read,
+            Origin::InPlace => self.decide_in_place(snapshot, state, now),
+            Origin::Unknown | Origin::Unreported => {
+                self.decide_unreported(origin, snapshot, state, now - since, now, was_seen && since == now)
+            }
         }
     }
 
-    /// What is meant needs no end of its last line; but nobody means the half of what somebody writes just now.
-    fn meant(&mut self, look: &Look, steady: Duration, now: Instant) -> Decision {
-        if look.state.is_none() {
+    /// Decides on a confirmed file. It needs no final newline, but a file that is still being written is not read.
+    fn decide_confirmed(&mut self, snapshot: &Snapshot, unchanged: Duration, now: Instant) -> Decision {
+        if snapshot.state.is_none() {
             self.no_writer();
         }
-        // Who wrote before events were lost may be gone without a word.
-        let is_old = self.how == Some(How::Unknown) && look.writer.is_none() && look.age >= OLD;
-        if !is_old && self.is_written(look, now) {
-            return self.wait(now, WRITING);
+        // A writer from before events were lost may have closed the file unnoticed.
+        let is_quiescent =
+            self.origin == Some(Origin::Unknown) && snapshot.has_writer.is_none() && snapshot.age >= QUIESCENT;
+        if !is_quiescent && self.is_written(snapshot, now) {
+            return self.wait(now, WRITER_POLL);
         }
-        let is_untold = match self.how {
-            Some(How::Unknown) => look.state.is_some() && !is_old,
-            Some(How::Unheard) => true,
+        let is_unreported = match self.origin {
+            Some(Origin::Unknown) => snapshot.state.is_some() && !is_quiescent,
+            Some(Origin::Unreported) => true,
             _ => false,
         };
-        if is_untold && look.writer.is_none() && !look.swapped && steady < POLL {
-            return self.wait(now, POLL - steady);
+        if is_unreported && snapshot.has_writer.is_none() && !snapshot.is_swapped && unchanged < POLL {
+            return self.wait(now, POLL - unchanged);
         }
         Decision::Read
     }
 
-    /// It was written, and by events it is known when.
-    fn in_place(&mut self, look: &Look, state: State, now: Instant) -> Decision {
-        if self.is_written(look, now) {
-            return self.wait(now, WRITING);
+    /// Decides on a file that was written in place, with events for each change.
+    fn decide_in_place(&mut self, snapshot: &Snapshot, state: Stat, now: Instant) -> Decision {
+        if self.is_written(snapshot, now) {
+            return self.wait(now, WRITER_POLL);
         }
         let quiet = now - self.last_event;
-        if self.force.is_some_and(|f| state.size < f.size) && quiet < SHRUNK {
-            return self.wait(now, SHRUNK - quiet);
+        if self.applied.is_some_and(|v| state.size < v.size) && quiet < SHRINK_WAIT {
+            return self.wait(now, SHRINK_WAIT - quiet);
         }
-        if !look.ends && self.force.is_none_or(|f| f.ends) { self.hold(state, now) } else { Decision::Read }
+        if !snapshot.has_newline && self.applied.is_none_or(|v| v.has_newline) {
+            self.hold(state, now)
+        } else {
+            Decision::Read
+        }
     }
 
-    /// How it changed is not known, but for how long it has not.
-    fn untold(
+    /// Decides on a file without events, by how long it has not changed.
+    fn decide_unreported(
         &mut self,
-        how: How,
-        look: &Look,
-        state: State,
-        steady: Duration,
+        origin: Origin,
+        snapshot: &Snapshot,
+        state: Stat,
+        unchanged: Duration,
         now: Instant,
         is_changed: bool,
     ) -> Decision {
-        if look.swapped {
+        if snapshot.is_swapped {
             return Decision::Read;
         }
-        // Inotify does not tell who writes by mmap(2) or by another name of the file; the kernel does.
-        if how == How::Unheard && look.writer.is_some() && self.is_written(look, now) {
-            return self.wait(now, WRITING);
+        // Inotify does not report writes by mmap(2) or through another name of the file. The kernel knows the writer.
+        if origin == Origin::Unreported && snapshot.has_writer.is_some() && self.is_written(snapshot, now) {
+            return self.wait(now, WRITER_POLL);
         }
-        // Another file in its place was renamed, or made anew.
-        let same = self.force.filter(|f| f.inode == state.inode);
-        let quiet = look.age.max(steady);
-        let equal = if how == How::Unheard { POLL } else { EQUAL };
-        let is_old = how == How::Unknown && look.age >= OLD;
-        if same.is_some_and(|f| state.size < f.size) && quiet < SHRUNK {
-            return self.wait(now, SHRUNK);
+        // A different inode: the file was renamed into place or created again.
+        let same = self.applied.filter(|v| v.inode == state.inode);
+        let quiet = snapshot.age.max(unchanged);
+        let equal = if origin == Origin::Unreported { POLL } else { STARTUP_POLL };
+        let is_quiescent = origin == Origin::Unknown && snapshot.age >= QUIESCENT;
+        if same.is_some_and(|v| state.size < v.size) && quiet < SHRINK_WAIT {
+            return self.wait(now, SHRINK_WAIT);
         }
-        if same.is_some_and(|f| f.ends) && !look.ends && (is_old || steady >= equal) {
+        if same.is_some_and(|v| v.has_newline) && !snapshot.has_newline && (is_quiescent || unchanged >= equal) {
             return self.hold(state, now);
         }
-        // Locks and leases of network file systems tell of their own clients.
-        let is_written = how == How::Unknown && !is_old && self.is_written(look, now);
-        let is_whole = steady >= equal && look.ends && !is_written;
-        if is_old || is_whole || quiet >= OLD {
-            if !is_whole && !steady.is_zero() {
-                self.notes.push(Note::Trusted);
+        // Leases on network file systems reflect writers on this node only.
+        let is_written = origin == Origin::Unknown && !is_quiescent && self.is_written(snapshot, now);
+        let is_complete = unchanged >= equal && snapshot.has_newline && !is_written;
+        if is_quiescent || is_complete || quiet >= QUIESCENT {
+            if !is_complete && !unchanged.is_zero() {
+                self.notes.push(Note::AssumedComplete);
             }
-            if how == How::Unheard && !std::mem::replace(&mut self.is_unheard, true) {
-                self.notes.push(Note::Unheard);
+            if origin == Origin::Unreported && !std::mem::replace(&mut self.is_unreported_logged, true) {
+                self.notes.push(Note::NoEvents);
             }
             return Decision::Read;
         }
-        if is_changed && now - self.begun >= OLD && !self.is_started {
+        if is_changed && now - self.started >= QUIESCENT && !self.has_been_read {
             self.set_held(Held::Changing);
         }
         self.wait(now, equal)
     }
 
-    /// Whether a writer is there; names one that stays long.
-    fn is_written(&mut self, look: &Look, now: Instant) -> bool {
-        if !look.writer.unwrap_or(self.writing.is_some()) {
+    /// Whether the file has a writer. Logs one that stays for long.
+    fn is_written(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
+        if !snapshot.has_writer.unwrap_or(self.writing.is_some()) {
             self.no_writer();
             return false;
         }
         let since = *self.writing.get_or_insert(now);
-        if now - since >= LONG && self.held != Some(Held::Changing) {
+        if now - since >= WRITER_LOGGED && self.held != Some(Held::Changing) {
             self.set_held(Held::Writer);
         }
         true
@@ -379,9 +392,9 @@ impl Tracker {
         }
     }
 
-    /// Half a file, for all that can be told.
-    fn hold(&mut self, state: State, now: Instant) -> Decision {
-        self.set_held(Held::NoEnd);
+    /// Holds a file back that seems incomplete.
+    fn hold(&mut self, state: Stat, now: Instant) -> Decision {
+        self.set_held(Held::NoNewline);
         self.decide(Some(state));
         self.wait(now, POLL)
     }
@@ -397,36 +410,36 @@ impl Tracker {
         Decision::Wait
     }
 
-    fn decide(&mut self, state: Option<State>) {
+    fn decide(&mut self, state: Option<Stat>) {
         self.decided = Some(state);
-        self.how = None;
+        self.origin = None;
         self.is_modified = false;
     }
 
-    /// Whether this is the state that was decided on last.
-    pub(super) fn is_decided(&self, state: Option<State>) -> bool {
+    /// Whether this state was decided on last.
+    pub(super) fn is_decided(&self, state: Option<Stat>) -> bool {
         self.decided == Some(state)
     }
 
-    /// It was read, and was all the while what was looked at.
-    pub(super) fn was_read(&mut self, look: &Look, now: Instant) {
-        self.decide(look.state);
-        self.is_started = true;
-        self.is_meant = false;
+    /// Records that the file was read, and was in the state of the snapshot all the time.
+    pub(super) fn record_read(&mut self, snapshot: &Snapshot, now: Instant) {
+        self.decide(snapshot.state);
+        self.has_been_read = true;
+        self.is_confirmed = false;
         self.held = None;
         self.writing = None;
-        self.read = look.state.map(|s| Version { inode: s.inode, size: s.size, ends: look.ends });
+        self.read = snapshot.state.map(|s| Version { inode: s.inode, size: s.size, has_newline: snapshot.has_newline });
         self.due = now + POLL;
     }
 
-    /// It changed meanwhile.
-    pub(super) fn was_disturbed(&mut self, now: Instant) {
+    /// Records that the file changed while it was read.
+    pub(super) fn record_disturbed(&mut self, now: Instant) {
         self.due = self.due.max(now + SETTLE);
     }
 
-    /// What was read last is in effect.
-    pub(super) const fn in_force(&mut self) {
-        self.force = self.read;
+    /// Records that the version read last is in effect.
+    pub(super) const fn mark_applied(&mut self) {
+        self.applied = self.read;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Follows files, and tells what they say when they say something new.
+//! Follows files and reports their texts when they change.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -7,31 +7,31 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep_until;
 
 use super::inotify::{Unwatched, Watches};
-use super::look::{self, Place, Text};
-use super::tracker::{Decision, Event, Held, Look, Note, Tracker};
+use super::inspect::{self, Place, Text};
+use super::tracker::{Decision, FileEvent, Held, Note, Snapshot, Tracker};
 use crate::yaml::Error;
 
-/// What has happened to files.
+/// What happened to the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Some say something new.
+pub enum FileChange {
+    /// Some texts changed, or the operator confirmed them.
     Texts {
-        /// Whether the operator said that they are to be read.
-        meant: bool,
+        /// Whether the operator confirmed the files (SIGHUP).
+        is_confirmed: bool,
     },
-    /// Others are held back than before ([`FileWatcher::held`]).
+    /// The files that are held back changed ([`FileWatcher::held`]).
     Held,
 }
 
-/// Follows some files. A file that is not whole counts as what it was when it was so last.
+/// Follows some files. While a file is incomplete, its last complete text stays valid.
 pub struct FileWatcher {
     watches: Watches,
     files: Vec<Watched>,
-    /// What goes on in another thread.
+    /// The work in progress on another thread.
     work: Option<JoinHandle<Vec<Found>>>,
-    /// What was held back when that was told last.
-    told: Vec<String>,
-    /// Whether the system has no more of inotify to give, which was said.
+    /// The last reported value of [`Self::held`].
+    reported: Vec<String>,
+    /// Whether a limit of inotify is reached, which is logged once.
     is_limited: bool,
 }
 
@@ -39,33 +39,33 @@ struct Watched {
     path: PathBuf,
     places: Vec<Place>,
     tracker: Tracker,
-    /// None: it was never whole.
+    /// None: the file was never complete.
     text: Option<Text>,
 }
 
-/// What was found of a file.
+/// What was found about a file.
 struct Found {
     path: PathBuf,
-    what: What,
+    finding: Finding,
 }
 
-enum What {
-    Look(Look, Vec<Place>),
-    /// With how it looked before; None where it has changed.
-    Text(Look, Option<Text>),
+enum Finding {
+    Snapshot(Snapshot, Vec<Place>),
+    /// The text, with the snapshot before it was read; None: the file changed meanwhile.
+    Text(Snapshot, Option<Text>),
 }
 
 impl FileWatcher {
-    /// Follows these files, whether they are there or not.
+    /// Follows these files. They need not exist.
     #[must_use]
     pub fn new(files: &[PathBuf]) -> Self {
         let mut this =
-            Self { watches: Watches::new(), files: Vec::new(), work: None, told: Vec::new(), is_limited: false };
+            Self { watches: Watches::new(), files: Vec::new(), work: None, reported: Vec::new(), is_limited: false };
         this.set(files);
         this
     }
 
-    /// Follows these files instead. What is known of those that were followed before stays.
+    /// Follows these files instead. Files that were followed before keep their state.
     pub fn set(&mut self, paths: &[PathBuf]) {
         if self.files.iter().map(|f| &f.path).eq(paths) {
             return;
@@ -83,32 +83,32 @@ impl FileWatcher {
         self.watch();
     }
 
-    /// What a file said when it was whole last; None: it never was.
+    /// The last complete text of a file. None: it was never complete.
     #[must_use]
     pub fn text(&self, path: &Path) -> Option<&Text> {
         self.files.iter().find(|f| f.path == path)?.text.as_ref()
     }
 
-    /// What was told last is in effect: it is what changes are compared with.
-    pub fn in_force(&mut self) {
-        self.files.iter_mut().for_each(|f| f.tracker.in_force());
+    /// Declares the texts reported last to be in effect. Later changes are compared with them.
+    pub fn mark_applied(&mut self) {
+        self.files.iter_mut().for_each(|f| f.tracker.mark_applied());
     }
 
-    /// The operator says that all files are whole as they are.
-    pub fn mean(&mut self) {
+    /// Records that the operator confirmed all files to be complete as they are.
+    pub fn confirm(&mut self) {
         let now = Instant::now();
-        self.files.iter_mut().for_each(|f| f.tracker.mean(now));
+        self.files.iter_mut().for_each(|f| f.tracker.confirm(now));
     }
 
-    /// Why changes of files are not in effect.
+    /// The files whose changes are not in effect, and why.
     #[must_use]
     pub fn held(&self) -> Vec<String> {
         let reason = |f: &Watched| Some(format!("{}: {}", f.path.display(), reason(f.tracker.held()?)));
         self.files.iter().filter_map(reason).collect()
     }
 
-    /// Returns when something has happened. May be dropped and called again.
-    pub async fn changed(&mut self) -> Change {
+    /// Returns when something happened. Cancel-safe.
+    pub async fn changed(&mut self) -> FileChange {
         loop {
             if let Some(change) = self.step().await {
                 return change;
@@ -116,11 +116,11 @@ impl FileWatcher {
         }
     }
 
-    /// Returns when this one of the files was whole once.
+    /// Returns when this file was complete once.
     ///
     /// # Errors
-    /// Where it goes on changing.
-    pub async fn whole(&mut self, path: &Path) -> Result<(), Error> {
+    /// If the file keeps changing.
+    pub async fn wait_complete(&mut self, path: &Path) -> Result<(), Error> {
         while let Some(file) = self.files.iter().find(|f| f.path == path && f.text.is_none()) {
             if file.tracker.held() == Some(Held::Changing) {
                 return Err(Error::of_file(path, reason(Held::Changing)));
@@ -130,15 +130,15 @@ impl FileWatcher {
         Ok(())
     }
 
-    /// Does what is due, or waits until something is.
-    async fn step(&mut self) -> Option<Change> {
+    /// Does the work that is due, or waits until some is.
+    async fn step(&mut self) -> Option<FileChange> {
         self.take_events();
         if let Some(work) = &mut self.work {
             let found = work.await;
             self.work = None;
-            // What happened until then counts before what was found.
+            // Events up to now come before the result.
             self.take_events();
-            // It can't panic, and ends early only with the daemon.
+            // The thread can't panic, and is cancelled only with the daemon.
             return self.found(found.unwrap_or_default());
         }
         let now = Instant::now();
@@ -152,11 +152,11 @@ impl FileWatcher {
             }
             return None;
         }
-        let look = |(path, idle): (PathBuf, _)| {
-            let what = What::Look(look::look(&path, idle), look::places(&path));
-            Found { path, what }
+        let snapshot = |(path, idle): (PathBuf, _)| {
+            let finding = Finding::Snapshot(inspect::inspect(&path, idle), inspect::places(&path));
+            Found { path, finding }
         };
-        self.work = Some(spawn_blocking(move || due.into_iter().map(look).collect()));
+        self.work = Some(spawn_blocking(move || due.into_iter().map(snapshot).collect()));
         None
     }
 
@@ -169,54 +169,54 @@ impl FileWatcher {
         }
     }
 
-    /// Decides by what was found.
-    fn found(&mut self, found: Vec<Found>) -> Option<Change> {
+    /// Acts on the results of the work.
+    fn found(&mut self, found: Vec<Found>) -> Option<FileChange> {
         let now = Instant::now();
-        let (mut to_read, mut meant, mut is_new, mut has_moved) = (Vec::new(), false, false, false);
-        for Found { path, what } in found {
+        let (mut to_read, mut is_confirmed, mut is_new, mut has_moved) = (Vec::new(), false, false, false);
+        for Found { path, finding } in found {
             let Some(file) = self.files.iter_mut().find(|f| f.path == path) else { continue };
-            match what {
-                // Only what is seen while changes are told counts; it is still due.
-                What::Look(_, places) if file.places != places => {
+            match finding {
+                // A snapshot counts only if events are delivered for its places; otherwise the file stays due.
+                Finding::Snapshot(_, places) if file.places != places => {
                     file.places = places;
                     has_moved = true;
                 }
-                What::Look(look, _) => {
-                    if file.tracker.looked(&look, now) == Decision::Read {
-                        to_read.push((path, look));
+                Finding::Snapshot(snapshot, _) => {
+                    if file.tracker.observe(&snapshot, now) == Decision::Read {
+                        to_read.push((path, snapshot));
                     }
                 }
-                // What changed while it was read is looked at again.
-                What::Text(look, Some(text)) if file.tracker.may_be_taken() => {
-                    // Who could write and did not is no news.
-                    let is_same = !file.tracker.is_meant()
-                        && file.tracker.is_decided(look.state)
+                // A file that changed while it was read is inspected again.
+                Finding::Text(snapshot, Some(text)) if file.tracker.is_read_valid() => {
+                    // A writer that wrote nothing new causes no report.
+                    let is_same = !file.tracker.is_confirmed()
+                        && file.tracker.is_decided(snapshot.state)
                         && matches!((&file.text, &text), (Some(Ok(old)), Ok(new)) if old == new);
-                    meant |= file.tracker.is_meant();
-                    file.tracker.was_read(&look, now);
+                    is_confirmed |= file.tracker.is_confirmed();
+                    file.tracker.record_read(&snapshot, now);
                     file.text = Some(text);
                     is_new |= !is_same;
                 }
-                What::Text(..) => file.tracker.was_disturbed(now),
+                Finding::Text(..) => file.tracker.record_disturbed(now),
             }
-            // That nothing is told of changes was said, and why.
-            for note in file.tracker.notes().into_iter().filter(|n| *n != Note::Unheard || !self.is_limited) {
-                say(&file.path, note);
+            // Missing events were logged already, with the limit as the reason.
+            for note in file.tracker.notes().into_iter().filter(|n| *n != Note::NoEvents || !self.is_limited) {
+                log_note(&file.path, note);
             }
         }
         if has_moved || self.watches.is_partial() {
             self.watch();
         }
         if !to_read.is_empty() {
-            let read = |(path, look): (PathBuf, Look)| {
-                let what = What::Text(look, look::read(&path, look.state));
-                Found { path, what }
+            let read = |(path, snapshot): (PathBuf, Snapshot)| {
+                let finding = Finding::Text(snapshot, inspect::read(&path, snapshot.state));
+                Found { path, finding }
             };
             self.work = Some(spawn_blocking(move || to_read.into_iter().map(read).collect()));
         }
         let held = self.held();
-        let is_other = std::mem::replace(&mut self.told, held) != self.told;
-        if is_new { Some(Change::Texts { meant }) } else { is_other.then_some(Change::Held) }
+        let is_other = std::mem::replace(&mut self.reported, held) != self.reported;
+        if is_new { Some(FileChange::Texts { is_confirmed }) } else { is_other.then_some(FileChange::Held) }
     }
 
     fn watch(&mut self) {
@@ -226,15 +226,15 @@ impl FileWatcher {
         let was_limited = std::mem::replace(&mut self.is_limited, is_limited);
         match set {
             Err(e) => {
-                let was_told = if is_limited { was_limited } else { was_partial };
-                if !was_told {
-                    log::warn!("{e}: not watched; changes there are found by looking");
+                let was_logged = if is_limited { was_limited } else { was_partial };
+                if !was_logged {
+                    log::warn!("{e}: not watched; polling for changes instead");
                 }
             }
-            // What happened in between was not told.
+            // Events in between are lost.
             Ok(()) if was_partial => {
                 let now = Instant::now();
-                self.files.iter_mut().for_each(|f| f.tracker.event(Event::Unclear, now));
+                self.files.iter_mut().for_each(|f| f.tracker.event(FileEvent::Unclear, now));
             }
             Ok(()) => {}
         }
@@ -243,30 +243,28 @@ impl FileWatcher {
 
 const fn reason(held: Held) -> &'static str {
     match held {
-        Held::Writer => {
-            "somebody has had it open for writing for 10 s or more: what it said before stays in effect until that is over"
+        Held::Writer => "open for writing for 10 s or more; keeping the previous content until it is closed",
+        Held::NoNewline => {
+            "its last line has no newline, so it may be half-written; keeping the previous content until it has one, or until \
+             SIGHUP confirms it"
         }
-        Held::NoEnd => {
-            "its last line has no end, so it may be half-written: what it said before stays in effect until it ends with a \
-             newline, or SIGHUP says that it is meant"
-        }
-        Held::Changing => "it goes on changing; try again when it is written",
+        Held::Changing => "keeps changing; try again when it is complete",
     }
 }
 
-fn say(path: &Path, note: Note) {
+fn log_note(path: &Path, note: Note) {
     let path = path.display();
     match note {
         Note::Held(held) => log::warn!("{path}: {}", reason(held)),
-        Note::WriterGone => log::info!("{path}: nobody has it open for writing any more"),
-        Note::Trusted => {
+        Note::WriterGone => log::info!("{path}: no longer open for writing"),
+        Note::AssumedComplete => {
             log::warn!(
-                "{path}: its last line has no end, or somebody has it open; believed, since it is unchanged for 10 s"
+                "{path}: its last line has no newline, or it is open for writing; read nevertheless: unchanged for 10 s"
             );
         }
-        Note::Unheard => log::warn!(
-            "{path}: changes without a word of inotify (a network file system?); looked at every 2 s, and read when two \
-             looks are the same"
+        Note::NoEvents => log::warn!(
+            "{path}: inotify does not report its changes (a network file system?); polling every 2 s, and reading it when two \
+             polls agree"
         ),
     }
 }

@@ -1,21 +1,21 @@
-//! How long to wait before the API server is asked again.
+//! Backoff between requests to the API server after failures.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// After so long without a wait they begin anew.
+/// The backoff is reset after this long without a failure.
 const CALM: Duration = Duration::from_secs(120);
 
-/// Waits grow twofold up to a limit, and each is drawn at random from nothing up to that: thousands of nodes that lost the
-/// same API server do not come back to it at one moment.
+/// Exponential backoff with full jitter: the limit doubles up to a maximum, and each wait is uniform between zero and the
+/// limit. So thousands of nodes that lost the same API server do not return at the same moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
     max: Duration,
     failures: u32,
-    /// When the last one was drawn.
+    /// When the last wait was drawn.
     last: Option<Instant>,
 }
 
@@ -24,7 +24,7 @@ impl Backoff {
         Self { first, max, failures: 0, last: None }
     }
 
-    /// The next wait.
+    /// Draws the next wait.
     pub(super) fn next(&mut self) -> Duration {
         if self.last.is_some_and(|last| last.elapsed() > CALM) {
             self.reset();
@@ -35,13 +35,13 @@ impl Backoff {
         limit.mul_f64(random())
     }
 
-    /// It works again.
+    /// Starts from the first limit again.
     pub(super) const fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
-/// From 0 to 1. Good enough to spread, and nothing to depend on.
+/// A random number from 0 to 1, good enough for jitter and nothing else.
 pub fn random() -> f64 {
     RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
 }
@@ -54,7 +54,7 @@ mod tests {
     const MAX: Duration = Duration::from_secs(8);
 
     #[tokio::test(start_paused = true)]
-    async fn grows_to_its_limit_and_starts_again() {
+    async fn the_wait_grows_to_its_maximum_and_is_reset() {
         let largest = |backoff: &mut Backoff, failures: u32| {
             (0..200)
                 .map(|_| {
@@ -74,6 +74,6 @@ mod tests {
         assert!(backoff.next() <= FIRST);
         backoff.failures = 1000;
         tokio::time::advance(CALM + Duration::from_secs(1)).await;
-        assert!(backoff.next() <= FIRST, "after a calm time");
+        assert!(backoff.next() <= FIRST, "reset after CALM");
     }
 }

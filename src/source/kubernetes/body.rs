@@ -1,7 +1,7 @@
-//! What a watch brings, piece by piece. A silent one ends, as if the API server had ended it: the watcher begins it again from
-//! its last version, and whoever is gone does not answer that. One that somebody ends before that, since nothing came for a while,
-//! is as silent. kube takes half an event at the end for none, and a watch that ended at once for a good one; here both are
-//! errors, else the same could come for ever.
+//! The body of a response to a watch. A silent watch is ended here as if the API server had ended it: the watcher resumes it
+//! from its last version, and an API server that is gone does not respond to that. A watch that a proxy ends because it is idle
+//! counts as silent, too. kube ignores half an event at the end, and takes a watch that ended at once for a good one; both are
+//! errors here, as otherwise they could repeat forever.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,82 +14,85 @@ use serde::de::IgnoredAny;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
-use super::failures::Work;
+use super::failures::Progress;
+use super::health::SILENCE_MAX;
+use super::history::History;
 use super::pages::{TEXT_MAX, TooLong};
-use super::past::Past;
 
-/// Without a word for so long, a watch is begun again: bookmarks come once a minute, but not in a cluster where nothing
-/// changes.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(100);
-/// A watch that has gone on for so long and ends without a word was accepted, and was silent: proxies and load balancers end
-/// what is idle. What ends sooner was no watch.
-const LIVED: Duration = Duration::from_secs(20);
-/// Bookmarks have some 200 octets. Longer lines are not kept.
+/// A watch that delivers nothing for this long is begun again, early enough that the view does not become stale. Bookmarks come
+/// once a minute, but not in a cluster without changes.
+const IDLE_MAX: Duration = Duration::from_secs(SILENCE_MAX.as_secs() - RESUME_TIME.as_secs());
+/// The time that is left to resume it.
+const RESUME_TIME: Duration = Duration::from_secs(20);
+/// A watch that lasted this long and ends without an event was accepted and silent: proxies and load balancers end idle
+/// connections. A shorter one has failed.
+const ACCEPTED_MIN: Duration = Duration::from_secs(20);
+/// Bookmarks have some 200 bytes. Longer lines are not kept.
 const LINE_MAX: usize = 4096;
 
-/// Why a watch did not end as it should.
+/// Why a watch counts as failed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum Broken {
+enum Interrupted {
     #[error("a watch broke off in the middle of an event")]
-    Half,
-    #[error("a watch ended within {} s, without a word", LIVED.as_secs())]
-    Wordless,
+    MidEvent,
+    #[error("a watch ended within {} s without an event", ACCEPTED_MIN.as_secs())]
+    Empty,
 }
 
-/// The body of a response to a watch: events, one a line.
+/// The body of a response to a watch: one event per line.
 pub(super) struct WatchBody<B> {
     body: B,
-    work: Work,
-    past: Past,
-    begun: Instant,
-    silence: Pin<Box<Sleep>>,
-    /// The line that has begun, or as much of it as is kept.
+    progress: Progress,
+    history: History,
+    started: Instant,
+    idle_timer: Pin<Box<Sleep>>,
+    /// The current line, up to a little more than [`LINE_MAX`].
     line: Vec<u8>,
-    /// Whether something came that kube passes on, as an event or as an error, or a bookmark.
-    is_heard: bool,
-    /// How long the event is that has begun and not ended.
-    half: usize,
-    is_over: bool,
+    /// Whether a bookmark came, or an event or error that kube passes on.
+    has_content: bool,
+    /// The length of the current event so far.
+    pending: usize,
+    is_finished: bool,
 }
 
 impl<B> WatchBody<B> {
-    pub(super) fn new(body: B, work: Work, past: Past) -> Self {
-        let silence = Box::pin(sleep(SILENCE_MAX));
+    pub(super) fn new(body: B, progress: Progress, history: History) -> Self {
+        let idle_timer = Box::pin(sleep(IDLE_MAX));
         Self {
             body,
-            work,
-            past,
-            begun: Instant::now(),
-            silence,
+            progress,
+            history,
+            started: Instant::now(),
+            idle_timer,
             line: Vec::new(),
-            is_heard: false,
-            half: 0,
-            is_over: false,
+            has_content: false,
+            pending: 0,
+            is_finished: false,
         }
     }
 
-    /// What it is that it ends now.
-    fn end(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
-        self.is_over = true;
-        if self.half > 0 { Some(Err(Broken::Half.into())) } else { error.map(Err) }
+    /// Ends the body: with an error in the middle of an event, otherwise with `error`.
+    fn finish(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
+        self.is_finished = true;
+        if self.pending > 0 { Some(Err(Interrupted::MidEvent.into())) } else { error.map(Err) }
     }
 
-    /// The same where it is not we who end it. kube takes some errors for a good end; those that came soon, instead of a word,
-    /// are none.
-    fn ended(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
-        let is_short = self.begun.elapsed() < LIVED;
-        self.end(if self.is_heard { error } else { is_short.then(|| Broken::Wordless.into()) })
+    /// Ends the body as the API server did. kube takes some errors for a good end, so a short watch without an event gets an
+    /// error of its own.
+    fn upstream_ended(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
+        let is_short = self.started.elapsed() < ACCEPTED_MIN;
+        self.finish(if self.has_content { error } else { is_short.then(|| Interrupted::Empty.into()) })
     }
 
-    /// Takes note of what came.
-    fn hear(&mut self, data: &[u8]) -> Result<(), TooLong> {
+    /// Reads bookmarks from the data that arrived.
+    fn scan(&mut self, data: &[u8]) -> Result<(), TooLong> {
         for piece in data.split_inclusive(|c| *c == b'\n') {
-            self.half += piece.len();
-            if self.half > TEXT_MAX {
+            self.pending += piece.len();
+            if self.pending > TEXT_MAX {
                 return Err(TooLong::Event);
             }
-            let room = (LINE_MAX + 1).saturating_sub(self.line.len());
-            self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+            let space = (LINE_MAX + 1).saturating_sub(self.line.len());
+            self.line.extend_from_slice(&piece[..piece.len().min(space)]);
             if piece.ends_with(b"\n") {
                 self.end_line();
             }
@@ -98,21 +101,21 @@ impl<B> WatchBody<B> {
     }
 
     fn end_line(&mut self) {
-        self.half = 0;
+        self.pending = 0;
         let is_kept = self.line.len() <= LINE_MAX;
         let event = is_kept.then(|| serde_json::from_slice::<WatchEvent<IgnoredAny>>(&self.line));
         self.line.clear();
         match event {
             Some(Ok(WatchEvent::Bookmark(bookmark))) => {
-                self.is_heard = true;
-                // One that is repeated says nothing.
-                if !self.past.is_old(&bookmark.metadata.resource_version) {
-                    self.work.note_bookmark();
+                self.has_content = true;
+                // A repeated bookmark shows no progress.
+                if !self.history.is_older(&bookmark.metadata.resource_version) {
+                    self.progress.note_bookmark();
                 }
             }
-            // kube skips what ends too soon, as an empty line does.
+            // kube skips a line that ends too early, such as an empty one.
             Some(Err(e)) if e.is_eof() => {}
-            _ => self.is_heard = true,
+            _ => self.has_content = true,
         }
     }
 }
@@ -123,25 +126,25 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for WatchBody<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if this.is_over {
+        if this.is_finished {
             return Poll::Ready(None);
         }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
-                    if let Err(e) = this.hear(data) {
-                        this.is_over = true;
+                    if let Err(e) = this.scan(data) {
+                        this.is_finished = true;
                         return Poll::Ready(Some(Err(e.into())));
                     }
-                    this.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
+                    this.idle_timer.as_mut().reset(Instant::now() + IDLE_MAX);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(e))) => Poll::Ready(this.ended(Some(e))),
-            Poll::Ready(None) => Poll::Ready(this.ended(None)),
+            Poll::Ready(Some(Err(e))) => Poll::Ready(this.upstream_ended(Some(e))),
+            Poll::Ready(None) => Poll::Ready(this.upstream_ended(None)),
             Poll::Pending => {
-                ready!(this.silence.as_mut().poll(cx));
-                Poll::Ready(this.end(None))
+                ready!(this.idle_timer.as_mut().poll(cx));
+                Poll::Ready(this.finish(None))
             }
         }
     }
@@ -154,7 +157,8 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of such pieces, each so many seconds after the one before; without the end the last one stays the last.
+    /// Reads a body of these pieces, each that many seconds after the one before. Without `ends` the body stays open after the
+    /// last piece. Returns the text and how the body ended.
     async fn read(pieces: &[(u64, &'static str)], ends: bool) -> (String, Result<Duration, String>) {
         let pieces = pieces.to_vec();
         let body = stream::iter(pieces).then(|(after, piece)| async move {
@@ -163,7 +167,7 @@ mod tests {
         });
         let end = stream::once(async move { if ends { None } else { std::future::pending().await } });
         let body = body.map(Some).chain(end).filter_map(std::future::ready);
-        let mut body = WatchBody::new(StreamBody::new(Box::pin(body)), Work::default(), Past::default());
+        let mut body = WatchBody::new(StreamBody::new(Box::pin(body)), Progress::default(), History::default());
         let (start, mut read) = (Instant::now(), String::new());
         loop {
             match body.frame().await {
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_silent_ends_and_one_that_is_not_goes_on() {
+    async fn a_silent_watch_ends_and_an_active_one_continues() {
         let seconds = |n| Ok(Duration::from_secs(n));
         assert_eq!(read(&[(1, "a\n")], false).await, ("a\n".into(), seconds(101)));
         assert_eq!(read(&[], false).await, (String::new(), seconds(100)));
@@ -185,25 +189,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_an_event_and_nothing_at_all_are_errors() {
-        let half = || Err(Broken::Half.to_string());
-        assert_eq!(read(&[(1, "a\nb")], true).await, ("a\nb".into(), half()));
-        assert_eq!(read(&[(1, "a\nb")], false).await, ("a\nb".into(), half()), "and then silence");
-        let wordless = || Err(Broken::Wordless.to_string());
-        assert_eq!(read(&[], true).await, (String::new(), wordless()));
-        assert_eq!(read(&[(5, "\n"), (14, "\n")], true).await, ("\n\n".into(), wordless()));
-        assert_eq!(read(&[(20, "{\"type\":")], true).await, ("{\"type\":".into(), half()), "however long it took");
+    async fn half_an_event_and_an_empty_watch_are_errors() {
+        let mid_event = || Err(Interrupted::MidEvent.to_string());
+        assert_eq!(read(&[(1, "a\nb")], true).await, ("a\nb".into(), mid_event()));
+        assert_eq!(read(&[(1, "a\nb")], false).await, ("a\nb".into(), mid_event()), "followed by silence");
+        let empty = || Err(Interrupted::Empty.to_string());
+        assert_eq!(read(&[], true).await, (String::new(), empty()));
+        assert_eq!(read(&[(5, "\n"), (14, "\n")], true).await, ("\n\n".into(), empty()));
+        assert_eq!(read(&[(20, "{\"type\":")], true).await, ("{\"type\":".into(), mid_event()), "however long it took");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_somebody_ends_since_it_is_idle_is_silent() {
+    async fn a_watch_that_a_proxy_ends_when_idle_counts_as_silent() {
         for after in [20, 35, 60] {
             assert_eq!(read(&[(after, "\n")], true).await, ("\n".into(), Ok(Duration::from_secs(after))));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_event_is_no_longer_than_a_page() {
+    async fn an_event_longer_than_a_page_is_an_error() {
         let long: &str = Box::leak("x".repeat(TEXT_MAX / 2).into_boxed_str());
         let too_long = Err(TooLong::Event.to_string());
         for (pieces, wanted) in [
@@ -216,12 +220,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bookmarks_are_noted_however_they_are_cut() {
+    async fn bookmarks_are_read_whatever_pieces_they_come_in() {
         let bookmark =
             r#"{"type":"BOOKMARK","object":{"kind":"Service","apiVersion":"v1","metadata":{"resourceVersion":"7"}}}"#;
         let error = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"code":500}}"#;
         let long = format!("{{\"type\":\"ADDED\",\"object\":\"{}\"}}\n", "x".repeat(LINE_MAX));
-        for (text, is_noted, is_heard) in [
+        for (text, is_noted, has_content) in [
             (format!("{bookmark}\n"), true, true),
             (format!("{long}{bookmark}\n"), true, true),
             (format!("{error}\n"), false, true),
@@ -230,10 +234,10 @@ mod tests {
             ("\n".to_owned(), false, false),
         ] {
             for size in [1, 7, text.len()] {
-                let work = Work::default();
-                let mut body = WatchBody::new((), work.clone(), Past::default());
-                text.as_bytes().chunks(size).for_each(|piece| body.hear(piece).unwrap());
-                assert_eq!((work.take_bookmark(), body.is_heard), (is_noted, is_heard), "{text}");
+                let progress = Progress::default();
+                let mut body = WatchBody::new((), progress.clone(), History::default());
+                text.as_bytes().chunks(size).for_each(|piece| body.scan(piece).unwrap());
+                assert_eq!((progress.take_bookmark(), body.has_content), (is_noted, has_content), "{text}");
             }
         }
     }

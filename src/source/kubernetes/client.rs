@@ -1,4 +1,4 @@
-//! The way to the API server: who we are there, and a connection that notices when nobody is at the other end.
+//! The connection to the API server: credentials, time-outs, and detection of a peer that is gone.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -23,60 +23,60 @@ use tower::util::BoxCloneService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _};
 
 use super::body::WatchBody;
-use super::failures::Work;
+use super::errors::causes;
+use super::failures::Progress;
 use super::health::{Health, Kind};
+use super::history::{History, MetadataList};
 use super::pages::{self, Pages, TooLong};
-use super::past::{List, Past};
-use super::trouble::causes;
 
-/// Time for a second SYN, and less than a wait after failures.
+/// Long enough for a second SYN, and shorter than the backoff after failures.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Without the head of a response for so long, nobody is at work there.
+/// The API server counts as unreachable if the head of a response takes longer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
-/// At least, from the beginning of a watch to that of the next.
+/// The shortest time from the begin of a watch to that of the next.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// A peer that says nothing is asked on TCP's level after this, and again after each interval; so many unanswered end the
-/// connection. A watch is silent for a minute by nature, and a firewall that drops everything looks just the same.
+/// TCP keep-alive: the first probe after this much silence, the interval of further probes, and the number of unanswered ones
+/// that ends the connection. A watch is silent for a minute at a time, and a firewall that drops everything looks the same.
 const KEEPALIVE: Duration = Duration::from_secs(4);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// The same for what we sent and nobody acknowledges.
+/// The longest time that sent data stays unacknowledged (TCP_USER_TIMEOUT).
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who we are to the API server.
+/// How the daemon authenticates to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
-    /// A pod's service account.
+    /// The service account of a pod.
     InCluster,
-    /// A kubeconfig file; None: $KUBECONFIG, else the home directory's.
+    /// A kubeconfig file. None: `$KUBECONFIG`, otherwise the one in the home directory.
     KubeConfig(Option<PathBuf>),
 }
 
-/// Why there is no way to the API server.
+/// Why there is no connection to the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// Not in a pod.
-    #[error("IsInK8S: this is no pod with a service account: {0}")]
+    /// There is no service account.
+    #[error("IsInK8S: not in a pod with a service account: {0}")]
     InCluster(#[from] kube::config::InClusterError),
-    /// The file.
+    /// The kubeconfig is missing or invalid.
     #[error("KubeConfig: {0}")]
     KubeConfig(#[from] kube::config::KubeconfigError),
-    /// What is in it.
-    #[error("the way to the API server: {0}")]
+    /// The credentials can't be used.
+    #[error("connection to the API server: {0}")]
     Client(#[from] kube::Error),
-    /// The API server's certificate is signed by nobody whom the config knows: where the CA's certificate stands, and why.
+    /// The API server's certificate is not signed by the configured CA: the place that configures it, and the error.
     #[error("the API server's certificate is not signed by the CA in {0}")]
     Authority(String, #[source] BoxError),
-    /// The API server's certificate is not for the name that it is reached by: where that stands, and why.
-    #[error("the API server's certificate is for other names: let {0} be one of them")]
+    /// The API server's certificate is not valid for the name in use: the place that configures the name, and the error.
+    #[error("the API server's certificate is not valid for the name in use; set {0} to a name in it")]
     Name(String, #[source] BoxError),
 }
 
 impl Access {
-    /// Reads it anew each time: tokens and certificates rotate.
+    /// Reads the credentials. To be called for each connection, as tokens and certificates rotate.
     ///
     /// # Errors
-    /// Where files are not there, or not what they should be.
+    /// If files are missing or invalid.
     pub async fn config(&self) -> Result<kube::Config, AccessError> {
         match self {
             Self::InCluster => Ok(kube::Config::incluster()?),
@@ -88,19 +88,19 @@ impl Access {
     }
 }
 
-/// How the API server is reached.
-pub(super) trait Way: Clone + Send + Sync + 'static {
-    /// Connects as it is done at present.
+/// Connects to the API server. Tests replace it.
+pub(super) trait Connector: Clone + Send + Sync + 'static {
+    /// Opens a connection with the current credentials.
     fn connect(&self) -> impl Future<Output = Result<Connection, AccessError>> + Send;
 
-    /// Where the certificate of the CA stands that the API server's has to be signed by.
+    /// The place that configures the CA certificate.
     fn authority(&self) -> Option<String>;
 
-    /// Where the name stands that the API server's certificate has to be for.
+    /// The place that configures the name of the API server.
     fn server_name(&self) -> String;
 }
 
-impl Way for Access {
+impl Connector for Access {
     async fn connect(&self) -> Result<Connection, AccessError> {
         let config = self.config().await?;
         let mut connector = HttpConnector::new();
@@ -135,7 +135,7 @@ impl Way for Access {
         Some(match (cluster.certificate_authority_data, cluster.certificate_authority) {
             (Some(_), _) => format!("certificate-authority-data of {file}"),
             (None, Some(path)) => path,
-            (None, None) => format!("this system's list, and {file} names none"),
+            (None, None) => format!("the system's CA list ({file} names no CA)"),
         })
     }
 
@@ -153,63 +153,68 @@ impl Way for Access {
 pub(super) type Connection = BoxCloneService<http::Request<Body>, Response, BoxError>;
 pub(super) type Response = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
 
-/// A client for the objects of one kind, that tells `health` of all that comes from the API server, `work` of what that did,
-/// and lets no watch go on where it has another past.
-pub(super) fn client(way: impl Way, kind: Kind, health: Arc<Health>, past: Past, work: Work) -> kube::Client {
-    let (pages, connection, watched, listed) = Default::default();
-    let requests = Requests { way, kind, health, past, work, pages, connection, watched, listed };
+/// Creates the client of one kind. It records all data in `health` and the responses in `progress`, and resumes no watch on an
+/// API server with a different history.
+pub(super) fn client(
+    connector: impl Connector,
+    kind: Kind,
+    health: Arc<Health>,
+    history: History,
+    progress: Progress,
+) -> kube::Client {
+    let (pages, connection, last_watch, was_list) = Default::default();
+    let requests = Requests { connector, kind, health, history, progress, pages, connection, last_watch, was_list };
     kube::Client::new(requests, "default")
 }
 
-/// Makes requests, and after one that failed connects anew: addresses, tokens and certificates may be others by then, and
-/// what watches need not begin anew for that. Tells of each piece of a response as it comes, since bookmarks never get past
-/// kube's watcher.
+/// Sends requests. It reconnects after a failed one, as addresses, tokens and certificates may have changed; watches need no
+/// new list for that. It records each piece of a response as it arrives, because kube's watcher does not pass bookmarks on.
 #[derive(Clone)]
 struct Requests<W> {
-    way: W,
+    connector: W,
     kind: Kind,
     health: Arc<Health>,
-    past: Past,
-    work: Work,
+    history: History,
+    progress: Progress,
     pages: Pages,
     connection: Arc<Mutex<Option<Connection>>>,
     /// When the last watch began.
-    watched: Arc<Mutex<Option<Instant>>>,
-    /// Whether a list was asked for last: nothing can have happened in between that the watch behind it would miss.
-    listed: Arc<AtomicBool>,
+    last_watch: Arc<Mutex<Option<Instant>>>,
+    /// Whether the last request was a list. The watch after it can't have missed a change of history.
+    was_list: Arc<AtomicBool>,
 }
 
-impl<W: Way> Requests<W> {
+impl<W: Connector> Requests<W> {
     async fn send(self, request: http::Request<Body>) -> Result<Response, BoxError> {
         let is_watch = is_watch(request.uri());
         if is_watch {
-            // One that ends without an error is begun again at once.
-            let last = *self.watched.lock().await;
+            // kube's watcher resumes a watch at once that ended without an error.
+            let last = *self.last_watch.lock().await;
             sleep_until(last.map_or_else(Instant::now, |at| at + WATCH_INTERVAL)).await;
         }
         let (request, body) = request.into_parts();
         if is_watch {
-            let response = self.ask(http::Request::from_parts(request, body)).await?;
+            let response = self.fetch(http::Request::from_parts(request, body)).await?;
             if !response.status().is_success() {
-                return whole(response).await;
+                return buffer(response).await;
             }
             self.health.begin_watch(self.kind);
-            *self.watched.lock().await = Some(Instant::now());
-            return Ok(response.map(|body| WatchBody::new(body, self.work, self.past).boxed_unsync()));
+            *self.last_watch.lock().await = Some(Instant::now());
+            return Ok(response.map(|body| WatchBody::new(body, self.progress, self.history).boxed_unsync()));
         }
-        // Lists have no body.
+        // List requests have no body.
         loop {
             let mut page = request.clone();
-            self.pages.cut(&mut page)?;
-            let response = self.ask(http::Request::from_parts(page.clone(), Body::empty())).await?;
+            self.pages.apply_to(&mut page)?;
+            let response = self.fetch(http::Request::from_parts(page.clone(), Body::empty())).await?;
             let is_page = response.status().is_success();
-            match whole(response).await {
+            match buffer(response).await {
                 Err(e) if is_page && e.is::<TooLong>() && self.pages.shrink(&page) => {
-                    log::debug!("Kubernetes: {}: {e}: asked for again with fewer objects", self.kind.plural());
+                    log::debug!("Kubernetes: {}: {e}: retrying with fewer objects per page", self.kind.plural());
                 }
                 response => {
                     if let Some(response) = response.as_ref().ok().filter(|_| is_page) {
-                        self.pages.fits(response.body().size_hint().lower() as usize);
+                        self.pages.record_size(response.body().size_hint().lower() as usize);
                     }
                     return response;
                 }
@@ -217,11 +222,11 @@ impl<W: Way> Requests<W> {
         }
     }
 
-    /// Sends a request, and returns the beginning of what comes.
-    async fn ask(&self, request: http::Request<Body>) -> Result<Response, BoxError> {
-        self.work.begin();
+    /// Sends a request. Returns the head of the response with the body to come.
+    async fn fetch(&self, request: http::Request<Body>) -> Result<Response, BoxError> {
+        self.progress.begin_request();
         let mut connection = self.connection.lock().await;
-        let response = match timeout(RESPONSE_TIMEOUT, self.respond(&mut connection, request)).await {
+        let response = match timeout(RESPONSE_TIMEOUT, self.exchange(&mut connection, request)).await {
             Ok(response) => response,
             Err(_) => Err(format!("no response within {} s", RESPONSE_TIMEOUT.as_secs()).into()),
         };
@@ -229,21 +234,21 @@ impl<W: Way> Requests<W> {
             *connection = None;
         }
         let response = response.map_err(|e| self.explain(e))?;
-        self.work.note(response.status());
-        // An error is a word of the API server, too, but not about what exists.
+        self.progress.note_status(response.status());
+        // An error shows that the API server is reachable, but not that the view is current.
         if !response.status().is_success() {
             return Ok(response);
         }
-        self.health.hear(self.kind);
+        self.health.record_data(self.kind);
         let (health, kind) = (Arc::clone(&self.health), self.kind);
         let heard = move |frame| {
-            health.hear(kind);
+            health.record_data(kind);
             frame
         };
         Ok(response.map(|body| body.map_frame(heard).boxed_unsync()))
     }
 
-    /// Says where that stands which does not go with the API server's certificate.
+    /// Adds to a certificate error the place that configures what does not match.
     fn explain(&self, error: BoxError) -> BoxError {
         use rustls::CertificateError::{BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer};
         let of_certificate = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref() {
@@ -253,43 +258,43 @@ impl<W: Way> Requests<W> {
         let why = causes(&*error).find_map(of_certificate);
         match why {
             Some(UnknownIssuer | BadSignature) => {
-                let place = self.way.authority().unwrap_or_else(|| "the config".into());
+                let place = self.connector.authority().unwrap_or_else(|| "the config".into());
                 AccessError::Authority(place, error).into()
             }
             Some(NotValidForName | NotValidForNameContext { .. }) => {
-                AccessError::Name(self.way.server_name(), error).into()
+                AccessError::Name(self.connector.server_name(), error).into()
             }
             _ => error,
         }
     }
 
-    async fn respond(
+    async fn exchange(
         &self,
         connection: &mut Option<Connection>,
         request: http::Request<Body>,
     ) -> Result<Response, BoxError> {
         let is_watch = is_watch(request.uri());
-        let is_resumed = is_watch && !self.listed.load(Ordering::Relaxed);
-        self.listed.store(!is_watch, Ordering::Relaxed);
+        let is_resumed = is_watch && !self.was_list.load(Ordering::Relaxed);
+        self.was_list.store(!is_watch, Ordering::Relaxed);
         let connection = match connection {
             Some(connection) => connection,
-            None => connection.insert(self.way.connect().await?),
+            None => connection.insert(self.connector.connect().await?),
         };
         if is_resumed {
-            let reply = connection.clone().oneshot(self.past.question(request.uri())?).await?;
-            self.work.note(reply.status());
+            let reply = connection.clone().oneshot(self.history.probe(request.uri())?).await?;
+            self.progress.note_status(reply.status());
             if !reply.status().is_success() {
                 return Ok(reply);
             }
-            let list: List = serde_json::from_slice(&pages::read(reply.into_body()).await?)?;
-            self.past.check(request.uri(), &list)?;
+            let list: MetadataList = serde_json::from_slice(&pages::read(reply.into_body()).await?)?;
+            self.history.check(request.uri(), &list)?;
         }
         connection.clone().oneshot(request).await
     }
 }
 
-/// Reads a response that is to end.
-async fn whole(response: Response) -> Result<Response, BoxError> {
+/// Reads the whole body of a list or an error.
+async fn buffer(response: Response) -> Result<Response, BoxError> {
     let (head, body) = response.into_parts();
     let body = Full::new(pages::read(body).await?).map_err(|never| match never {});
     Ok(Response::from_parts(head, body.boxed_unsync()))
@@ -299,7 +304,7 @@ fn is_watch(uri: &http::Uri) -> bool {
     uri.query().is_some_and(|q| q.split('&').any(|p| p == "watch=true"))
 }
 
-impl<W: Way> Service<http::Request<Body>> for Requests<W> {
+impl<W: Connector> Service<http::Request<Body>> for Requests<W> {
     type Response = Response;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Response, BoxError>> + Send>>;
@@ -318,7 +323,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_kubeconfig_that_is_not_there_is_named() {
+    async fn the_error_names_a_missing_kubeconfig() {
         let error = Access::KubeConfig(Some("/nowhere/kubeconfig".into())).config().await.unwrap_err();
         assert!(error.to_string().contains("/nowhere/kubeconfig"), "{error}");
     }

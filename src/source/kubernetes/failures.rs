@@ -1,4 +1,4 @@
-//! What follows from failures: when the API server is asked again, and whether for what changed or for a list of everything.
+//! Decides what follows a failure: when to retry, and whether with a watch or with a new list.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,143 +8,144 @@ use kube::runtime::watcher;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::quiet::Word;
-use super::trouble::is_of_past;
+use super::errors::is_history_mismatch;
+use super::silence::LastEvent;
 
-/// Failures in a row, or the time since the first of them, after which what a watch does not bring is listed.
-const ROW_MAX: u32 = 5;
-const ROW_TIME_MAX: Duration = Duration::from_secs(30);
-/// HTTP's word for a version that is too old to go on from.
+/// After this many failures in a row, or this long after the first, the kind is listed again.
+const CONSECUTIVE_MAX: u32 = 5;
+const FAILING_MAX: Duration = Duration::from_secs(30);
+/// HTTP 410: the version is too old to resume a watch from.
 const GONE: u16 = 410;
 
-/// Whether the API server worked on what it was asked for last. One that refuses it for want of rights does not, and neither
-/// does one that it never gets to. And whether its watch got on.
+/// The responses of the API server to the requests of one kind. `is_processed`: the last request reached it and was not refused
+/// for lack of rights. `has_bookmark`: its watch advanced.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Work {
-    is_done: Arc<AtomicBool>,
-    has_got_on: Arc<AtomicBool>,
-    word: Word,
+pub(super) struct Progress {
+    is_processed: Arc<AtomicBool>,
+    has_bookmark: Arc<AtomicBool>,
+    last_event: LastEvent,
 }
 
-impl Work {
-    /// It is asked for something.
-    pub(super) fn begin(&self) {
-        self.is_done.store(false, Ordering::Relaxed);
+impl Progress {
+    /// Records that a request is sent.
+    pub(super) fn begin_request(&self) {
+        self.is_processed.store(false, Ordering::Relaxed);
     }
 
-    /// It replied.
-    pub(super) fn note(&self, status: http::StatusCode) {
+    /// Records the status of the response.
+    pub(super) fn note_status(&self, status: http::StatusCode) {
         if status != http::StatusCode::UNAUTHORIZED && status != http::StatusCode::FORBIDDEN {
-            self.is_done.store(true, Ordering::Relaxed);
+            self.is_processed.store(true, Ordering::Relaxed);
         }
     }
 
-    /// A bookmark came, which kube keeps to itself.
+    /// Records a bookmark, which kube does not pass on.
     pub(super) fn note_bookmark(&self) {
-        self.has_got_on.store(true, Ordering::Relaxed);
-        self.word.note();
+        self.has_bookmark.store(true, Ordering::Relaxed);
+        self.last_event.note();
     }
 
-    /// When something came.
-    pub(super) fn word(&self) -> Word {
-        self.word.clone()
+    /// When a watch last delivered something.
+    pub(super) fn last_event(&self) -> LastEvent {
+        self.last_event.clone()
     }
 
-    fn is_done(&self) -> bool {
-        self.is_done.load(Ordering::Relaxed)
+    fn is_processed(&self) -> bool {
+        self.is_processed.load(Ordering::Relaxed)
     }
 
-    /// Whether a bookmark came since this was asked last.
+    /// Whether a bookmark came since the last call.
     pub(super) fn take_bookmark(&self) -> bool {
-        self.has_got_on.swap(false, Ordering::Relaxed)
+        self.has_bookmark.swap(false, Ordering::Relaxed)
     }
 }
 
 /// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Next {
-    /// Whether the watcher is to be begun anew, and with it a list.
-    pub anew: bool,
-    /// After this.
+    /// Whether to restart the watcher, which begins with a list.
+    pub relist: bool,
+    /// How long to wait before it.
     pub wait: Duration,
 }
 
-/// Those of one kind. While nobody answers nothing is to be gained by a list; but whoever answers, and yet has no watch to
-/// offer that goes on, has to say what there is.
+/// The failures of one kind. While the API server is unreachable a list would gain nothing. If it responds but offers no watch
+/// that makes progress, lists take the place of the watch.
 #[derive(Debug)]
 pub(super) struct Failures {
-    work: Work,
-    /// Since something came of a list or watch: how many there were after work of the API server, and since when.
-    row: u32,
+    progress: Progress,
+    /// Failures after requests that were processed, since a list or watch last delivered something new; and the time of the
+    /// first.
+    consecutive: u32,
     since: Option<Instant>,
-    /// Whether the last one came in a stream, which may stay for all that.
+    /// Whether the last failure came within a stream, which may continue.
     in_stream: bool,
     retries: Backoff,
-    /// Lists are dear, so they have longer waits, which a list that was read does not end.
+    /// Lists are expensive, so their backoff is longer, and a successful list does not reset it.
     lists: Backoff,
 }
 
 impl Failures {
-    pub(super) const fn new(work: Work) -> Self {
+    pub(super) const fn new(progress: Progress) -> Self {
         let retries = Backoff::new(Duration::from_millis(500), Duration::from_secs(8));
         let lists = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-        Self { work, row: 0, since: None, in_stream: false, retries, lists }
+        Self { progress, consecutive: 0, since: None, in_stream: false, retries, lists }
     }
 
-    /// kube's watcher failed. However long its watch had gone on: one that brings nothing and fails is none, and there may come
-    /// one after the other.
-    pub(super) fn of_watcher(&mut self, error: &watcher::Error) -> Next {
-        let has_worked = self.work.is_done();
-        if self.work.take_bookmark() {
+    /// Counts an error of kube's watcher. The age of the watch does not matter: watches that deliver nothing may fail one after
+    /// the other.
+    pub(super) fn after_error(&mut self, error: &watcher::Error) -> Next {
+        let is_processed = self.progress.is_processed();
+        if self.progress.take_bookmark() {
             self.clear();
-        } else if has_worked {
-            self.row += 1;
+        } else if is_processed {
+            self.consecutive += 1;
             self.since.get_or_insert_with(Instant::now);
         }
         self.in_stream = matches!(error, watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_));
         let lists_itself = is_listing(error);
-        let is_row = has_worked && (self.row >= ROW_MAX || self.is_old());
-        let anew = !lists_itself && (is_gone(error) || is_of_past(error) || is_row);
-        let wait = if anew || lists_itself && has_worked { self.lists.next() } else { self.retries.next() };
-        if anew {
+        let is_exceeded = is_processed && (self.consecutive >= CONSECUTIVE_MAX || self.is_old());
+        let relist = !lists_itself && (is_expired(error) || is_history_mismatch(error) || is_exceeded);
+        let wait = if relist || lists_itself && is_processed { self.lists.next() } else { self.retries.next() };
+        if relist {
             self.clear();
         }
-        Next { anew, wait }
+        Next { relist, wait }
     }
 
-    /// Whether the stream that failed stays, and nothing comes of it.
+    /// Whether the stream that failed continues without delivering anything.
     pub(super) fn is_overdue(&self) -> bool {
         self.in_stream && self.is_old()
     }
 
     fn is_old(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() >= ROW_TIME_MAX)
+        self.since.is_some_and(|since| since.elapsed() >= FAILING_MAX)
     }
 
-    /// Before everything is listed anew for another reason.
+    /// How long to wait before a list that follows another failure.
     pub(super) fn before_list(&mut self) -> Duration {
         self.clear();
         self.wait_for_list()
     }
 
-    /// After how long a list can begin that no failure asks for.
+    /// How long to wait before a list that follows no failure.
     pub(super) fn wait_for_list(&mut self) -> Duration {
         self.lists.next()
     }
 
-    /// Something new came.
+    /// Records that something new was delivered.
     pub(super) const fn clear(&mut self) {
-        self.row = 0;
+        self.consecutive = 0;
         self.since = None;
     }
 
-    /// It works again.
-    pub(super) const fn mended(&mut self) {
+    /// Records that the view is current again: resets the backoff of retries.
+    pub(super) const fn recovered(&mut self) {
         self.retries.reset();
     }
 }
 
-/// Whether kube's watcher goes on with a list by itself.
+/// Whether kube's watcher begins a list by itself after this error.
 fn is_listing(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(_) | watcher::Error::NoResourceVersion => true,
@@ -153,8 +154,8 @@ fn is_listing(error: &watcher::Error) -> bool {
     }
 }
 
-/// Whether a watch can't go on from where it was.
-fn is_gone(error: &watcher::Error) -> bool {
+/// Whether the watch can't be resumed from its version.
+fn is_expired(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code == GONE,
@@ -168,19 +169,19 @@ mod tests {
 
     use super::*;
 
-    /// Which of so many failures, each after a watch that went on for so long, makes a list.
+    /// Which of `count` failures, each after a watch of that duration, leads to a list.
     async fn listed_at(count: usize, watched: Duration, has_bookmark: bool) -> Option<usize> {
-        let work = Work::default();
-        let mut failures = Failures::new(work.clone());
+        let progress = Progress::default();
+        let mut failures = Failures::new(progress.clone());
         for n in 1..=count {
-            work.begin();
-            work.note(http::StatusCode::OK);
+            progress.begin_request();
+            progress.note_status(http::StatusCode::OK);
             if has_bookmark {
-                work.note_bookmark();
+                progress.note_bookmark();
             }
             advance(watched).await;
             let error = watcher::Error::WatchFailed(kube::Error::Service("reset".into()));
-            if failures.of_watcher(&error).anew {
+            if failures.after_error(&error).relist {
                 return Some(n);
             }
         }
@@ -188,14 +189,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_brings_nothing_ends_no_row() {
+    async fn a_watch_without_events_does_not_reset_the_count() {
         assert_eq!(listed_at(100, Duration::from_millis(1500), false).await, Some(5));
         assert_eq!(listed_at(100, Duration::from_secs(35), false).await, Some(2));
         assert_eq!(listed_at(100, Duration::from_secs(60), false).await, Some(2));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bookmark_ends_a_row() {
+    async fn a_bookmark_resets_the_count() {
         for watched in [1, 35, 60, 290] {
             assert_eq!(listed_at(100, Duration::from_secs(watched), true).await, None, "{watched}");
         }

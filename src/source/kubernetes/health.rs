@@ -1,28 +1,28 @@
-//! How current the view of the API is.
+//! Records how current the view of the API is, for the gates, `edns stats` and the log.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::trouble::Cure;
+use super::errors::Remedy;
 
-/// What is watched.
+/// A kind of objects that is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Core v1.
+    /// Services (core/v1).
     Services,
-    /// discovery.k8s.io/v1.
+    /// EndpointSlices (discovery.k8s.io/v1).
     EndpointSlices,
-    /// Core v1, metadata only.
+    /// Namespaces (core/v1), metadata only.
     Namespaces,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Services, Self::EndpointSlices, Self::Namespaces];
 
-    /// As in the API's paths.
+    /// The plural of the kind, as in the API's paths.
     #[must_use]
     pub const fn plural(self) -> &'static str {
         match self {
@@ -33,53 +33,54 @@ impl Kind {
     }
 }
 
-/// Without a word of the API server for so long, a view is not current: twice the time between its bookmarks.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
-/// And with a watch that is broken for so long.
+/// The view is stale when the API server has sent nothing for this long: twice the interval of bookmarks.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// The view is stale when a list or watch has been failing for this long.
 const BROKEN_MAX: Duration = Duration::from_secs(30);
 
-/// When the API server was heard from, and since when it is not as it should be; for each kind.
+/// When the API server last sent something, and since when lists or watches fail, for each kind. Shared by the watches, which
+/// write it, and the daemon, which reads it.
 #[derive(Debug)]
 pub struct Health {
     start: Instant,
-    kinds: [Times; 3],
+    kinds: [KindRecord; Kind::ALL.len()],
 }
 
-/// Milliseconds since the start, from 1 on; 0: never. And how often.
+/// Times are in milliseconds since the start, from 1 on; 0 means never.
 #[derive(Debug, Default)]
-struct Times {
+struct KindRecord {
     heard: AtomicU64,
     broken: AtomicU64,
-    watching: AtomicU64,
+    watch_begun: AtomicU64,
     errors: AtomicU64,
     lists: AtomicU64,
-    /// Whether something failed since a watch lived: lists may mend that for a while, each time anew.
-    unsettled: AtomicBool,
-    /// Cures, as numbers: of the last failure, and of what was told of.
-    cure: AtomicU8,
-    told: AtomicU8,
+    /// Whether something failed since a watch was last established. A list ends `broken` meanwhile, each time for a moment.
+    recovering: AtomicBool,
+    /// [`Remedy`] as a number: of the last failure, and of the last one that was logged.
+    remedy: AtomicU8,
+    logged: AtomicU8,
 }
 
-/// How it stands with a kind.
+/// The state of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
-    /// Since the API server was heard of last; since the start, where it never was.
+pub struct KindState {
+    /// Time since the API server last sent something, or since the start if it never did.
     pub silent: Duration,
-    /// Since a list or watch failed, where none has succeeded since.
+    /// Time since a list or watch failed, if none has succeeded since.
     pub broken: Option<Duration>,
-    /// Lists and watches that failed.
+    /// The number of lists and watches that failed.
     pub errors: u64,
-    /// Lists that were read whole.
+    /// The number of lists that were read completely.
     pub lists: u64,
 }
 
-/// That the view of a kind was right at a moment, and still is unless something failed since.
+/// Proof that the view of a kind was current at one moment. It still is unless something failed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mend {
+pub struct Recovery {
     kind: Kind,
     at: u64,
     errors: u64,
-    is_settled: bool,
+    is_reestablished: bool,
 }
 
 impl Default for Health {
@@ -93,104 +94,112 @@ impl Health {
         self.start.elapsed().as_millis() as u64 + 1
     }
 
-    /// The API server sent something.
-    pub fn hear(&self, kind: Kind) {
+    /// Records that the API server sent something.
+    pub fn record_data(&self, kind: Kind) {
         self.kinds[kind as usize].heard.store(self.now(), Ordering::Relaxed);
     }
 
-    /// A list or watch failed.
-    pub fn fail(&self, kind: Kind) {
-        let Times { broken, watching, errors, unsettled, .. } = &self.kinds[kind as usize];
-        unsettled.store(true, Ordering::Relaxed);
-        watching.store(0, Ordering::Relaxed);
+    /// Records that a list or watch failed.
+    pub fn record_failure(&self, kind: Kind) {
+        let KindRecord { broken, watch_begun, errors, recovering, .. } = &self.kinds[kind as usize];
+        recovering.store(true, Ordering::Relaxed);
+        watch_begun.store(0, Ordering::Relaxed);
         errors.fetch_add(1, Ordering::Relaxed);
-        // Broken since the first failure.
+        // Keeps the time of the first failure.
         let _ = broken.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether a failure is worth a word, before it is noted: the first since a watch lived is, and what has a cure, once for
-    /// all kinds. Behind another failure it has to come twice: for a moment after its start an API server refuses everybody.
-    pub(super) fn is_news(&self, kind: Kind, cure: Cure) -> bool {
-        let Times { cure: last, told, .. } = &self.kinds[kind as usize];
-        let is_again = last.swap(cure as u8, Ordering::Relaxed) == cure as u8;
-        let is_first = !self.is_unsettled(kind);
-        let is_told = self.kinds.iter().any(|k| k.told.load(Ordering::Relaxed) == cure as u8);
-        match cure {
-            Cure::None => is_first,
-            _ if is_told || !(is_first || is_again) => false,
+    /// Whether to log a failure; to be called before [`Self::record_failure`]. The first failure since a watch was established
+    /// is logged. One with a remedy is logged once for all kinds; after another failure it has to occur twice, as an API server
+    /// refuses every client for a moment after its start.
+    pub(super) fn should_log(&self, kind: Kind, remedy: Remedy) -> bool {
+        let KindRecord { remedy: last, logged, .. } = &self.kinds[kind as usize];
+        let is_again = last.swap(remedy as u8, Ordering::Relaxed) == remedy as u8;
+        let is_first = !self.is_recovering(kind);
+        let is_logged = self.kinds.iter().any(|k| k.logged.load(Ordering::Relaxed) == remedy as u8);
+        match remedy {
+            Remedy::None => is_first,
+            _ if is_logged || !(is_first || is_again) => false,
             _ => {
-                told.store(cure as u8, Ordering::Relaxed);
+                logged.store(remedy as u8, Ordering::Relaxed);
                 true
             }
         }
     }
 
-    /// What we make of a list that was read whole, or of a watch that goes on (`is_settled`), before anything of it is applied.
+    /// The proof that a complete list gives, or a watch that has lasted (`is_reestablished`). To be taken before its changes
+    /// are applied.
     #[must_use]
-    pub fn mend(&self, kind: Kind, is_settled: bool) -> Mend {
-        Mend { kind, at: self.now(), errors: self.kinds[kind as usize].errors.load(Ordering::Relaxed), is_settled }
+    pub fn recovery(&self, kind: Kind, is_reestablished: bool) -> Recovery {
+        Recovery {
+            kind,
+            at: self.now(),
+            errors: self.kinds[kind as usize].errors.load(Ordering::Relaxed),
+            is_reestablished,
+        }
     }
 
-    /// All that came up to it is applied: what was broken then is no longer. It is told when a watch lives: a list without one
-    /// is right for a moment only.
-    pub fn mended(&self, mend: &Mend) {
-        let Times { broken, errors, unsettled, cure, told, .. } = &self.kinds[mend.kind as usize];
-        if errors.load(Ordering::Relaxed) != mend.errors {
+    /// Records that all changes up to the proof are applied: earlier failures are over. Logs it for a watch only, as a list is
+    /// current for a moment only.
+    pub fn recovered(&self, recovery: &Recovery) {
+        let KindRecord { broken, errors, recovering, remedy, logged, .. } = &self.kinds[recovery.kind as usize];
+        if errors.load(Ordering::Relaxed) != recovery.errors {
             // A watch may fail as soon as the list before it is read.
-            broken.fetch_max(mend.at, Ordering::Relaxed);
+            broken.fetch_max(recovery.at, Ordering::Relaxed);
             return;
         }
         broken.store(0, Ordering::Relaxed);
-        if mend.is_settled && unsettled.swap(false, Ordering::Relaxed) {
-            cure.store(Cure::None as u8, Ordering::Relaxed);
-            told.store(Cure::None as u8, Ordering::Relaxed);
-            log::info!("Kubernetes: {}: in touch again", mend.kind.plural());
+        if recovery.is_reestablished && recovering.swap(false, Ordering::Relaxed) {
+            remedy.store(Remedy::None as u8, Ordering::Relaxed);
+            logged.store(Remedy::None as u8, Ordering::Relaxed);
+            log::info!("Kubernetes: {}: watch re-established", recovery.kind.plural());
         }
     }
 
-    /// A watch was begun; whether it lives is seen when it goes on.
+    /// Records that a watch was accepted. [`Self::watch_age`] tells whether it lasts.
     pub fn begin_watch(&self, kind: Kind) {
-        self.kinds[kind as usize].watching.store(self.now(), Ordering::Relaxed);
+        self.kinds[kind as usize].watch_begun.store(self.now(), Ordering::Relaxed);
     }
 
-    /// A list takes its place.
+    /// Records that the watch is over and a list begins.
     pub fn end_watch(&self, kind: Kind) {
-        self.kinds[kind as usize].watching.store(0, Ordering::Relaxed);
+        self.kinds[kind as usize].watch_begun.store(0, Ordering::Relaxed);
     }
 
-    /// For how long a watch has gone on.
+    /// The age of the current watch. None: there is none.
     #[must_use]
-    pub fn watching(&self, kind: Kind) -> Option<Duration> {
-        let since = self.kinds[kind as usize].watching.load(Ordering::Relaxed);
+    pub fn watch_age(&self, kind: Kind) -> Option<Duration> {
+        let since = self.kinds[kind as usize].watch_begun.load(Ordering::Relaxed);
         (since != 0).then(|| Duration::from_millis(self.now().saturating_sub(since)))
     }
 
-    /// A list was read whole.
+    /// Counts a list that was read completely.
     pub fn count_list(&self, kind: Kind) {
         self.kinds[kind as usize].lists.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All that is known of a kind.
+    /// The state of a kind.
     #[must_use]
-    pub fn state(&self, kind: Kind) -> State {
-        let times = &self.kinds[kind as usize];
+    pub fn state(&self, kind: Kind) -> KindState {
+        let record = &self.kinds[kind as usize];
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let since = |then: u64| Duration::from_millis(self.now().saturating_sub(then));
-        State {
-            silent: since(load(&times.heard)),
-            broken: Some(load(&times.broken)).filter(|b| *b != 0).map(since),
-            errors: load(&times.errors),
-            lists: load(&times.lists),
+        KindState {
+            silent: since(load(&record.heard)),
+            broken: Some(load(&record.broken)).filter(|b| *b != 0).map(since),
+            errors: load(&record.errors),
+            lists: load(&record.lists),
         }
     }
 
-    /// Whether a list or watch of this kind failed, and no watch has lived since.
+    /// Whether a list or watch of this kind failed and no watch was established since.
     #[must_use]
-    pub fn is_unsettled(&self, kind: Kind) -> bool {
-        self.kinds[kind as usize].unsettled.load(Ordering::Relaxed)
+    pub fn is_recovering(&self, kind: Kind) -> bool {
+        self.kinds[kind as usize].recovering.load(Ordering::Relaxed)
     }
 
-    /// Whether absence can be believed: every kind was heard of lately and none is broken for long.
+    /// Whether a name that is absent from the view does not exist: the API server was heard recently for every kind, and no
+    /// kind has been failing for long.
     #[must_use]
     pub fn is_current(&self) -> bool {
         let now = self.now();
@@ -206,49 +215,49 @@ impl Health {
 mod tests {
     use super::*;
 
-    fn heard() -> Health {
+    fn heard_health() -> Health {
         let health = Health::default();
-        Kind::ALL.into_iter().for_each(|k| health.hear(k));
+        Kind::ALL.into_iter().for_each(|k| health.record_data(k));
         health
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_view_is_current_for_as_long_as_every_kind_is_heard_of() {
-        let health = heard();
+    async fn the_view_is_current_while_every_kind_was_heard_recently() {
+        let health = heard_health();
         assert!(health.is_current());
         tokio::time::advance(Duration::from_secs(100)).await;
-        health.hear(Kind::Services);
-        health.hear(Kind::Namespaces);
+        health.record_data(Kind::Services);
+        health.record_data(Kind::Namespaces);
         assert!(health.is_current());
         tokio::time::advance(Duration::from_secs(21)).await;
         assert!(!health.is_current());
-        health.hear(Kind::EndpointSlices);
+        health.record_data(Kind::EndpointSlices);
         assert!(health.is_current());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_broken_watch_is_borne_for_a_while() {
-        let health = heard();
-        health.fail(Kind::Services);
+    async fn a_failing_watch_makes_the_view_stale_after_30_s() {
+        let health = heard_health();
+        health.record_failure(Kind::Services);
         tokio::time::advance(Duration::from_secs(20)).await;
-        // What fails again is broken since it first failed.
-        health.fail(Kind::Services);
+        // The first of several failures counts.
+        health.record_failure(Kind::Services);
         assert!(health.is_current());
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(!health.is_current());
-        health.mended(&health.mend(Kind::Services, false));
-        assert!(health.is_current(), "a list is enough");
+        health.recovered(&health.recovery(Kind::Services, false));
+        assert!(health.is_current(), "a list is sufficient");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_failed_since_is_broken_since_then() {
-        let health = heard();
-        health.fail(Kind::Services);
+    async fn a_failure_after_the_proof_counts_from_the_proof() {
+        let health = heard_health();
+        health.record_failure(Kind::Services);
         tokio::time::advance(Duration::from_secs(20)).await;
-        let mend = health.mend(Kind::Services, true);
-        health.fail(Kind::Services);
-        health.mended(&mend);
-        assert!(health.is_unsettled(Kind::Services));
+        let recovery = health.recovery(Kind::Services, true);
+        health.record_failure(Kind::Services);
+        health.recovered(&recovery);
+        assert!(health.is_recovering(Kind::Services));
         tokio::time::advance(Duration::from_secs(29)).await;
         assert!(health.is_current());
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -256,57 +265,57 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tells_how_it_stands_with_a_kind() {
+    async fn the_state_of_a_kind() {
         let health = Health::default();
         tokio::time::advance(Duration::from_secs(5)).await;
-        health.fail(Kind::Services);
+        health.record_failure(Kind::Services);
         tokio::time::advance(Duration::from_secs(2)).await;
-        health.fail(Kind::Services);
+        health.record_failure(Kind::Services);
         let state = health.state(Kind::Services);
         assert_eq!((state.silent.as_secs(), state.broken), (7, Some(Duration::from_secs(2))));
         assert_eq!((state.errors, state.lists), (2, 0));
-        health.hear(Kind::Services);
+        health.record_data(Kind::Services);
         health.count_list(Kind::Services);
-        health.mended(&health.mend(Kind::Services, true));
-        let state = State { silent: Duration::ZERO, broken: None, errors: 2, lists: 1 };
+        health.recovered(&health.recovery(Kind::Services, true));
+        let state = KindState { silent: Duration::ZERO, broken: None, errors: 2, lists: 1 };
         assert_eq!(health.state(Kind::Services), state);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_only_listed_fails_without_a_further_word() {
-        let health = heard();
+    async fn a_kind_that_can_only_be_listed_logs_its_failure_once() {
+        let health = heard_health();
         for round in 0..3 {
-            assert_eq!(health.is_news(Kind::Services, Cure::None), round == 0, "{round}");
-            health.fail(Kind::Services);
+            assert_eq!(health.should_log(Kind::Services, Remedy::None), round == 0, "{round}");
+            health.record_failure(Kind::Services);
             tokio::time::advance(BROKEN_MAX).await;
             assert!(!health.is_current());
-            health.mended(&health.mend(Kind::Services, false));
-            assert!(health.is_current() && health.is_unsettled(Kind::Services));
+            health.recovered(&health.recovery(Kind::Services, false));
+            assert!(health.is_current() && health.is_recovering(Kind::Services));
         }
-        health.mended(&health.mend(Kind::Services, true));
-        assert!(!health.is_unsettled(Kind::Services) && health.is_news(Kind::Services, Cure::None));
+        health.recovered(&health.recovery(Kind::Services, true));
+        assert!(!health.is_recovering(Kind::Services) && health.should_log(Kind::Services, Remedy::None));
     }
 
     #[tokio::test]
-    async fn what_has_one_cure_is_told_once() {
-        let health = heard();
-        let fail = |kind, cure| {
-            let is_news = health.is_news(kind, cure);
-            health.fail(kind);
-            is_news
+    async fn failures_with_one_remedy_are_logged_once() {
+        let health = heard_health();
+        let fail = |kind, remedy| {
+            let should_log = health.should_log(kind, remedy);
+            health.record_failure(kind);
+            should_log
         };
-        assert!(fail(Kind::Services, Cure::Rights));
-        assert!(!fail(Kind::EndpointSlices, Cure::Rights), "of another kind");
-        assert!(!fail(Kind::Services, Cure::Rights), "again");
-        assert!(fail(Kind::Namespaces, Cure::None) && !fail(Kind::Namespaces, Cure::None));
-        assert!(!fail(Kind::Namespaces, Cure::Authority), "for a moment");
-        assert!(fail(Kind::Namespaces, Cure::Authority), "for longer");
-        health.mended(&health.mend(Kind::Services, true));
-        assert!(fail(Kind::EndpointSlices, Cure::Rights), "what it still lacks");
+        assert!(fail(Kind::Services, Remedy::Rights));
+        assert!(!fail(Kind::EndpointSlices, Remedy::Rights), "another kind, same remedy");
+        assert!(!fail(Kind::Services, Remedy::Rights), "a second time");
+        assert!(fail(Kind::Namespaces, Remedy::None) && !fail(Kind::Namespaces, Remedy::None));
+        assert!(!fail(Kind::Namespaces, Remedy::Authority), "it may be momentary");
+        assert!(fail(Kind::Namespaces, Remedy::Authority), "it persists");
+        health.recovered(&health.recovery(Kind::Services, true));
+        assert!(fail(Kind::EndpointSlices, Remedy::Rights), "logged again after a recovery");
     }
 
     #[test]
-    fn nothing_heard_is_no_view() {
+    fn the_view_is_stale_before_anything_is_heard() {
         assert!(!Health::default().is_current());
     }
 }

@@ -1,5 +1,6 @@
-//! How much of a list comes at once. The API counts objects, which may be a thousand times as large as others; what has to fit
-//! into memory are octets. So a page that is too long is dropped while it comes, and asked for again with fewer objects.
+//! Limits the size of one page of a list. The API limits the number of objects, and one may be a thousand times as large as
+//! another, while memory limits bytes. So a page that becomes too long is dropped while it arrives, and requested again with
+//! fewer objects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,16 +11,16 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use tower::BoxError;
 
-/// Octets of a page, or of an event, at most. What they are read into takes several times as much.
+/// The most bytes of a page or an event. The parsed objects take several times as much.
 pub(super) const TEXT_MAX: usize = 8 << 20;
-/// From a page that is too long to the next try.
+/// The factor by which the limit shrinks after a page that was too long.
 const SHRINK: u32 = 4;
-/// Pages that are shorter than this part of the most may grow again: twice as many objects of that size are no half of it.
+/// The limit may double after a page shorter than this fraction of [`TEXT_MAX`]: the doubled page is shorter than half of it.
 const SHORT: usize = 5;
-/// The parameter that says how many objects a page has at most.
+/// The query parameter for the most objects of a page.
 const LIMIT: &str = "limit=";
 
-/// What is longer than it may be.
+/// A page or an event is longer than [`TEXT_MAX`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooLong {
     #[error("a response is longer than {} MiB", TEXT_MAX >> 20)]
@@ -28,7 +29,7 @@ pub(super) enum TooLong {
     Event,
 }
 
-/// How many objects of a kind the next page is to have. It stays from list to list.
+/// The most objects to request per page of a kind. Kept from list to list.
 #[derive(Debug, Clone)]
 pub(super) struct Pages(Arc<AtomicU32>);
 
@@ -39,10 +40,10 @@ impl Default for Pages {
 }
 
 impl Pages {
-    /// Asks for no more than that. Continue tokens go with any number.
-    pub(super) fn cut(&self, request: &mut Parts) -> http::Result<()> {
-        let Some(asked) = asked(request) else { return Ok(()) };
-        let limit = asked.min(self.0.load(Ordering::Relaxed));
+    /// Lowers the limit of a list request. Continue tokens are valid with any limit.
+    pub(super) fn apply_to(&self, request: &mut Parts) -> http::Result<()> {
+        let Some(requested_limit) = requested_limit(request) else { return Ok(()) };
+        let limit = requested_limit.min(self.0.load(Ordering::Relaxed));
         let query = request.uri.query().unwrap_or_default();
         let parameter = |p: &str| if p.starts_with(LIMIT) { format!("{LIMIT}{limit}") } else { p.into() };
         let query: Vec<String> = query.split('&').map(parameter).collect();
@@ -51,15 +52,15 @@ impl Pages {
         Ok(())
     }
 
-    /// A page of so many objects was too long. False: fewer can't be asked for.
+    /// Lowers the limit after this request's page was too long. False: it was one object already.
     pub(super) fn shrink(&self, request: &Parts) -> bool {
-        let Some(limit) = asked(request).filter(|n| *n > 1) else { return false };
+        let Some(limit) = requested_limit(request).filter(|n| *n > 1) else { return false };
         self.0.store((limit / SHRINK).max(1), Ordering::Relaxed);
         true
     }
 
-    /// A page has so many octets.
-    pub(super) fn fits(&self, octets: usize) {
+    /// Raises the limit after a short page.
+    pub(super) fn record_size(&self, octets: usize) {
         if octets < TEXT_MAX / SHORT {
             let double = |n: u32| Some(n.saturating_mul(2));
             let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, double);
@@ -67,12 +68,12 @@ impl Pages {
     }
 }
 
-/// How many objects a request is for at most.
-fn asked(request: &Parts) -> Option<u32> {
+/// The limit of a list request; None for a watch.
+fn requested_limit(request: &Parts) -> Option<u32> {
     request.uri.query()?.split('&').find_map(|p| p.strip_prefix(LIMIT))?.parse().ok()
 }
 
-/// Reads a response that is to end; [`TooLong`] as soon as it is.
+/// Reads a body that ends. Returns [`TooLong`] as soon as it is too long.
 pub(super) async fn read(mut body: impl Body<Data = Bytes, Error = BoxError> + Unpin) -> Result<Bytes, BoxError> {
     let mut text = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -94,10 +95,10 @@ mod tests {
         http::Request::get(uri).body(()).unwrap().into_parts().0
     }
 
-    /// The number that is asked for in place of 500.
-    fn cut(pages: &Pages) -> Parts {
+    /// The request for a page of 500 objects after the limit is applied.
+    fn apply_to(pages: &Pages) -> Parts {
         let mut request = list(500);
-        pages.cut(&mut request).unwrap();
+        pages.apply_to(&mut request).unwrap();
         request
     }
 
@@ -105,24 +106,24 @@ mod tests {
     fn pages_shrink_to_one_object_and_grow_again() {
         let pages = Pages::default();
         for limit in [500, 125, 31, 7, 1] {
-            assert_eq!(cut(&pages).uri, list(limit).uri);
-            assert_eq!(pages.shrink(&cut(&pages)), limit > 1);
+            assert_eq!(apply_to(&pages).uri, list(limit).uri);
+            assert_eq!(pages.shrink(&apply_to(&pages)), limit > 1);
         }
-        pages.fits(TEXT_MAX / 2);
-        assert_eq!(asked(&cut(&pages)), Some(1), "two may be too long");
+        pages.record_size(TEXT_MAX / 2);
+        assert_eq!(requested_limit(&apply_to(&pages)), Some(1), "two objects may be too long");
         for limit in [2, 4, 8, 16, 32, 64, 128, 256, 500, 500] {
-            pages.fits(1000);
-            assert_eq!(asked(&cut(&pages)), Some(limit));
+            pages.record_size(1000);
+            assert_eq!(requested_limit(&apply_to(&pages)), Some(limit));
         }
-        assert!(pages.shrink(&cut(&pages)));
-        assert_eq!(asked(&cut(&pages)), Some(125), "of what was asked for");
+        assert!(pages.shrink(&apply_to(&pages)));
+        assert_eq!(requested_limit(&apply_to(&pages)), Some(125), "a quarter of the request's limit");
     }
 
     #[test]
-    fn what_is_no_page_stays() {
+    fn a_watch_request_is_not_changed() {
         let pages = Pages::default();
         let mut request = http::Request::get("/api/v1/services?watch=true").body(()).unwrap().into_parts().0;
-        assert!(pages.cut(&mut request).is_ok() && !pages.shrink(&request));
+        assert!(pages.apply_to(&mut request).is_ok() && !pages.shrink(&request));
         assert_eq!(request.uri, "/api/v1/services?watch=true");
     }
 }

@@ -1,77 +1,71 @@
-//! Follows all objects of a kind: kube's watcher, with time-outs for lists, waits after failures, and a list of everything
-//! where its watch does not get on.
+//! Follows all objects of a kind: kube's watcher with time-outs for lists, backoff after failures, and a new list when its
+//! watch makes no progress.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use kube::Resource;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource as _};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::again::Asked;
-use super::client::{Way, client};
-use super::failures::{Failures, Work};
-use super::health::{Health, Kind, Mend};
-use super::past::{Another, Past};
-use super::quiet::Quiet;
-use super::room::{OBJECT, PART, Room, Share};
-use super::trouble::{Cure, causes, describe, is_of_past};
+use super::Update;
+use super::budget::{Budget, LIST_PART, OBJECT_MIN};
+use super::client::{Connector, client};
+use super::delta::{Delta, Object, Part};
+use super::errors::{Remedy, causes, describe, is_history_mismatch};
+use super::failures::{Failures, Progress};
+use super::health::Health;
+use super::history::{History, HistoryMismatch};
+use super::relist::{Relist, RelistRequests};
+use super::silence::Silence;
 
-/// Without a further page of a list for so long, it is begun again.
+/// A list is begun again when its next page takes longer.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A watch that was begun after a failure and goes on for so long lives: what was missed has come by then, or the word that
-/// it can't (410).
-const SETTLE: Duration = Duration::from_millis(500);
+/// A watch that was begun after a failure is re-established when it has lasted this long: by then the missed events have
+/// arrived, or the error that they can't be had (410).
+const REESTABLISHED: Duration = Duration::from_millis(500);
 
-/// What became of a kind's objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delta<T, K> {
-    /// These are on a list of all there are, which comes in parts where it is long.
-    List {
-        /// The next ones.
-        objects: Vec<T>,
-        /// Whether the list begins with them.
-        begins: bool,
-        /// Whether it ends with them.
-        ends: bool,
-    },
-    /// This one is new, or another now.
-    Apply(T),
-    /// This one is no more.
-    Delete(K),
+/// Everything that the watches of all kinds share.
+#[derive(Clone)]
+pub(super) struct Context<C> {
+    pub connector: C,
+    pub health: Arc<Health>,
+    pub relist: Relist,
+    pub budget: Budget,
 }
 
-/// How objects of a kind are watched, and what of them is of interest.
-pub(super) struct Watch<O, T, K> {
-    pub kind: Kind,
-    /// Whether a list is asked for.
-    pub asked: Asked,
-    pub stream: fn(kube::Client) -> BoxStream<'static, watcher::Result<Event<O>>>,
-    pub convert: fn(O) -> T,
-    pub key: fn(&O) -> K,
-    /// What an object takes of the room.
-    pub size: fn(&T) -> usize,
-    pub room: Room,
+/// Follows the objects of one kind.
+pub(super) struct Watch<T> {
+    health: Arc<Health>,
+    budget: Budget,
+    relist_requests: RelistRequests,
+    history: History,
+    failures: Failures,
+    silence: Silence,
+    /// The list that is being read; None between lists.
+    list: Option<List<T>>,
+    /// When the requested list begins.
+    relist_at: Option<Instant>,
 }
 
-/// What a list has brought.
-struct Listed<T> {
+/// The objects of a list that were read and not sent yet.
+struct List<T> {
     objects: Vec<T>,
     size: usize,
-    /// Whether a part of it was sent on.
+    /// Whether a part of the list was sent.
     has_begun: bool,
 }
 
-impl<T> Default for Listed<T> {
+impl<T> Default for List<T> {
     fn default() -> Self {
         Self { objects: Vec::new(), size: 0, has_begun: false }
     }
 }
 
-/// Why a watcher is begun anew, where it has not said itself what it failed of.
+/// A reason to restart a watcher that returned no error.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("no page of a list within {} s", PAGE_TIMEOUT.as_secs())]
@@ -82,186 +76,214 @@ enum Failure {
     Overdue,
 }
 
-/// What came, when, and whether with it the view is right again.
-pub(super) struct News<T, K> {
-    pub delta: Option<Delta<T, K>>,
-    pub arrived: Instant,
-    pub mend: Option<Mend>,
-    pub share: Share,
-}
+/// Restart the watcher, which begins with a list, after this time.
+struct Restart(Duration);
 
-impl<O: Resource, T, K> Watch<O, T, K> {
-    /// Never ends, but with the receiver. `wrap` makes what the receiver wants of it.
-    pub(super) async fn follow<E>(
-        self,
-        (way, health, sender): (impl Way, Arc<Health>, Sender<E>),
-        wrap: fn(News<T, K>) -> E,
+impl<T: Object> Watch<T> {
+    /// Follows the objects until the receiver is dropped. `wrap` turns each update into what the receiver takes.
+    pub(super) async fn follow<C: Connector, E>(
+        context: Context<C>,
+        sender: Sender<E>,
+        wrap: impl Fn(Update<Delta<T>>) -> E,
     ) {
-        let (past, work) = (Past::default(), Work::default());
-        let client = client(way, self.kind, Arc::clone(&health), past.clone(), work.clone());
-        let mut quiet = Quiet::new(work.word());
-        let mut failures = Failures::new(work);
+        let Context { connector, health, relist, budget } = context;
+        let (history, progress) = (History::default(), Progress::default());
+        let client = client(connector, T::KIND, Arc::clone(&health), history.clone(), progress.clone());
+        let mut watch = Self {
+            health,
+            budget,
+            relist_requests: relist.requests(T::KIND),
+            history,
+            silence: Silence::new(progress.last_event()),
+            failures: Failures::new(progress),
+            list: None,
+            relist_at: None,
+        };
         loop {
-            let stream = (self.stream)(client.clone());
-            let Some(wait) = self.run(stream, &health, &past, &sender, wrap, (&mut failures, &mut quiet)).await else {
-                return;
-            };
-            sleep(wait).await;
+            let stream = watcher(Api::<T::Resource>::all(client.clone()), watcher::Config::default()).boxed();
+            match watch.run(stream, &sender, &wrap).await {
+                Some(Restart(wait)) => sleep(wait).await,
+                None => return,
+            }
         }
     }
 
-    /// Until the receiver is gone (None), or it has to begin anew, after a while.
+    /// Runs one watcher until it has to be restarted. None: the receiver is gone.
     async fn run<E>(
-        &self,
-        mut stream: BoxStream<'static, watcher::Result<Event<O>>>,
-        health: &Health,
-        past: &Past,
+        &mut self,
+        mut stream: BoxStream<'static, watcher::Result<Event<T::Resource>>>,
         sender: &Sender<E>,
-        wrap: fn(News<T, K>) -> E,
-        (failures, quiet): (&mut Failures, &mut Quiet),
-    ) -> Option<Duration> {
-        let anew = |failures: &mut Failures, failure: &Failure| {
-            self.failed(health, failure);
-            Some(failures.before_list())
-        };
-        // What a list has brought so far; None between lists.
-        let mut listed: Option<Listed<T>> = Some(Listed::default());
-        // When the list begins that was asked for.
-        let mut due: Option<Instant> = None;
+        wrap: impl Fn(Update<Delta<T>>) -> E,
+    ) -> Option<Restart> {
+        (self.list, self.relist_at) = (Some(List::default()), None);
         loop {
-            let patience = match listed {
-                Some(_) => PAGE_TIMEOUT,
-                None if health.is_unsettled(self.kind) => SETTLE,
-                None => Duration::MAX,
-            };
-            let event = tokio::select! {
-                biased;
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => return Some(Duration::ZERO),
-                // A list that is under way will do.
-                () = self.asked.wait(), if due.is_none() && listed.is_none() => {
-                    let wait = failures.wait_for_list();
-                    log::debug!("Kubernetes: {}: all is listed anew in {wait:?}, as was asked for", self.kind.plural());
-                    due = Some(Instant::now() + wait);
-                    continue;
-                }
-                () = sleep_until(quiet.due()), if listed.is_none() && !health.is_unsettled(self.kind) => {
-                    if quiet.is_due() {
-                        log::debug!("Kubernetes: {}: all is listed anew, as watches bring nothing", self.kind.plural());
-                        return Some(Duration::ZERO);
-                    }
-                    continue;
-                }
-                event = timeout(patience, stream.next()) => event,
-            };
-            let event = match event {
-                Err(_) if listed.is_some() => return anew(failures, &Failure::Page),
-                Err(_) if failures.is_overdue() && health.watching(self.kind).is_none() => {
-                    return anew(failures, &Failure::Overdue);
-                }
-                Err(_) => None,
-                Ok(None) => return anew(failures, &Failure::Ended),
-                Ok(Some(Ok(event))) => Some(event),
-                Ok(Some(Err(e))) => {
-                    let next = failures.of_watcher(&e);
-                    self.failed(health, &e);
-                    if next.anew {
-                        return Some(next.wait);
-                    }
-                    sleep(next.wait).await;
-                    continue;
-                }
+            let event = match self.next(&mut stream).await {
+                Ok(event) => event,
+                Err(restart) => return Some(restart),
             };
             let arrived = Instant::now();
-            // What is sent on takes room by then.
-            let mut size = OBJECT;
-            let delta = match event {
+            let change = match event {
+                Some(event) => match self.delta(event) {
+                    Some(change) => Some(change),
+                    None => continue,
+                },
                 None => None,
-                Some(Event::Init) => {
-                    past.forget();
-                    quiet.begin_list();
-                    health.end_watch(self.kind);
-                    (listed, due) = (Some(Listed::default()), None);
-                    continue;
-                }
-                Some(Event::InitApply(object)) => {
-                    past.see(object.meta(), false);
-                    quiet.list(object.meta());
-                    let (object, list) = ((self.convert)(object), listed.get_or_insert_default());
-                    list.size += (self.size)(&object);
-                    list.objects.push(object);
-                    if list.size < PART {
-                        continue;
-                    }
-                    size = std::mem::take(&mut list.size);
-                    let begins = !std::mem::replace(&mut list.has_begun, true);
-                    Some(Delta::List { objects: std::mem::take(&mut list.objects), begins, ends: false })
-                }
-                Some(Event::InitDone) => {
-                    self.asked.done();
-                    if quiet.end_list(health.is_unsettled(self.kind)) {
-                        log::warn!(
-                            "Kubernetes: {}: watches bring nothing: something between here and the API server holds them \
-                             back; all is listed anew every few minutes",
-                            self.kind.plural()
-                        );
-                    }
-                    health.count_list(self.kind);
-                    failures.clear();
-                    let list = listed.take().unwrap_or_default();
-                    size = list.size;
-                    Some(Delta::List { objects: list.objects, begins: !list.has_begun, ends: true })
-                }
-                Some(Event::Apply(object)) => {
-                    if quiet.see(object.meta(), false, past) {
-                        failures.clear();
-                    }
-                    let object = (self.convert)(object);
-                    size = (self.size)(&object);
-                    Some(Delta::Apply(object))
-                }
-                Some(Event::Delete(object)) => {
-                    if quiet.see(object.meta(), true, past) {
-                        failures.clear();
-                    }
-                    Some(Delta::Delete((self.key)(&object)))
-                }
             };
-            let is_settled =
-                health.is_unsettled(self.kind) && health.watching(self.kind).is_some_and(|time| time >= SETTLE);
-            let is_right = is_settled || matches!(delta, Some(Delta::List { ends: true, .. }));
-            let mend = is_right.then(|| health.mend(self.kind, is_settled));
-            if is_right {
-                failures.mended();
+            let size = change.as_ref().map_or(OBJECT_MIN, |(_, size)| *size);
+            let delta = change.map(|(delta, _)| delta);
+            let is_reestablished = self.health.is_recovering(T::KIND)
+                && self.health.watch_age(T::KIND).is_some_and(|age| age >= REESTABLISHED);
+            let is_current = is_reestablished || matches!(delta, Some(Delta::Reset(_, Part { is_last: true, .. })));
+            let recovery = is_current.then(|| self.health.recovery(T::KIND, is_reestablished));
+            if is_current {
+                self.failures.recovered();
             }
-            if is_settled {
-                quiet.settled();
+            if is_reestablished {
+                self.silence.reestablished();
             }
-            if delta.is_none() && mend.is_none() {
+            if delta.is_none() && recovery.is_none() {
                 continue;
             }
-            let share = self.room.take(size).await;
-            if sender.send(wrap(News { delta, arrived, mend, share })).await.is_err() {
+            let permit = self.budget.acquire(size).await;
+            if sender.send(wrap(Update { delta, arrived, recovery, permit })).await.is_err() {
                 return None;
             }
         }
     }
 
-    /// Takes note of it, and says so once until a watch lives again, and where there is something to be done about it.
-    fn failed(&self, health: &Health, error: &(dyn std::error::Error + 'static)) {
-        let (kind, told) = (self.kind.plural(), describe(error));
-        if causes(error).any(|e| matches!(e.downcast_ref(), Some(Another::Gone { .. }))) {
-            // Nothing failed.
-            log::info!("Kubernetes: {kind}: {told}: all is listed anew, to be certain of the rest");
+    /// The watcher's next event. None: the watch has continued for a while after a failure.
+    async fn next(
+        &mut self,
+        stream: &mut BoxStream<'static, watcher::Result<Event<T::Resource>>>,
+    ) -> Result<Option<Event<T::Resource>>, Restart> {
+        let kind = T::KIND.plural();
+        loop {
+            let is_recovering = self.health.is_recovering(T::KIND);
+            let patience = match self.list {
+                Some(_) => PAGE_TIMEOUT,
+                None if is_recovering => REESTABLISHED,
+                None => Duration::MAX,
+            };
+            let event = tokio::select! {
+                biased;
+                () = sleep_until(self.relist_at.unwrap_or_else(Instant::now)), if self.relist_at.is_some() => {
+                    return Err(Restart(Duration::ZERO));
+                }
+                // A list that is being read fulfills the request.
+                () = self.relist_requests.wait(), if self.relist_at.is_none() && self.list.is_none() => {
+                    let wait = self.failures.wait_for_list();
+                    log::debug!("Kubernetes: {kind}: relisting in {wait:?} as requested");
+                    self.relist_at = Some(Instant::now() + wait);
+                    continue;
+                }
+                () = sleep_until(self.silence.due()), if self.list.is_none() && !is_recovering => {
+                    if self.silence.is_due() {
+                        log::debug!("Kubernetes: {kind}: relisting: the watches delivered no events");
+                        return Err(Restart(Duration::ZERO));
+                    }
+                    continue;
+                }
+                event = timeout(patience, stream.next()) => event,
+            };
+            return match event {
+                Err(_) if self.list.is_some() => Err(self.restart(&Failure::Page)),
+                Err(_) if self.failures.is_overdue() && self.health.watch_age(T::KIND).is_none() => {
+                    Err(self.restart(&Failure::Overdue))
+                }
+                Err(_) => Ok(None),
+                Ok(None) => Err(self.restart(&Failure::Ended)),
+                Ok(Some(Ok(event))) => Ok(Some(event)),
+                Ok(Some(Err(e))) => {
+                    let next = self.failures.after_error(&e);
+                    self.report(&e);
+                    if next.relist {
+                        return Err(Restart(next.wait));
+                    }
+                    sleep(next.wait).await;
+                    continue;
+                }
+            };
+        }
+    }
+
+    /// The change that an event makes, and its size. None: there is nothing to send yet.
+    fn delta(&mut self, event: Event<T::Resource>) -> Option<(Delta<T>, usize)> {
+        match event {
+            Event::Init => {
+                self.history.clear();
+                self.silence.begin_list();
+                self.health.end_watch(T::KIND);
+                (self.list, self.relist_at) = (Some(List::default()), None);
+                None
+            }
+            Event::InitApply(resource) => {
+                self.history.record(resource.meta(), false);
+                self.silence.list(resource.meta());
+                let (object, list) = (T::from_resource(resource), self.list.get_or_insert_default());
+                list.size += object.size();
+                list.objects.push(object);
+                (list.size >= LIST_PART).then(|| list.take_part(false))
+            }
+            Event::InitDone => {
+                self.relist_requests.fulfill();
+                if self.silence.end_list(self.health.is_recovering(T::KIND)) {
+                    log::warn!(
+                        "Kubernetes: {}: the watches deliver no events, but a list had changes: something between this \
+                         node and the API server withholds them; relisting every few minutes",
+                        T::KIND.plural()
+                    );
+                }
+                self.health.count_list(T::KIND);
+                self.failures.clear();
+                Some(self.list.take().unwrap_or_default().take_part(true))
+            }
+            Event::Apply(resource) => {
+                if self.silence.record(resource.meta(), false, &self.history) {
+                    self.failures.clear();
+                }
+                let object = T::from_resource(resource);
+                let size = object.size();
+                Some((Delta::Apply(object), size))
+            }
+            Event::Delete(resource) => {
+                if self.silence.record(resource.meta(), true, &self.history) {
+                    self.failures.clear();
+                }
+                Some((Delta::Delete(T::key_of(&resource)), OBJECT_MIN))
+            }
+        }
+    }
+
+    fn restart(&mut self, failure: &Failure) -> Restart {
+        self.report(failure);
+        Restart(self.failures.before_list())
+    }
+
+    /// Counts a failure, and logs it once until a watch is re-established, or once for all kinds with the same remedy.
+    fn report(&self, error: &(dyn std::error::Error + 'static)) {
+        let (kind, description) = (T::KIND.plural(), describe(error));
+        if causes(error).any(|e| matches!(e.downcast_ref(), Some(HistoryMismatch::Deleted { .. }))) {
+            // This is normal, and counts as no failure.
+            log::info!("Kubernetes: {kind}: {description}; relisting to be certain of the other objects");
             return;
         }
-        let is_news = health.is_news(self.kind, Cure::of(error));
-        if is_of_past(error) {
-            log::warn!("Kubernetes: {kind}: all is listed anew: {told}");
+        let should_log = self.health.should_log(T::KIND, Remedy::of(error));
+        if is_history_mismatch(error) {
+            log::warn!("Kubernetes: {kind}: relisting: {description}");
         } else {
-            let level = if is_news { log::Level::Warn } else { log::Level::Debug };
-            log::log!(level, "Kubernetes: {kind}: {told}; tried again until it works");
+            let level = if should_log { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "Kubernetes: {kind}: {description}; retrying until it succeeds");
         }
-        health.fail(self.kind);
+        self.health.record_failure(T::KIND);
+    }
+}
+
+impl<T: Object> List<T> {
+    /// The objects read so far as the next part of the list, and their size.
+    fn take_part(&mut self, is_last: bool) -> (Delta<T>, usize) {
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        let delta = Delta::Reset(std::mem::take(&mut self.objects), Part { is_first, is_last });
+        (delta, std::mem::take(&mut self.size))
     }
 }
 

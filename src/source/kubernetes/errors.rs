@@ -1,4 +1,4 @@
-//! What is said of failures: in words of the API server's or ours, and once where several kinds have the same cure.
+//! The text of failures, without repetitions, and their remedies.
 
 use std::io;
 use std::iter::successors;
@@ -6,24 +6,24 @@ use std::iter::successors;
 use kube::runtime::watcher;
 
 use super::client::AccessError;
-use super::past::Another;
+use super::history::HistoryMismatch;
 
-/// What there is to be done about a failure.
+/// What an operator can do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cure {
-    /// To wait.
+pub(super) enum Remedy {
+    /// Wait: the failure may be temporary.
     None,
-    /// To give the rights that are missing.
+    /// Grant the missing rights.
     Rights,
-    /// To name the CA that is the API server's.
+    /// Configure the CA of the API server.
     Authority,
-    /// To name the API server as its certificate does.
+    /// Use a name of the API server's certificate.
     Name,
 }
 
-impl Cure {
+impl Remedy {
     pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        let cure = |e: &(dyn std::error::Error + 'static)| {
+        let remedy = |e: &(dyn std::error::Error + 'static)| {
             if status(e).is_some_and(|s| s.code == 403) {
                 Some(Self::Rights)
             } else {
@@ -34,32 +34,32 @@ impl Cure {
                 }
             }
         };
-        causes(error).find_map(cure).unwrap_or(Self::None)
+        causes(error).find_map(remedy).unwrap_or(Self::None)
     }
 }
 
-/// An error, and each that caused the one before.
+/// An error and its chain of causes.
 pub(super) fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
     successors(Some(error), |e| match e.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        // Else it is passed over.
+        // `source` skips the inner error.
         Some(inner) => Some(inner),
         None => e.source(),
     })
 }
 
-/// Whether the API server has another past than the one that was seen.
-pub(super) fn is_of_past(error: &(dyn std::error::Error + 'static)) -> bool {
-    causes(error).any(|e| e.is::<Another>())
+/// Whether the API server has a different history than the one that was seen.
+pub(super) fn is_history_mismatch(error: &(dyn std::error::Error + 'static)) -> bool {
+    causes(error).any(|e| e.is::<HistoryMismatch>())
 }
 
-/// All that an error says, and what helps.
+/// The text of an error and its causes, with the remedy.
 pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let told = told_once(causes(error).map(text));
-    match Cure::of(error) {
-        Cure::Rights => format!("{told}; configs/kubernetes/rbac.yaml has the rights that are needed"),
-        Cure::None | Cure::Authority | Cure::Name => told,
+    let text = join_causes(causes(error).map(text));
+    match Remedy::of(error) {
+        Remedy::Rights => format!("{text}; configs/kubernetes/rbac.yaml has the rights that are needed"),
+        Remedy::None | Remedy::Authority | Remedy::Name => text,
     }
 }
 
@@ -73,24 +73,26 @@ fn status<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a kube::
         ) => Some(status),
         _ => match error.downcast_ref() {
             Some(kube::Error::Api(status)) => Some(status),
-            // As a cause it comes in its box.
+            // As a cause, a status is boxed.
             _ => error.downcast_ref::<Box<kube::core::Status>>().map(|status| &**status),
         },
     }
 }
 
-/// An error, without the Rust of what the API server said.
+/// The text of one error. For a status of the API server: its code, reason and message.
 fn text(error: &(dyn std::error::Error + 'static)) -> String {
-    status(error)
-        .map_or_else(|| error.to_string(), |s| format!("the API server says {} {}: {}", s.code, s.reason, s.message))
+    status(error).map_or_else(
+        || error.to_string(),
+        |s| format!("the API server responded {} {}: {}", s.code, s.reason, s.message),
+    )
 }
 
-/// Causes, each behind what it caused, without those that were told with it.
-fn told_once(causes: impl Iterator<Item = String>) -> String {
-    causes.fold(String::new(), |told, cause| match told {
-        told if told.is_empty() => cause,
-        told if told.contains(&cause) => told,
-        told => format!("{told}: {cause}"),
+/// Joins an error and its causes with colons, without causes whose text the error has already.
+fn join_causes(causes: impl Iterator<Item = String>) -> String {
+    causes.fold(String::new(), |text, cause| match text {
+        text if text.is_empty() => cause,
+        text if text.contains(&cause) => text,
+        text => format!("{text}: {cause}"),
     })
 }
 
@@ -105,24 +107,24 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_told_once() {
+    fn each_cause_occurs_once_in_the_text() {
         let api = || kube::Error::Api(forbidden());
-        let told = "the API server says 403 Forbidden: services is forbidden: User \"u\" cannot watch; \
+        let text = "the API server responded 403 Forbidden: services is forbidden: User \"u\" cannot watch; \
             configs/kubernetes/rbac.yaml has the rights that are needed";
         let service = |e: &str| kube::Error::Service(e.into());
         let reset = || kube::Error::ReadEvents(io::Error::other("reset"));
-        for (error, told) in [
-            (watcher::Error::WatchStartFailed(api()), told),
-            (watcher::Error::InitialListFailed(api()), told),
-            (watcher::Error::WatchFailed(api()), told),
-            (watcher::Error::WatchError(forbidden()), told),
+        for (error, text) in [
+            (watcher::Error::WatchStartFailed(api()), text),
+            (watcher::Error::InitialListFailed(api()), text),
+            (watcher::Error::WatchFailed(api()), text),
+            (watcher::Error::WatchError(forbidden()), text),
             (
                 watcher::Error::WatchStartFailed(service("refused")),
                 "failed to start watching object: ServiceError: refused",
             ),
             (watcher::Error::WatchFailed(reset()), "watch stream failed: Error reading events stream: reset"),
         ] {
-            assert_eq!(describe(&error), told);
+            assert_eq!(describe(&error), text);
         }
     }
 }
