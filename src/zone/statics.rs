@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    /// What a question gets by the rules that zone.h follows: the length of the entry that answers, 0 for NODATA.
+    /// What a question gets by the rules of lookup.h and answer.h: the length of the entry that answers, 0 for NODATA.
     fn ask(nodes: &[(Name, Node)], name: &str, qtype: u16) -> Option<u8> {
         ask_of(nodes, &Name::parse(name).unwrap(), qtype)
     }

@@ -13,8 +13,8 @@ use super::packet::{CLASS_IN, Opt, TYPE_A, TYPE_AAAA, TYPE_SOA, wire};
 
 /// A pointer to the question's name.
 pub const OWNER: [u8; 2] = [0xc0, 0x0c];
-/// How many ancestors of a name are looked up (EDNS_BELOW_MAX in `src/bpf/edns_abi.h`).
-const BELOW_MAX: usize = 16;
+/// How many ancestors of a name are looked up (EDNS_ENCLOSERS_MAX in `src/bpf/abi.h`).
+const ENCLOSERS_MAX: usize = 16;
 
 /// A record on the wire.
 pub fn record(owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
@@ -98,7 +98,7 @@ impl Model {
         let name = Name::from_wire(qname)?;
         let labels = name.label_count();
         let first = labels.min(self.deepest[usize::from(is_in_arpa(&name))] + 1);
-        let ancestors = name.ancestors().skip(1).skip(labels - first).take(BELOW_MAX);
+        let ancestors = name.ancestors().skip(1).skip(labels - first).take(ENCLOSERS_MAX);
         let (encloser, node) =
             ancestors.into_iter().find_map(|a| Some((a.label_count(), self.nodes.get(a.wire())?)))?;
         let node: &Option<Arc<Node>> = match labels - encloser {

@@ -133,7 +133,7 @@ fn apply(maps: &mut HashMap<Name, Node>, change: Change) {
     }
 }
 
-/// By the rules of zone.h.
+/// By the rules of lookup.h and answer.h.
 fn find<'a>(maps: &'a HashMap<Name, Node>, name: &Name, qtype: u16) -> Option<(ZoneId, &'a Verdict)> {
     let (depth, node) = name.ancestors().enumerate().find_map(|(i, a)| maps.get(&a).map(|n| (i, n)))?;
     let node = match depth {

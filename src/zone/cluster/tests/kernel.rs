@@ -1,4 +1,4 @@
-//! How the kernel answers: the rules of zone.h and reply.h, on a map of nodes; replies decoded by hickory-proto.
+//! How the kernel answers: the rules of lookup.h, answer.h and reply.h, on a map of nodes; replies decoded by hickory-proto.
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType};
