@@ -87,6 +87,14 @@ enum edns_outcome {
     EDNS_SEARCH,   /* no outcome yet: edns_search decides */
 };
 
+/* The variants of edns_packet. */
+enum edns_variant {
+    EDNS_VARIANT_ETH, /* packets with Ethernet header */
+    EDNS_VARIANT_ETH_TO_PEER, /* the same, on ingress of an interface whose peer is in another network namespace: replies go there */
+    EDNS_VARIANT_IP,    /* packets without link-layer header: tun, WireGuard, tunnels */
+    EDNS_VARIANT_PROBE, /* the daemon's own queries, with Ethernet header */
+};
+
 /* Slots of edns_steps: the programs that edns_packet tail-calls, for packets with Ethernet header and without. */
 enum edns_step {
     EDNS_STEP_SEARCH_ETH,

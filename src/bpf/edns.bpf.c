@@ -65,7 +65,7 @@ static __always_inline int packet_decide(struct __sk_buff *skb, struct query *q,
     int outcome;
 
     /* 2. Is the daemon alive? */
-    if (!is_probe) {
+    if (!(q->flags & QUERY_PROBE)) {
         outcome = daemon_state();
         if (outcome != EDNS_CONTINUE)
             return outcome;
@@ -166,7 +166,7 @@ static __always_inline int call_reply(struct __sk_buff *skb, const __u32 l2, __u
 static __always_inline int call_search(struct __sk_buff *skb, const __u32 l2, const struct query *q,
                                        const struct saved_cb *cb)
 {
-    const __u32 slot = is_probe ? SCRATCH_PROBE : SCRATCH_PACKET;
+    const __u32 slot = q->flags & QUERY_PROBE ? SCRATCH_PROBE : SCRATCH_PACKET;
     struct scratch *scratch = scratch_take(slot);
 
     if (!scratch)
@@ -185,7 +185,7 @@ static __always_inline int call_search(struct __sk_buff *skb, const __u32 l2, co
     return EDNS_PASS_DAEMON; /* see call_reply */
 }
 
-static __always_inline int packet(struct __sk_buff *skb, const __u32 l2)
+static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
 {
     struct query q = {};
     struct reply_plan plan = {};
@@ -197,9 +197,12 @@ static __always_inline int packet(struct __sk_buff *skb, const __u32 l2)
     outcome = parse_packet(skb, l2, &q);
     if (outcome == EDNS_NOT_DNS)
         return TC_ACT_UNSPEC;
-    q.flags = (is_probe ? QUERY_PROBE : 0) | (to_peer ? QUERY_TO_PEER : 0) | (q.is_ipv6 ? QUERY_IPV6 : 0);
     len = skb->len;
     cb = cb_save(skb);
+    /* The verifier continues once, not once for each family. */
+    q.is_ipv6 = opaque(skb, q.is_ipv6) & 1;
+    q.flags = flags | (q.is_ipv6 ? QUERY_IPV6 : 0);
+    q.udp = udp_off(&q);
     if (outcome == EDNS_CONTINUE)
         outcome = packet_decide(skb, &q, &plan);
     if (outcome == EDNS_CONTINUE)
@@ -213,8 +216,18 @@ static __always_inline int packet(struct __sk_buff *skb, const __u32 l2)
 SEC("tc")
 int edns_packet(struct __sk_buff *skb)
 {
-    /* Compiled twice, so that offsets are constants. The verifier removes the copy for the other variants. */
-    return has_ethernet ? packet(skb, sizeof(struct ethhdr)) : packet(skb, 0);
+    /* A copy for each variant, with constants; the verifier removes the others. */
+    switch (variant) {
+    case EDNS_VARIANT_ETH:
+        return packet(skb, sizeof(struct ethhdr), 0);
+    case EDNS_VARIANT_ETH_TO_PEER:
+        return packet(skb, sizeof(struct ethhdr), QUERY_TO_PEER);
+    case EDNS_VARIANT_IP:
+        return packet(skb, 0, 0);
+    case EDNS_VARIANT_PROBE:
+        return packet(skb, sizeof(struct ethhdr), QUERY_PROBE);
+    }
+    return TC_ACT_UNSPEC;
 }
 
 /* Writes the planned reply, and sends it back to where the query came from. A probe gets the outcome. */
@@ -254,7 +267,7 @@ static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
 SEC("tc")
 int edns_reply(struct __sk_buff *skb)
 {
-    return has_ethernet ? reply(skb, sizeof(struct ethhdr)) : reply(skb, 0);
+    return variant == EDNS_VARIANT_IP ? reply(skb, 0) : reply(skb, sizeof(struct ethhdr));
 }
 
 static __always_inline int search_and_reply(struct __sk_buff *skb, const __u32 l2)
@@ -289,7 +302,7 @@ static __always_inline int search_and_reply(struct __sk_buff *skb, const __u32 l
 SEC("tc")
 int edns_search(struct __sk_buff *skb)
 {
-    return has_ethernet ? search_and_reply(skb, sizeof(struct ethhdr)) : search_and_reply(skb, 0);
+    return variant == EDNS_VARIANT_IP ? search_and_reply(skb, 0) : search_and_reply(skb, sizeof(struct ethhdr));
 }
 
 /* Bytes in front of a frame in a test run: fewer. */

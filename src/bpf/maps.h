@@ -4,12 +4,10 @@
 #define EDNS_MAPS_H
 
 /*
- * Set before loading: each variant of edns_packet is loaded with constants of its own, and the verifier removes the code of the
- * others. edns_search and edns_reply depend on the first and the last only.
+ * Set before loading. edns_search and edns_reply only depend on whether packets have an Ethernet header: variants with one share
+ * them.
  */
-const volatile bool has_ethernet = true; /* packets have an Ethernet header; else no link-layer header */
-const volatile bool to_peer = false;     /* QUERY_TO_PEER */
-const volatile bool is_probe = false;    /* QUERY_PROBE */
+const volatile enum edns_variant variant = EDNS_VARIANT_ETH;
 /* Whether the kernel has bpf_probe_read_kernel (CONFIG_BPF_EVENTS). */
 const volatile bool can_read_kernel = true;
 

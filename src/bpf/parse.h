@@ -31,6 +31,12 @@ struct query {
     bool is_absent;  /* whether the name does not exist: its node is the closest encloser's child or deep node */
 };
 
+/* Offset of the UDP header, without IP options and extension headers. */
+static __always_inline __u32 udp_off(const struct query *q)
+{
+    return q->l3 + (q->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+}
+
 /* Makes the first `len` bytes readable through data and data_end. Invalidates packet pointers, also where it returns false. */
 static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
 {
@@ -173,7 +179,7 @@ static __always_inline int parse_packet(struct __sk_buff *skb, const __u32 l2, s
         if (outcome != EDNS_CONTINUE)
             return outcome;
     }
-    return parse_udp(skb, data + l2 + (q->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)), q);
+    return parse_udp(skb, data + udp_off(q), q);
 }
 
 /* The DNS header of a query with one question. Invalidates packet pointers. */
@@ -205,7 +211,7 @@ static __always_inline bool parse_again(struct __sk_buff *skb, const __u32 l2, s
     struct dnshdr *dns;
 
     q->l3 = l2;
-    q->udp = l2 + (q->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+    q->udp = udp_off(q);
     udp = octets_at(skb, q->udp, sizeof(*udp) + sizeof(*dns));
     if (!udp)
         return false;

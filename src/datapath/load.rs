@@ -21,7 +21,7 @@ use super::index::map_lines;
 use super::interfaces::Accepts;
 use super::ipvs;
 use super::settings::Settings;
-use super::skel::types::edns_step;
+use super::skel::types::{edns_step, edns_variant};
 use super::skel::{EdnsSkel, EdnsSkelBuilder, OpenEdnsSkel};
 use super::table::{Table, TableError};
 use super::test_run::TestRun;
@@ -60,19 +60,24 @@ pub enum Program {
 }
 
 impl Program {
-    const COUNT: usize = 4;
+    const ALL: [Self; 4] = [Self::Ethernet, Self::EthernetToPeer, Self::Ip, Self::Probe];
 
-    /// Whether packets begin with an Ethernet header.
-    const fn has_ethernet(self) -> bool {
-        !matches!(self, Self::Ip)
+    const fn variant(self) -> edns_variant {
+        match self {
+            Self::Ethernet => edns_variant::EDNS_VARIANT_ETH,
+            Self::EthernetToPeer => edns_variant::EDNS_VARIANT_ETH_TO_PEER,
+            Self::Ip => edns_variant::EDNS_VARIANT_IP,
+            Self::Probe => edns_variant::EDNS_VARIANT_PROBE,
+        }
     }
 
     /// The slots of `edns_search` and `edns_reply` in `edns_steps`, which programs with the same header share.
     const fn steps(self) -> [edns_step; 2] {
-        if self.has_ethernet() {
-            [edns_step::EDNS_STEP_SEARCH_ETH, edns_step::EDNS_STEP_REPLY_ETH]
-        } else {
-            [edns_step::EDNS_STEP_SEARCH_IP, edns_step::EDNS_STEP_REPLY_IP]
+        match self {
+            Self::Ethernet | Self::EthernetToPeer | Self::Probe => {
+                [edns_step::EDNS_STEP_SEARCH_ETH, edns_step::EDNS_STEP_REPLY_ETH]
+            }
+            Self::Ip => [edns_step::EDNS_STEP_SEARCH_IP, edns_step::EDNS_STEP_REPLY_IP],
         }
     }
 }
@@ -125,7 +130,7 @@ pub struct Datapath {
     settings: Settings,
     beat: TestRun,
     /// By number of [`Program`].
-    programs: [OnceCell<OwnedFd>; Program::COUNT],
+    programs: [OnceCell<OwnedFd>; Program::ALL.len()],
 }
 
 impl Datapath {
@@ -185,9 +190,7 @@ impl Datapath {
             let mut object = MaybeUninit::uninit();
             let mut open = open(&mut object, &self.options, self.reads_kernel)?;
             let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
-            rodata.has_ethernet = program.has_ethernet();
-            rodata.to_peer = program == Program::EthernetToPeer;
-            rodata.is_probe = program == Program::Probe;
+            rodata.variant = program.variant();
             let needs_steps = !self.has_steps(program);
             open.progs.edns_packet.set_autoload(true);
             open.progs.edns_search.set_autoload(needs_steps);
@@ -219,9 +222,8 @@ impl Datapath {
 
     /// Whether the programs that this one tail-calls are loaded, with another one.
     fn has_steps(&self, program: Program) -> bool {
-        let all = [Program::Ethernet, Program::EthernetToPeer, Program::Ip, Program::Probe];
-        let same = |p: &Program| p.has_ethernet() == program.has_ethernet();
-        all.into_iter().filter(same).any(|p| self.programs[p as usize].get().is_some())
+        let loaded = Program::ALL.into_iter().filter(|p| self.programs[*p as usize].get().is_some());
+        loaded.map(Program::steps).any(|steps| steps == program.steps())
     }
 
     /// Lets programs tail-call this one.
