@@ -89,10 +89,10 @@ enum edns_outcome {
 
 /* The variants of edns_packet. */
 enum edns_variant {
-    EDNS_VARIANT_ETH, /* packets with Ethernet header */
-    EDNS_VARIANT_ETH_TO_PEER, /* the same, on ingress of an interface whose peer is in another network namespace: replies go there */
-    EDNS_VARIANT_IP,    /* packets without link-layer header: tun, WireGuard, tunnels */
-    EDNS_VARIANT_PROBE, /* the daemon's own queries, with Ethernet header */
+    EDNS_VARIANT_ETH,         /* packets with Ethernet header */
+    EDNS_VARIANT_ETH_TO_PEER, /* packets with Ethernet header, on ingress; replies go to the network namespace of the peer */
+    EDNS_VARIANT_IP,          /* packets without link-layer header: tun, WireGuard, tunnels */
+    EDNS_VARIANT_PROBE,       /* the daemon's own queries, with Ethernet header */
 };
 
 /* Slots of edns_steps: the programs that edns_packet tail-calls, for packets with Ethernet header and without. */

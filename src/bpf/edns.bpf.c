@@ -143,7 +143,7 @@ static __always_inline int search_decide(struct __sk_buff *skb, struct scratch *
     return reply_prepare(skb, q, answer, plan);
 }
 
-/* Counts a query that passes, as it came. A probe gets the outcome. */
+/* Counts a query, and lets it pass as it came. A probe gets the outcome. */
 static __always_inline int pass(struct __sk_buff *skb, const struct query *q, int outcome, const struct saved_cb *cb)
 {
     if (q->flags & QUERY_PROBE)
@@ -162,7 +162,7 @@ static __always_inline int call_reply(struct __sk_buff *skb, const __u32 l2, __u
     return EDNS_PASS_DAEMON;
 }
 
-/* Tail-calls edns_search. Returns only where that is not possible. */
+/* Tail-calls edns_search. Returns why the query passes, where that fails. */
 static __always_inline int call_search(struct __sk_buff *skb, const __u32 l2, const struct query *q,
                                        const struct saved_cb *cb)
 {
