@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the benchmark compares with. `empty`: the cost of any TC program. `floor`: what every answer costs at least: swap
- * addresses, grow by one A record, redirect; and the QR bit, so that the client takes it for a reply and goes on asking.
- * `prototype`: the obvious design: IPv4 and A only, the kernel's hash keyed by
- * names of up to 64 octets, lengths believed, no EDNS, no UDP checksum, no counters. `prototype_peer`: the same, straight into
- * the pod's network namespace.
+ * Programs that the benchmark compares with:
+ *
+ *   empty           the cost of any TC program
+ *   floor           the least cost of an answer: swap addresses, grow by one A record, set QR (so that the client takes it for a
+ *                   reply and continues), redirect
+ *   prototype       the obvious design: IPv4 and A only, the kernel's hash keyed by names of up to 64 octets; trusts all lengths; no
+ *                   EDNS, no UDP checksum, no counters
+ *   prototype_peer  prototype, which redirects straight into the pod's network namespace
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -55,7 +58,7 @@ static __always_inline struct headers *query(struct __sk_buff *skb)
     return h;
 }
 
-static __always_inline void turn_round(struct headers *h)
+static __always_inline void swap_addresses(struct headers *h)
 {
     unsigned char mac[6];
     __be32 addr = h->ip.saddr;
@@ -94,7 +97,7 @@ int floor(struct __sk_buff *skb)
     h = query(skb);
     if (!h)
         return NEXT;
-    turn_round(h);
+    swap_addresses(h);
     h->dns[1] |= bpf_htons(0x8000);
     return bpf_redirect(skb->ifindex, 0);
 }
@@ -140,7 +143,7 @@ static __always_inline bool answer(struct __sk_buff *skb)
     record = data + off + 5;
     if ((void *)(record + 1) > end)
         return false;
-    turn_round(h);
+    swap_addresses(h);
     h->dns[1] = bpf_htons(0x8400) | (h->dns[1] & bpf_htons(0x0100));
     h->dns[3] = bpf_htons(1);
     *record = (struct a_record){

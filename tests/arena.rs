@@ -16,7 +16,7 @@ use edns::datapath::{Datapath, Program, Put, Table, TestRun};
 use edns::zone::name::Name;
 use edns::zone::node::{ANY_TYPE, Kind, Node};
 
-/// As in `src/bpf/edns_abi.h`: octets of a unit, of a chunk for nodes, and what its map takes.
+/// As in `src/bpf/abi.h`: octets of a unit, of a chunk for nodes, and what its map takes.
 const UNIT: usize = 64;
 const CHUNK: usize = 2 << 20;
 const CHUNK_MAP: usize = CHUNK + (24 << 10);

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Answers DNS queries on an interface's TC hook. A packet that is not answered goes on byte for byte, with the verdict
- * "next", so that other programs still see it.
+ * Answers DNS queries on an interface's TC hook. A packet that is not answered passes byte for byte, with the verdict "next", so that
+ * other programs still see it.
  *
- * The way of a packet: parse.h (is it a query?), zone.h (what is known of its name and type?), search.h (in another program:
- * names that need more than a look), reply.h (in another one: turn it round). plan.h: what one hands over to the next.
+ *   edns_packet  sees all packets. It answers names that are in their home line of the index, as they are written.
+ *   edns_search  tail-called for other names, and for queries with EDNS options; answers them itself.
+ *   edns_reply   tail-called to write the reply of edns_packet.
+ *   edns_beat    run by the daemon: its heartbeat.
+ *
+ * The steps are numbered as in ARCHITECTURE.md, and each has a file: parse.h (1), lookup.h and name.h (3), answer.h (4), reply.h (5
+ * to 7), trace.h (counters). abi.h is shared with the daemon; maps.h and handover.h are what the programs share; verifier.h has the
+ * code that looks odd because a verifier needs it; dns.h and csum.h have DNS' format and checksums.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
-
-#include "edns_abi.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "names are shifted and summed as little-endian words"
@@ -19,426 +23,299 @@
 
 #define ARRAY_SIZE(x) (sizeof(x) / sizeof((x)[0]))
 #define TC_ACT_UNSPEC (-1) /* "next", for clsact and tcx alike */
-#define PACKET_HOST 0
 
-char LICENSE[] SEC("license") = "Dual BSD/GPL";
-
-volatile struct edns_settings settings __attribute__((aligned(64))) = {};
-
-/* Whether the helper that reads the kernel's memory is there, as it is with CONFIG_BPF_EVENTS. Set before loading. */
-const volatile bool can_read_kernel = true;
-
-/* What the daemon needs of edns_abi.h and no map or variable names: kept in the object's BTF by these. */
-const volatile struct {
-    enum edns_limits limits;
-    enum edns_family family;
-    enum edns_zone zone;
-    enum edns_outcome outcome;
-    enum edns_step step;
-    struct edns_node node;
-    struct edns_type type;
-    struct edns_answer answer;
-    struct edns_port port;
-    struct edns_event event;
-    enum edns_index_part index_part;
-} abi = {};
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 1); /* set before loading */
-    __type(key, __u32);
-    __type(value, struct edns_line);
-} edns_index SEC(".maps");
-
-struct edns_chunk_map {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 1);
-    /* Sizes, since clang leaves the types that only an inner map names out of the BTF. */
-    __uint(key_size, sizeof(__u32));
-    __uint(value_size, sizeof(struct edns_chunk));
-};
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-    __uint(max_entries, EDNS_CHUNKS);
-    __type(key, __u32);
-    __array(values, struct edns_chunk_map);
-} edns_chunks SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
-    __uint(max_entries, EDNS_SERVERS_MAX);
-    __type(key, struct edns_server);
-    __type(value, __u8);
-} edns_servers SEC(".maps");
-
-/* By ifindex. Interfaces that are not here take frames to their own address only. */
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
-    __uint(max_entries, EDNS_PORTS_MAX);
-    __type(key, __u32);
-    __type(value, struct edns_port);
-} edns_ports SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, struct edns_stats);
-} edns_stats SEC(".maps");
-
-/* Queries as they come, for who traces. */
-struct {
-    __uint(type, BPF_MAP_TYPE_RINGBUF);
-    __uint(max_entries, EDNS_EVENTS_OCTETS);
-} edns_events SEC(".maps");
-
-/* The programs that a query goes on to. The kernel empties it when the daemon, which holds it, is gone. */
-struct {
-    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-    __uint(max_entries, EDNS_STEP_COUNT);
-    __uint(key_size, sizeof(__u32));
-    __uint(value_size, sizeof(__u32));
-} edns_steps SEC(".maps");
-
-#include "octets.h"
-#include "plan.h"
+#include "abi.h"
+#include "dns.h"
+#include "verifier.h"
+#include "csum.h"
+#include "handover.h"
+#include "maps.h"
 #include "parse.h"
-#include "zone.h"
-#include "search.h"
+#include "name.h"
+#include "lookup.h"
+#include "answer.h"
 #include "reply.h"
 #include "trace.h"
 
-static __always_inline void count(int outcome, enum edns_family family)
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* EDNS_CONTINUE while the daemon is alive and not paused. */
+static __always_inline int daemon_state(void)
 {
-    __u32 zero = 0;
-    struct edns_stats *stats = bpf_map_lookup_elem(&edns_stats, &zero);
+    /* Read before the time: a heartbeat in between must not be later than the time. */
+    __u64 beat = settings.beat;
 
-    if (stats && outcome >= 0 && outcome < EDNS_OUTCOME_COUNT)
-        stats->queries[outcome][family]++;
-}
-
-/* Counts what became of a query, and tells who traces. */
-static __always_inline void count_and_trace(struct __sk_buff *skb, const __u32 l2, int outcome, enum edns_family family)
-{
-    outcome = forget(skb, outcome);
-    count(outcome, family);
-    if (settings.trace)
-        trace(skb, l2, outcome, family);
-}
-
-/* Whether names of `zone` are answered in the place of the server that the query was sent to. */
-static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct query *q, __u32 zone)
-{
-    struct edns_server server = {.addr = {0, 0, bpf_htonl(0xffff), 0}};
-    __u8 *zones;
-    __u32 i;
-
-    if (settings.any_server >> zone & 1)
-        return true;
-    if (q->v6) {
-        struct ipv6hdr *ip6 = octets_at(skb, q->l3, sizeof(*ip6));
-
-        if (!ip6)
-            return false;
-        __builtin_memcpy(server.addr, &ip6->daddr, sizeof(server.addr));
-    } else {
-        struct iphdr *ip = octets_at(skb, q->l3, sizeof(*ip));
-
-        if (!ip)
-            return false;
-        server.addr[3] = ip->daddr;
-        /* Most ask the cluster's DNS service: that is known without a call. */
-        for (i = 0; i < EDNS_SERVERS_FIRST; i++) {
-            __u64 first = settings.servers[i];
-
-            if (first >> 32 == ip->daddr)
-                return first >> zone & 1;
-        }
-    }
-    zones = bpf_map_lookup_elem(&edns_servers, &server);
-    return zones && *zones >> zone & 1;
+    if (bpf_jiffies64() - beat > settings.beat_max)
+        return EDNS_PASS_DAEMON;
+    return settings.paused ? EDNS_PASS_PAUSED : EDNS_CONTINUE;
 }
 
 /*
- * What becomes of a query whose name is known, and `node` its own or the one that speaks for its absence: EDNS_ANSWERED,
- * EDNS_NODATA or EDNS_NXDOMAIN where `plan` tells reply_write how. Else why it passes, or EDNS_SEARCH where only the program that
- * searches can say, which has the scratch.
+ * Decides about a query: EDNS_CONTINUE where `plan` says which reply to write, EDNS_SEARCH, or why the query passes. A probe skips
+ * heartbeat, pause and DnsServers.
+ *
+ * edns_packet must not write to packets directly: before such a program the kernel copies every packet that is shared, as all of
+ * TCP's are.
  */
-static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, struct scratch *scratch, struct query *q,
-                                       struct edns_node *node, bool absence, struct plan *plan)
+static __always_inline int packet_decide(struct __sk_buff *skb, struct query *q, struct reply_plan *plan)
 {
-    const bool probe = plan->flags & PLAN_PROBE;
     struct edns_answer *answer;
-    __u32 zone = 0;
-    __u8 gate;
+    struct edns_node *node;
+    struct scan scan;
     int outcome;
 
-    outcome = parse_tail(skb, q);
-    if (outcome)
+    /* 2. Is the daemon alive? */
+    if (!(q->flags & QUERY_PROBE)) {
+        outcome = daemon_state();
+        if (outcome != EDNS_CONTINUE)
+            return outcome;
+    }
+    outcome = parse_dns(skb, q);
+    if (outcome != EDNS_CONTINUE)
+        return outcome;
+
+    /* 3. Which node? */
+    q->index = settings.index;
+    scan = name_scan(skb, q->name, q->udp + q->udp_len, q->index);
+    if (scan.len - 1 >= DNS_NAME_MAX) /* or 0 */
+        return EDNS_PASS_MALFORMED;
+    q->name_len = scan.len;
+    q->name_sum = scan.sum;
+    q->has_name_sum = true;
+    q->word = index_lookup(scan.hash, q->index);
+    plan->ref = q->word & EDNS_REF_MAX;
+    node = node_lookup(skb, q->name, q->name_len, plan->ref);
+    if (!node)
+        return EDNS_SEARCH;
+
+    /* 4. Which answer? */
+    outcome = parse_question(skb, q);
+    if (outcome != EDNS_CONTINUE)
+        return outcome;
+    answer = answer_choose(skb, q, node, plan, &outcome);
+    if (!answer)
+        return outcome;
+    if (has_options(q))
+        return EDNS_SEARCH;
+
+    /* 5. Is it ours, and does it fit? */
+    outcome = tail_sum(skb, q, &plan->tail_csum);
+    if (outcome != EDNS_CONTINUE)
+        return outcome;
+    return reply_prepare(skb, q, answer, plan);
+}
+
+/* Decides about a query that packet_decide left undecided. */
+static __always_inline int search_decide(struct __sk_buff *skb, struct scratch *scratch, struct query *q,
+                                         struct reply_plan *plan)
+{
+    const __u32 slot = q->flags & QUERY_PROBE ? SCRATCH_PROBE : SCRATCH_PACKET;
+    struct edns_answer *answer;
+    struct edns_node *node;
+    int outcome;
+
+    /* 3. Which node? */
+    outcome = search(skb, scratch, slot, q);
+    if (outcome != EDNS_CONTINUE)
+        return outcome;
+    q->name_len = scratch->name_len;
+    q->is_absent = scratch->is_absent;
+    plan->ref = scratch->ref;
+    node = node_at(plan->ref);
+
+    /* 4. Which answer? */
+    outcome = parse_question(skb, q);
+    if (outcome != EDNS_CONTINUE)
         return outcome;
     if (!node)
         return EDNS_PASS_NOT_FOUND;
-    answer = answer_find(node, q->qtype, &plan->place, &zone, &outcome);
+    answer = answer_choose(skb, q, node, plan, &outcome);
     if (!answer)
         return outcome;
-    /* Not compared: Linux 5.10 forgets that of a number that lies on the stack. */
-    barrier_var(zone);
-    zone &= EDNS_ZONE_COUNT - 1;
-    outcome = answer->outcome;
-    if (!probe && !server_is_ours(skb, q, zone))
-        return EDNS_PASS_SERVER;
-    gate = settings.positive_gate[zone];
-    if (!gate && (absence || outcome != EDNS_ANSWERED))
-        gate = settings.negative_gate[zone];
-    if (gate)
-        return gate;
-    return tail_sum(skb, q, scratch, plan_slot(plan), &plan->csum) ?: reply_plan(skb, l2, q, answer, plan) ?: outcome;
+
+    /* 5. Is it ours, and does it fit? */
+    if (has_options(q))
+        outcome = parse_options(skb, q, slot, &plan->tail_csum);
+    else
+        outcome = tail_sum(skb, q, &plan->tail_csum);
+    if (outcome != EDNS_CONTINUE)
+        return outcome;
+    return reply_prepare(skb, q, answer, plan);
 }
 
-/*
- * What becomes of a packet that parse_ip took, as answer_plan. A probe is the daemon asking what the maps hold, whoever may ask
- * whom.
- *
- * Nothing is written to the packet here, and no program that begins with this may do so: the kernel copies each packet that
- * is shared, as all of TCP's are, in front of a program that writes to any.
- */
-static __always_inline int packet_plan(struct __sk_buff *skb, const __u32 l2, struct query *q, struct plan *plan)
+/* Counts a query, and lets it pass as it came. A probe gets the outcome. */
+static __always_inline int pass(struct __sk_buff *skb, const struct query *q, int outcome, const struct saved_cb *cb)
 {
-    struct edns_node *node;
-    struct scan scan;
-    __u32 word, index;
-    __u64 beat;
-    int outcome;
-
-    if (!(plan->flags & PLAN_PROBE)) {
-        /* The time is read after the heartbeat: one that comes in between must not lie ahead of it. */
-        beat = settings.beat;
-        if (bpf_jiffies64() - beat > settings.beat_max)
-            return EDNS_PASS_DAEMON;
-        if (settings.paused)
-            return EDNS_PASS_PAUSED;
-    }
-    outcome = parse_dns(skb, q);
-    if (outcome)
+    if (q->flags & QUERY_PROBE)
         return outcome;
-    index = settings.index;
-    qname_scan(skb, q->qname, q->udp + q->udp_len, index, &scan);
-    if (scan.len - 1 >= DNS_NAME_MAX) /* or 0 */
-        return EDNS_PASS_MALFORMED;
-    q->qname_len = scan.len;
-    q->qname_sum = scan.sum;
-    q->has_sum = true;
-    word = word_first(scan.hash, index);
-    plan->place.ref = word & EDNS_REF_MAX;
-    node = node_first(skb, q->qname, q->qname_len, plan->place.ref);
-    outcome = node ? answer_plan(skb, l2, NULL, q, node, false, plan) : EDNS_SEARCH;
-    if (outcome == EDNS_SEARCH) {
-        plan->place.ref = word;
-        plan->place.at = index;
-        plan->qname_len = q->qname_len;
-        plan->csum = csum_fold16(q->qname_sum);
-    }
-    return outcome;
-}
-
-/* The same of a query that packet_plan left undecided. */
-static __always_inline int search_plan(struct __sk_buff *skb, const __u32 l2, struct scratch *scratch,
-                                       struct plan *plan)
-{
-    struct query q = {
-        .v6 = !!(plan->flags & PLAN_V6),
-        .qname_len = plan->qname_len & 0xff, /* for the verifier */
-        .qname_sum = plan->csum,
-        .has_sum = true,
-    };
-    bool absence = false;
-    int outcome;
-
-    if (!parse_again(skb, l2, &q))
-        return EDNS_PASS_ERROR; /* never: it was there just before */
-    outcome =
-        node_search(skb, &q, scratch, plan_slot(plan), !plan->place.ref, plan->place.at, &plan->place.ref, &absence);
-    if (outcome)
-        return outcome;
-    return answer_plan(skb, l2, scratch, &q, node_at(plan->place.ref), absence, plan);
-}
-
-/* Has the next program reply. Here again where the packet passes, as it was: `len` octets, and `cb`. */
-static __always_inline int go_on(struct __sk_buff *skb, const __u32 l2, const __u32 len, const struct cb *cb,
-                                 const struct plan *plan, int outcome)
-{
-    if (outcome <= EDNS_NXDOMAIN) {
-        plan_store(skb, plan);
-        bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_REPLY_ETH : EDNS_STEP_REPLY_IP);
-        /* The daemon is gone, and with it what it had put into that map; the heartbeat does not tell yet. */
-        bpf_skb_change_tail(skb, len, 0);
-        outcome = EDNS_PASS_DAEMON;
-    }
-    if (plan->flags & PLAN_PROBE)
-        return outcome;
-    count_and_trace(skb, l2, outcome, plan->flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
+    count_and_trace(skb, q->l3, outcome, q->is_ipv6 ? EDNS_IPV6 : EDNS_IPV4);
     cb_restore(skb, cb);
     return TC_ACT_UNSPEC;
 }
 
-static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
+/* Tail-calls edns_reply. Returns only where the daemon exited, and its heartbeat has not expired yet; then the packet is as it was. */
+static __always_inline int call_reply(struct __sk_buff *skb, const __u32 l2, __u32 len, const struct reply_plan *plan)
 {
-    struct plan plan = {.flags = flags};
-    struct query q = {};
-    int outcome = parse_ip(skb, l2, &q);
-    __u32 len;
-    struct cb cb;
-
-    if (outcome == EDNS_NOT_DNS)
-        return flags & PLAN_PROBE ? EDNS_NOT_DNS : TC_ACT_UNSPEC;
-    if (q.v6)
-        plan.flags |= PLAN_V6;
-    len = skb->len;
-    cb = cb_save(skb);
-    if (!outcome)
-        outcome = packet_plan(skb, l2, &q, &plan);
-    if (outcome == EDNS_SEARCH) {
-        struct scratch *scratch = scratch_take(plan_slot(&plan));
-
-        if (scratch) {
-            scratch->cb = cb;
-            plan_store(skb, &plan);
-            bpf_tail_call_static(skb, &edns_steps, l2 ? EDNS_STEP_SEARCH_ETH : EDNS_STEP_SEARCH_IP);
-            scratch_give_back(scratch);
-        }
-        outcome = scratch ? EDNS_PASS_DAEMON /* see go_on */ : EDNS_PASS_ERROR;
-    }
-    return go_on(skb, l2, len, &cb, &plan, outcome);
+    plan_store(skb, plan);
+    bpf_tail_call(skb, &edns_steps, l2 ? EDNS_STEP_REPLY_ETH : EDNS_STEP_REPLY_IP);
+    bpf_skb_change_tail(skb, len, 0);
+    return EDNS_PASS_DAEMON;
 }
 
-static __always_inline int search(struct __sk_buff *skb, const __u32 l2)
+/* Tail-calls edns_search. Returns why the query passes, where that fails. */
+static __always_inline int call_search(struct __sk_buff *skb, const __u32 l2, const struct query *q,
+                                       const struct saved_cb *cb)
 {
-    const __u32 len = skb->len;
-    struct plan plan = plan_load(skb);
-    struct scratch *scratch = scratch_at(plan_slot(&plan));
-    struct cb cb;
-    int outcome;
+    const __u32 slot = q->flags & QUERY_PROBE ? SCRATCH_PROBE : SCRATCH_PACKET;
+    struct scratch *scratch = scratch_take(slot);
 
     if (!scratch)
-        return TC_ACT_UNSPEC; /* never: it was taken just before */
-    cb = scratch->cb;
-    outcome = search_plan(skb, l2, scratch, &plan);
+        return EDNS_PASS_ERROR;
+    scratch->request = (struct search_request){
+        .cb = *cb,
+        .name_sum = q->name_sum,
+        .name_len = q->name_len,
+        .flags = q->flags,
+        .index = q->index,
+        .word = q->word,
+    };
+    skb->cb[0] = slot;
+    bpf_tail_call(skb, &edns_steps, l2 ? EDNS_STEP_SEARCH_ETH : EDNS_STEP_SEARCH_IP);
     scratch_give_back(scratch);
-    return go_on(skb, l2, len, &cb, &plan, outcome);
+    return EDNS_PASS_DAEMON; /* see call_reply */
 }
 
-/* Interfaces with Ethernet header. */
+static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
+{
+    struct query q = {};
+    struct reply_plan plan = {};
+    struct saved_cb cb;
+    int outcome;
+    __u32 len;
+
+    /* 1. Is it a query? */
+    outcome = parse_packet(skb, l2, &q);
+    if (outcome == EDNS_NOT_DNS)
+        return TC_ACT_UNSPEC;
+    len = skb->len;
+    cb = cb_save(skb);
+    /* The verifier continues once, not once for each family. */
+    q.is_ipv6 = opaque(skb, q.is_ipv6) & 1;
+    q.flags = flags | (q.is_ipv6 ? QUERY_IPV6 : 0);
+    q.udp = udp_off(&q);
+    if (outcome == EDNS_CONTINUE)
+        outcome = packet_decide(skb, &q, &plan);
+    if (outcome == EDNS_CONTINUE)
+        outcome = call_reply(skb, l2, len, &plan);
+    if (outcome == EDNS_SEARCH)
+        outcome = call_search(skb, l2, &q, &cb);
+    return pass(skb, &q, outcome, &cb);
+}
+
+/* All packets of an interface, and the daemon's probes. */
 SEC("tc")
-int edns_eth(struct __sk_buff *skb)
+int edns_packet(struct __sk_buff *skb)
 {
-    return packet(skb, sizeof(struct ethhdr), 0);
+    /* A copy for each variant, with constants; the verifier removes the others. */
+    switch (variant) {
+    case EDNS_VARIANT_ETH:
+        return packet(skb, sizeof(struct ethhdr), 0);
+    case EDNS_VARIANT_ETH_TO_PEER:
+        return packet(skb, sizeof(struct ethhdr), QUERY_TO_PEER);
+    case EDNS_VARIANT_IP:
+        return packet(skb, 0, 0);
+    case EDNS_VARIANT_PROBE:
+        return packet(skb, sizeof(struct ethhdr), QUERY_PROBE);
+    }
+    return TC_ACT_UNSPEC;
 }
 
-/* Ingress of a veth or netkit whose peer is in another network namespace: straight into that. */
-SEC("tc")
-int edns_eth_peer(struct __sk_buff *skb)
-{
-    return packet(skb, sizeof(struct ethhdr), PLAN_TO_PEER);
-}
-
-/* Interfaces without link-layer header: tun, WireGuard, tunnels. */
-SEC("tc")
-int edns_ip(struct __sk_buff *skb)
-{
-    return packet(skb, 0, 0);
-}
-
-/* Run by the daemon on packets of its own: what would be answered? Returns the outcome; the packet becomes the reply. */
-SEC("tc")
-int edns_probe(struct __sk_buff *skb)
-{
-    return packet(skb, sizeof(struct ethhdr), PLAN_PROBE);
-}
-
-/* Queries that the programs above leave undecided. */
-SEC("tc")
-int edns_search_eth(struct __sk_buff *skb)
-{
-    return search(skb, sizeof(struct ethhdr));
-}
-
-SEC("tc")
-int edns_search_ip(struct __sk_buff *skb)
-{
-    return search(skb, 0);
-}
-
-/*
- * Takes from the reply what it would inherit of the query: the sender's marks would lead it astray (`ip rule fwmark`). See
- * ARCHITECTURE.md for all that there is.
- */
-static __always_inline void forget_query(struct __sk_buff *skb)
-{
-    const struct cb none = {};
-
-    skb->mark = 0;
-    skb->priority = 0;
-    skb->tc_index = 0;
-    skb->tc_classid = 0;
-    cb_restore(skb, &none);
-}
-
-/* Writes the planned reply, and sends it back to where the query came from. */
+/* Writes the planned reply, and sends it back to where the query came from. A probe gets the outcome. */
 static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
 {
-    struct plan plan = plan_load(skb);
-    struct edns_node *node = node_at(plan.place.ref);
+    const struct reply_plan plan = plan_load(skb);
+    const enum edns_family family = plan.flags & QUERY_IPV6 ? EDNS_IPV6 : EDNS_IPV4;
+    struct edns_node *node = node_at(plan.ref);
     struct edns_answer *answer;
 
     if (!node)
-        return TC_ACT_UNSPEC; /* never: it was read just before */
-    answer = answer_at(node, plan.place.at);
-    if (plan.flags & PLAN_V6)
-        reply_write(skb, l2, true, &plan, answer);
+        return TC_ACT_UNSPEC; /* never: for the verifier */
+    answer = answer_at(node, plan.answer_at);
+
+    /* 6. The reply. */
+    if (family == EDNS_IPV6)
+        reply_write(skb, l2, EDNS_IPV6, &plan, answer);
     else
-        reply_write(skb, l2, false, &plan, answer);
-    if (plan.flags & PLAN_PROBE)
+        reply_write(skb, l2, EDNS_IPV4, &plan, answer);
+    if (plan.flags & QUERY_PROBE)
         return answer->outcome;
-    count_and_trace(skb, l2, answer->outcome, plan.flags & PLAN_V6 ? EDNS_IPV6 : EDNS_IPV4);
-    forget_query(skb);
+    count_and_trace(skb, l2, answer->outcome, family);
+
+    /* 7. Back. */
+    clear_metadata(skb);
     if (settings.egress) {
-        skb->tstamp = 0; /* when the query was to be sent (SO_TXTIME) */
+        skb->tstamp = 0; /* the time at which the query was to be sent (SO_TXTIME) */
         return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
     }
-    /* A bridge port's frames are for another host, and up to 5.10 a redirect leaves that so: the receiver would drop it. */
+    /* A bridge port's frames are to another host. Up to Linux 5.10 a redirect leaves that so, and the receiver drops them. */
     if (skb->pkt_type != PACKET_HOST)
         bpf_skb_change_type(skb, PACKET_HOST);
-    return plan.flags & PLAN_TO_PEER ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, 0);
+    return plan.flags & QUERY_TO_PEER ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, 0);
 }
 
+/* Queries that edns_packet has decided to answer. */
 SEC("tc")
-int edns_reply_eth(struct __sk_buff *skb)
+int edns_reply(struct __sk_buff *skb)
 {
-    return reply(skb, sizeof(struct ethhdr));
+    return variant == EDNS_VARIANT_IP ? reply(skb, 0) : reply(skb, sizeof(struct ethhdr));
 }
 
+static __always_inline int search_and_reply(struct __sk_buff *skb, const __u32 l2)
+{
+    struct scratch *scratch = scratch_at(skb->cb[0]);
+    struct reply_plan plan = {};
+    struct query q = {};
+    struct saved_cb cb;
+    int outcome;
+
+    if (!scratch)
+        return TC_ACT_UNSPEC; /* never: for the verifier */
+    cb = scratch->request.cb;
+    q.flags = scratch->request.flags;
+    q.is_ipv6 = !!(q.flags & QUERY_IPV6);
+    q.name_len = scratch->request.name_len & 0xff;
+    q.name_sum = scratch->request.name_sum;
+    q.has_name_sum = true;
+    outcome = parse_again(skb, l2, &q) ? search_decide(skb, scratch, &q, &plan) : EDNS_PASS_ERROR;
+    scratch_give_back(scratch);
+    if (outcome != EDNS_CONTINUE)
+        return pass(skb, &q, outcome, &cb);
+    /* Stored and loaded again, so that the verifier continues once; see opaque. */
+    plan_store(skb, &plan);
+    return reply(skb, l2);
+}
+
+/*
+ * Queries that edns_packet leaves undecided. It writes its replies itself: some kernels refuse tail calls in a program that calls
+ * functions (arm64 before Linux 6.0, and any kernel without JIT).
+ */
 SEC("tc")
-int edns_reply_ip(struct __sk_buff *skb)
+int edns_search(struct __sk_buff *skb)
 {
-    return reply(skb, 0);
+    return variant == EDNS_VARIANT_IP ? search_and_reply(skb, 0) : search_and_reply(skb, sizeof(struct ethhdr));
 }
 
-/* Octets in front of a frame in a test run: fewer. */
+/* Bytes in front of a frame in a test run: fewer. */
 #define HEADROOM_MAX 4096
 
 /*
- * Run by the daemon twice a second. Returns the MTU of the interface (lo, in a test run); 0 where it reads fields elsewhere
- * than this kernel has them: the BTF is another one's. No sum was computed of a packet of the daemon's (CHECKSUM_NONE, 0).
+ * Run by the daemon twice a second. Returns the MTU of the interface, which is lo in a test run; 0 where it reads fields at other
+ * offsets than this kernel has them: the BTF is of another kernel. No checksum was computed of the daemon's packet (CHECKSUM_NONE, 0).
  */
 SEC("tc")
 int edns_beat(struct __sk_buff *ctx)
 {
-    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
+    struct sk_buff *skb = kernel_skb(ctx);
 
     settings.beat = bpf_jiffies64();
     if (can_read_kernel &&

@@ -1,75 +1,43 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* From the frame to a DNS query: Ethernet, IP, UDP, the DNS header and the end of the question. */
+/*
+ * From the frame to a DNS query, one function a layer. Each returns EDNS_CONTINUE, or the outcome: EDNS_NOT_DNS, or why the query
+ * passes.
+ */
 #ifndef EDNS_PARSE_H
 #define EDNS_PARSE_H
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
-#define DNS_PORT 53
 
-/* RFC 1035 §4.1.1 */
-struct dnshdr {
-    __be16 id;
-    __be16 flags;
-    __be16 qdcount;
-    __be16 ancount;
-    __be16 nscount;
-    __be16 arcount;
-};
-
-#define DNS_QR 0x8000
-#define DNS_OPCODE 0x7800
-#define DNS_TC 0x0200
-#define DNS_RD 0x0100
-#define DNS_CD 0x0010
-#define DNS_CLASS_IN 1
-#define DNS_TYPE_OPT 41
-#define DNS_NAME_MAX 255
-#define DNS_NAME_WORDS 32 /* of 8 octets */
-#define DNS_LABEL_MAX 63
-#define DNS_LABELS_MAX 128
-#define DNS_UDP_MIN 512     /* what every client takes (RFC 1035 §4.2.1) */
-#define DNS_QUESTION_TAIL 4 /* QTYPE and QCLASS */
-
-/* RFC 6891 §6.1.2; the root name, then the type. */
-struct dns_opt {
-    __u8 name;
-    __be16 type;
-    __be16 udp_size;
-    __u8 ext_rcode;
-    __u8 version;
-    __be16 flags;
-    __be16 rdlen;
-} __attribute__((packed));
-
-#define DNS_OPT_DO 0x8000
-#define DNS_OPTION_HEAD 4     /* octets of an option's code and length */
-#define DNS_OPTIONS_MAX 32    /* of an OPT that is looked at; the verifier walks each, in every program that searches */
-#define DNS_OPTION_COOKIE 10  /* RFC 7873 */
-#define DNS_OPTION_PADDING 12 /* RFC 7830 */
-/* Additional records take at most this much of a query that is looked at. */
-#define DNS_TAIL_MAX 2048
-
+/* What is known about a query. Offsets are in bytes from the start of the packet. */
 struct query {
-    __u32 l3;        /* offset of the IP header */
-    __u32 udp;       /* offset of the UDP header */
-    __u32 qname;     /* offset of the question's name */
-    __u32 qname_len; /* with the final zero */
-    __u64 qname_sum; /* one's complement, of its octets as if they began at an even offset, unfolded */
-    bool has_sum;    /* whether that is known */
-    __u32 udp_len;   /* as in the UDP header */
-    __u32 tail_len;  /* octets behind the question */
-    __u32 limit;     /* octets of a DNS message that the client takes from us */
+    __u32 l3;          /* offset of the IP header */
+    __u32 udp;         /* offset of the UDP header */
+    __u32 ip_end;      /* offset of the end of the IP packet */
+    __u32 udp_len;     /* octets, as the UDP header says */
+    __u32 name;        /* offset of the qname */
+    __u32 name_len;    /* octets, with the final zero */
+    __u64 name_sum;    /* one's complement, of the qname as if it began at an even offset, unfolded */
+    bool has_name_sum; /* whether name_sum is known */
+    bool is_ipv6;
     __be16 arcount;
     __be16 qtype;
-    bool v6;
-    __u32 opt_flags; /* PLAN_OPT, PLAN_DO */
+    __u32 tail_len;  /* octets behind the question */
+    __u32 limit;     /* octets of the largest DNS message that the client accepts from us */
+    __u32 flags;     /* enum query_flag, except the two below */
+    __u32 opt_flags; /* QUERY_OPT, QUERY_DO */
+    __u32 index;     /* settings.index, as read for this query */
+    __u32 word;      /* the index word that the first lookup found; 0: the name as written has no node */
+    bool is_absent;  /* whether the name does not exist: its node is the closest encloser's child or deep node */
 };
 
-/*
- * Makes the first `len` octets readable through data and data_end.
- * It may call a helper that invalidates packet pointers, also where it returns false.
- */
+/* Offset of the UDP header, without IP options and extension headers. */
+static __always_inline __u32 udp_off(const struct query *q)
+{
+    return q->l3 + (q->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+}
+
+/* Makes the first `len` bytes readable through data and data_end. Invalidates packet pointers, also where it returns false. */
 static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
 {
     if (__builtin_expect(skb_data(skb) + len <= skb_data_end(skb), true))
@@ -79,8 +47,8 @@ static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
     return !bpf_skb_pull_data(skb, len);
 }
 
-/* Whether no reply may go to the packet's source, or come from its destination. The first octets of most say that it may. */
-static __always_inline bool ipv4_unfit(const struct iphdr *ip)
+/* Whether a reply can't go to the source, or come from the destination. The first octets decide for most packets. */
+static __always_inline bool ipv4_has_bad_address(const struct iphdr *ip)
 {
     __u8 source = *(__u8 *)&ip->saddr, dest = *(__u8 *)&ip->daddr;
 
@@ -90,13 +58,14 @@ static __always_inline bool ipv4_unfit(const struct iphdr *ip)
            ip->daddr == 0xffffffff;
 }
 
-/* Whether an address whose first half is 0 is of nobody: ::, or an IPv4 address within it (::ffff:0:0/96), as sockets are told. */
+/* Whether an address whose first half is 0 is :: or IPv4-mapped (::ffff:0:0/96). */
 static __always_inline bool ipv6_is_none(const __u64 *addr)
 {
     return !addr[1] || (__u32)addr[1] == bpf_htonl(0xffff);
 }
 
-static __always_inline bool ipv6_unfit(const struct ipv6hdr *ip6)
+/* Whether a reply can't go to the source, or come from the destination. */
+static __always_inline bool ipv6_has_bad_address(const struct ipv6hdr *ip6)
 {
     const __u64 *source = (void *)&ip6->saddr, *dest = (void *)&ip6->daddr;
 
@@ -108,99 +77,112 @@ static __always_inline bool ipv6_unfit(const struct ipv6hdr *ip6)
            (!dest[0] && ipv6_is_none(dest));
 }
 
+/* A frame between two stations: no reply goes to, or comes from, a broadcast or multicast address. */
+static __always_inline int parse_eth(const struct ethhdr *eth)
+{
+    return (eth->h_dest[0] | eth->h_source[0]) & 1 ? EDNS_PASS_ADDRESS : EDNS_CONTINUE;
+}
+
+/* A whole UDP datagram to port 53, without IP options. The packet is readable up to the end of a UDP header behind 20 octets. */
+static __always_inline int parse_ipv4(struct __sk_buff *skb, const struct iphdr *ip, struct query *q)
+{
+    const struct udphdr *udp = (void *)(ip + 1);
+
+    if (ip->protocol != IPPROTO_UDP || ip->version != 4)
+        return EDNS_NOT_DNS;
+    if (ip->ihl != sizeof(*ip) / 4) {
+        __be16 dport = 0;
+
+        bpf_skb_load_bytes(skb, q->l3 + ip->ihl * 4 + offsetof(struct udphdr, dest), &dport, sizeof(dport));
+        return dport == bpf_htons(DNS_PORT) ? EDNS_PASS_IP_OPTIONS : EDNS_NOT_DNS;
+    }
+    if (ip->frag_off & bpf_htons(0x1fff)) /* a later fragment has no ports */
+        return EDNS_NOT_DNS;
+    if (udp->dest != bpf_htons(DNS_PORT))
+        return EDNS_NOT_DNS;
+    if (ip->frag_off & bpf_htons(0xa000)) /* more fragments, or the reserved bit; not DF */
+        return EDNS_PASS_FRAGMENT;
+    if (ipv4_has_bad_address(ip))
+        return EDNS_PASS_ADDRESS;
+    q->udp = q->l3 + sizeof(*ip);
+    q->ip_end = q->l3 + bpf_ntohs(ip->tot_len);
+    return EDNS_CONTINUE;
+}
+
+/* A UDP datagram to port 53. Behind extension headers, also a fragment's, nothing is looked for. */
+static __always_inline int parse_ipv6(const struct ipv6hdr *ip6, struct query *q)
+{
+    const struct udphdr *udp = (void *)(ip6 + 1);
+
+    if (ip6->nexthdr != IPPROTO_UDP || ip6->version != 6 || udp->dest != bpf_htons(DNS_PORT))
+        return EDNS_NOT_DNS;
+    if (ipv6_has_bad_address(ip6))
+        return EDNS_PASS_ADDRESS;
+    if (!udp->check) /* receivers discard it (RFC 8200 §8.1) */
+        return EDNS_PASS_MALFORMED;
+    q->udp = q->l3 + sizeof(*ip6);
+    q->ip_end = q->udp + bpf_ntohs(ip6->payload_len);
+    return EDNS_CONTINUE;
+}
+
+static __always_inline int parse_udp(struct __sk_buff *skb, const struct udphdr *udp, struct query *q)
+{
+    /* A server could answer a reply to its port with another one, without end; port 0 takes no reply (RFC 768). */
+    if (udp->source == bpf_htons(DNS_PORT) || !udp->source)
+        return EDNS_PASS_ADDRESS;
+    q->udp_len = bpf_ntohs(udp->len);
+    /* Behind the IP packet a short Ethernet frame has padding; within it UDP accounts for every octet. */
+    if (q->udp_len != q->ip_end - q->udp || q->ip_end > skb->len)
+        return EDNS_PASS_MALFORMED;
+    return EDNS_CONTINUE;
+}
+
 /*
- * Looks for a UDP packet to port 53. Returns EDNS_NOT_DNS for everything else, after as few instructions as possible;
- * EDNS_ANSWERED where `q` tells its offsets and nothing speaks against an answer; else why it passes.
+ * A UDP datagram to port 53 in a packet that a reply can be made from. Everything else is EDNS_NOT_DNS after as few instructions as
+ * possible.
  */
-static __always_inline int parse_ip(struct __sk_buff *skb, const __u32 l2, struct query *q)
+static __always_inline int parse_packet(struct __sk_buff *skb, const __u32 l2, struct query *q)
 {
     void *data, *end;
-    struct udphdr *udp;
     __be16 proto;
-    __u32 ip_len, payload;
+    int outcome;
 
-    q->v6 = false;
     if (!pull(skb, l2 + sizeof(struct iphdr) + sizeof(struct udphdr)))
         return EDNS_NOT_DNS;
     data = skb_data(skb);
     end = skb_data_end(skb);
-    if (data + l2 + sizeof(struct iphdr) + sizeof(*udp) > end)
+    if (data + l2 + sizeof(struct iphdr) + sizeof(struct udphdr) > end)
         return EDNS_NOT_DNS;
-    /* A tag within the frame (VLAN in VLAN) is another protocol; one that the skb holds beside it is not seen here. */
+    q->l3 = l2;
+    /* A VLAN tag in the frame is another protocol; a tag that the kernel moved into the skb is not seen here. */
     proto = l2 ? ((struct ethhdr *)data)->h_proto : skb->protocol;
-
     if (proto == bpf_htons(ETH_P_IP)) {
-        struct iphdr *ip = data + l2;
-
-        if (ip->protocol != IPPROTO_UDP || ip->version != 4)
-            return EDNS_NOT_DNS;
-        if (ip->ihl != sizeof(*ip) / 4) {
-            __be16 dport = 0;
-
-            bpf_skb_load_bytes(skb, l2 + ip->ihl * 4 + offsetof(struct udphdr, dest), &dport, sizeof(dport));
-            return dport == bpf_htons(DNS_PORT) ? EDNS_PASS_IP_OPTIONS : EDNS_NOT_DNS;
-        }
-        udp = (void *)(ip + 1);
-        if (ip->frag_off & bpf_htons(0x1fff)) /* a later fragment has no ports */
-            return EDNS_NOT_DNS;
-        if (udp->dest != bpf_htons(DNS_PORT))
-            return EDNS_NOT_DNS;
-        if (ip->frag_off & bpf_htons(0xa000)) /* more fragments, or the reserved bit; not DF */
-            return EDNS_PASS_FRAGMENT;
-        if (ipv4_unfit(ip))
-            return EDNS_PASS_ADDRESS;
-        ip_len = bpf_ntohs(ip->tot_len);
-        payload = ip_len - sizeof(*ip);
-        q->udp = l2 + sizeof(*ip);
+        outcome = parse_ipv4(skb, data + l2, q);
     } else if (proto == bpf_htons(ETH_P_IPV6)) {
-        struct ipv6hdr *ip6 = data + l2;
-
-        if (data + l2 + sizeof(*ip6) + sizeof(*udp) > end) {
-            if (!pull(skb, l2 + sizeof(*ip6) + sizeof(*udp)))
+        if (data + l2 + sizeof(struct ipv6hdr) + sizeof(struct udphdr) > end) {
+            if (!pull(skb, l2 + sizeof(struct ipv6hdr) + sizeof(struct udphdr)))
                 return EDNS_NOT_DNS;
             data = skb_data(skb);
             end = skb_data_end(skb);
-            ip6 = data + l2;
-            if (data + l2 + sizeof(*ip6) + sizeof(*udp) > end)
+            if (data + l2 + sizeof(struct ipv6hdr) + sizeof(struct udphdr) > end)
                 return EDNS_NOT_DNS;
         }
-        q->v6 = true;
-        udp = (void *)(ip6 + 1);
-        /* An extension header, a fragment's included, is not looked behind. */
-        if (ip6->nexthdr != IPPROTO_UDP || ip6->version != 6 || udp->dest != bpf_htons(DNS_PORT))
-            return EDNS_NOT_DNS;
-        if (ipv6_unfit(ip6))
-            return EDNS_PASS_ADDRESS;
-        if (!udp->check) /* RFC 8200 §8.1: no datagram of ours to answer */
-            return EDNS_PASS_MALFORMED;
-        payload = bpf_ntohs(ip6->payload_len);
-        ip_len = payload + sizeof(*ip6);
-        q->udp = l2 + sizeof(*ip6);
+        q->is_ipv6 = true;
+        outcome = parse_ipv6(data + l2, q);
     } else {
         return EDNS_NOT_DNS;
     }
-
-    /* A server's question could be answered for ever; port 0 takes no reply (RFC 768). */
-    if (udp->source == bpf_htons(DNS_PORT) || !udp->source)
-        return EDNS_PASS_ADDRESS;
+    if (outcome != EDNS_CONTINUE)
+        return outcome;
     if (l2) {
-        struct ethhdr *eth = data;
-
-        if ((eth->h_dest[0] | eth->h_source[0]) & 1) /* broadcast and multicast */
-            return EDNS_PASS_ADDRESS;
+        outcome = parse_eth(data);
+        if (outcome != EDNS_CONTINUE)
+            return outcome;
     }
-    q->l3 = l2;
-    q->udp_len = bpf_ntohs(udp->len);
-    /* Behind the IP packet there may be padding to Ethernet's least length; within it nothing is unaccounted for. */
-    if (q->udp_len != payload || l2 + ip_len > skb->len)
-        return EDNS_PASS_MALFORMED;
-    return EDNS_ANSWERED;
+    return parse_udp(skb, data + udp_off(q), q);
 }
 
-/*
- * Checks the DNS header of a query of one question. Returns EDNS_ANSWERED, or why the packet passes.
- * Invalidates packet pointers.
- */
+/* The DNS header of a query with one question. Invalidates packet pointers. */
 static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
 {
     struct dnshdr *dns;
@@ -218,74 +200,161 @@ static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
         dns->ancount | dns->nscount)
         return EDNS_PASS_MALFORMED;
     q->arcount = dns->arcount;
-    q->qname = q->udp + sizeof(struct udphdr) + sizeof(*dns);
-    return EDNS_ANSWERED;
+    q->name = q->udp + sizeof(struct udphdr) + sizeof(*dns);
+    return EDNS_CONTINUE;
 }
 
-/* What parse_ip and parse_dns found in the packet, once more; q->v6 is known. False where it is too short. */
+/* Sets again what parse_packet and parse_dns have set in another program; q->is_ipv6 is set. False never, but for the verifier. */
 static __always_inline bool parse_again(struct __sk_buff *skb, const __u32 l2, struct query *q)
 {
     struct udphdr *udp;
     struct dnshdr *dns;
 
     q->l3 = l2;
-    q->udp = l2 + (q->v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+    q->udp = udp_off(q);
     udp = octets_at(skb, q->udp, sizeof(*udp) + sizeof(*dns));
     if (!udp)
         return false;
     dns = (void *)(udp + 1);
     q->udp_len = bpf_ntohs(udp->len);
     q->arcount = dns->arcount;
-    q->qname = q->udp + sizeof(*udp) + sizeof(*dns);
+    q->name = q->udp + sizeof(*udp) + sizeof(*dns);
     return true;
 }
 
-/*
- * What follows the question's name, whose length is known: type and class and, behind them, nothing or one OPT.
- * Returns EDNS_ANSWERED, or why the packet passes.
- */
-static __always_inline int parse_tail(struct __sk_buff *skb, struct query *q)
+/* One OPT record that takes all octets behind the question. Returns EDNS_CONTINUE, or EDNS_PASS_EDNS. */
+static __always_inline int parse_opt(const struct dns_opt *opt, const void *end, struct query *q)
+{
+    if (q->arcount != bpf_htons(1) || q->tail_len < sizeof(*opt) || (void *)(opt + 1) > end)
+        return EDNS_PASS_EDNS;
+    if (opt->name || opt->type != bpf_htons(DNS_TYPE_OPT) || opt->ext_rcode || opt->version ||
+        bpf_ntohs(opt->rdlen) + sizeof(*opt) != q->tail_len)
+        return EDNS_PASS_EDNS;
+    q->opt_flags = opt->flags & bpf_htons(DNS_OPT_DO) ? QUERY_OPT | QUERY_DO : QUERY_OPT;
+    if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
+        q->limit = bpf_ntohs(opt->udp_size);
+    if (q->limit > EDNS_ANSWER_MAX)
+        q->limit = EDNS_ANSWER_MAX;
+    return EDNS_CONTINUE;
+}
+
+/* Type and class, and nothing or one OPT behind them. The length of the qname is known. */
+static __always_inline int parse_question(struct __sk_buff *skb, struct query *q)
 {
     void *end = skb_data_end(skb);
-    struct dns_opt *opt;
-    __u32 rest, limit = DNS_UDP_MIN, flags = 0;
+    __u32 head, merged;
     __u8 *tail;
 
-    rest = sizeof(struct udphdr) + sizeof(struct dnshdr) + q->qname_len + DNS_QUESTION_TAIL;
-    if (q->udp_len < rest)
+    head = sizeof(struct udphdr) + sizeof(struct dnshdr) + q->name_len + DNS_QUESTION_TAIL;
+    if (q->udp_len < head)
         return EDNS_PASS_MALFORMED;
-    rest = q->udp_len - rest;
-    if (rest > DNS_TAIL_MAX)
+    q->tail_len = q->udp_len - head;
+    if (q->tail_len > DNS_TAIL_MAX)
         return EDNS_PASS_TOO_LARGE;
-    tail = octets_at(skb, q->qname + q->qname_len, DNS_QUESTION_TAIL);
+    tail = octets_at(skb, q->name + q->name_len, DNS_QUESTION_TAIL);
     if (!tail)
         return EDNS_PASS_MALFORMED;
     q->qtype = *(__be16 *)tail;
-    /* Meta types (RFC 6895 §3.1: ANY, AXFR, ...; OPT) are questions about more than one RRset. */
+    /* Meta types (RFC 6895 §3.1: ANY, AXFR, ...; OPT) ask for more than one RRset. */
     if (*(__be16 *)(tail + 2) != bpf_htons(DNS_CLASS_IN) || !q->qtype || q->qtype == bpf_htons(DNS_TYPE_OPT) ||
         (bpf_ntohs(q->qtype) >= 128 && bpf_ntohs(q->qtype) <= 255))
         return EDNS_PASS_QTYPE;
 
+    q->limit = DNS_UDP_MIN;
+    q->opt_flags = 0;
     if (q->arcount) {
-        opt = (void *)(tail + DNS_QUESTION_TAIL);
-        if (q->arcount != bpf_htons(1) || rest < sizeof(*opt) || (void *)(opt + 1) > end)
-            return EDNS_PASS_EDNS;
-        if (opt->name || opt->type != bpf_htons(DNS_TYPE_OPT) || opt->ext_rcode || opt->version ||
-            bpf_ntohs(opt->rdlen) + sizeof(*opt) != rest)
-            return EDNS_PASS_EDNS;
-        flags = opt->flags & bpf_htons(DNS_OPT_DO) ? PLAN_OPT | PLAN_DO : PLAN_OPT;
-        if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
-            limit = bpf_ntohs(opt->udp_size);
-        if (limit > EDNS_ANSWER_MAX)
-            limit = EDNS_ANSWER_MAX;
-    } else if (rest) {
+        int outcome = parse_opt((void *)(tail + DNS_QUESTION_TAIL), end, q);
+
+        if (outcome != EDNS_CONTINUE)
+            return outcome;
+    } else if (q->tail_len) {
         return EDNS_PASS_MALFORMED;
     }
-    q->tail_len = rest;
-    limit = forget(skb, limit << 16 | flags);
-    q->limit = limit >> 16;
-    q->opt_flags = limit & (PLAN_OPT | PLAN_DO);
-    return EDNS_ANSWERED;
+    merged = opaque(skb, q->limit << 16 | q->opt_flags);
+    q->limit = merged >> 16;
+    q->opt_flags = merged & (QUERY_OPT | QUERY_DO);
+    return EDNS_CONTINUE;
+}
+
+/* Offset of the octets behind the question. */
+static __always_inline __u32 tail_off(const struct query *q)
+{
+    return q->name + q->name_len + DNS_QUESTION_TAIL;
+}
+
+static __always_inline bool has_options(const struct query *q)
+{
+    return q->tail_len && q->tail_len != sizeof(struct dns_opt);
+}
+
+/* Sets `*sum` to that of the octets behind the question: nothing, or an OPT without options. */
+static __always_inline int tail_sum(struct __sk_buff *skb, const struct query *q, __u32 *sum)
+{
+    void *opt;
+
+    *sum = 0;
+    if (!q->tail_len)
+        return EDNS_CONTINUE;
+    opt = octets_at(skb, tail_off(q), sizeof(struct dns_opt));
+    if (!opt)
+        return EDNS_PASS_ERROR;
+    *sum = csum_fold16(csum_words(opt, 2) + *(__u16 *)(opt + 8) + *(__u8 *)(opt + 10));
+    return EDNS_CONTINUE;
+}
+
+/*
+ * Whether the options of the OPT at the scratch's start, which takes `len` octets, ask for nothing: PADDING, and COOKIE of a valid
+ * length (RFC 7873 §4). The DNS server has its own reply to others, to wrong lengths, and to more than DNS_OPTIONS_MAX.
+ */
+__noinline int options_ask_nothing(__u32 slot, __u32 len)
+{
+    struct scratch *scratch = scratch_at(slot);
+    __u32 i, at, code, size;
+
+    if (!scratch)
+        return false;
+    scratch->option = sizeof(struct dns_opt);
+    for (i = 0; i < DNS_OPTIONS_MAX && scratch->option < len; i++) {
+        at = scratch->option & (DNS_TAIL_MAX - 1);
+        code = scratch->octets[at] << 8 | scratch->octets[at + 1];
+        size = scratch->octets[at + 2] << 8 | scratch->octets[at + 3];
+        if (code == DNS_OPTION_COOKIE) {
+            if (size != 8 && (size < 16 || size > 40))
+                return false;
+        } else if (code != DNS_OPTION_PADDING) {
+            return false;
+        }
+        scratch->option += DNS_OPTION_HEAD + size;
+    }
+    return scratch->option == len;
+}
+
+/* The folded sum of the first `len` octets of the scratch. */
+__noinline __u32 scratch_sum(__u32 slot, __u32 len)
+{
+    struct scratch *scratch = scratch_at(slot);
+    __u64 sum = 0;
+    __u32 i;
+
+    if (!scratch || len > DNS_TAIL_MAX)
+        return 0;
+    *(__u64 *)(scratch->octets + len) = 0;
+    for (i = 0; i < DNS_TAIL_MAX / 8 && i * 8 < len; i++)
+        sum += (scratch->words[i] & 0xffffffff) + (scratch->words[i] >> 32);
+    return csum_fold16(sum);
+}
+
+/* Checks the EDNS options, and sets `*sum` to that of the octets behind the question. */
+static __always_inline int parse_options(struct __sk_buff *skb, const struct query *q, __u32 slot, __u32 *sum)
+{
+    struct scratch *scratch = scratch_at(slot);
+
+    if (!scratch || !scratch_load(skb, scratch, tail_off(q), q->tail_len))
+        return EDNS_PASS_ERROR;
+    if (!options_ask_nothing(slot, q->tail_len))
+        return EDNS_PASS_EDNS;
+    *sum = scratch_sum(slot, q->tail_len);
+    return EDNS_CONTINUE;
 }
 
 #endif

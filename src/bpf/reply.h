@@ -1,62 +1,174 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Turns a query's packet into its reply, in place. */
+/* Turns a query's packet into its reply, in place: first reply_prepare, all that can fail, then reply_write. */
 #ifndef EDNS_REPLY_H
 #define EDNS_REPLY_H
 
 #define REPLY_TTL 64 /* of the IP packet */
-/* IPv4 hosts take 576 octets whatever the link (RFC 791 §3.1): such a packet is never cut, and the interface's MTU not looked at. */
+/* Every IPv4 host accepts 576 octets (RFC 791 §3.1): such a packet is not fragmented, whatever the interface's MTU. */
 #define MTU_UNCHECKED 576
+#define PACKET_HOST 0
 #define PACKET_OTHERHOST 3
+#define CHECKSUM_PARTIAL 3
+#define TRANSPORT_UNSET 0xffff
 
-/* The sum of octets that begin at an odd offset: their bytes change places (RFC 1071 §2 (B)). */
-static __always_inline __u16 csum_at(__u16 sum, __u32 offset)
+/*
+ * The kernel's skb, which is the context of a tc program. The verifier lets a program read it with bpf_probe_read_kernel only.
+ */
+static __always_inline struct sk_buff *kernel_skb(struct __sk_buff *ctx)
 {
-    return offset & 1 ? sum << 8 | sum >> 8 : sum;
+    return (void *)ctx;
 }
 
-/* The MTU of the interface that the packet is on; where that can't be read, what is certain. */
-static __always_inline __u32 link_mtu(struct __sk_buff *ctx)
+/* The MTU of the interface; where it can't be read, what any interface transports. */
+static __always_inline __u32 link_mtu(struct __sk_buff *skb)
 {
-    /* The context of a tc program is the kernel's skb; the verifier only lets us read that with a helper. */
-    struct sk_buff *skb = (void *)ctx;
-
-    return can_read_kernel ? BPF_CORE_READ(skb, dev, mtu) : MTU_UNCHECKED;
+    return can_read_kernel ? BPF_CORE_READ(kernel_skb(skb), dev, mtu) : MTU_UNCHECKED;
 }
 
-/* Octets in front of the packet in its buffer. */
-static __always_inline __u32 headroom(struct __sk_buff *ctx)
+/* Bytes in front of the packet in its buffer. */
+static __always_inline __u32 headroom(struct __sk_buff *skb)
 {
-    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
-
-    return BPF_CORE_READ(skb, data) - BPF_CORE_READ(skb, head);
+    return BPF_CORE_READ(kernel_skb(skb), data) - BPF_CORE_READ(kernel_skb(skb), head);
 }
 
-/* Has an Ethernet frame's source and destination change places: 12 octets, in words, since clang would go octet by octet. */
-static __always_inline void eth_swap(void *data)
+/*
+ * Whether the UDP checksum covers the pseudo-header only (CHECKSUM_PARTIAL: a query of a local socket, whose sum an interface will
+ * complete). The kernel tells only through a helper that costs as much as the whole lookup, so it is asked only where the checksum
+ * could be either. Negative where it can't be asked. A query that was damaged such that its sum looks incomplete gets a reply that
+ * the client discards, too.
+ */
+static __always_inline int csum_is_partial(struct __sk_buff *ctx, const struct query *q, __u32 tail_csum)
 {
-    __u64 *first = data, word = *first;
-    __u32 *last = data + sizeof(word);
-    __u64 dest = word & 0xffffffffffffULL, source = word >> 48 | (__u64)*last << 16;
+    struct sk_buff *skb = kernel_skb(ctx);
+    struct udphdr *udp = octets_at(ctx, q->udp, sizeof(struct udphdr) + sizeof(struct dnshdr));
+    void *ip = octets_at(ctx, q->l3, sizeof(struct iphdr));
+    __be16 *question;
+    __u64 sum;
+    __u32 end;
 
-    *first = source | dest << 48;
-    *last = dest >> 16;
+    if (!udp || !ip || !udp->check)
+        return false;
+    sum = bpf_htons(IPPROTO_UDP) + udp->len;
+    if (q->is_ipv6) {
+        ip = octets_at(ctx, q->l3, sizeof(struct ipv6hdr));
+        if (!ip)
+            return false;
+        sum += csum_words(ip + offsetof(struct ipv6hdr, saddr), 2 * sizeof(struct in6_addr) / 4);
+    } else {
+        sum += csum_words(ip + offsetof(struct iphdr, saddr), 2);
+    }
+    if (csum_fold16(sum + (__u16)~udp->check) != 0xffff)
+        return false;
+    question = octets_at(ctx, q->name + q->name_len, DNS_QUESTION_TAIL);
+    if (!question)
+        return false;
+    sum += csum_words(udp, 5) + q->name_sum;
+    end = csum_fold16((__u64)question[0] + question[1] + tail_csum);
+    sum += csum_at(end, q->name_len);
+    if (q->has_name_sum && csum_fold16(sum) != 0xffff)
+        return true;
+    return can_read_kernel ? BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) == CHECKSUM_PARTIAL : -1;
+}
+
+/*
+ * Whether the frame is to this interface, or edns_ports accepts its address. A switch floods frames to other hosts, too, which answer
+ * them themselves. On egress the frame is to the gateway.
+ */
+static __always_inline bool frame_is_ours(struct __sk_buff *skb, const struct query *q)
+{
+    __u32 ifindex = skb->ifindex;
+    struct edns_port *port;
+    __u64 *dest;
+
+    if (!q->l3 || q->flags & (QUERY_TO_PEER | QUERY_PROBE) || settings.egress || skb->pkt_type != PACKET_OTHERHOST)
+        return true;
+    port = bpf_map_lookup_elem(&edns_ports, &ifindex);
+    dest = octets_at(skb, 0, sizeof(*dest));
+    return port && dest && (port->mac == ~0ULL || port->mac == (*dest & 0xffffffffffffULL));
+}
+
+/*
+ * Whether IPVS has handled the packet (skb->ipvs_property). Before Linux 6.15 and its stable backports the reply would keep the mark,
+ * and IPVS would not translate its addresses back. On ingress IPVS comes later, and the mark is not set yet.
+ */
+static __always_inline bool is_of_ipvs(struct __sk_buff *ctx)
+{
+    struct sk_buff *skb = kernel_skb(ctx);
+
+    if (!can_read_kernel)
+        return settings.ipvs;
+    return bpf_core_field_exists(skb->ipvs_property) && BPF_CORE_READ_BITFIELD_PROBED(skb, ipvs_property);
+}
+
+/*
+ * Whether the packet, once grown, can be cut to `end` bytes. The kernel does not cut off the place where an interface will write a
+ * checksum (CHECKSUM_PARTIAL), which the sender of a frame may have put elsewhere than in the UDP header (virtio_net_hdr), nor what it
+ * took for headers by the protocol that the sender named (sll_protocol).
+ */
+static __always_inline bool can_be_cut(struct __sk_buff *ctx, const struct query *q, __u32 end)
+{
+    struct sk_buff *skb = kernel_skb(ctx);
+    __u32 transport;
+
+    if (!can_read_kernel)
+        return false;
+    transport = BPF_CORE_READ(skb, transport_header);
+    if (transport != TRANSPORT_UNSET && transport > headroom(ctx) + end)
+        return false;
+    if (BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) != CHECKSUM_PARTIAL)
+        return true;
+    return BPF_CORE_READ(skb, csum_start) == headroom(ctx) + q->udp &&
+           BPF_CORE_READ(skb, csum_offset) == offsetof(struct udphdr, check);
+}
+
+/*
+ * Checks that the reply is ours to give and fits, and makes room for it: the last step that can fail. The packet's octets stay as they
+ * are. Returns EDNS_CONTINUE, or why the query passes. Invalidates packet pointers.
+ */
+static __always_inline int reply_prepare(struct __sk_buff *skb, const struct query *q, const struct edns_answer *answer,
+                                         struct reply_plan *plan)
+{
+    const __u32 end = tail_off(q) + answer->len + (q->opt_flags & QUERY_OPT ? sizeof(struct dns_opt) : 0);
+    const __u32 ip_len = end - q->l3;
+    __u32 len = skb->len;
+    int is_partial;
+
+    if (!frame_is_ours(skb, q))
+        return EDNS_PASS_ADDRESS;
+    if (skb->gso_size) /* several datagrams, of which only the first was read */
+        return EDNS_PASS_FRAGMENT;
+    if (settings.egress && !(q->flags & QUERY_PROBE) && is_of_ipvs(skb))
+        return EDNS_PASS_IPVS;
+    if (end - q->udp - sizeof(struct udphdr) > q->limit)
+        return EDNS_PASS_TOO_LARGE;
+    if (ip_len > MTU_UNCHECKED && ip_len > link_mtu(skb))
+        return EDNS_PASS_TOO_LARGE;
+    plan->flags = q->flags | q->opt_flags;
+    plan->name_len = q->name_len;
+    is_partial = csum_is_partial(skb, q, plan->tail_csum);
+    if (is_partial < 0)
+        return EDNS_PASS_ERROR;
+    if (is_partial)
+        plan->flags |= QUERY_PARTIAL;
+    if (end <= len && !can_be_cut(skb, q, end))
+        return EDNS_PASS_ERROR;
+    /* Growing makes the kernel drop the interface's sum of the old packet (CHECKSUM_COMPLETE): so the packet always grows. */
+    return bpf_skb_change_tail(skb, end > len ? end : len + 1, 0) ? EDNS_PASS_ERROR : EDNS_CONTINUE;
 }
 
 /* Writes `len` of the answer's octets, from `from` on, at `off`. */
 static __always_inline void write_octets(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 from,
                                          __u32 len)
 {
-    /* Masks instead of comparisons: one path for the verifier, and one that it knows to be of at least one octet. */
-    len = (len - 1) & EDNS_ANSWER_MASK;
-    barrier_var(len);
-    from &= EDNS_ANSWER_MASK;
-    barrier_var(from);
+    /* Masks instead of comparisons: one path, on which the verifier knows that the length is at least one. */
+    len = masked(len - 1, EDNS_ANSWER_MASK);
+    from = masked(from, EDNS_ANSWER_MASK);
     bpf_skb_store_bytes(skb, off, (void *)(answer + 1) + from, len + 1, 0);
 }
 
 /*
- * Writes `size` to twice as many of the answer's octets without a helper, which would cost as much as the look-up: two
- * pieces of `size` octets, the second of which ends with them.
+ * Writes an answer of `size` to twice as many octets without a helper, which would cost as much as the lookup: two pieces of `size`
+ * octets, of which the second ends with the answer.
  */
 static __always_inline void write_pieces(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 len,
                                          const __u32 size)
@@ -68,7 +180,7 @@ static __always_inline void write_pieces(struct __sk_buff *skb, __u32 off, struc
         return;
     for (i = 0; i < size / 8; i++)
         to[i] = from[i];
-    barrier_var(at);
+    at = detached(at);
     from = (void *)(answer + 1) + at;
     to = octets_at(skb, off + at, size);
     if (!to)
@@ -77,7 +189,7 @@ static __always_inline void write_pieces(struct __sk_buff *skb, __u32 off, struc
         to[i] = from[i];
 }
 
-/* Writes the answer's octets at `off`; its last records, where they may be rotated, begin with another one at each `turn`. */
+/* Writes the answer's octets at `off`. Where its last records may rotate, `turn` chooses the first of them. */
 static __always_inline void write_answer(struct __sk_buff *skb, __u32 off, struct edns_answer *answer, __u32 turn)
 {
     __u32 len = answer->len, split = 0, first;
@@ -101,209 +213,111 @@ static __always_inline void write_answer(struct __sk_buff *skb, __u32 off, struc
     }
 }
 
-#define CHECKSUM_PARTIAL 3
-
-/*
- * Whether the UDP header's field holds not the sum of all but that of the pseudo-header (CHECKSUM_PARTIAL: a query from a
- * local socket, whose sum some interface will finish). The kernel knows, but only tells by a helper that costs as much as all
- * of a look-up. So it is asked only where the field could be either. Negative where it can't be asked. A query that was damaged
- * such that it looks unfinished gets a reply that no host takes, either.
- */
-static __always_inline int csum_is_partial(struct __sk_buff *ctx, const struct query *q, __u32 tail_csum)
+/* Writes the OPT of a reply at `off`. Returns its sum, as if it began at an even offset. */
+static __always_inline __u16 write_opt(struct __sk_buff *skb, __u32 off, __u32 flags)
 {
-    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
-    struct udphdr *udp = octets_at(ctx, q->udp, sizeof(struct udphdr) + sizeof(struct dnshdr));
-    void *ip = octets_at(ctx, q->l3, sizeof(struct iphdr));
-    __be16 *question;
-    __u64 sum;
-    __u32 end;
-
-    if (!udp || !ip || !udp->check)
-        return false;
-    sum = bpf_htons(IPPROTO_UDP) + udp->len;
-    if (q->v6) {
-        ip = octets_at(ctx, q->l3, sizeof(struct ipv6hdr));
-        if (!ip)
-            return false;
-        sum += sum_of(ip + offsetof(struct ipv6hdr, saddr), 2 * sizeof(struct in6_addr) / 4);
-    } else {
-        sum += sum_of(ip + offsetof(struct iphdr, saddr), 2);
-    }
-    if (csum_fold16(sum + (__u16)~udp->check) != 0xffff)
-        return false;
-    question = octets_at(ctx, q->qname + q->qname_len, DNS_QUESTION_TAIL);
-    if (!question)
-        return false;
-    sum += sum_of(udp, 5) + q->qname_sum;
-    end = csum_fold16((__u64)question[0] + question[1] + tail_csum);
-    sum += csum_at(end, q->qname_len);
-    if (q->has_sum && csum_fold16(sum) != 0xffff)
-        return true;
-    return can_read_kernel ? BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) == CHECKSUM_PARTIAL : -1;
-}
-
-/*
- * Whether the frame is for this interface, or a client's own port took it. A switch floods frames for others, too, which are
- * theirs to answer. On egress it is for the gateway.
- */
-static __always_inline bool frame_is_ours(struct __sk_buff *skb, const __u32 l2, __u32 flags)
-{
-    __u32 ifindex = skb->ifindex;
-    struct edns_port *port;
-    __u64 *dest;
-
-    if (!l2 || flags & (PLAN_TO_PEER | PLAN_PROBE) || settings.egress || skb->pkt_type != PACKET_OTHERHOST)
-        return true;
-    port = bpf_map_lookup_elem(&edns_ports, &ifindex);
-    dest = octets_at(skb, 0, sizeof(*dest));
-    return port && dest && (port->mac == ~0ULL || port->mac == (*dest & 0xffffffffffffULL));
-}
-
-/*
- * Whether IPVS has the packet in hand (skb->ipvs_property): up to Linux 6.14 and its stable relatives the reply would keep that mark,
- * and IPVS leave its addresses as they are. Seen on egress only: on ingress it comes later.
- */
-static __always_inline bool is_of_ipvs(struct __sk_buff *ctx)
-{
-    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
-
-    if (!can_read_kernel)
-        return settings.ipvs;
-    return bpf_core_field_exists(skb->ipvs_property) && BPF_CORE_READ_BITFIELD_PROBED(skb, ipvs_property);
-}
-
-#define TRANSPORT_UNSET 0xffff
-
-/*
- * Whether the packet, once grown, can be cut again down to `end` octets. The kernel refuses to cut off the place where an
- * interface will write a sum (CHECKSUM_PARTIAL), and who sends frames may name another place than UDP's (virtio_net_hdr). Nor
- * does it cut off what it took for headers, by the protocol that the sender named (sll_protocol).
- */
-static __always_inline bool can_be_cut(struct __sk_buff *ctx, const struct query *q, __u32 end)
-{
-    struct sk_buff *skb = (void *)ctx; /* see link_mtu */
-
-    __u32 transport;
-
-    if (!can_read_kernel)
-        return false;
-    transport = BPF_CORE_READ(skb, transport_header);
-    if (transport != TRANSPORT_UNSET && transport > headroom(ctx) + end)
-        return false;
-    if (BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) != CHECKSUM_PARTIAL)
-        return true;
-    return BPF_CORE_READ(skb, csum_start) == headroom(ctx) + q->udp &&
-           BPF_CORE_READ(skb, csum_offset) == offsetof(struct udphdr, check);
-}
-
-/*
- * Makes room for the reply, the last step that can fail. It leaves the packet's octets as they were. Returns EDNS_ANSWERED,
- * or why the packet passes. Invalidates packet pointers.
- */
-static __always_inline int reply_plan(struct __sk_buff *skb, const __u32 l2, const struct query *q,
-                                      const struct edns_answer *answer, struct plan *plan)
-{
-    const __u32 tail_off = q->qname + q->qname_len + DNS_QUESTION_TAIL;
-    const __u32 end = tail_off + answer->len + (q->opt_flags & PLAN_OPT ? sizeof(struct dns_opt) : 0);
-    __u32 len = skb->len;
-    int is_partial;
-
-    if (!frame_is_ours(skb, l2, plan->flags))
-        return EDNS_PASS_ADDRESS;
-    if (skb->gso_size) /* several datagrams, of which this looks at one */
-        return EDNS_PASS_FRAGMENT;
-    if (settings.egress && !(plan->flags & PLAN_PROBE) && is_of_ipvs(skb))
-        return EDNS_PASS_IPVS;
-    if (end - q->udp - sizeof(struct udphdr) > q->limit)
-        return EDNS_PASS_TOO_LARGE;
-    if (end - l2 > MTU_UNCHECKED && end - l2 > link_mtu(skb))
-        return EDNS_PASS_TOO_LARGE;
-    plan->qname_len = q->qname_len;
-    plan->flags |= q->opt_flags;
-    is_partial = csum_is_partial(skb, q, plan->csum);
-    if (is_partial < 0)
-        return EDNS_PASS_ERROR;
-    if (is_partial)
-        plan->flags |= PLAN_PARTIAL;
-    if (end <= len && !can_be_cut(skb, q, end))
-        return EDNS_PASS_ERROR;
-    /* Growing also gives up a sum that the interface computed over the old packet (CHECKSUM_COMPLETE): so it always grows. */
-    return bpf_skb_change_tail(skb, end > len ? end : len + 1, 0) ? EDNS_PASS_ERROR : EDNS_ANSWERED;
-}
-
-/*
- * Writes the reply over the query. Nothing can fail here: the packet is linear, writable and long enough, it can be cut
- * (see can_be_cut), and where a condition says otherwise that is for the verifier.
- */
-static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, const bool v6, const struct plan *plan,
-                                        struct edns_answer *answer)
-{
-    const __u32 udp_off = l2 + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
-    const __u32 dns_off = udp_off + sizeof(struct udphdr);
-    const __u32 tail_off = dns_off + sizeof(struct dnshdr) + (plan->qname_len & 0xff) + DNS_QUESTION_TAIL;
-    const __u32 has_opt = !!(plan->flags & PLAN_OPT);
-    const __u32 end = tail_off + answer->len + (has_opt ? sizeof(struct dns_opt) : 0);
-    const __u32 udp_len = end - udp_off;
     union {
         struct dns_opt opt;
         __u16 words[(sizeof(struct dns_opt) + 1) / 2];
-    } opt = {.words = {0}}; /* all of them: the octet behind the record counts in its sum */
+    } opt = {.words = {0}}; /* also the octet behind the record, which the sum includes */
+    void *to = octets_at(skb, off, sizeof(opt.opt));
+    __u32 sum = 0, i;
+
+    opt.opt.type = bpf_htons(DNS_TYPE_OPT);
+    opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
+    opt.opt.flags = flags & QUERY_DO ? bpf_htons(DNS_OPT_DO) : 0;
+    if (to)
+        __builtin_memcpy(to, &opt.opt, sizeof(opt.opt));
+    for (i = 0; i < ARRAY_SIZE(opt.words); i++)
+        sum += opt.words[i];
+    return csum_fold16(sum);
+}
+
+/* Swaps source and destination: 12 octets, in words, since clang would copy octet by octet. */
+static __always_inline void write_eth(void *data)
+{
+    __u64 *first = data, word = *first;
+    __u32 *last = data + sizeof(word);
+    __u64 dest = word & 0xffffffffffffULL, source = word >> 48 | (__u64)*last << 16;
+
+    *first = source | dest << 48;
+    *last = dest >> 16;
+}
+
+static __always_inline void write_ipv4(struct iphdr *ip, __u32 len)
+{
+    __be16 *tos = (void *)ip, no_tos = bpf_htons(0x4500); /* with version and header length */
+    __be32 addr = ip->saddr;
+    __be16 tot_len = bpf_htons(len);
+    /* TTL and protocol at once: to read two octets of which one was just written stalls the processor. */
+    __be16 *ttl = (void *)&ip->ttl, reply_ttl = (*ttl & bpf_htons(0xff)) | bpf_htons(REPLY_TTL << 8);
+    __u32 sum = (__u16)~ip->check;
+
+    ip->saddr = ip->daddr;
+    ip->daddr = addr;
+    sum += (__u16)~ip->tot_len + (__u16) ~*ttl + tot_len + reply_ttl;
+    sum += (__u16) ~*tos + no_tos;
+    *tos = no_tos;
+    ip->tot_len = tot_len;
+    *ttl = reply_ttl;
+    if (len > MTU_UNCHECKED) {
+        /* May be fragmented on its way: its fragments need an ID, and not one that the client can know. */
+        __be16 id = bpf_get_prandom_u32();
+
+        sum += (__u16)~ip->id + (__u16)~ip->frag_off + id;
+        ip->id = id;
+        ip->frag_off = 0;
+    }
+    ip->check = ~csum_fold16(sum);
+}
+
+static __always_inline void write_ipv6(struct ipv6hdr *ip6, __u32 payload_len)
+{
+    __u64 *from = (void *)&ip6->saddr, *to = (void *)&ip6->daddr;
+    __u64 first = from[0], last = from[1];
+
+    from[0] = to[0];
+    from[1] = to[1];
+    to[0] = first;
+    to[1] = last;
+    *(__be32 *)ip6 = bpf_htonl(6U << 28); /* no traffic class, no flow label */
+    ip6->payload_len = bpf_htons(payload_len);
+    ip6->hop_limit = REPLY_TTL;
+}
+
+/*
+ * Writes the reply over the query. It can't fail: the packet is linear, writable and long enough, and can be cut (see can_be_cut).
+ * Conditions that say otherwise are for the verifier.
+ */
+static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, const enum edns_family family,
+                                        const struct reply_plan *plan, struct edns_answer *answer)
+{
+    const __u32 udp_off = l2 + (family == EDNS_IPV6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+    const __u32 dns_off = udp_off + sizeof(struct udphdr);
+    const __u32 tail_off = dns_off + sizeof(struct dnshdr) + (plan->name_len & 0xff) + DNS_QUESTION_TAIL;
+    const __u32 has_opt = !!(plan->flags & QUERY_OPT);
+    const __u32 end = tail_off + answer->len + (has_opt ? sizeof(struct dns_opt) : 0);
+    const __u32 udp_len = end - udp_off;
     __u16 check, pseudo_diff, opt_sum = 0;
-    __u64 diff;
     struct dnshdr *dns;
     struct udphdr *udp;
-    void *data, *data_end;
+    void *data;
+    __u64 diff;
     __u32 turn;
     __be16 port;
 
-    /* A query whose additional records were longer than the reply's. Whatever were left would be behind the IP packet. */
+    /* The query's additional records were longer than the reply's. What remained would be behind the IP packet. */
     if (skb->len > end)
         bpf_skb_change_tail(skb, end, 0);
     data = skb_data(skb);
-    data_end = skb_data_end(skb);
-    if (data + dns_off + sizeof(*dns) > data_end)
+    if (data + dns_off + sizeof(*dns) > skb_data_end(skb))
         return;
-
     if (l2)
-        eth_swap(data);
-    if (v6) {
-        struct ipv6hdr *ip6 = data + l2;
-        __u64 *from = (void *)&ip6->saddr, *to = (void *)&ip6->daddr;
-        __u64 first = from[0], last = from[1];
-
-        from[0] = to[0];
-        from[1] = to[1];
-        to[0] = first;
-        to[1] = last;
-        *(__be32 *)ip6 = bpf_htonl(6U << 28); /* no traffic class, no flow label */
-        ip6->payload_len = bpf_htons(udp_len);
-        ip6->hop_limit = REPLY_TTL;
-    } else {
-        struct iphdr *ip = data + l2;
-        __be16 *tos = (void *)ip, no_tos = bpf_htons(0x4500); /* with version and header length */
-        __be32 addr = ip->saddr;
-        __be16 tot_len = bpf_htons(udp_len + sizeof(*ip));
-        /* With the protocol: to read two octets of which one was just written takes the processor long. */
-        __be16 *ttl = (void *)&ip->ttl, reply_ttl = (*ttl & bpf_htons(0xff)) | bpf_htons(REPLY_TTL << 8);
-        __u32 sum = (__u16)~ip->check;
-
-        ip->saddr = ip->daddr;
-        ip->daddr = addr;
-        sum += (__u16)~ip->tot_len + (__u16) ~*ttl + tot_len + reply_ttl;
-        sum += (__u16) ~*tos + no_tos;
-        *tos = no_tos;
-        ip->tot_len = tot_len;
-        *ttl = reply_ttl;
-        if (end - l2 > MTU_UNCHECKED) {
-            /* May be cut on its way to the client. Its pieces need a number, and not one that the client can know. */
-            __be16 id = bpf_get_prandom_u32();
-
-            sum += (__u16)~ip->id + (__u16)~ip->frag_off + id;
-            ip->id = id;
-            ip->frag_off = 0;
-        }
-        ip->check = ~csum_fold16(sum);
-    }
+        write_eth(data);
+    if (family == EDNS_IPV6)
+        write_ipv6(data + l2, udp_len);
+    else
+        write_ipv4(data + l2, end - l2);
 
     udp = data + udp_off;
     port = udp->source;
@@ -316,43 +330,45 @@ static __always_inline void reply_write(struct __sk_buff *skb, const __u32 l2, c
     dns = data + dns_off;
     turn = bpf_ntohs(dns->id) + bpf_ntohs(port);
     diff = (__u16)~dns->flags + (__u16)~dns->arcount;
-    /* RD and CD as asked (RFC 1035 §4.1.1, RFC 4035 §3.2.2); RA, AD, Z and TC clear. */
+    /* RD and CD as in the query (RFC 1035 §4.1.1, RFC 4035 §3.2.2); RA, AD, Z and TC clear. */
     dns->flags = answer->flags | (dns->flags & bpf_htons(DNS_RD | DNS_CD));
     dns->ancount = answer->count[0];
     dns->nscount = answer->count[1];
     dns->arcount = bpf_htons(bpf_ntohs(answer->count[2]) + has_opt);
     diff += dns->flags + dns->ancount + dns->nscount + dns->arcount;
-    barrier_var(diff); /* else clang keeps all of them, and adds them up later */
+    barrier_var(diff); /* else clang keeps all of them in registers, and adds them up later */
 
     write_answer(skb, tail_off, answer, turn);
-    if (has_opt) {
-        const __u32 opt_off = tail_off + answer->len;
-        void *to = octets_at(skb, opt_off, sizeof(opt.opt));
-        __u32 sum = 0, i;
-
-        if (!to)
-            return;
-        opt.opt.type = bpf_htons(DNS_TYPE_OPT);
-        opt.opt.udp_size = bpf_htons(EDNS_ANSWER_MAX);
-        opt.opt.flags = plan->flags & PLAN_DO ? bpf_htons(DNS_OPT_DO) : 0;
-        __builtin_memcpy(to, &opt.opt, sizeof(opt.opt));
-        for (i = 0; i < ARRAY_SIZE(opt.words); i++)
-            sum += opt.words[i];
-        opt_sum = csum_at(csum_fold16(sum), opt_off - udp_off);
-    }
+    if (has_opt)
+        opt_sum = csum_at(write_opt(skb, tail_off + answer->len, plan->flags), tail_off + answer->len - udp_off);
 
     udp = octets_at(skb, udp_off, sizeof(*udp));
-    if (!udp || !check) /* the client sent none (RFC 768) */
+    if (!udp || !check) /* the client sent no checksum (RFC 768) */
         return;
-    /* The sum changes as its octets do; one of the pseudo-header alone by the length in that. */
-    if (plan->flags & PLAN_PARTIAL) {
+    /* The checksum changes as the octets do; one of the pseudo-header alone changes by the length in it. */
+    if (plan->flags & QUERY_PARTIAL) {
         udp->check = csum_fold16((__u64)check + pseudo_diff);
         return;
     }
     diff += 2 * pseudo_diff; /* the length counts in both headers */
-    diff += (__u16)~csum_at(plan->csum, tail_off - udp_off);
+    diff += (__u16)~csum_at(plan->tail_csum, tail_off - udp_off);
     diff += csum_at(answer->csum, tail_off - udp_off) + opt_sum;
-    udp->check = (__u16)~csum_fold16((__u16)~check + diff) ?: 0xffff; /* 0 would be: none */
+    udp->check = (__u16)~csum_fold16((__u16)~check + diff) ?: 0xffff; /* 0 would mean: no checksum */
+}
+
+/*
+ * Clears what the reply would inherit from the query: the sender's marks would misroute it (`ip rule fwmark`). ARCHITECTURE.md lists
+ * all of it.
+ */
+static __always_inline void clear_metadata(struct __sk_buff *skb)
+{
+    const struct saved_cb none = {};
+
+    skb->mark = 0;
+    skb->priority = 0;
+    skb->tc_index = 0;
+    skb->tc_classid = 0;
+    cb_restore(skb, &none);
 }
 
 #endif

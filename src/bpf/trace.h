@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Tells of queries, one by one. */
+/* Counters, and events while a trace runs. */
 #ifndef EDNS_TRACE_H
 #define EDNS_TRACE_H
 
-/* Writes an address, or where it is IPv4 the form of IPv6 that holds it. */
-static __always_inline void trace_addr(struct __sk_buff *skb, __u32 off, bool v6, __be32 *addr)
+static __always_inline struct edns_stats *stats_of_cpu(void)
 {
-    if (v6) {
+    __u32 zero = 0;
+
+    return bpf_map_lookup_elem(&edns_stats, &zero);
+}
+
+/* Copies an IPv6 address of the packet, or an IPv4 address as ::ffff:a.b.c.d. */
+static __always_inline void trace_addr(struct __sk_buff *skb, __u32 off, enum edns_family family, __be32 *addr)
+{
+    if (family == EDNS_IPV6) {
         bpf_skb_load_bytes(skb, off, addr, 16);
         return;
     }
@@ -17,18 +24,18 @@ static __always_inline void trace_addr(struct __sk_buff *skb, __u32 off, bool v6
 }
 
 /*
- * Tells what became of the query in the packet, which is its reply already where it was answered. Where the ring is full
- * the event is lost, and counted: nothing waits for who reads.
+ * Writes an event for the packet, which is the query or, where it was answered, already its reply. Programs don't wait for readers: an
+ * event that finds the ring full is lost, and counted.
  */
-static __always_inline void trace(struct __sk_buff *skb, __u32 l2, __u32 outcome, __u32 family)
+static __always_inline void trace(struct __sk_buff *skb, __u32 l2, __u32 outcome, enum edns_family family)
 {
-    const bool v6 = family == EDNS_IPV6, is_reply = outcome <= EDNS_NXDOMAIN;
-    __u32 zero = 0, udp = l2, saddr = l2, daddr = l2, off, len;
+    const bool is_reply = outcome <= EDNS_NXDOMAIN;
+    __u32 udp = l2, saddr = l2, daddr = l2, off, len;
     struct edns_event *event;
 
     event = bpf_ringbuf_reserve(&edns_events, sizeof(*event), 0);
     if (!event) {
-        struct edns_stats *stats = bpf_map_lookup_elem(&edns_stats, &zero);
+        struct edns_stats *stats = stats_of_cpu();
 
         if (stats)
             stats->events_lost++;
@@ -40,7 +47,7 @@ static __always_inline void trace(struct __sk_buff *skb, __u32 l2, __u32 outcome
     event->family = family;
     __builtin_memset(event->_pad, 0, sizeof(event->_pad));
 
-    if (v6) {
+    if (family == EDNS_IPV6) {
         saddr += offsetof(struct ipv6hdr, saddr);
         daddr += offsetof(struct ipv6hdr, daddr);
         udp += sizeof(struct ipv6hdr);
@@ -52,22 +59,33 @@ static __always_inline void trace(struct __sk_buff *skb, __u32 l2, __u32 outcome
         daddr += offsetof(struct iphdr, daddr);
         udp += (ihl & 0xf) * 4;
     }
-    trace_addr(skb, is_reply ? daddr : saddr, v6, event->client);
-    trace_addr(skb, is_reply ? saddr : daddr, v6, event->server);
+    trace_addr(skb, is_reply ? daddr : saddr, family, event->client);
+    trace_addr(skb, is_reply ? saddr : daddr, family, event->server);
     event->client_port = 0;
     off = udp + (is_reply ? offsetof(struct udphdr, dest) : offsetof(struct udphdr, source));
     bpf_skb_load_bytes(skb, off, &event->client_port, sizeof(event->client_port));
 
     off = udp + sizeof(struct udphdr);
-    len = skb->len > off ? skb->len - off : 0;
-    barrier_var(len);
+    len = detached(skb->len > off ? skb->len - off : 0);
     if (len > sizeof(event->message))
         len = sizeof(event->message);
-    /* Without a header it is no message; and 5.10 does not learn from a comparison with 0 that a length is none. */
+    /* A message has a header; and Linux 5.10 does not learn from a comparison with 0 that a length is not 0. */
     if (len < sizeof(struct dnshdr) || bpf_skb_load_bytes(skb, off, event->message, len))
         len = 0;
     event->len = len;
     bpf_ringbuf_submit(event, 0);
+}
+
+/* Counts the outcome of a query, and writes an event while a trace runs. */
+static __always_inline void count_and_trace(struct __sk_buff *skb, __u32 l2, int outcome, enum edns_family family)
+{
+    struct edns_stats *stats = stats_of_cpu();
+
+    outcome = opaque(skb, outcome);
+    if (stats && outcome >= 0 && outcome < EDNS_OUTCOME_COUNT)
+        stats->queries[outcome][family]++;
+    if (settings.trace)
+        trace(skb, l2, outcome, family);
 }
 
 #endif

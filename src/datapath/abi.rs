@@ -1,4 +1,4 @@
-//! What kernel and user space share (`src/bpf/edns_abi.h`), as the object's BTF has it, in the integer types that Rust wants.
+//! What kernel and user space share (`src/bpf/abi.h`), as the object's BTF has it, in the integer types that Rust wants.
 
 use super::skel::types;
 

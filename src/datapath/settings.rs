@@ -110,16 +110,16 @@ impl ProgramSettings {
 
     pub(super) fn set_below_min(&self, labels: Option<usize>) {
         // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).below_min }, labels.map_or(u8::MAX, |n| n as u8));
+        self.octet(|s| unsafe { &raw mut (*s).encloser_labels_min }, labels.map_or(u8::MAX, |n| n as u8));
     }
 
     /// Of names outside arpa and within.
     pub(super) fn set_below_max(&self, labels: [Option<usize>; 2]) {
         let [most, arpa] = labels.map(|labels| labels.map_or(0, |n| n as u8));
         // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).below_max }, most);
+        self.octet(|s| unsafe { &raw mut (*s).name_labels_max }, most);
         // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).arpa_max }, arpa);
+        self.octet(|s| unsafe { &raw mut (*s).arpa_labels_max }, arpa);
     }
 
     /// Zones that are answered whatever server was asked; bit 1 << [`ZoneId`].

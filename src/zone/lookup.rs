@@ -1,7 +1,7 @@
 //! The reference lookup: the answer that the kernel's program takes from a set of nodes.
 //!
-//! [`Nodes`] holds names and nodes as the BPF maps do. [`Nodes::look_up`] does in user space what `src/bpf/zone.h` and
-//! `src/bpf/search.h` do in the kernel, so it is the contract between the zone, which makes nodes, and the program, which
+//! [`Nodes`] holds names and nodes as the BPF maps do. [`Nodes::look_up`] does in user space what `src/bpf/lookup.h` and
+//! `src/bpf/answer.h` do in the kernel, so it is the contract between the zone, which makes nodes, and the program, which
 //! reads them. Tests of the zone ask it in place of the kernel; `tests/lookup.rs` compares it with the program.
 //!
 //! A lookup has two steps:

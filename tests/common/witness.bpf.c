@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Neighbours of the program in a chain: one in front that gives packets something to carry, and one behind that tells what it
- * sees. One packet at a time.
+ * Neighbours of the program in a chain: `front` sets the metadata of packets, `behind` records the metadata and octets that it sees.
+ * One packet at a time.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -11,7 +11,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Where the one behind sends packets; 0: on. */
+/* The ifindex to which `behind` sends packets; 0: it passes them. */
 const volatile __u32 out = 0;
 
 struct carried {
@@ -50,7 +50,7 @@ struct {
     __type(value, struct seen);
 } seen SEC(".maps");
 
-static __always_inline void look(struct __sk_buff *skb, struct carried *to)
+static __always_inline void record(struct __sk_buff *skb, struct carried *to)
 {
     to->cb[0] = skb->cb[0];
     to->cb[1] = skb->cb[1];
@@ -86,11 +86,11 @@ int front(struct __sk_buff *skb)
     skb->tc_classid = bpf_get_prandom_u32();
     skb->queue_mapping = bpf_get_prandom_u32() & 0xff;
     bpf_set_hash(skb, bpf_get_prandom_u32());
-    /* On egress: when it is to go, as by SO_TXTIME. On ingress it is the time of its arrival. */
+    /* On egress the time to send the packet at, as set by SO_TXTIME; on ingress the time of its arrival. */
     if (!skb->ingress_ifindex)
         skb->tstamp = bpf_ktime_get_ns() + (bpf_get_prandom_u32() | 1);
     if (to)
-        look(skb, to);
+        record(skb, to);
     return TC_ACT_UNSPEC;
 }
 
@@ -102,7 +102,7 @@ int behind(struct __sk_buff *skb)
 
     if (!to)
         return TC_ACT_UNSPEC;
-    look(skb, &to->carried);
+    record(skb, &to->carried);
     to->len = len;
     if (len > 0 && len < FRAME_MAX)
         bpf_skb_load_bytes(skb, 0, to->octets, len);

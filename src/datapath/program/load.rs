@@ -17,7 +17,7 @@ use super::error::{KERNEL_BTF, LoadError, explain, on_libbpf_print, other};
 use super::ipvs;
 use super::kernel::{CAN_READ_KERNEL, check_btf, check_kernel, tick};
 use super::test_run::TestRun;
-use super::variant::{Options, Program, progs_fd, step_fd};
+use super::variant::{Options, Program};
 use crate::datapath::abi::{edns_port, edns_server, octets_of};
 use crate::datapath::mapped::Mapped;
 use crate::datapath::settings::ProgramSettings;
@@ -67,9 +67,7 @@ impl Datapath {
         check_btf(options.ext_btf.as_deref())?;
 
         // The skeleton borrows the object's memory, and both live until the daemon ends: a few octets that are not freed.
-        let steps: Vec<edns_step> = options.programs.iter().flat_map(|p| p.steps()).collect();
-        let mut open =
-            open(Box::leak(Box::new(MaybeUninit::uninit())), options, reads_kernel, &options.programs, &steps)?;
+        let mut open = open(Box::leak(Box::new(MaybeUninit::uninit())), options, reads_kernel)?;
         open.progs.edns_beat.set_autoload(true);
         let lines = map_lines(options.max_records as usize);
         open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
@@ -83,17 +81,17 @@ impl Datapath {
         let beat = TestRun::new(skel.progs.edns_beat.as_fd()).map_err(|e| other(&e))?;
         let datapath =
             Self { skel, options: options.clone(), reads_kernel, settings, beat, programs: Default::default() };
-        for program in &options.programs {
-            datapath.keep(*program, &program.steps(), &datapath.skel)?;
-        }
         datapath.check_offsets()?;
+        for program in &options.programs {
+            datapath.program(*program)?;
+        }
         let chunks = owned(datapath.skel.maps.edns_chunks.as_fd())?;
         let index = datapath.skel.maps.edns_index.as_fd();
         let table = Table::new(index, chunks, options.max_records as usize, datapath.settings())?;
         Ok((datapath, table))
     }
 
-    /// A program, loaded where it is not yet.
+    /// A program, which is loaded when it is first asked for. It shares all maps with the others.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -101,9 +99,15 @@ impl Datapath {
         let loaded = &self.programs[program as usize];
         if loaded.get().is_none() {
             let mut object = MaybeUninit::uninit();
-            let steps = self.steps_missing(program);
-            let mut open = open(&mut object, &self.options, self.reads_kernel, &[program], &steps)?;
+            let mut open = open(&mut object, &self.options, self.reads_kernel)?;
+            let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
+            rodata.variant = program.variant();
+            let needs_steps = !self.has_steps(program);
+            open.progs.edns_packet.set_autoload(true);
+            open.progs.edns_search.set_autoload(needs_steps);
+            open.progs.edns_reply.set_autoload(needs_steps);
             let (maps, ours) = (&mut open.maps, &self.skel.maps);
+            // All but .rodata, which holds the constants of this variant.
             let shared = [
                 maps.edns_index.reuse_fd(ours.edns_index.as_fd()),
                 maps.edns_chunks.reuse_fd(ours.edns_chunks.as_fd()),
@@ -113,32 +117,30 @@ impl Datapath {
                 maps.edns_steps.reuse_fd(ours.edns_steps.as_fd()),
                 maps.edns_scratch.reuse_fd(ours.edns_scratch.as_fd()),
                 maps.edns_events.reuse_fd(ours.edns_events.as_fd()),
-                maps.rodata.reuse_fd(ours.rodata.as_fd()),
                 maps.bss.reuse_fd(ours.bss.as_fd()),
             ];
             shared.into_iter().collect::<Result<(), _>>().map_err(|e| other(&e))?;
             let skel = open.load().map_err(|e| explain(&e, &self.options))?;
-            self.keep(program, &steps, &skel)?;
+            if needs_steps {
+                let [search, reply] = program.steps();
+                self.set_step(search, skel.progs.edns_search.as_fd())?;
+                self.set_step(reply, skel.progs.edns_reply.as_fd())?;
+            }
+            let _ = loaded.set(owned(skel.progs.edns_packet.as_fd())?);
         }
         loaded.get().map(OwnedFd::as_fd).ok_or_else(|| LoadError::Other("a program is not there".into()))
     }
 
-    /// The programs that a query goes on to from this one, and from none that is loaded.
-    fn steps_missing(&self, program: Program) -> Vec<edns_step> {
+    /// Whether the programs that this one tail-calls are loaded, with another one.
+    fn has_steps(&self, program: Program) -> bool {
         let loaded = Program::ALL.into_iter().filter(|p| self.programs[*p as usize].get().is_some());
-        let there: Vec<edns_step> = loaded.flat_map(Program::steps).collect();
-        program.steps().into_iter().filter(|step| !there.contains(step)).collect()
+        loaded.map(Program::steps).any(|steps| steps == program.steps())
     }
 
-    /// Keeps a program that was just loaded, and lets it find those that a query goes on to, of which `steps` are new.
-    fn keep(&self, program: Program, steps: &[edns_step], skel: &EdnsSkel<'_>) -> Result<(), LoadError> {
-        for step in steps {
-            let fd = step_fd(skel, *step).as_raw_fd().to_ne_bytes();
-            self.skel.maps.edns_steps.update(&step.0.to_ne_bytes(), &fd, MapFlags::ANY).map_err(|e| other(&e))?;
-        }
-        // Named twice, it is the same one.
-        let _ = self.programs[program as usize].set(owned(progs_fd(skel, program))?);
-        Ok(())
+    /// Lets programs tail-call this one.
+    fn set_step(&self, step: edns_step, program: BorrowedFd<'_>) -> Result<(), LoadError> {
+        let fd = program.as_raw_fd().to_ne_bytes();
+        self.skel.maps.edns_steps.update(&step.0.to_ne_bytes(), &fd, MapFlags::ANY).map_err(|e| other(&e))
     }
 
     /// A program that is always loaded, for what any will do.
@@ -268,13 +270,11 @@ fn settings(skel: &EdnsSkel<'_>) -> Result<ProgramSettings, LoadError> {
     Ok(ProgramSettings::new(mapped, at))
 }
 
-/// The object, set up to load these programs, and `steps` that queries go on to, and no other.
+/// The object, set up to load no program yet.
 fn open<'o>(
     object: &'o mut MaybeUninit<OpenObject>,
     options: &Options,
     reads_kernel: bool,
-    programs: &[Program],
-    steps: &[edns_step],
 ) -> Result<OpenEdnsSkel<'o>, LoadError> {
     let mut builder = EdnsSkelBuilder::default();
     if let Some(path) = &options.ext_btf {
@@ -283,21 +283,10 @@ fn open<'o>(
     let mut open = builder.open(object).map_err(|e| explain(&e, options))?;
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
     rodata.can_read_kernel = reads_kernel;
-    let progs = &mut open.progs;
-    progs.edns_beat.set_autoload(false);
-    for program in Program::ALL {
-        let prog = match program {
-            Program::Ethernet => &mut progs.edns_eth,
-            Program::EthernetToPeer => &mut progs.edns_eth_peer,
-            Program::Ip => &mut progs.edns_ip,
-            Program::Probe => &mut progs.edns_probe,
-        };
-        prog.set_autoload(programs.contains(&program));
-    }
-    progs.edns_search_eth.set_autoload(steps.contains(&edns_step::EDNS_STEP_SEARCH_ETH));
-    progs.edns_search_ip.set_autoload(steps.contains(&edns_step::EDNS_STEP_SEARCH_IP));
-    progs.edns_reply_eth.set_autoload(steps.contains(&edns_step::EDNS_STEP_REPLY_ETH));
-    progs.edns_reply_ip.set_autoload(steps.contains(&edns_step::EDNS_STEP_REPLY_IP));
+    open.progs.edns_beat.set_autoload(false);
+    open.progs.edns_packet.set_autoload(false);
+    open.progs.edns_search.set_autoload(false);
+    open.progs.edns_reply.set_autoload(false);
     Ok(open)
 }
 

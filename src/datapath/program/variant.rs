@@ -1,12 +1,10 @@
-//! The programs of the object, by what they are for, and the options to load them with.
+//! The variants of the program for packets, and the options to load them with.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 
-use crate::datapath::skel::EdnsSkel;
-use crate::datapath::skel::types::edns_step;
+use crate::datapath::skel::types::{edns_step, edns_variant};
 
-/// What has to be known before loading.
+/// Options that are fixed when the program is loaded.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// A BTF file in place of the kernel's.
@@ -19,7 +17,7 @@ pub struct Options {
     pub programs: Vec<Program>,
 }
 
-/// The programs for packets.
+/// The variants of the program for packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Program {
     /// For interfaces with Ethernet header.
@@ -28,14 +26,23 @@ pub enum Program {
     EthernetToPeer,
     /// For interfaces without link-layer header.
     Ip,
-    /// For questions of our own, in Ethernet frames: answers whoever may ask whom, and counts nothing.
+    /// For the daemon's own queries, in Ethernet frames: skips heartbeat, pause and DnsServers, and is not counted.
     Probe,
 }
 
 impl Program {
     pub(super) const ALL: [Self; 4] = [Self::Ethernet, Self::EthernetToPeer, Self::Ip, Self::Probe];
 
-    /// The programs that a query goes on to, by their number in `edns_steps`.
+    pub(super) const fn variant(self) -> edns_variant {
+        match self {
+            Self::Ethernet => edns_variant::EDNS_VARIANT_ETH,
+            Self::EthernetToPeer => edns_variant::EDNS_VARIANT_ETH_TO_PEER,
+            Self::Ip => edns_variant::EDNS_VARIANT_IP,
+            Self::Probe => edns_variant::EDNS_VARIANT_PROBE,
+        }
+    }
+
+    /// The slots of `edns_search` and `edns_reply` in `edns_steps`, which programs with the same header share.
     pub(super) const fn steps(self) -> [edns_step; 2] {
         match self {
             Self::Ethernet | Self::EthernetToPeer | Self::Probe => {
@@ -43,25 +50,5 @@ impl Program {
             }
             Self::Ip => [edns_step::EDNS_STEP_SEARCH_IP, edns_step::EDNS_STEP_REPLY_IP],
         }
-    }
-}
-
-pub(super) fn progs_fd<'a>(skel: &'a EdnsSkel<'_>, program: Program) -> BorrowedFd<'a> {
-    let progs = &skel.progs;
-    match program {
-        Program::Ethernet => progs.edns_eth.as_fd(),
-        Program::EthernetToPeer => progs.edns_eth_peer.as_fd(),
-        Program::Ip => progs.edns_ip.as_fd(),
-        Program::Probe => progs.edns_probe.as_fd(),
-    }
-}
-
-pub(super) fn step_fd<'a>(skel: &'a EdnsSkel<'_>, step: edns_step) -> BorrowedFd<'a> {
-    let progs = &skel.progs;
-    match step {
-        edns_step::EDNS_STEP_SEARCH_ETH => progs.edns_search_eth.as_fd(),
-        edns_step::EDNS_STEP_SEARCH_IP => progs.edns_search_ip.as_fd(),
-        edns_step::EDNS_STEP_REPLY_IP => progs.edns_reply_ip.as_fd(),
-        _ => progs.edns_reply_eth.as_fd(),
     }
 }

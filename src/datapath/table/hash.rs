@@ -1,4 +1,4 @@
-//! The hash of a name, as the program computes it (`hash_word` in src/bpf/zone.h), and the random key that it needs.
+//! The hash of a name, as the program computes it (`hash_word` in src/bpf/name.h), and the random key that it needs.
 //!
 //! Whoever may create a Service chooses names, and knows this code. So the place of a name must depend on numbers that he does not
 //! know: for any two names that are chosen without them, the chance of one hash is below 2⁻³⁰.

@@ -232,7 +232,7 @@ const fn word(hash: u64, at: u32) -> u32 {
     tag(hash) << REF_BITS | at
 }
 
-/// The slots of an area that may hold a name in the order in which the program looks at them (`suffix_find` in search.h).
+/// The slots of an area that may hold a name in the order in which the program looks at them (`suffix_find` in lookup.h).
 fn slots(area: Area, hash: u64) -> impl Iterator<Item = usize> {
     let (line, lines) = ((hash >> (u64::BITS - area.bits())) as usize, area.lines);
     let start = (hash >> 40) as usize % LINE_WORDS;
