@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::collide;
+use common::collisions;
 use common::decode;
 use common::model::{absence, addresses, node};
 use common::packet::{ETHERNET, Packet, Query, TYPE_A, hex, wire};
@@ -30,11 +30,11 @@ const CHOSEN: usize = 80;
 const SERVICE: &str = "chosen.tenant.svc.cluster.local";
 
 fn chosen_by_slices() -> Vec<String> {
-    collide::hostnames(BY_SLICES).into_iter().map(|host| format!("{host}.{SERVICE}")).collect()
+    collisions::hostnames(BY_SLICES).into_iter().map(|host| format!("{host}.{SERVICE}")).collect()
 }
 
 fn chosen_by_file() -> Vec<String> {
-    collide::names(BY_FILE, "example.org")
+    collisions::names(BY_FILE, "example.org")
 }
 
 fn others() -> impl Iterator<Item = String> {

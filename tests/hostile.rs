@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::attach::{Hook, attach, forwarder};
+use common::lab::{Netns, veth};
 use common::model::{Model, absence, addresses, agrees, node};
-use common::netns::{Netns, veth};
 use common::packet::{
     COOKIE, ETHERNET, IPV4, IPV6, Opt, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_TXT, hex, option, wire,
 };
@@ -546,7 +546,7 @@ struct Wire {
 
 impl Wire {
     fn new(program: std::os::fd::BorrowedFd<'_>) -> Self {
-        let (pod, node, server) = (Netns::new("pod"), Netns::new("node"), Netns::new("server"));
+        let (pod, node, server) = (Netns::quiet("pod"), Netns::quiet("node"), Netns::quiet("server"));
         veth((&node, "p"), (&pod, "eth0"));
         veth((&node, "s"), (&server, "eth0"));
         for (netns, interface) in [(&node, "p"), (&node, "s"), (&pod, "eth0"), (&server, "eth0")] {
@@ -760,7 +760,7 @@ fn over_a_tun() {
     let wildcard = Packet::v4(&a("x.apps.example.org"));
     let over_ethernet = row("over Ethernet", &wildcard, Expect::Reply("answered"));
     assert!(test_run(&datapath, &over_ethernet, &model));
-    let node = Netns::new("node");
+    let node = Netns::quiet("node");
     let tun = node.run(|| tun::open("tun0", libc::IFF_TUN));
     node.ip("link set tun0 up");
     let _link = attach(datapath.program(Program::Ip).expect("a program"), &node, "tun0", Hook::Ingress);

@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use common::attach::{Hook, attach};
 use common::decode::{self, Asked, Datagram};
 use common::env_number;
+use common::lab::{Netns, veth};
 use common::model::{Model, addresses, agrees, node};
 use common::mutate::{BRIDGE_MAC, mutated, zone};
-use common::netns::{Netns, veth};
 use common::packet::{COOKIE, DNS, ETHERNET, IPV4, IPV6, OPTION_PADDING, Opt, Packet, Query, TYPE_A, UDP, hex, option};
 use common::raw::{RawSocket, Received};
 use common::rng::Rng;
@@ -47,7 +47,7 @@ struct Chain<'a> {
 impl<'a> Chain<'a> {
     /// On egress the client is the node itself.
     fn new(datapath: &'a Datapath, program: Program, hook: Hook) -> Self {
-        let (pod, node, server) = (Netns::new("pod"), Netns::new("node"), Netns::new("server"));
+        let (pod, node, server) = (Netns::quiet("pod"), Netns::quiet("node"), Netns::quiet("server"));
         veth((&node, "p"), (&pod, "eth0"));
         veth((&node, "s"), (&server, "eth0"));
         for (netns, interface) in [(&node, "p"), (&node, "s"), (&pod, "eth0"), (&server, "eth0")] {
@@ -305,7 +305,7 @@ fn a_reply_starts_clean() {
 fn segments_pass_whole() {
     let (datapath, mut table) = common::load(false, 1024);
     let _model = zone(&mut table);
-    let (pod, host) = (Netns::new("pod"), Netns::new("node"));
+    let (pod, host) = (Netns::quiet("pod"), Netns::quiet("node"));
     veth((&host, "p"), (&pod, "eth0"));
     host.ip("addr add 10.77.0.1/24 dev p");
     pod.ip("addr add 10.77.0.2/24 dev eth0");
@@ -572,7 +572,7 @@ fn large_answers_at_once_are_cut_and_joined() {
         model.put(&mut table, name, node(vec![(TYPE_A, addresses(&all, 30))]));
     }
     let (container, wire, host, outside) =
-        (Netns::new("container"), Netns::new("wire"), Netns::new("host"), Netns::new("outside"));
+        (Netns::quiet("container"), Netns::quiet("wire"), Netns::quiet("host"), Netns::quiet("outside"));
     veth((&host, "uplink"), (&outside, "eth0"));
     veth((&host, "c0"), (&wire, "w0"));
     veth((&wire, "w1"), (&container, "eth0"));

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use common::attach::{Hook, attach};
 use common::decode::{self, Asked, Datagram};
+use common::lab::{Netns, veth};
 use common::model::{Model, addresses, agrees, node};
-use common::netns::{Netns, veth};
 use common::packet::{COOKIE, ETHERNET, Opt, Query, TYPE_A, TYPE_AAAA, hex};
 use common::raw::{RawSocket, Received};
 use edns::datapath::{Datapath, Program, Table};
@@ -93,7 +93,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let pair = Self { pod: Netns::new("pod"), host: Netns::new("host") };
+        let pair = Self { pod: Netns::quiet("pod"), host: Netns::quiet("host") };
         veth((&pair.host, "p"), (&pair.pod, "eth0"));
         for (netns, interface, last) in [(&pair.host, "p", 1), (&pair.pod, "eth0", 2)] {
             netns.ip(&format!("addr add 10.77.0.{last}/24 dev {interface}"));
@@ -209,7 +209,7 @@ fn to_a_pod_on_a_bridge() {
     let (datapath, mut table) = common::load(false, 64);
     let model = zone(&mut table);
     for peer in [false, true] {
-        let (pod, host, server) = (Netns::new("pod"), Netns::new("host"), Netns::new("server"));
+        let (pod, host, server) = (Netns::quiet("pod"), Netns::quiet("host"), Netns::quiet("server"));
         veth((&host, "p"), (&pod, "eth0"));
         veth((&host, "s"), (&server, "eth0"));
         host.ip("link add br0 type bridge");

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use common::attach::{Hook, attach};
 use common::decode::{self, Asked, Record};
+use common::lab::{Netns, veth};
 use common::model::{addresses, node};
-use common::netns::{Netns, veth};
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
 use common::rng::Rng;
 use common::{Heart, TC_ACT_REDIRECT, env_number};
@@ -259,7 +259,7 @@ struct Seen<T> {
 /// Has `write` change the table under readers, until it ends or they have looked at `wanted` answers.
 fn storm<T: Send>(wanted: u64, write: impl FnOnce(&Storm, &mut Table) -> T + Send) -> Seen<T> {
     let (datapath, mut table) = common::load(false, 4096);
-    let (pod, host) = (Netns::new("pod"), Netns::new("host"));
+    let (pod, host) = (Netns::quiet("pod"), Netns::quiet("host"));
     veth((&host, "p"), (&pod, "eth0"));
     host.ip("addr add 10.77.0.1/24 dev p");
     pod.ip("addr add 10.77.0.2/24 dev eth0");

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::fake_apiserver;
 use crate::lab::Lab;
-use crate::objects::{World, namespace_of};
-use crate::pretended;
+use crate::objects::{Services, namespace_of};
 use crate::traffic::{Mix, Traffic};
 
 /// Names in a file, or in an API server, and what is measured with them.
@@ -40,11 +40,11 @@ const SERVICES: [usize; 2] = [2_000, 20_000];
 const PORT: u16 = 8080;
 
 /// What the pretended API servers of all contenders send.
-pub struct Pages([Arc<pretended::Pages>; SERVICES.len()]);
+pub struct Pages([Arc<fake_apiserver::Pages>; SERVICES.len()]);
 
 impl Pages {
     pub fn new() -> Self {
-        Self(SERVICES.map(|services| Arc::new(pretended::Pages::new(World { services }))))
+        Self(SERVICES.map(|count| Arc::new(fake_apiserver::Pages::new(Services { count }))))
     }
 }
 
@@ -72,8 +72,8 @@ pub fn install(lab: &Lab, pages: &Pages) {
     }
     lab.write("domain.yaml", "Domains: []\n");
     for ((services, pages), port) in SERVICES.iter().zip(&pages.0).zip(PORT..) {
-        pretended::start(lab, port, pages);
-        lab.write(&format!("kubeconfig-{services}"), &pretended::kubeconfig(port));
+        fake_apiserver::start(lab, port, pages);
+        lab.open_kubeconfig(&format!("kubeconfig-{services}"), port);
         let config = format!("{COMMON}EnableK8S: true\nKubeConfig: kubeconfig-{services}\n");
         lab.write(&format!("api-{services}.yaml"), &config);
     }

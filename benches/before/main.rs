@@ -3,17 +3,16 @@
 //!
 //! `cargo bench --bench before -- [--before=PROGRAM] [--quick]`; root, Linux 6.6. A table in Markdown on stdout.
 
-#[allow(dead_code, reason = "tests use the rest")]
-#[path = "../../tests/daemon/lab.rs"]
+#[path = "../../tests/common/lab/mod.rs"]
 mod lab;
 
-#[path = "../common/no_dns.rs"]
-mod no_dns;
+#[path = "../scale/fake_apiserver.rs"]
+mod fake_apiserver;
+#[path = "../common/non_dns.rs"]
+mod non_dns;
 #[allow(dead_code, reason = "real API servers need the rest")]
 #[path = "../scale/objects.rs"]
 mod objects;
-#[path = "../scale/pretended.rs"]
-mod pretended;
 #[allow(dead_code, reason = "tests use the rest")]
 #[path = "../../tests/common/rng.rs"]
 mod rng;

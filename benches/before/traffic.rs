@@ -1,15 +1,12 @@
 //! What a pod sends: queries, as many as are in a file, and packets that are no DNS.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
-
 use crate::lab::{Lab, SERVER};
 use crate::load::{service_name, static_name};
-use crate::no_dns;
+use crate::non_dns;
 use crate::objects::{NAMESPACES, namespace_of};
 use crate::rng::Rng;
 
@@ -45,14 +42,11 @@ impl Traffic {
 
     /// Sends for about such a time.
     pub fn send(&self, lab: &Lab, time: Duration) {
-        let enter_pod = || {
-            let netns = File::open(format!("/run/netns/{}", lab.ns("pod"))).expect("the namespace");
-            setns(netns, CloneFlags::CLONE_NEWNET).expect("root");
-        };
+        let enter_pod = || lab.netns("pod").enter();
         match self {
             Self::Dns(mix) => mix.ask(lab, time),
-            Self::Tcp => drop(lab.run_in("host", || no_dns::tcp(SERVER, enter_pod, time))),
-            Self::Udp => drop(lab.run_in("host", || no_dns::udp(SERVER, enter_pod, time))),
+            Self::Tcp => drop(lab.run_in("host", || non_dns::tcp(SERVER, enter_pod, time))),
+            Self::Udp => drop(lab.run_in("host", || non_dns::udp(SERVER, enter_pod, time))),
         }
     }
 }

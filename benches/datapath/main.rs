@@ -3,9 +3,12 @@
 //!
 //! `cargo bench --bench datapath -- [--quick]`; root. Tables in Markdown on stdout; run.sh makes RESULTS.md of them.
 
+#[path = "../../tests/common/lab/mod.rs"]
 mod lab;
-#[path = "../common/no_dns.rs"]
-mod no_dns;
+
+#[path = "../common/non_dns.rs"]
+mod non_dns;
+mod pair;
 mod programs;
 #[path = "../common/run_time.rs"]
 mod run_time;
@@ -18,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use edns::datapath::{Datapath, Program};
 
-use lab::{Lab, NODE_IFNAME, SERVER};
+use pair::{NODE_IFNAME, Pair, SERVER};
 use programs::{attach, load_baseline, load_edns, with_beat};
 use run_time::{enable_stats, run_time};
 
@@ -41,7 +44,7 @@ struct Effort {
 fn main() {
     let quick = std::env::args().any(|a| a == "--quick");
     let effort = Effort { rounds: if quick { 3 } else { 5 }, time: Duration::from_secs(if quick { 1 } else { 3 }) };
-    let lab = Lab::new();
+    let pair = Pair::new();
     let scratch = std::env::temp_dir().join(format!("edns-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).expect("a scratch folder");
     let baseline = programs::compile_baseline(&scratch);
@@ -71,10 +74,10 @@ fn main() {
                 Contender::alone(PROTOTYPE_TO_PEER, to_peer.as_fd()),
                 Contender::alone("edns, to the peer", datapath.program(Program::EthernetToPeer).expect("a program")),
             ];
-            rounds.measure(effort.time, &datapath, &contenders, |time| traffic::dnsperf(&lab, &queries, time));
+            rounds.measure(effort.time, &datapath, &contenders, |time| traffic::dnsperf(&pair, &queries, time));
             if names == 10_000 && round == 0 {
-                latencies = latency(&effort, &lab, &datapath, &contenders[2..], &queries);
-                no_dns = others(&effort, &lab, &datapath, &[0, 2, 3].map(|i| contenders[i].without_behind()));
+                latencies = latency(&effort, &pair, &datapath, &contenders[2..], &queries);
+                no_dns = others(&effort, &pair, &datapath, &[0, 2, 3].map(|i| contenders[i].without_behind()));
             }
         }
         let rows = rounds.medians();
@@ -128,16 +131,22 @@ fn start_up(rounds: usize) {
 }
 
 /// Mean latency of each contender at a steady rate.
-fn latency(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>], queries: &Path) -> Vec<Row> {
+fn latency(
+    effort: &Effort,
+    pair: &Pair,
+    datapath: &Datapath,
+    contenders: &[Contender<'_>],
+    queries: &Path,
+) -> Vec<Row> {
     let mut rounds = Rounds::default();
     for _ in 0..effort.rounds {
-        rounds.measure(effort.time, datapath, contenders, |time| traffic::latency(lab, queries, time, RATE));
+        rounds.measure(effort.time, datapath, contenders, |time| traffic::latency(pair, queries, time, RATE));
     }
     rounds.medians()
 }
 
 /// What packets pay that are no DNS: each contender against the first one, in Markdown.
-fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>]) -> String {
+fn others(effort: &Effort, pair: &Pair, datapath: &Datapath, contenders: &[Contender<'_>]) -> String {
     let mut table = String::new();
     let mut add = |packet, traffic: &(dyn Fn(Duration) -> f64 + Sync)| {
         let mut rounds = Rounds::default();
@@ -151,8 +160,8 @@ fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contend
                 .expect("memory");
         }
     };
-    add("TCP", &|time| no_dns::tcp(SERVER, || lab.enter_pod(), time));
-    add("UDP, another port", &|time| no_dns::udp(SERVER, || lab.enter_pod(), time));
+    add("TCP", &|time| non_dns::tcp(SERVER, || pair.enter_pod(), time));
+    add("UDP, another port", &|time| non_dns::udp(SERVER, || pair.enter_pod(), time));
     table
 }
 

@@ -1,61 +1,35 @@
-//! Two network namespaces and a veth pair: a pod and its node.
+//! A node and a pod: two network namespaces joined by a veth pair.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+use crate::lab::{Netns, veth};
 
 pub const NODE_IFNAME: &str = "bench-h";
 pub const SERVER: &str = "10.77.0.1";
 
-/// Removed when dropped.
-pub struct Lab {
-    node: String,
-    pod: String,
+pub struct Pair {
+    _node: Netns,
+    pod: Netns,
 }
 
-impl Lab {
-    /// Makes both namespaces; the calling thread is in the node's afterwards, and so are threads and processes that it starts.
+impl Pair {
+    /// Makes both namespaces. The calling thread is in the node's afterwards, and so are threads and processes that it starts.
     pub fn new() -> Self {
-        let pid = std::process::id();
-        let lab = Self { node: format!("edns-bench-node-{pid}"), pod: format!("edns-bench-pod-{pid}") };
-        let (node, pod) = (&lab.node, &lab.pod);
-        for command in [
-            format!("netns add {pod}"),
-            format!("netns add {node}"),
-            format!("-n {node} link add {NODE_IFNAME} type veth peer name bench-p netns {pod}"),
-            format!("-n {node} addr add {SERVER}/24 dev {NODE_IFNAME}"),
-            format!("-n {pod} addr add 10.77.0.2/24 dev bench-p"),
-            format!("-n {node} link set lo up"),
-            format!("-n {node} link set {NODE_IFNAME} up"),
-            format!("-n {pod} link set bench-p up"),
-        ] {
-            let status = Command::new("ip").args(command.split(' ')).status().expect("ip");
-            assert!(status.success(), "ip {command}");
-        }
-        enter(node);
-        lab
+        let (node, pod) = (Netns::new("bench-node"), Netns::new("bench-pod"));
+        veth((&node, NODE_IFNAME), (&pod, "bench-p"));
+        node.ip(&format!("addr add {SERVER}/24 dev {NODE_IFNAME}"));
+        pod.ip("addr add 10.77.0.2/24 dev bench-p");
+        node.enter();
+        Self { _node: node, pod }
     }
 
     /// A command in the pod.
     pub fn pod_command(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.pod)).arg(program);
-        command
+        self.pod.command(program)
     }
 
     /// Moves the calling thread into the pod.
     pub fn enter_pod(&self) {
-        enter(&self.pod);
+        self.pod.enter();
     }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for netns in [&self.pod, &self.node] {
-            let _ = Command::new("ip").args(["netns", "del", netns]).stderr(Stdio::null()).status();
-        }
-    }
-}
-
-fn enter(netns: &str) {
-    let file = std::fs::File::open(format!("/run/netns/{netns}")).expect("the namespace");
-    nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root");
 }

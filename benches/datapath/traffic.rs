@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::lab::{Lab, SERVER};
+use crate::pair::{Pair, SERVER};
 use crate::programs::name;
 
 /// As many questions as there are names, at least 100,000, in random order.
@@ -25,18 +25,18 @@ pub fn query_file(dir: &Path, names: usize) -> PathBuf {
 }
 
 /// As many queries as the client can: answers a second.
-pub fn dnsperf(lab: &Lab, queries: &Path, time: Duration) -> f64 {
-    report(lab, queries, time, &[], "Queries per second:")
+pub fn dnsperf(pair: &Pair, queries: &Path, time: Duration) -> f64 {
+    report(pair, queries, time, &[], "Queries per second:")
 }
 
 /// So many queries a second: the mean time to an answer, in microseconds.
-pub fn latency(lab: &Lab, queries: &Path, time: Duration, rate: u32) -> f64 {
-    report(lab, queries, time, &["-Q", &rate.to_string()], "Average Latency (s):") * 1e6
+pub fn latency(pair: &Pair, queries: &Path, time: Duration, rate: u32) -> f64 {
+    report(pair, queries, time, &["-Q", &rate.to_string()], "Average Latency (s):") * 1e6
 }
 
 /// A figure of dnsperf's report.
-fn report(lab: &Lab, queries: &Path, time: Duration, args: &[&str], key: &str) -> f64 {
-    let output = lab
+fn report(pair: &Pair, queries: &Path, time: Duration, args: &[&str], key: &str) -> f64 {
+    let output = pair
         .pod_command("dnsperf")
         .args(["-s", SERVER, "-c8", "-q200", "-l", &time.as_secs().max(1).to_string()])
         .args(args)

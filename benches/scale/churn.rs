@@ -12,8 +12,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::api;
 use crate::cluster::Cluster;
 use crate::lab::within;
-use crate::objects::{World, namespace_of};
-use crate::real;
+use crate::objects::{Services, namespace_of};
+use crate::real_apiserver;
 
 const SERVICES: usize = 1_000;
 const CHANGES_A_SECOND: u32 = 200;
@@ -62,7 +62,7 @@ fn quantile(counts: &Buckets, share: f64) -> f64 {
 }
 
 pub fn print_latency() {
-    let cluster = real::cluster(&World { services: SERVICES });
+    let cluster = real_apiserver::cluster(&Services { count: SERVICES });
     let daemon = cluster.lab.spawn("host", "config.yaml");
     within(60, "ready", || if daemon.log().contains("] ready") { Ok(()) } else { Err(daemon.log()) });
     let before = buckets(&cluster);

@@ -1,28 +1,26 @@
 //! Somebody who speaks as an API server with very many objects, in which nothing changes: a real one takes an hour to fill.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
-use crate::objects::{NAMESPACES, World, namespace, service, slice};
+use crate::objects::{NAMESPACES, Services, namespace, service, slice};
 
 /// The pages of such a server. Each is made once: what that takes is no client's.
 pub struct Pages {
-    world: World,
+    services: Services,
     /// By the request's target.
     made: Mutex<HashMap<String, Arc<str>>>,
 }
 
 impl Pages {
-    pub fn new(world: World) -> Self {
-        Self { world, made: Mutex::default() }
+    pub fn new(services: Services) -> Self {
+        Self { services, made: Mutex::default() }
     }
 
     fn get(&self, target: &str) -> Option<Arc<str>> {
@@ -35,8 +33,8 @@ impl Pages {
 
     fn make(&self, target: &str) -> Option<String> {
         let (count, item): (usize, fn(usize) -> Value) = match target.split('?').next()?.rsplit('/').next()? {
-            "services" => (self.world.services, with_address),
-            "endpointslices" => (self.world.services, slice),
+            "services" => (self.services.count, with_address),
+            "endpointslices" => (self.services.count, slice),
             _ => (NAMESPACES, namespace),
         };
         let from: usize = parameter(target, "continue").map_or(0, |c| c.parse().unwrap_or(0));
@@ -49,12 +47,7 @@ impl Pages {
 
 /// Starts such a server in a lab, on a port of its own, for as long as this program runs.
 pub fn start(lab: &Lab, port: u16, pages: &Arc<Pages>) {
-    let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).expect("the namespace");
-    let listen = || {
-        setns(&netns, CloneFlags::CLONE_NEWNET).expect("root");
-        TcpListener::bind(("127.0.0.1", port)).expect("a port")
-    };
-    let listener = std::thread::scope(|scope| scope.spawn(listen).join().expect("no panic"));
+    let listener = lab.run_in("host", || TcpListener::bind(("127.0.0.1", port)).expect("a port"));
     let pages = Arc::clone(pages);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -63,14 +56,6 @@ pub fn start(lab: &Lab, port: u16, pages: &Arc<Pages>) {
             std::thread::spawn(move || serve(&stream, &pages));
         }
     });
-}
-
-/// A kubeconfig for it.
-pub fn kubeconfig(port: u16) -> String {
-    format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
-         users: [{{name: c, user: {{}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: c}}}}]\n"
-    )
 }
 
 fn serve(stream: &TcpStream, pages: &Pages) -> Option<()> {

@@ -3,8 +3,7 @@
 //!
 //! `cargo bench --bench scale`; root, and EDNS_K8S_TOOLS. Markdown on stdout.
 
-#[allow(dead_code, reason = "tests use the rest")]
-#[path = "../../tests/daemon/lab.rs"]
+#[path = "../../tests/common/lab/mod.rs"]
 mod lab;
 
 #[allow(dead_code, reason = "tests use the rest")]
@@ -15,16 +14,16 @@ mod cluster;
 mod api;
 
 mod churn;
+mod fake_apiserver;
 mod objects;
-mod pretended;
-mod real;
+mod real_apiserver;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use fake_apiserver::Pages;
 use lab::{Lab, within};
-use objects::World;
-use pretended::Pages;
+use objects::Services;
 
 /// Times that each figure is taken; the median is told.
 const ROUNDS: usize = 3;
@@ -96,11 +95,11 @@ fn seconds(text: &str) -> Duration {
 }
 
 /// A lab with a pretended API server.
-fn pretended_lab(world: World) -> Lab {
+fn fake_lab(services: Services) -> Lab {
     let lab = Lab::new();
-    pretended::start(&lab, 8080, &Arc::new(Pages::new(world)));
+    fake_apiserver::start(&lab, 8080, &Arc::new(Pages::new(services)));
     lab.write("domain.yaml", "Domains: []\n");
-    lab.write("kubeconfig", &pretended::kubeconfig(8080));
+    lab.open_kubeconfig("kubeconfig", 8080);
     lab.write(
         "config.yaml",
         "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\nMaxRecords: 1048576\n",
@@ -111,11 +110,11 @@ fn pretended_lab(world: World) -> Lab {
 fn main() {
     println!("| Services | API server | names | last list to last write, ms | resident, MiB | peak, MiB | maps, MiB |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    let real = real::cluster(&World { services: 10_000 });
-    Figures::row(&real.lab, "real", 10_000);
-    for services in [10_000, 100_000] {
-        Figures::row(&pretended_lab(World { services }), "pretended", services);
+    let cluster = real_apiserver::cluster(&Services { count: 10_000 });
+    Figures::row(&cluster.lab, "real", 10_000);
+    for count in [10_000, 100_000] {
+        Figures::row(&fake_lab(Services { count }), "fake", count);
     }
     churn::print_latency();
-    real::print_sizes(&real);
+    real_apiserver::print_sizes(&cluster);
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 /// So many Services with an address and a port, each with a slice of one endpoint, in a hundred namespaces.
-pub struct World {
-    pub services: usize,
+pub struct Services {
+    pub count: usize,
 }
 
 pub const NAMESPACES: usize = 100;

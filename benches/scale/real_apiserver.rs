@@ -4,17 +4,17 @@ use serde_json::json;
 
 use crate::api;
 use crate::cluster::Cluster;
-use crate::objects::{NAMESPACES, World, namespace, namespace_of, service, slice};
+use crate::objects::{NAMESPACES, Services, namespace, namespace_of, service, slice};
 
 /// A control plane that has them.
-pub fn cluster(world: &World) -> Cluster {
+pub fn cluster(all: &Services) -> Cluster {
     let cluster = Cluster::without_dns();
     cluster.lab.write("domain.yaml", "Domains: []\n");
     cluster
         .lab
         .write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\nMetricsAddr: 127.0.0.1:9153\n");
     let namespaces = (0..NAMESPACES).map(namespace).collect();
-    let [services, slices] = [service, slice].map(|object| (0..world.services).map(object).collect());
+    let [services, slices] = [service, slice].map(|object| (0..all.count).map(object).collect());
     api::create(&cluster, &[namespaces, services, slices]);
     cluster
 }

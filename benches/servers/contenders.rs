@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::cluster::{Cluster, DNS};
 use crate::lab::{Lab, until};
 use crate::mix;
-use crate::world::World;
+use crate::services::Services;
 
 /// Where the client of the servers is, and that of eDNS: the same, but for the program on the host's end of its veth.
 const POD: &str = "pod";
@@ -87,7 +87,7 @@ pub fn start_coredns(cluster: &Cluster) -> Vec<Server> {
 }
 
 /// The servers of a zone file.
-pub fn start_static(lab: &Lab, world: &World, zone: &str) -> Vec<Server> {
+pub fn start_static(lab: &Lab, services: &Services, zone: &str) -> Vec<Server> {
     lab.write("zone", zone);
     let dir = lab.dir.display();
     let [_, _, _, nsd, knot, unbound, dnsmasq] = ALL.map(|c| c.address);
@@ -116,7 +116,7 @@ pub fn start_static(lab: &Lab, world: &World, zone: &str) -> Vec<Server> {
              auth-zone:\n  name: cluster.local\n  zonefile: zone\n  for-downstream: yes\n  for-upstream: no\n"
         ),
     );
-    dnsmasq_files(lab, world, zone);
+    dnsmasq_files(lab, services, zone);
     vec![
         start(lab, "nsd", &["-d", "-c", "nsd.conf"]),
         start(lab, "knotd", &["-c", "knot.conf"]),
@@ -133,8 +133,8 @@ const DNSMASQ: &str = "no-resolv\nno-hosts\nlocal=/cluster.local/\nbind-interfac
                        cache-size=10000\n";
 
 /// Hosts, and the SRV records that are asked for: dnsmasq looks through all of them for every name that it does not know.
-fn dnsmasq_files(lab: &Lab, world: &World, zone: &str) {
-    let asked: Vec<String> = mix::srv_names(world).map(|name| name + ".").collect();
+fn dnsmasq_files(lab: &Lab, services: &Services, zone: &str) {
+    let asked: Vec<String> = mix::srv_names(services).map(|name| name + ".").collect();
     let (mut hosts, mut config) = (String::new(), String::from(DNSMASQ));
     writeln!(config, "addn-hosts={}", lab.path("hosts").display()).expect("memory");
     for line in zone.lines() {

@@ -1,7 +1,7 @@
 //! What pods ask: look-ups of glibc with `ndots:5` and the search list that the kubelet writes, A and then AAAA of each name.
 
 use crate::rng::Rng;
-use crate::world::World;
+use crate::services::Services;
 
 const LOOKUPS: usize = 60_000;
 /// Of names outside of the cluster.
@@ -10,15 +10,15 @@ const OUTSIDE: usize = 50;
 const WITH_SRV: usize = 100;
 
 /// Questions as dnsperf takes them, a line each, in the order in which they are asked.
-pub fn questions(world: &World) -> Vec<String> {
+pub fn questions(services: &Services) -> Vec<String> {
     let mut rng = Rng::new(1);
-    let services = Popularity::new(world.services);
+    let popularity = Popularity::new(services.count);
     let outside = Popularity::new(OUTSIDE);
     let mut questions = Vec::new();
     for _ in 0..LOOKUPS {
-        let service = services.pick(&mut rng);
+        let service = popularity.pick(&mut rng);
         // A pod is in some namespace, and asks for Services of its own one by their name alone.
-        let (to, from) = (world.namespace(service), rng.below(world.namespaces()));
+        let (to, from) = (services.namespace(service), rng.below(services.namespaces()));
         let mut resolve = |name: String, namespace, tried| resolve(&mut questions, &name, namespace, tried);
         match rng.below(100) {
             0..40 => resolve(format!("svc-{service}"), to, 1),
@@ -26,7 +26,7 @@ pub fn questions(world: &World) -> Vec<String> {
             65..75 => resolve(format!("svc-{service}.ns{to}.{}", SEARCH[0]), from, 4),
             // The fourth question goes out into the world, which is not what is compared here.
             75..95 => resolve(format!("api-{}.example.com", outside.pick(&mut rng)), from, 3),
-            _ => questions.push(format!("{} SRV", srv_name(world, service / WITH_SRV * WITH_SRV))),
+            _ => questions.push(format!("{} SRV", srv_name(services, service / WITH_SRV * WITH_SRV))),
         }
     }
     questions
@@ -36,12 +36,12 @@ pub fn questions(world: &World) -> Vec<String> {
 const SEARCH: [&str; 2] = ["svc.cluster.local", "cluster.local"];
 
 /// The names that have SRV questions.
-pub fn srv_names(world: &World) -> impl Iterator<Item = String> {
-    (0..world.services).step_by(WITH_SRV).map(|service| srv_name(world, service))
+pub fn srv_names(services: &Services) -> impl Iterator<Item = String> {
+    (0..services.count).step_by(WITH_SRV).map(|service| srv_name(services, service))
 }
 
-fn srv_name(world: &World, service: usize) -> String {
-    format!("_http._tcp.svc-{service}.ns{}.svc.cluster.local", world.namespace(service))
+fn srv_name(services: &Services, service: usize) -> String {
+    format!("_http._tcp.svc-{service}.ns{}.svc.cluster.local", services.namespace(service))
 }
 
 /// With the first so many suffixes of the search list of a pod in a namespace; behind them comes the name itself.

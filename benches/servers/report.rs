@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::RATES;
 use crate::chart::{self, Bars};
 use crate::contenders::ALL;
+use crate::services::Services;
 use crate::traffic::{Busy, Latency, Run};
-use crate::world::World;
 
 /// More than the servers' timers take, and the API server: something else runs on this machine.
 const IDLE_MAX: f64 = 0.2;
@@ -57,7 +57,7 @@ impl Figures {
 }
 
 /// The tables.
-pub fn print(world: &World, outcomes: &BTreeMap<String, usize>, questions: &[String], figures: &[Figures]) {
+pub fn print(services: &Services, outcomes: &BTreeMap<String, usize>, questions: &[String], figures: &[Figures]) {
     let ours = &figures[0];
     let outcomes: Vec<String> = outcomes.iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
     println!("\n## Against DNS servers\n");
@@ -65,7 +65,7 @@ pub fn print(world: &World, outcomes: &BTreeMap<String, usize>, questions: &[Str
     println!(
         "{} Services, {} questions of pods; {} of them were put to everybody first, with the same answers. Without queries, \
          {idle:.2} processors were busy.\n",
-        world.services,
+        services.count,
         questions.len(),
         outcomes.join(", ")
     );

@@ -1,17 +1,15 @@
 //! A cluster's Services, and its zone as CoreDNS hands it out.
 
 use std::fmt::Write as _;
-use std::fs::File;
 
-use edns::source::kubernetes::Access;
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, PostParams};
-use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::api;
 use crate::cluster::{Cluster, DNS};
 
 /// Requests to the API server at a time.
@@ -19,13 +17,13 @@ const AT_A_TIME: usize = 32;
 
 /// So many Services in a hundredth as many namespaces. One in eight has an IPv6 address too, one in twenty is headless with
 /// three endpoints.
-pub struct World {
-    pub services: usize,
+pub struct Services {
+    pub count: usize,
 }
 
-impl World {
+impl Services {
     pub const fn namespaces(&self) -> usize {
-        self.services / 100
+        self.count / 100
     }
 
     pub const fn namespace(&self, service: usize) -> usize {
@@ -34,27 +32,17 @@ impl World {
 
     /// Makes them.
     pub fn create(&self, cluster: &Cluster) {
-        let host = File::open(format!("/run/netns/{}", cluster.lab.ns("host"))).expect("the namespace");
-        let kubeconfig = cluster.lab.path("kubeconfig");
-        let create = || {
-            setns(&host, CloneFlags::CLONE_NEWNET).expect("root");
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let config = Access::KubeConfig(Some(kubeconfig)).config().await.expect("a config");
-                let client = kube::Client::try_from(config).expect("a client");
-                let namespace = |i| json!({"metadata": {"name": format!("ns{i}")}});
-                post(&Api::<Namespace>::all(client.clone()), (0..self.namespaces()).map(namespace)).await;
-                for i in 0..self.namespaces() {
-                    let mine = || (i..self.services).step_by(self.namespaces());
-                    let ns = format!("ns{i}");
-                    post(&Api::<Service>::namespaced(client.clone(), &ns), mine().map(service)).await;
-                    let slices = mine().filter(|i| is_headless(*i)).map(slice);
-                    post(&Api::<EndpointSlice>::namespaced(client.clone(), &ns), slices).await;
-                }
-            });
-        };
-        std::thread::scope(|scope| scope.spawn(create).join().expect("no panic"));
+        api::run(cluster, async |client| {
+            let namespace = |i| json!({"metadata": {"name": format!("ns{i}")}});
+            post(&Api::<Namespace>::all(client.clone()), (0..self.namespaces()).map(namespace)).await;
+            for i in 0..self.namespaces() {
+                let mine = || (i..self.count).step_by(self.namespaces());
+                let ns = format!("ns{i}");
+                post(&Api::<Service>::namespaced(client.clone(), &ns), mine().map(service)).await;
+                let slices = mine().filter(|i| is_headless(*i)).map(slice);
+                post(&Api::<EndpointSlice>::namespaced(client.clone(), &ns), slices).await;
+            }
+        });
     }
 
     /// The zone in master file format, one record a line, by a zone transfer from CoreDNS.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::netns::Netns;
+use super::lab::Netns;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Hook {

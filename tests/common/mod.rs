@@ -4,11 +4,11 @@
 #![allow(dead_code)]
 
 pub mod attach;
-pub mod collide;
+pub mod collisions;
 pub mod decode;
+pub mod lab;
 pub mod model;
 pub mod mutate;
-pub mod netns;
 pub mod packet;
 pub mod raw;
 pub mod rng;

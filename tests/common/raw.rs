@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::netns::Netns;
+use super::lab::Netns;
 
 const FRAME_MAX: usize = 65_536;
 

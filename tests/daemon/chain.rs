@@ -12,12 +12,12 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::beside::{self, TC_ACT_OK, TC_ACT_UNSPEC, add_filter, remove_filter, remove_qdisc};
+use crate::coexistence::{self, TC_ACT_OK, TC_ACT_UNSPEC, add_filter, remove_filter, remove_qdisc};
 use crate::common::env_number;
 use crate::common::packet::{Query, TYPE_A};
 use crate::common::rng::Rng;
-use crate::lab::{Daemon, Lab, SERVER, until, within};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Daemon, Lab, RefusingServer, SERVER, until, within};
+use crate::sockets::{Client, Reply};
 
 const CONFIG: &str = "Ifname: veth0\nNetworkDirection: Ingress\n";
 const INGRESS: u32 = libbpf_sys::BPF_TC_INGRESS;
@@ -32,7 +32,7 @@ struct Neighbour<'a> {
 
 impl<'a> Neighbour<'a> {
     fn new(lab: &'a Lab, verdict: i32) -> Self {
-        Self { lab, program: beside::program(verdict) }
+        Self { lab, program: coexistence::program(verdict) }
     }
 
     /// In front of those of the priority.
@@ -131,7 +131,7 @@ fn while_asking(client: &Client, work: impl FnOnce()) {
 fn ours_moves_in_front_of_what_comes_later_without_a_gap() {
     let lab = Lab::new();
     lab.configure(CONFIG);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
     // One that ends the chain.
@@ -167,7 +167,7 @@ fn insist(lab: &Lab, daemon: &Daemon) {
 fn one_who_insists_is_let_be_and_named() {
     let lab = Lab::new();
     lab.configure(CONFIG);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
     insist(&lab, &daemon);
@@ -185,7 +185,7 @@ fn one_who_insists_is_let_be_and_named() {
 fn against_one_who_insists_it_is_tried_again_each_minute() {
     let lab = Lab::new();
     lab.configure(CONFIG);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
     insist(&lab, &daemon);
@@ -221,7 +221,7 @@ fn a_filter_of_a_lower_priority_is_named_and_goes_unmoved() {
 fn what_others_take_away_comes_back_as_often_as_they_do_and_no_query_is_lost() {
     let lab = Lab::new();
     lab.configure(CONFIG);
-    let server = Server::new(&lab, "host", &[SERVER]);
+    let server = RefusingServer::new(&lab, "host", &[SERVER]);
     let ask = || {
         let reply = Client::new(&lab, "pod", SERVER).ask_one_way(&Query::new("apis.example.org", TYPE_A), &server);
         matches!(reply.unwrap_or_else(|e| panic!("{e}")), Reply::Edns(..))
@@ -261,7 +261,7 @@ fn take_away(lab: &Lab, daemon: &Daemon) {
 fn lost_messages_lose_no_filter() {
     let lab = Lab::new();
     lab.configure(CONFIG);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
     until_answered(&client);
@@ -338,7 +338,7 @@ fn an_end_leaves_no_filter_of_one_that_was_killed_in_a_hand_over() {
 #[test]
 fn the_filter_of_one_that_was_killed_in_a_hand_over_goes_without_a_gap() {
     let lab = Lab::new();
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = killed_in_a_hand_over(&lab);
     while_asking(&client, || until_chain(&lab, "the living one's", |c| c.len() == 1 && is_ours(&c[0])));
@@ -374,11 +374,11 @@ fn another_edns_in_front_is_no_cause_to_move() {
 fn on_tcx_one_in_front_is_told_and_nothing_is_moved() {
     let lab = Lab::new();
     lab.configure(CONFIG);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon();
     until_answered(&client);
-    let in_front = || beside::in_front_on_tcx(if_nametoindex("veth0").unwrap() as i32, TC_ACT_OK);
+    let in_front = || coexistence::in_front_on_tcx(if_nametoindex("veth0").unwrap() as i32, TC_ACT_OK);
     let Some(link) = lab.run_in("host", in_front) else {
         assert_eq!(lab.tcx_programs("host", "veth0"), 0, "a kernel without tcx");
         return;
@@ -401,7 +401,7 @@ fn at_a_handover_pods_that_come_in_between_stay_answered() {
     const ROUNDS: usize = 8;
     let lab = Lab::new();
     lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
-    let _server = Server::new(&lab, "host", &["0.0.0.0"]);
+    let _server = RefusingServer::new(&lab, "host", &["0.0.0.0"]);
     let mut old = lab.daemon_on_clsact();
     let client = Client::new(&lab, "pod", SERVER);
     for round in 1..=ROUNDS {
@@ -490,9 +490,9 @@ fn many_pods_under_a_random_neighbour_are_answered_or_named() {
     let rounds = env_number("EDNS_CHAIN_ROUNDS", 5);
     let lab = Lab::new();
     lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
-    let _server = Server::new(&lab, "host", &["0.0.0.0"]);
+    let _server = RefusingServer::new(&lab, "host", &["0.0.0.0"]);
     let daemon = lab.daemon_on_clsact();
-    let programs = [TC_ACT_OK, TC_ACT_UNSPEC].map(beside::program);
+    let programs = [TC_ACT_OK, TC_ACT_UNSPEC].map(coexistence::program);
     let mut neighbour = Random { rng: Rng::new(rounds), programs, filters: BTreeMap::new() };
     for round in 0..rounds {
         let stop = AtomicBool::new(false);

@@ -10,7 +10,7 @@ use edns::zone::pass::PassNames;
 use edns::zone::statics::{self, Entry};
 use nix::net::if_::if_nametoindex;
 
-use crate::beside;
+use crate::coexistence;
 use crate::lab::{Lab, SERVER};
 
 const HANDLE: u32 = 0xed05;
@@ -73,7 +73,7 @@ fn add_filter(program: BorrowedFd<'_>, link: &Link, direction: Direction, priori
         Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
         Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
     };
-    assert_eq!(beside::add_filter(program, link.ifindex as i32, point, priority, handle), 0);
+    assert_eq!(coexistence::add_filter(program, link.ifindex as i32, point, priority, handle), 0);
 }
 
 fn ask(lab: &Lab) -> String {
@@ -135,7 +135,7 @@ fn a_filter_of_somebody_else_stays_as_it_is() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (datapath, _table) = datapath(1);
-        add_filter(beside::program(0).as_fd(), &link, Direction::Ingress, 7, 1);
+        add_filter(coexistence::program(0).as_fd(), &link, Direction::Ingress, 7, 1);
         let attachments = attach(&datapath, &link);
         assert_eq!(filters(&lab), 2);
         assert_eq!(ask(&lab), "10.0.0.1");
@@ -214,7 +214,7 @@ fn what_killed_daemons_left_elsewhere_is_taken_away_and_nothing_else() {
         add_filter(dead, &veth1, Direction::Egress, 9, HANDLE2);
         // Of another config, and of somebody else.
         add_filter(dead, &veth1, Direction::Egress, 7, HANDLE + 1);
-        add_filter(beside::program(0).as_fd(), &veth1, Direction::Egress, 8, HANDLE);
+        add_filter(coexistence::program(0).as_fd(), &veth1, Direction::Egress, 8, HANDLE);
         drop((killed, table));
         // In another container, where the config has the same path.
         let (living, _table) = datapath(2);

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use nix::net::if_::if_nametoindex;
 
 use crate::common::packet::{Query, TYPE_A};
-use crate::lab::{Lab, SERVER};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Lab, RefusingServer, SERVER};
+use crate::sockets::{Client, Reply};
 
 pub const TC_ACT_OK: i32 = 0;
 pub const TC_ACT_UNSPEC: i32 = -1;
@@ -121,7 +121,7 @@ fn owned(fd: i32) -> OwnedFd {
 fn ours_goes_first_and_leaves_to_the_next_what_it_does_not_answer() {
     let lab = Lab::new();
     lab.configure("Ifname: veth0\nNetworkDirection: Ingress\nTcPriority: 3\n");
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let (hit, miss) = (Query::new("apis.example.org", TYPE_A), Query::new("nothing.example.org", TYPE_A));
     // There before us, and lets nobody behind it see a packet.

@@ -1,6 +1,6 @@
 //! Names in a file that were chosen to collide, beside others.
 
-use crate::common::collide;
+use crate::common::collisions;
 use crate::lab::{DOMAINS, Lab, SERVER};
 
 const COLLIDING: usize = 12_288;
@@ -10,7 +10,7 @@ const INNOCENT: usize = 5_000;
 fn names_in_a_file_that_were_chosen_to_collide_are_all_answered_and_others_too() {
     let lab = Lab::new();
     let innocent = (0..INNOCENT).map(|i| format!("host-{i}.example.com"));
-    let names: Vec<String> = collide::names(COLLIDING, "example.net").into_iter().chain(innocent).collect();
+    let names: Vec<String> = collisions::names(COLLIDING, "example.net").into_iter().chain(innocent).collect();
     let entry = |(i, name): (usize, &String)| format!("  - Name: {name}\n    IP: 10.9.{}.{}\n", i >> 8, i & 255);
     lab.write("domain.yaml", &(DOMAINS.to_owned() + &names.iter().enumerate().map(entry).collect::<String>()));
     lab.write("queries", &names.iter().map(|name| format!("{name} A\n{name} AAAA\n")).collect::<String>());

@@ -12,8 +12,8 @@ use nix::sys::signal::Signal;
 use crate::common::env_number;
 use crate::common::packet::{Opt, Query, TYPE_A};
 use crate::common::rng::Rng;
-use crate::lab::{Lab, SERVER, SERVER6, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Lab, RefusingServer, SERVER, SERVER6, until};
+use crate::sockets::{Client, Reply};
 
 /// What is promised: after it nothing of a dead daemon's is answered.
 const BOUND: Duration = Duration::from_secs(3);
@@ -79,7 +79,7 @@ impl Truth {
 fn kill_9_at_any_moment_leaves_nothing_stale_lost_or_behind() {
     let crashes = env_number("EDNS_CRASHES", 20);
     let lab = Lab::new();
-    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER, SERVER6]);
     let truth = Truth {
         written: Mutex::default(),
         nobody_since: Mutex::default(),

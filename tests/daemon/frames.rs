@@ -1,8 +1,8 @@
 //! Frames that are for others: an interface of a node may see them, a client's own port takes its client's all.
 
 use crate::common::packet::{Query, TYPE_A};
-use crate::lab::{Lab, SERVER, SERVER6, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Lab, RefusingServer, SERVER, SERVER6, until};
+use crate::sockets::{Client, Reply};
 
 const FAR: &str = "10.77.0.53";
 const FAR6: &str = "fd77::53";
@@ -62,7 +62,7 @@ fn a_third_host_leaves_to_others_what_a_switch_floods() {
 
 /// `eth0` of the host is a port of `br0`, which has [`SERVER`], and sees what `pod` and `far`, which has [`FAR`], send to each other.
 pub fn leaves_to_others(lab: &Lab) {
-    let _server = Server::new(lab, "far", &[FAR, FAR6]);
+    let _server = RefusingServer::new(lab, "far", &[FAR, FAR6]);
     let _daemon = lab.daemon();
     for server in [FAR, FAR6] {
         let reply = Client::new(lab, "pod", server).ask(&apis());
@@ -104,7 +104,7 @@ fn a_pod_on_a_bridge_port_with_hairpin_is_answered_once() {
     for port in ["veth0", "veth1"] {
         lab.ip("host", &format!("link set {port} type bridge_slave hairpin on"));
     }
-    let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "far", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     for server in [SERVER, SERVER6] {
         let client = Client::new(&lab, "pod", server);
@@ -144,7 +144,7 @@ fn where_uplink_and_pods_are_alike_each_gets_what_both_may_have() {
     lab.bridge();
     lab.ip("host", "addr add 10.77.0.3/24 dev br0");
     lab.configure("Ifname: '@pods'\nNetworkDirection: Ingress\n");
-    let _server = Server::new(&lab, "far", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "far", &[SERVER]);
     let _daemon = lab.daemon();
     let to_another = Client::new(&lab, "pod", SERVER);
     let is_by_edns = |wanted: bool| {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::common::packet::{Query, TYPE_A};
-use crate::lab::{Daemon, Lab, SERVER, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Daemon, Lab, RefusingServer, SERVER, until};
+use crate::sockets::{Client, Reply};
 
 fn attached(lab: &Lab) -> Vec<String> {
     let output = lab.edns(&["stats", "--json"]);
@@ -240,7 +240,7 @@ fn while_many_go_at_once_queries_and_commands_are_answered() {
     const MANY: usize = 400;
     let lab = Lab::new();
     lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let _daemon = lab.daemon();
     add_many(&lab, MANY);
     until_so_many_are_attached(&lab, MANY + 1);

@@ -4,12 +4,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod beside;
+use common::lab;
+
 mod chain;
 mod checksums;
 mod clients;
 mod clsact;
-mod colliding;
+mod coexistence;
+mod collisions;
 mod commands;
 mod crash;
 mod egress;
@@ -17,17 +19,16 @@ mod errors;
 mod files;
 mod frames;
 mod interfaces;
-mod lab;
 mod lifecycle;
 mod metrics;
-mod passing;
+mod passed_packets;
 mod privileges;
 mod qdisc;
 mod reload;
 mod rewrites;
+mod slow_grace;
 #[allow(dead_code, reason = "tests on other kernels use the rest")]
 mod sockets;
 mod tap;
 mod trace;
 mod verify;
-mod waits;

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, SERVER, until};
@@ -205,12 +204,8 @@ fn hostile_clients_hold_up_nothing() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
     let _daemon = lab.daemon();
     metrics(&lab, "127.0.0.1:9153");
-    let netns = fs::File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
-    let connect = move || -> Vec<TcpStream> {
-        setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
-        (0..200).map(|_| TcpStream::connect("127.0.0.1:9153").unwrap()).collect()
-    };
-    let mut silent = std::thread::spawn(connect).join().unwrap();
+    let connect = || -> Vec<TcpStream> { (0..200).map(|_| TcpStream::connect("127.0.0.1:9153").unwrap()).collect() };
+    let mut silent = lab.run_in("host", connect);
     // Some say nothing, some half a request, some an endless one, some never read what they asked for.
     for (i, client) in silent.iter_mut().enumerate() {
         let _ = match i % 4 {
@@ -237,6 +232,6 @@ fn hostile_clients_hold_up_nothing() {
         }
     }
     let open =
-        Command::new("ss").args(["-H", "-t", "-n", "-N", &lab.ns("host"), "state", "established"]).output().unwrap();
+        Command::new("ss").args(["-H", "-t", "-n", "-N", lab.ns("host"), "state", "established"]).output().unwrap();
     assert!(open.stdout.is_empty(), "{}", String::from_utf8_lossy(&open.stdout));
 }

@@ -3,8 +3,8 @@
 use nix::sys::signal::Signal;
 
 use crate::common::packet::{Query, TYPE_A};
-use crate::lab::{Daemon, Lab, SERVER, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Daemon, Lab, RefusingServer, SERVER, until};
+use crate::sockets::{Client, Reply};
 
 /// Routed out of veth0, to nobody.
 const NOWHERE: &str = "192.0.2.53";
@@ -50,7 +50,7 @@ fn answer(lab: &Lab) -> String {
 #[test]
 fn egress_is_not_attached_to_a_qdisc_without_it_but_when_that_is_gone() {
     let lab = lab();
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     lab.sh("host", "tc qdisc add dev veth0 ingress");
     let daemon = lab.daemon_on_clsact();
@@ -70,7 +70,7 @@ fn egress_is_not_attached_to_a_qdisc_without_it_but_when_that_is_gone() {
 fn clsact_that_becomes_ingress_while_it_runs_is_left() {
     const ROUNDS: usize = 50;
     let lab = lab();
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
     assert_eq!(answer(&lab), ANSWER);

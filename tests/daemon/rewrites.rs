@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::common::env_number;
 use crate::common::packet::{Query, TYPE_A};
 use crate::common::rng::Rng;
-use crate::lab::{Lab, SERVER, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Lab, RefusingServer, SERVER, until};
+use crate::sockets::{Client, Reply};
 
 const NAMES: usize = 300;
 /// Every so many versions one is shorter, and waited for longer.
@@ -94,7 +94,7 @@ fn ask(client: &Client, stop: &AtomicBool) -> HashSet<(usize, Vec<u8>)> {
 fn each_answer_was_true_in_a_whole_version() {
     let rewrites = env_number("EDNS_REWRITES", 200) as usize;
     let lab = Lab::new();
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let mut rng = Rng::new(rewrites as u64);
     let mut versions = vec![[100, 100]];
     lab.write("domain.yaml", &text(versions[0], ""));

@@ -2,17 +2,12 @@
 //! who it is of.
 
 use std::net::UdpSocket;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::common::decode::{self, Asked};
 use crate::common::packet::{COOKIE, Opt, Query, hex};
-use crate::lab::Lab;
+use crate::lab::{FLAG_QR, Lab, REFUSED, RefusingServer};
 
-const FLAG_QR: u8 = 0x80;
-const REFUSED: u8 = 5;
 /// An emulated machine may be slow.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -23,52 +18,6 @@ fn bind(lab: &Lab, ns: &str, local: &str) -> UdpSocket {
 
 fn with_port(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
-}
-
-/// Refuses what it is asked until it is dropped.
-pub struct Server {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Server {
-    pub fn new(lab: &Lab, ns: &str, addresses: &[&str]) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::new(AtomicU64::new(0));
-        let serve = |address: &&str| {
-            let socket = bind(lab, ns, &with_port(address, 53));
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
-            std::thread::spawn(move || {
-                let mut message = vec![0; 65_536];
-                while !stop.load(Ordering::Relaxed) {
-                    let Ok((len, client)) = socket.recv_from(&mut message) else { continue };
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    if len > 3 {
-                        message[2] |= FLAG_QR;
-                        message[3] |= REFUSED;
-                    }
-                    // The client's end may have gone.
-                    let _ = socket.send_to(&message[..len], client);
-                }
-            })
-        };
-        let threads = addresses.iter().map(serve).collect();
-        Self { stop, asked, threads }
-    }
-
-    /// Datagrams that reached it.
-    pub fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.drain(..).for_each(|t| t.join().unwrap());
-    }
 }
 
 /// Who a reply is of.
@@ -108,7 +57,7 @@ impl Client {
     }
 
     /// The same where the server's reply may be lost: that the query reached it, whom nobody else asks, is as good.
-    pub fn ask_one_way(&self, query: &Query, server: &Server) -> Result<Reply, String> {
+    pub fn ask_one_way(&self, query: &Query, server: &RefusingServer) -> Result<Reply, String> {
         let (sent, before, deadline) = (query.octets(), server.asked(), Instant::now() + SOON);
         self.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         self.0.send(&sent).map_err(|e| e.to_string())?;

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 
-use crate::Beside;
+use crate::Comparison;
 use crate::proxy::Mode;
 
 /// Milliseconds that the way to the API is bad, at most.
 const BAD: usize = 3000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Day {
+pub enum Fault {
     Proxy(Mode),
     /// The API server is killed before something is written.
     KilledBefore,
@@ -24,50 +24,50 @@ pub enum Day {
     Crash,
 }
 
-const ALL: [Day; 10] = [
-    Day::Proxy(Mode::Gone),
-    Day::KilledBefore,
-    Day::Proxy(Mode::GoneInStream),
-    Day::TakeOver,
-    Day::Proxy(Mode::Error),
-    Day::KilledAfter,
-    Day::Proxy(Mode::ErrorInStream),
-    Day::Crash,
-    Day::Proxy(Mode::Half),
-    Day::Proxy(Mode::HalfLists),
+const ALL: [Fault; 10] = [
+    Fault::Proxy(Mode::Gone),
+    Fault::KilledBefore,
+    Fault::Proxy(Mode::GoneInStream),
+    Fault::TakeOver,
+    Fault::Proxy(Mode::Error),
+    Fault::KilledAfter,
+    Fault::Proxy(Mode::ErrorInStream),
+    Fault::Crash,
+    Fault::Proxy(Mode::Half),
+    Fault::Proxy(Mode::HalfLists),
 ];
 
-impl Day {
+impl Fault {
     /// They come in turn.
     pub fn of(number: usize) -> Self {
         ALL[number % ALL.len()]
     }
 }
 
-impl Beside {
-    pub fn begin(&mut self, day: Option<Day>) {
-        match day {
-            Some(Day::Proxy(mode)) => self.proxy.set(mode),
-            Some(Day::KilledBefore) => self.restart_api(),
-            Some(Day::TakeOver) => {
+impl Comparison {
+    pub fn begin(&mut self, fault: Option<Fault>) {
+        match fault {
+            Some(Fault::Proxy(mode)) => self.proxy.set(mode),
+            Some(Fault::KilledBefore) => self.restart_api(),
+            Some(Fault::TakeOver) => {
                 let new = self.node.daemon();
                 let mut old = std::mem::replace(&mut self.daemon, new);
                 old.signal(SIGTERM);
                 assert_eq!(old.wait(), Some(0));
             }
-            Some(Day::Crash) => {
+            Some(Fault::Crash) => {
                 self.daemon.signal(SIGKILL);
                 self.daemon.wait();
                 self.daemon = self.node.daemon();
             }
-            Some(Day::KilledAfter) | None => {}
+            Some(Fault::KilledAfter) | None => {}
         }
     }
 
-    pub fn end(&mut self, day: Option<Day>) {
-        match day {
-            Some(Day::KilledAfter) => self.restart_api(),
-            Some(Day::Proxy(_)) => {
+    pub fn end(&mut self, fault: Option<Fault>) {
+        match fault {
+            Some(Fault::KilledAfter) => self.restart_api(),
+            Some(Fault::Proxy(_)) => {
                 thread::sleep(Duration::from_millis(self.rng.below(BAD) as u64));
                 self.proxy.set(Mode::Through);
             }

@@ -5,8 +5,7 @@
 //! last ([`Markers`]). At rest every reply of eDNS has to be CoreDNS's, or what a static name says. In between, where one
 //! object changed, it has to be that of before or of after. What passes is CoreDNS's own reply, and is only counted.
 
-#[allow(dead_code, reason = "the tests of the daemon use the rest")]
-#[path = "../daemon/lab.rs"]
+#[path = "../common/lab/mod.rs"]
 mod lab;
 
 #[allow(dead_code, reason = "the tests of the cluster use the rest")]
@@ -25,13 +24,13 @@ mod node;
 #[path = "../common/rng.rs"]
 mod rng;
 
-mod asking;
-mod days;
+mod asker;
+mod faults;
 mod markers;
 mod objects;
 mod proxy;
 mod questions;
-mod statics;
+mod static_names;
 mod writer;
 
 use std::collections::VecDeque;
@@ -40,17 +39,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use asking::{Question, Seen, Wanted, ask_both, ask_until, client};
+use asker::{Question, Seen, Wanted, ask_both, ask_until, client};
 use client::Client;
 use cluster::Cluster;
-use days::Day;
+use faults::Fault;
 use lab::Daemon;
 use markers::Markers;
 use node::Node;
 use objects::Objects;
 use proxy::Proxy;
 use rng::Rng;
-use statics::Statics;
+use static_names::StaticNames;
 use writer::{Write, Writer};
 
 /// Questions of a step, each asked before and after.
@@ -60,7 +59,7 @@ const GOOD: usize = 8;
 /// Writes that a failure shows.
 const SHOWN: usize = 40;
 
-struct Beside {
+struct Comparison {
     /// Ends first, while there is the folder with its log.
     daemon: Daemon,
     cluster: Arc<Cluster>,
@@ -71,7 +70,7 @@ struct Beside {
     writer: Writer,
     markers: Markers,
     objects: Objects,
-    statics: Statics,
+    static_names: StaticNames,
     rng: Rng,
     seed: u64,
     written: VecDeque<String>,
@@ -88,31 +87,31 @@ fn edns_and_coredns_differ_nowhere() {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
     let seed = std::env::var("EDNS_DIFFERENTIAL_SEED").map_or_else(|_| now(), |s| s.parse().expect("a number"));
     println!("EDNS_DIFFERENTIAL_SEED={seed}");
-    let mut beside = Beside::new(seed);
+    let mut comparison = Comparison::new(seed);
     let start = Instant::now();
     let mut steps = 0;
-    while beside.asked < questions {
-        beside.step(steps);
+    while comparison.asked < questions {
+        comparison.step(steps);
         steps += 1;
         if steps % 50 == 0 {
-            println!("{:>6.0} s: {steps} steps, {}", start.elapsed().as_secs_f64(), beside.summary());
+            println!("{:>6.0} s: {steps} steps, {}", start.elapsed().as_secs_f64(), comparison.summary());
         }
     }
-    println!("{steps} steps, {}", beside.summary());
+    println!("{steps} steps, {}", comparison.summary());
     // Else CoreDNS was compared with itself.
-    assert!(beside.answered * 3 > beside.asked, "{}", beside.summary());
+    assert!(comparison.answered * 3 > comparison.asked, "{}", comparison.summary());
     // Else little was compared at all.
-    assert!(beside.silent * 50 < beside.asked, "{}", beside.summary());
+    assert!(comparison.silent * 50 < comparison.asked, "{}", comparison.summary());
 }
 
-impl Beside {
+impl Comparison {
     fn new(seed: u64) -> Self {
         let cluster = Arc::new(Cluster::new());
         let node = Node::new(&cluster);
         let proxy = Proxy::new(&node.lab, &cluster.lab.path("kubeconfig"));
-        node.lab.write("kubeconfig", &proxy.kubeconfig());
-        node.configure_access("KubeConfig: kubeconfig", statics::PASS_NAMES);
-        Statics::default().write(&node.lab);
+        node.lab.open_kubeconfig("kubeconfig", proxy::PORT);
+        node.configure_access("KubeConfig: kubeconfig", static_names::PASS_NAMES);
+        StaticNames::default().write(&node.lab);
         let writer = Writer::new(&cluster.lab);
         let mut rng = Rng::new(seed);
         let mut objects = Objects::default();
@@ -123,7 +122,7 @@ impl Beside {
         }
         let daemon = node.daemon();
         let (ours, theirs) = (client(&node, "pod", false), client(&node, "host", false));
-        let mut beside = Self {
+        let mut comparison = Self {
             cluster,
             node,
             daemon,
@@ -132,7 +131,7 @@ impl Beside {
             theirs,
             writer,
             objects,
-            statics: Statics::default(),
+            static_names: StaticNames::default(),
             rng,
             seed,
             written,
@@ -141,8 +140,8 @@ impl Beside {
             answered: 0,
             silent: 0,
         };
-        beside.rest();
-        beside
+        comparison.rest();
+        comparison
     }
 
     fn summary(&self) -> String {
@@ -152,7 +151,7 @@ impl Beside {
 
     /// Waits until both servers have seen what was written.
     fn rest(&mut self) {
-        self.markers.pass(&self.writer, &self.statics, &self.ours, &self.theirs);
+        self.markers.pass(&self.writer, &self.static_names, &self.ours, &self.theirs);
     }
 
     fn step(&mut self, number: usize) {
@@ -164,24 +163,24 @@ impl Beside {
         let count = if self.rng.one_in(3) { 2 + self.rng.below(8) } else { usize::from(!is_static) };
         let writes: Vec<Write> = (0..count).map(|_| self.objects.random(&mut self.rng)).collect();
         let is_single = count + usize::from(is_static) == 1;
-        let day = (number % GOOD == GOOD - 1).then(|| Day::of((self.seed as usize).wrapping_add(number / GOOD)));
+        let fault = (number % GOOD == GOOD - 1).then(|| Fault::of((self.seed as usize).wrapping_add(number / GOOD)));
         let over = AtomicBool::new(false);
         let meanwhile = client(&self.node, "pod", edns);
         let seen = thread::scope(|scope| {
             let asking = scope.spawn(|| ask_until(&meanwhile, &questions, &over));
             // Also where the rest panics.
             let ending = End(&over);
-            self.begin(day);
+            self.begin(fault);
             for write in &writes {
                 let done = self.writer.write(write);
                 self.written.push_back(self.objects.note(write, done));
             }
             if is_static {
-                self.statics.change(&mut self.rng);
-                self.statics.write(&self.node.lab);
+                self.static_names.change(&mut self.rng);
+                self.static_names.write(&self.node.lab);
                 self.written.push_back("domain.yaml".into());
             }
-            self.end(day);
+            self.end(fault);
             self.rest();
             drop(ending);
             asking.join().expect("no panic")
@@ -216,7 +215,7 @@ impl Beside {
             self.answered += usize::from(matches!(seen, Seen::Kernel(_)));
             self.silent += usize::from(their.is_none());
             let (name, rtype) = question;
-            let wanted = their.as_ref().map_or(Wanted::Silence, |their| self.statics.wanted(name, *rtype, their));
+            let wanted = their.as_ref().map_or(Wanted::Silence, |their| self.static_names.wanted(name, *rtype, their));
             let is_it = match (&seen, &wanted) {
                 (Seen::Kernel(our), Wanted::Reply(reply)) => our == reply,
                 (Seen::Kernel(_), _) => false,

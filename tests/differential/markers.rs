@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::lab::within;
-use crate::statics::Statics;
+use crate::static_names::StaticNames;
 use crate::writer::{Outcome, Write, Writer};
 
 /// Seconds that news takes at most: the longest wait before a list, twice, and what a busy machine takes.
@@ -25,7 +25,7 @@ pub struct Markers(u16);
 
 impl Markers {
     /// Writes one of each kind, and returns when both servers have seen them, and eDNS the static names.
-    pub fn pass(&mut self, writer: &Writer, statics: &Statics, ours: &Client, theirs: &Client) {
+    pub fn pass(&mut self, writer: &Writer, static_names: &StaticNames, ours: &Client, theirs: &Client) {
         self.0 = self.0.wrapping_add(1);
         let [high, low] = self.0.to_be_bytes();
         // The namespace is there every other time.
@@ -55,7 +55,7 @@ impl Markers {
                 shows(client, is_ours, NAMESPACE, |rcode, _| rcode == namespace)
             });
         }
-        let (name, address) = statics.marker();
+        let (name, address) = static_names.marker();
         within(PATIENCE, "the static marker", || {
             shows(ours, true, name, |rcode, answer| rcode == "NoError" && answer.contains(&address))
         });

@@ -1,7 +1,6 @@
 //! What stands between the daemon and the API server: it passes everything, or has a bad day with watches.
 
 use std::convert::Infallible;
-use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -16,14 +15,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::lab::Lab;
 
-const PORT: u16 = 8080;
+/// On the node.
+pub const PORT: u16 = 8080;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -50,12 +49,12 @@ type Response = http::Response<UnsyncBoxBody<Bytes, Infallible>>;
 impl Proxy {
     /// On the node, with the rights of this kubeconfig.
     pub fn new(lab: &Lab, kubeconfig: &Path) -> Self {
-        let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
+        let netns = lab.netns("host").handle();
         let kubeconfig = kubeconfig.to_owned();
         let (mode, modes) = watch::channel(Mode::Through);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
-            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
+            netns.enter();
             let _ = rustls::crypto::ring::default_provider().install_default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -66,15 +65,6 @@ impl Proxy {
         });
         is_ready.recv().unwrap();
         Self { mode, thread: Some(thread) }
-    }
-
-    /// For daemons on the node.
-    pub fn kubeconfig(&self) -> String {
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
-             clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:{PORT}'}}}}]\n\
-             users: [{{name: a, user: {{}}}}]\ncontexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n"
-        )
     }
 
     /// From now on; watches that are open end.

@@ -6,7 +6,7 @@ use hickory_proto::rr::RecordType::{
 
 use crate::objects::{HOSTNAMES, HOSTS, LARGE, NAMESPACES, SERVICES, SILENT, V4, V6};
 use crate::rng::Rng;
-use crate::statics;
+use crate::static_names;
 
 const TYPES: [RecordType; 16] = [A, A, A, A, AAAA, AAAA, AAAA, SRV, SRV, SRV, CNAME, TXT, MX, HTTPS, SOA, NS];
 /// Those that are asked for now and then.
@@ -101,7 +101,7 @@ pub fn random(rng: &mut Rng) -> (String, RecordType) {
         0 => format!("{}cluster.local", rng.pick(&STRUCTURE)),
         1 => format!("{}{ns}.pod.cluster.local", rng.pick(&PODS)),
         2 if rng.one_in(2) => rng.pick(&ELSEWHERE).to_string(),
-        2 => rng.pick(&statics::NAMES).to_string(),
+        2 => rng.pick(&static_names::NAMES).to_string(),
         3 => format!("{ns}.svc.cluster.local"),
         4 => {
             // What resolvers make of a name by a search list.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use hickory_proto::rr::RecordType::{self, A, AAAA};
 
-use crate::asking::Wanted;
+use crate::asker::Wanted;
 use crate::client::Reply;
 use crate::lab::Lab;
 use crate::rng::Rng;
@@ -70,18 +70,18 @@ enum Families {
 }
 
 /// A version of domain.yaml.
-pub struct Statics {
+pub struct StaticNames {
     number: u16,
     there: [bool; ENTRIES.len()],
 }
 
-impl Default for Statics {
+impl Default for StaticNames {
     fn default() -> Self {
         Self { number: 0, there: [true; ENTRIES.len()] }
     }
 }
 
-impl Statics {
+impl StaticNames {
     /// Another version: some come, some go, and all addresses are others.
     pub fn change(&mut self, rng: &mut Rng) {
         self.number = self.number.wrapping_add(1);

@@ -1,13 +1,11 @@
 //! Writes objects, whatever becomes of the API server.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use edns::source::kubernetes::Access;
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -36,12 +34,12 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(lab: &Lab) -> Self {
-        let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
+        let netns = lab.netns("host").handle();
         let kubeconfig = lab.path("kubeconfig");
         let (orders, ordered) = channel();
         let (done, outcomes) = channel();
         thread::spawn(move || {
-            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
+            netns.enter();
             work(kubeconfig, &ordered, &done);
         });
         Self { orders, outcomes }

@@ -1,7 +1,6 @@
 //! A DNS client in a network namespace, and replies in a form that can be compared.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::IoSliceMut;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
@@ -10,7 +9,6 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
 use crate::lab::Lab;
@@ -59,14 +57,7 @@ pub struct Client {
 impl Client {
     /// In this namespace of the lab's.
     pub fn new(lab: &Lab, ns: &str, server: &str) -> Self {
-        let netns = File::open(format!("/run/netns/{}", lab.ns(ns))).unwrap();
-        let socket = std::thread::scope(|scope| {
-            let open = || {
-                setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
-                UdpSocket::bind("0.0.0.0:0").unwrap()
-            };
-            scope.spawn(open).join().unwrap()
-        });
+        let socket = lab.run_in(ns, || UdpSocket::bind("0.0.0.0:0").unwrap());
         socket.connect((server, 53)).unwrap();
         setsockopt(&socket, sockopt::Ipv4RecvTtl, &true).unwrap();
         let client = Self { socket, id: AtomicU16::new(1), edns: false, ttls: false };

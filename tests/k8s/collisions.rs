@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::api;
 use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::collide;
+use crate::hash_collisions;
 use crate::lab::within;
 use crate::node::Node;
 
@@ -90,7 +90,7 @@ fn names_that_were_chosen_to_collide_end_nothing_for_others() {
     let cluster = Arc::new(Cluster::new());
     let innocent = (0..INNOCENT).map(|i| format!("host-{i}")).collect();
     let innocent = Headless { namespace: "innocent", hostnames: innocent, network: 200 };
-    let colliding = Headless { namespace: "colliding", hostnames: collide::hostnames(COLLIDING), network: 201 };
+    let colliding = Headless { namespace: "colliding", hostnames: hash_collisions::hostnames(COLLIDING), network: 201 };
     innocent.create(&cluster);
     let node = Node::new(&cluster);
     let client = node.pod();

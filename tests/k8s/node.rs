@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType::{self, A};
 
 use crate::client::{Client, Reply, TRIES};
 use crate::cluster::{Cluster, DNS};
-use crate::lab::{Daemon, Lab, within};
+use crate::lab::{Daemon, Lab, veth, within};
 
 pub struct Node {
     /// Its `host` is the node, its `pod` a pod there.
@@ -25,11 +25,8 @@ impl Node {
     pub fn new(cluster: &Arc<Cluster>) -> Self {
         let lab = Lab::new();
         let n = cluster.next_node();
-        let plane = cluster.lab.ns("host");
-        lab.ip("host", &format!("link add api0 type veth peer name node{n} netns {plane}"));
-        lab.ip("host", "link set api0 up");
+        veth((lab.netns("host"), "api0"), (cluster.lab.netns("host"), &format!("node{n}")));
         lab.ip("host", &format!("addr add 10.78.{n}.2/24 dev api0"));
-        cluster.lab.ip("host", &format!("link set node{n} up"));
         cluster.lab.ip("host", &format!("addr add 10.78.{n}.1/24 dev node{n}"));
         lab.ip("host", &format!("route add 10.96.0.0/16 via 10.78.{n}.1"));
         lab.sh(

@@ -1,8 +1,8 @@
 //! What clients get on each kind of interface, with checksums left to it and not.
 
 use crate::common::packet::{Query, TYPE_A, TYPE_AAAA, TYPE_TXT};
-use crate::lab::{Lab, SERVER, SERVER6, run, until};
-use crate::sockets::{Client, Reply, Server, forms};
+use crate::lab::{Lab, RefusingServer, SERVER, SERVER6, run, until};
+use crate::sockets::{Client, Reply, forms};
 use crate::{is_at_least, lab};
 
 const INGRESS: &str = "Ifname: veth0\nNetworkDirection: Ingress\n";
@@ -48,7 +48,7 @@ fn check_with_offloads(lab: &Lab, ns: &str, servers: [&str; 2], ends: [(&str, &s
 #[test]
 fn of_a_pod_on_a_veth() {
     let lab = lab(INGRESS);
-    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "veth0")]);
 }
@@ -57,7 +57,7 @@ fn of_a_pod_on_a_veth() {
 fn of_a_pod_on_a_bridge_port() {
     let mut lab = lab(INGRESS);
     lab.bridge();
-    let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "far", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "veth0")]);
 }
@@ -78,7 +78,7 @@ fn of_a_peer_in_the_same_namespace() {
     lab.ip("host", "link set veth0 master br-near1");
     lab.ip("host", &format!("addr add {SERVER}/24 dev br-near0"));
     lab.ip("host", &format!("addr add {SERVER6}/64 dev br-near0 nodad"));
-    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "near0")]);
 }
@@ -92,7 +92,7 @@ fn of_a_process_of_the_host() {
     }
     lab.ip("host", "route add 192.0.2.53 via 10.77.0.2");
     lab.ip("host", "route add 2001:db8::53 via fd77::2");
-    let _server = Server::new(&lab, "pod", &servers);
+    let _server = RefusingServer::new(&lab, "pod", &servers);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "host", servers, [("host", "veth0"), ("pod", "eth0")]);
 }
@@ -109,7 +109,7 @@ fn of_a_pod_in_a_vlan() {
             lab.ip(ns, &format!("addr add fd78::{last}/64 dev {interface}.7 nodad"));
         }
         let servers = ["10.78.0.1", "fd78::1"];
-        let _server = Server::new(&lab, "host", &servers);
+        let _server = RefusingServer::new(&lab, "host", &servers);
         let _daemon = lab.daemon();
         check_with_offloads(&lab, "pod", servers, [("pod", "eth0.7"), ("host", "veth0.7")]);
     }
@@ -153,7 +153,7 @@ fn of_a_pod_on_a_netkit() {
         lab.ip(ns, &format!("addr add 10.77.0.{last}/24 dev {interface}"));
         lab.ip(ns, &format!("addr add fd77::{last}/64 dev {interface} nodad"));
     }
-    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     for server in [SERVER, SERVER6] {
         check(server, &Client::new(&lab, "pod", server));

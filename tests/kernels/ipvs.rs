@@ -10,7 +10,8 @@ use crate::common::model::{Model, addresses, node};
 use crate::common::packet::{Packet, Query, TYPE_A};
 use crate::common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC};
 use crate::lab;
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::RefusingServer;
+use crate::sockets::{Client, Reply};
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -27,7 +28,7 @@ fn none_of_its_queries_is_lost() {
     lab.ip("host", &format!("addr add {SERVICE}/32 dev lo"));
     lab.sh("host", "echo 1 >/proc/sys/net/ipv4/ip_forward");
     lab.run_in("host", || add_service(SERVICE, ENDPOINT));
-    let _server = Server::new(&lab, "pod", &[&ENDPOINT.to_string()]);
+    let _server = RefusingServer::new(&lab, "pod", &[&ENDPOINT.to_string()]);
     let _daemon = lab.daemon();
     let query = Query::new("apis.example.org", TYPE_A);
     for ns in ["host", "client"] {

@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use crate::common::packet::{Query, TYPE_A};
 use crate::hooks::has_tcx;
 use crate::lab;
-use crate::lab::{SERVER, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{RefusingServer, SERVER, until};
+use crate::sockets::{Client, Reply};
 
 const INGRESS: &str = "Ifname: veth0\nNetworkDirection: Ingress\n";
 /// What is promised of a daemon that is no more.
@@ -26,7 +26,7 @@ fn is_answered(client: &Client) -> bool {
 #[test]
 fn what_kill_9_leaves_passes_everything_and_is_replaced() {
     let lab = lab(INGRESS);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     // In the place of the first one's filter there is none of the second.
     for priority in [3, 1] {
@@ -52,7 +52,7 @@ fn what_kill_9_leaves_passes_everything_and_is_replaced() {
 #[test]
 fn a_stopped_daemons_program_passes_everything() {
     let lab = lab(INGRESS);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon();
     assert!(is_answered(&client));
@@ -68,7 +68,7 @@ fn the_next_daemon_takes_over_without_an_unanswered_query() {
     for direction in ["Ingress", "Egress"] {
         let lab = lab(&format!("Ifname: veth0\nNetworkDirection: {direction}\n"));
         let (ns, server) = if direction == "Ingress" { ("pod", SERVER) } else { ("host", "10.77.0.2") };
-        let _server = Server::new(&lab, if ns == "pod" { "host" } else { "pod" }, &[server]);
+        let _server = RefusingServer::new(&lab, if ns == "pod" { "host" } else { "pod" }, &[server]);
         let mut first = lab.daemon();
         let client = Client::new(&lab, ns, server);
         let stop = AtomicBool::new(false);

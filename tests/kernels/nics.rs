@@ -11,7 +11,7 @@ fn a_third_host_leaves_to_others_what_a_switch_floods() {
     lab.add("far");
     lab.ip("host", "link del veth0");
     for (card, ns) in [("eth0", "host"), ("eth1", "pod"), ("eth2", "far")] {
-        run(Command::new("ip").args(["link", "set", card, "netns", &lab.ns(ns)]));
+        run(Command::new("ip").args(["link", "set", card, "netns", lab.ns(ns)]));
         if card != "eth0" {
             lab.ip(ns, &format!("link set {card} name eth0"));
         }

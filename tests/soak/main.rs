@@ -5,8 +5,7 @@
 //! acknowledged ([`truth`]). It goes in rounds, with a restart of the API server in each: after a round the churn rests, the
 //! answers have to be what was written last, and memory, file descriptors and names what they were after the first round.
 
-#[allow(dead_code, reason = "the tests of the daemon use the rest")]
-#[path = "../daemon/lab.rs"]
+#[path = "../common/lab/mod.rs"]
 mod lab;
 
 #[allow(dead_code, reason = "the tests of the cluster use the rest")]
@@ -22,7 +21,6 @@ mod client;
 mod rng;
 
 mod asker;
-mod behind;
 mod load;
 mod objects;
 mod pods;
@@ -35,8 +33,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use asker::Asker;
-use behind::Behind;
-use cluster::Cluster;
+use cluster::{Cluster, DNS};
+use lab::RefusingServer;
 use resources::Resources;
 use truth::Truth;
 use writer::Writer;
@@ -57,7 +55,7 @@ fn every_answer_holds_and_nothing_grows() {
         .lab
         .write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: '@pods'\nNetworkDirection: Ingress\n");
     pods::prepare(&mut cluster.lab);
-    let behind = Behind::new(&cluster.lab);
+    let server = RefusingServer::new(&cluster.lab, "host", &[DNS]);
     let truth = Truth::new(objects::all());
     let writer = Writer::new(&cluster.lab);
     writer.rest(&truth);
@@ -73,7 +71,7 @@ fn every_answer_holds_and_nothing_grows() {
         truth.verdict();
         samples.push(sample);
     }
-    drop(behind);
+    drop(server);
     // The first round is the warm-up: memory that it did not need, no later one may.
     samples[samples.len() - 1].compare(&samples[0]);
 }

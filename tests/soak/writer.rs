@@ -1,6 +1,5 @@
 //! Writes versions of the objects, one after the other, whatever becomes of the API server.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,12 +11,11 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
-use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::lab::Lab;
+use crate::lab::{Handle, Lab};
 use crate::objects::{self, Object, VERSIONS};
 use crate::rng::Rng;
 use crate::truth::{PROPAGATION, Subject, Truth};
@@ -32,15 +30,14 @@ const TICK: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(200);
 
 pub struct Writer {
-    netns: File,
+    netns: Handle,
     kubeconfig: PathBuf,
 }
 
 impl Writer {
     /// Makes what stays.
     pub fn new(lab: &Lab) -> Self {
-        let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
-        let writer = Self { netns, kubeconfig: lab.path("kubeconfig") };
+        let writer = Self { netns: lab.netns("host").handle(), kubeconfig: lab.path("kubeconfig") };
         writer.run(async |client| {
             let services: Api<Service> = Api::default_namespaced(client);
             for object in objects::lasting() {
@@ -90,7 +87,7 @@ impl Writer {
     /// In the lab, where the API server is.
     fn run(&self, work: impl AsyncFnOnce(kube::Client) + Send) {
         let run = || {
-            setns(&self.netns, CloneFlags::CLONE_NEWNET).unwrap();
+            self.netns.enter();
             // The daemon's library is used by this program too, and with it another provider of cryptography may be.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

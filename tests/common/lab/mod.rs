@@ -2,17 +2,29 @@
 //!
 //! `host` has `veth0` (10.77.0.1, fd77::1), where the daemon runs; its peer is `eth0` (10.77.0.2, fd77::2) in `pod`.
 
-use std::fs::{self, File};
+// Each test and benchmark is a crate of its own and uses a part of this.
+#![allow(dead_code, unused_imports)]
+
+mod daemon;
+mod netns;
+mod process;
+mod refusing_server;
+mod template;
+mod wait;
+
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+
+pub use daemon::Daemon;
+pub use netns::{Handle, Netns, veth};
+pub use process::{compile, run};
+pub use refusing_server::{FLAG_QR, REFUSED, RefusingServer};
+pub use template::fill;
+pub use wait::{PATIENCE, until, within};
 
 pub const EDNS: &str = env!("CARGO_BIN_EXE_edns");
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -24,26 +36,15 @@ pub const SERVER: &str = "10.77.0.1";
 pub const SERVER6: &str = "fd77::1";
 
 /// What most tests ask for.
-pub const DOMAINS: &str = r#"Domains:
-  - Name: apis.example.org
-    IP: 172.16.171.52
-  - Name: db.example.org
-    IP: [10.0.0.5, 10.0.0.6, "fd00::5"]
-    TTL: 60
-  - Name: "*.apps.example.org"
-    IP: 10.0.0.9
-  - Name: x.y.apps.example.org
-    IP: 10.0.0.10
-  - Name: all.example.org
-    IP: 10.0.0.11
-    Authoritative: true
-"#;
+pub const DOMAINS: &str = include_str!("domain.yaml");
+/// For [`Lab::open_kubeconfig`].
+const OPEN_KUBECONFIG: &str = include_str!("open_kubeconfig.yaml");
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 pub struct Lab {
-    id: String,
-    namespaces: Vec<String>,
+    /// By their names in the lab.
+    namespaces: Vec<(String, Netns)>,
     pub dir: PathBuf,
 }
 
@@ -53,7 +54,7 @@ impl Lab {
         let id = format!("{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(format!("edns-{id}"));
         fs::create_dir_all(&dir).unwrap();
-        let mut lab = Self { id, namespaces: Vec::new(), dir };
+        let mut lab = Self { namespaces: Vec::new(), dir };
         lab.add("host");
         lab.add("pod");
         lab.veth(("host", "veth0"), ("pod", "eth0"));
@@ -68,23 +69,24 @@ impl Lab {
         lab
     }
 
-    /// The full name of a namespace.
-    pub fn ns(&self, name: &str) -> String {
-        format!("edns-{}-{name}", self.id)
-    }
-
+    /// Adds a namespace.
     pub fn add(&mut self, name: &str) {
-        let ns = self.ns(name);
-        run(Command::new("ip").args(["netns", "add", &ns]));
-        self.namespaces.push(ns);
-        self.ip(name, "link set lo up");
+        self.namespaces.push((name.to_owned(), Netns::new(name)));
     }
 
-    /// A veth pair, both ends up.
+    pub fn netns(&self, name: &str) -> &Netns {
+        let found = self.namespaces.iter().find(|(own, _)| own == name);
+        &found.unwrap_or_else(|| panic!("no namespace {name} in this lab")).1
+    }
+
+    /// The name of a namespace on the machine.
+    pub fn ns(&self, name: &str) -> &str {
+        self.netns(name).name()
+    }
+
+    /// Creates a veth pair, both ends up.
     pub fn veth(&self, (ns, name): (&str, &str), (peer_ns, peer): (&str, &str)) {
-        self.ip(ns, &format!("link add {name} type veth peer name {peer} netns {}", self.ns(peer_ns)));
-        self.ip(ns, &format!("link set {name} up"));
-        self.ip(peer_ns, &format!("link set {peer} up"));
+        veth((self.netns(ns), name), (self.netns(peer_ns), peer));
     }
 
     /// Puts the servers' addresses to `far`, behind a bridge that the pod's interface is a port of: frames for another host.
@@ -100,16 +102,14 @@ impl Lab {
         self.ip("far", &format!("addr add {SERVER6}/64 dev eth0 nodad"));
     }
 
-    /// `ip` in a namespace.
-    pub fn ip(&self, ns: &str, args: &str) {
-        run(Command::new("ip").args(["-n", &self.ns(ns)]).args(args.split(' ')));
+    /// Runs `ip` in a namespace, arguments separated by spaces.
+    pub fn ip(&self, ns: &str, arguments: &str) {
+        self.netns(ns).ip(arguments);
     }
 
-    /// A command in a namespace. Not by `ip netns exec`, which mounts another /sys.
+    /// A command in a namespace.
     pub fn command(&self, ns: &str, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.ns(ns))).arg(program);
-        command
+        self.netns(ns).command(program)
     }
 
     /// Runs a shell command in a namespace; returns what it printed on success.
@@ -151,13 +151,14 @@ impl Lab {
         self.write("config.yaml", &format!("{btf}{config}"));
     }
 
-    /// Writes a kubeconfig of an API server that is not there.
+    /// Writes a kubeconfig of an API server on this port of the daemon's host that asks for no credentials.
+    pub fn open_kubeconfig(&self, file: &str, port: u16) {
+        self.write(file, &fill(OPEN_KUBECONFIG, &[("PORT", &port)]));
+    }
+
+    /// Writes a kubeconfig of an API server that does not exist.
     pub fn dead_cluster(&self) {
-        self.write(
-            "kubeconfig",
-            "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n\
-             users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n",
-        );
+        self.open_kubeconfig("kubeconfig", 1);
     }
 
     /// Starts the daemon in `host` with config.yaml and waits until it is ready.
@@ -249,14 +250,9 @@ impl Lab {
         })
     }
 
-    /// Runs a closure in a namespace, on a thread of its own: what it opens there stays there.
+    /// Runs a closure in a namespace; see [`Netns::run`].
     pub fn run_in<R: Send>(&self, ns: &str, f: impl FnOnce() -> R + Send) -> R {
-        let netns = File::open(format!("/run/netns/{}", self.ns(ns))).unwrap();
-        let enter_and_run = || {
-            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
-            f()
-        };
-        std::thread::scope(|scope| scope.spawn(enter_and_run).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+        self.netns(ns).run(f)
     }
 
     /// How many filters there are on an interface's clsact, of ours and of others.
@@ -282,122 +278,12 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for ns in &self.namespaces {
-            // Whatever still runs there, servers of the test's among them.
-            let pids = Command::new("ip").args(["netns", "pids", ns]).output().map(|o| o.stdout).unwrap_or_default();
-            for pid in String::from_utf8_lossy(&pids).lines().filter_map(|p| p.trim().parse().ok()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-            let _ = Command::new("ip").args(["netns", "del", ns]).status();
-        }
+        // First, since this kills the processes that use the folder.
+        self.namespaces.clear();
         // Of daemons that were killed.
         if let Ok(socket) = edns::control::socket_path(&self.path("config.yaml")) {
             let _ = fs::remove_file(socket);
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// A daemon that is killed when this is dropped.
-pub struct Daemon {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Daemon {
-    /// MiB that it has taken at most.
-    pub fn peak(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).expect("a peak");
-        peak.parse::<usize>().expect("a number") >> 10
-    }
-
-    /// Starts it by a command of any kind.
-    pub fn of(lab: &Lab, mut command: Command) -> Self {
-        static DAEMONS: AtomicU32 = AtomicU32::new(0);
-        let log = lab.path(&format!("log-{}", DAEMONS.fetch_add(1, Ordering::Relaxed)));
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
-        Self { child, log }
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// Waits until the log has a line with this text.
-    pub fn wait_for(&self, text: &str) {
-        until(&format!("{text:?} in the log"), || {
-            let log = self.log();
-            log.lines().any(|l| l.contains(text)).then_some(()).ok_or(log)
-        });
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
-    }
-
-    /// Waits for its end; returns the exit status, None where a signal ended it.
-    pub fn wait(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(PATIENCE);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the daemon does not end: {}", self.log());
-            sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- {}:\n{}---", self.log.display(), self.log());
-        }
-    }
-}
-
-/// Seconds that nothing takes which works, on a loaded or emulated machine neither.
-pub const PATIENCE: u64 = 60;
-
-/// Tries until it is so, for as long as patience lasts.
-pub fn until<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
-    within(PATIENCE, what, check)
-}
-
-/// Tries until it is so, so many seconds at most.
-pub fn within<T>(seconds: u64, what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        match check() {
-            Ok(value) => return value,
-            Err(e) if Instant::now() > deadline => panic!("not within {seconds} seconds: {what}; {e}"),
-            Err(_) => sleep(Duration::from_millis(10)),
-        }
-    }
-}
-
-pub fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; scripts/setup.sh installs it"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-/// Compiles a C program of this folder with the glibc or musl compiler.
-pub fn compile(compiler: &str, source: &str, out: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon").join(source);
-    run(Command::new(compiler).args(["-static", "-O1", "-Wall", "-o"]).arg(out).arg(source));
 }
