@@ -46,7 +46,7 @@ test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built o
 		$(CARGO) test --release --locked --test kernels
 
 chain: ## thirty rounds of pods under a neighbour that changes their chains at random (root)
-	EDNS_CHAIN_ROUNDS=30 $(CARGO) test --release --locked --test daemon chain::many -- --nocapture
+	EDNS_CHAIN_ROUNDS=30 $(CARGO) test --release --locked --test daemon chain::random -- --nocapture
 
 crash: ## two hundred kills at any moment, under load (root)
 	EDNS_CRASHES=200 $(CARGO) test --release --locked --test daemon crash -- --nocapture

@@ -1,6 +1,6 @@
 //! The daemon on whatever kernel this runs on, asked by real sockets: `make test-kernels` boots others and runs it there.
 
-#[path = "../daemon/chain.rs"]
+#[path = "../daemon/chain/mod.rs"]
 mod chain;
 #[path = "../daemon/coexistence.rs"]
 mod coexistence;

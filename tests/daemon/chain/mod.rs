@@ -1,8 +1,10 @@
 //! In a chain with programs of others that come, go, insist and take away. On clsact, where what comes later goes first; the
 //! daemon is kept from tcx where the kernel has it. EDNS_CHAIN_ROUNDS says how often many pods come and go.
 
+mod ends;
+mod random;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -12,10 +14,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::coexistence::{self, TC_ACT_OK, TC_ACT_UNSPEC, add_filter, remove_filter, remove_qdisc};
-use crate::common::env_number;
+use crate::coexistence::{self, TC_ACT_OK, TC_ACT_UNSPEC, add_filter, remove_filter};
 use crate::common::packet::{Query, TYPE_A};
-use crate::common::rng::Rng;
 use crate::lab::{Daemon, Lab, RefusingServer, SERVER, until, within};
 use crate::sockets::{Client, Reply};
 
@@ -277,74 +277,6 @@ fn lost_messages_lose_no_filter() {
     assert_eq!(lab.filters("host", "veth0"), 0);
 }
 
-/// Ends a daemon in this way so many microseconds after another's filter came in front, when it looks and moves: nothing of it is
-/// left.
-fn end_in_moves(after: Range<usize>, end_it: impl Fn(&Lab, Daemon)) {
-    const ROUNDS: u64 = 12;
-    let lab = Lab::new();
-    lab.configure(CONFIG);
-    let neighbour = Neighbour::new(&lab, TC_ACT_UNSPEC);
-    let mut rng = Rng::new(ROUNDS);
-    for round in 0..ROUNDS {
-        let daemon = lab.daemon_on_clsact();
-        neighbour.add(1, 0x100);
-        sleep(Duration::from_micros((after.start + rng.below(after.len())) as u64));
-        end_it(&lab, daemon);
-        neighbour.remove(1, 0x100);
-        assert_eq!(lab.filters("host", "veth0"), 0, "round {round}");
-    }
-}
-
-/// A move adds a filter in front and then removes the one behind: wherever a kill comes, the next start finds both.
-#[test]
-fn a_kill_in_a_move_leaves_nothing_that_the_next_start_does_not_take() {
-    end_in_moves(0..20_000, |lab, mut daemon| {
-        daemon.signal(Signal::SIGKILL);
-        daemon.wait();
-        let next = lab.daemon_on_clsact();
-        until_chain(lab, "one filter of ours", |c| c.iter().filter(|f| is_ours(f)).count() == 1);
-        end(next);
-    });
-}
-
-/// A look begins 10 ms after a change.
-#[test]
-fn an_end_in_a_move_leaves_no_filter() {
-    end_in_moves(8_000..16_000, |_, daemon| end(daemon));
-}
-
-/// Two daemons of one config, as in a hand-over, the older one killed; it was on veth1, too, where nobody is now.
-fn killed_in_a_hand_over(lab: &Lab) -> Daemon {
-    lab.veth(("host", "veth1"), ("pod", "eth1"));
-    lab.configure("Ifname: [veth0, veth1]\nNetworkDirection: Ingress\n");
-    let mut old = lab.daemon_on_clsact();
-    // It does not follow the config any more.
-    old.signal(Signal::SIGSTOP);
-    lab.configure(CONFIG);
-    let new = lab.daemon_on_clsact();
-    assert_eq!(["veth0", "veth1"].map(|name| lab.filters("host", name)), [2, 1], "a living daemon's stay");
-    old.signal(Signal::SIGKILL);
-    old.wait();
-    new
-}
-
-#[test]
-fn an_end_leaves_no_filter_of_one_that_was_killed_in_a_hand_over() {
-    let lab = Lab::new();
-    end(killed_in_a_hand_over(&lab));
-    assert_eq!(["veth0", "veth1"].map(|name| lab.filters("host", name)), [0, 0]);
-}
-
-#[test]
-fn the_filter_of_one_that_was_killed_in_a_hand_over_goes_without_a_gap() {
-    let lab = Lab::new();
-    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
-    let client = Client::new(&lab, "pod", SERVER);
-    let daemon = killed_in_a_hand_over(&lab);
-    while_asking(&client, || until_chain(&lab, "the living one's", |c| c.len() == 1 && is_ours(&c[0])));
-    assert!(!daemon.log().contains("moved"), "{}", daemon.log());
-}
-
 #[test]
 fn another_edns_in_front_is_no_cause_to_move() {
     for on_clsact in [true, false] {
@@ -393,151 +325,4 @@ fn on_tcx_one_in_front_is_told_and_nothing_is_moved() {
     daemon.wait_for("veth0: first in the chain again");
     until_answered(&client);
     assert!(!daemon.log().contains("moved"), "{}", daemon.log());
-}
-
-/// Takes over while pods come: the old daemon neither takes a filter back nor takes away the new one's.
-#[test]
-fn at_a_handover_pods_that_come_in_between_stay_answered() {
-    const ROUNDS: usize = 8;
-    let lab = Lab::new();
-    lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
-    let _server = RefusingServer::new(&lab, "host", &["0.0.0.0"]);
-    let mut old = lab.daemon_on_clsact();
-    let client = Client::new(&lab, "pod", SERVER);
-    for round in 1..=ROUNDS {
-        let (veth, eth) = (format!("v{round}"), format!("eth{round}"));
-        while_asking(&client, || {
-            let new = lab.daemon_on_clsact();
-            lab.veth(("host", &veth), ("pod", &eth));
-            lab.ip("host", &format!("addr add 10.80.{round}.1/24 dev {veth}"));
-            lab.ip("pod", &format!("addr add 10.80.{round}.2/24 dev {eth}"));
-            new.wait_for(&format!("{veth}: attached"));
-            let pod = Client::new(&lab, "pod", &format!("10.80.{round}.1"));
-            while_asking(&pod, || {
-                end(std::mem::replace(&mut old, new));
-                sleep(Duration::from_millis(200));
-            });
-        });
-        for veth in ["veth0", &veth] {
-            assert_eq!(lab.chain("host", veth).len(), 1, "one filter on {veth}");
-        }
-        assert!(!old.log().contains("detached"), "{}", old.log());
-    }
-    end(old);
-    for veth in ["veth0", "v1", "v8"] {
-        assert_eq!(lab.filters("host", veth), 0);
-    }
-}
-
-/// A neighbour that attaches to the interfaces, ends chains, and takes away its own and ours, at random.
-struct Random {
-    rng: Rng,
-    programs: [OwnedFd; 2],
-    /// Its own filters, by interface and handle.
-    filters: BTreeMap<(String, u32), usize>,
-}
-
-impl Random {
-    fn act(&mut self, pods: usize) {
-        let veth = format!("v{}", self.rng.below(pods));
-        let Ok(ifindex) = if_nametoindex(veth.as_str()) else { return };
-        let ifindex = ifindex as i32;
-        let handle = 1 + self.rng.below(4) as u32;
-        match self.rng.below(20) {
-            0 => {
-                remove_qdisc(ifindex);
-                self.filters.retain(|(name, _), _| *name != veth);
-            }
-            // All of the priority, whoever's.
-            1 => {
-                let all = std::process::Command::new("tc")
-                    .args(["filter", "del", "dev", &veth, "ingress", "pref", "1"])
-                    .output();
-                if all.is_ok_and(|o| o.status.success()) {
-                    self.filters.retain(|(name, _), _| *name != veth);
-                }
-            }
-            2..6 => {
-                if remove_filter(ifindex, INGRESS, 1, handle) == 0 {
-                    assert!(self.filters.remove(&(veth, handle)).is_some(), "somebody else's");
-                }
-            }
-            n => {
-                let program = n % 2;
-                if add_filter(self.programs[program].as_fd(), ifindex, INGRESS, 1, handle) == 0 {
-                    assert!(self.filters.insert((veth, handle), program).is_none(), "somebody took it away");
-                }
-            }
-        }
-    }
-}
-
-/// Pods `v0` and so on of group 7, with an address at either end.
-fn add_pods(lab: &Lab, pods: usize) {
-    let ns = lab.ns("pod");
-    let host =
-        |i| format!("link add v{i} group 7 up type veth peer name e{i} netns {ns}\naddr add 10.80.{i}.1/24 dev v{i}\n");
-    let pod = |i| format!("link set e{i} up\naddr add 10.80.{i}.2/24 dev e{i}\n");
-    lab.write("host.batch", &(0..pods).map(host).collect::<String>());
-    lab.write("pod.batch", &(0..pods).map(pod).collect::<String>());
-    lab.sh("host", "ip -batch host.batch");
-    lab.sh("pod", "ip -batch pod.batch");
-}
-
-#[test]
-fn many_pods_under_a_random_neighbour_are_answered_or_named() {
-    const PODS: usize = 20;
-    let rounds = env_number("EDNS_CHAIN_ROUNDS", 5);
-    let lab = Lab::new();
-    lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
-    let _server = RefusingServer::new(&lab, "host", &["0.0.0.0"]);
-    let daemon = lab.daemon_on_clsact();
-    let programs = [TC_ACT_OK, TC_ACT_UNSPEC].map(coexistence::program);
-    let mut neighbour = Random { rng: Rng::new(rounds), programs, filters: BTreeMap::new() };
-    for round in 0..rounds {
-        let stop = AtomicBool::new(false);
-        let (answered, named) = std::thread::scope(|scope| {
-            let acting = scope.spawn(|| {
-                lab.run_in("host", || {
-                    while !stop.load(Ordering::Relaxed) {
-                        neighbour.act(PODS);
-                        sleep(Duration::from_millis(2));
-                    }
-                });
-            });
-            add_pods(&lab, PODS);
-            sleep(Duration::from_millis(500));
-            stop.store(true, Ordering::Relaxed);
-            acting.join().unwrap();
-            sleep(Duration::from_secs(2));
-            // Longer on an emulated machine.
-            let named = until("every pod is answered or named", || {
-                let places = places(&stats(&lab));
-                let passes = |i: &usize| !is_answered(&Client::new(&lab, "pod", &format!("10.80.{i}.1")));
-                let named = (0..PODS).filter(passes).map(|i| format!("v{i}")).collect::<Vec<_>>();
-                let neither = named.iter().find(|veth| places.get(*veth) != Some(&false));
-                neither.map_or(Ok(named.len()), |veth| Err(format!("{veth}:\n{}", daemon.log())))
-            });
-            (PODS - named, named)
-        });
-        // Not all by being named.
-        assert!(answered > 0, "round {round}: {named} named");
-        for i in 0..PODS {
-            let theirs = neighbour.filters.keys().filter(|(veth, _)| *veth == format!("v{i}")).count();
-            let chain = lab.chain("host", &format!("v{i}"));
-            assert_eq!(chain.iter().filter(|f| !is_ours(f)).count(), theirs, "{chain:?}");
-            assert_eq!(chain.iter().filter(|f| is_ours(f)).count(), 1, "{chain:?}");
-        }
-        if round + 1 < rounds {
-            lab.sh("host", "ip link del group 7");
-            neighbour.filters.clear();
-        }
-    }
-    end(daemon);
-    for i in 0..PODS {
-        let theirs = neighbour.filters.keys().filter(|(veth, _)| *veth == format!("v{i}")).count();
-        let chain = lab.chain("host", &format!("v{i}"));
-        assert!(chain.len() == theirs && !chain.iter().any(|f| is_ours(f)), "v{i} has {theirs} of theirs: {chain:?}");
-    }
-    assert_eq!(lab.filters("host", "veth0"), 0);
 }

@@ -1,54 +1,32 @@
-//! What no answer may come of: each packet must go on octet for octet, with the verdict "next", counted as what it is. And
-//! what must be answered, without which the rest would prove nothing.
-//!
-//! Every row runs as a test run, where the kernel takes it, and over a veth pair through each program for Ethernet. There a
-//! second program behind ours sends what it gets to see to a third namespace, where it is compared.
+//! The packets, and what has to become of each.
 
-mod common;
-
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::Duration;
-
-use common::attach::{Hook, attach, forwarder};
-use common::lab::{Netns, veth};
-use common::model::{Model, absence, addresses, agrees, node};
-use common::packet::{
-    COOKIE, ETHERNET, IPV4, IPV6, Opt, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_TXT, hex, option, wire,
+use crate::common::packet::{
+    COOKIE, ETHERNET, IPV4, IPV6, Opt, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_TXT, option, wire,
 };
-use common::raw::{RawSocket, Received};
-use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode, tun};
-use edns::datapath::counters::{FAMILIES, OUTCOMES, Queries};
-use edns::datapath::{Datapath, Gate, HashKey, Program, Table, probe};
-use edns::zone::name::Name;
-use edns::zone::node::{Kind, Node, ZoneId};
-
-const SOON: Duration = Duration::from_secs(10);
-/// Above everything that is sent here.
-const MTU: u32 = 9000;
+use edns::datapath::counters::FAMILIES;
 
 #[derive(Clone, Copy)]
-enum Expect {
+pub enum Expect {
     /// Passes; counted so, or not at all.
     Pass(Option<&'static str>),
     /// Answered; counted so.
     Reply(&'static str),
 }
 
-struct Row {
-    what: String,
-    frame: Vec<u8>,
+pub struct Row {
+    pub what: String,
+    pub frame: Vec<u8>,
     v6: bool,
-    expect: Expect,
+    pub expect: Expect,
 }
 
 impl Row {
-    fn family(&self) -> &'static str {
+    pub fn family(&self) -> &'static str {
         FAMILIES[usize::from(self.v6)]
     }
 }
 
-fn row(what: impl Into<String>, packet: &Packet, expect: Expect) -> Row {
+pub fn row(what: impl Into<String>, packet: &Packet, expect: Expect) -> Row {
     Row { what: what.into(), frame: packet.frame(), v6: packet.src.is_ipv6(), expect }
 }
 
@@ -60,75 +38,32 @@ fn uncounted(what: impl Into<String>, packet: &Packet) -> Row {
     row(what, packet, Expect::Pass(None))
 }
 
-fn longest() -> String {
+pub fn longest() -> String {
     [63, 63, 63, 61].map(|n| "x".repeat(n)).join(".")
 }
 
-fn zone(table: &mut Table) -> Model {
-    let mut model = Model::default();
-    let both = |v4: &str, v6: &str| {
-        node(vec![
-            (TYPE_A, addresses(&[v4.parse::<std::net::Ipv4Addr>().expect("an address")], 30)),
-            (TYPE_AAAA, addresses(&[v6.parse::<std::net::Ipv6Addr>().expect("an address")], 30)),
-        ])
-    };
-    model.put(table, "web.example.org", both("10.0.0.1", "fd00::1"));
-    model.put(table, &longest(), both("10.0.0.2", "fd00::2"));
-    model.put(table, &vec!["a"; 127].join("."), both("10.0.0.3", "fd00::3"));
-    model.put(
-        table,
-        "v4.example.org",
-        node(vec![
-            (TYPE_A, addresses(&[[10, 0, 0, 4]], 30)),
-            (TYPE_AAAA, absence(Kind::Nodata, &common::model::OWNER)),
-        ]),
-    );
-    let many: Vec<[u8; 4]> = (0..60).map(|i| [10, 1, 0, i]).collect();
-    model.put(table, "many.example.org", node(vec![(TYPE_A, addresses(&many, 30))]));
-    let some: Vec<[u8; 4]> = (0..40).map(|i| [10, 2, 0, i]).collect();
-    model.put(table, "some.example.org", node(vec![(TYPE_A, addresses(&some, 30))]));
-    for (records, name_len) in SIZED {
-        let ips: Vec<[u8; 4]> = (0..records).map(|i| [10, 3, 0, i]).collect();
-        model.put(table, &sized(name_len), node(vec![(TYPE_A, addresses(&ips, 30))]));
-    }
-    model.put(table, "left.example.org", Node::pass(ZoneId::Static));
-    let nxdomain = Arc::new(node(vec![(0, absence(Kind::Nxdomain, &wire("zone.example.org")))]));
-    model.put(
-        table,
-        "zone.example.org",
-        Node { child: Some(Arc::clone(&nxdomain)), deep: Some(nxdomain), ..both("10.0.0.5", "fd00::5") },
-    );
-    let wildcard = Arc::new(node(vec![(TYPE_A, addresses(&[[10, 0, 0, 9]], 60))]));
-    model.put(
-        table,
-        "apps.example.org",
-        Node { child: Some(Arc::clone(&wildcard)), deep: Some(wildcard), ..Node::pass(ZoneId::Static) },
-    );
-    model
-}
-
 /// Records and length of names whose answers have 512 and 513 octets, and with an OPT 1232 and 1233.
-const SIZED: [(u8, usize); 4] = [(30, 16), (30, 17), (74, 21), (74, 22)];
+pub const SIZED: [(u8, usize); 4] = [(30, 16), (30, 17), (74, 21), (74, 22)];
 
 /// A name of as many octets on the wire.
-fn sized(len: usize) -> String {
+pub fn sized(len: usize) -> String {
     format!("{}.sized", "x".repeat(len - 8))
 }
 
-fn a(name: &str) -> Query {
+pub fn a(name: &str) -> Query {
     Query::new(name, TYPE_A)
 }
 
-fn web() -> Query {
+pub fn web() -> Query {
     a("web.example.org")
 }
 
 /// The same query over both families.
-fn both(query: &Query) -> [Packet; 2] {
+pub fn both(query: &Query) -> [Packet; 2] {
     [Packet::v4(query), Packet::v6(query)]
 }
 
-fn passing() -> Vec<Row> {
+pub fn passing() -> Vec<Row> {
     let mut rows = truncated();
     rows.extend(shortened());
     rows.extend(bad_messages());
@@ -381,7 +316,7 @@ fn not_plain_udp() -> Vec<Row> {
     ]
 }
 
-fn answered() -> Vec<Row> {
+pub fn answered() -> Vec<Row> {
     let answered = |what: &str, query: &Query| {
         both(query)
             .map(|p| row(format!("{what}, IPv{}", if p.src.is_ipv4() { 4 } else { 6 }), &p, Expect::Reply("answered")))
@@ -460,333 +395,4 @@ fn answered() -> Vec<Row> {
         }
     }
     rows
-}
-
-/// The counters that moved.
-fn moved(before: &Queries, after: &Queries) -> Vec<(&'static str, &'static str, u64)> {
-    let mut moved = Vec::new();
-    for (outcome, (before, after)) in OUTCOMES.iter().zip(before.iter().zip(after)) {
-        for (family, (before, after)) in FAMILIES.iter().zip(before.iter().zip(after)) {
-            if before != after {
-                moved.push((*outcome, *family, after - before));
-            }
-        }
-    }
-    moved
-}
-
-/// Runs `f`, which sends the row's packet once, and checks what it was counted as.
-fn counted<T>(datapath: &Datapath, row: &Row, f: impl FnOnce() -> T) -> T {
-    datapath.beat().expect("heartbeat");
-    let before = datapath.queries().expect("counters");
-    let result = f();
-    let after = datapath.queries().expect("counters");
-    let wanted = match row.expect {
-        Expect::Pass(None) => vec![],
-        Expect::Pass(Some(outcome)) | Expect::Reply(outcome) => vec![(outcome, row.family(), 1)],
-    };
-    assert_eq!(moved(&before, &after), wanted, "{}\n{}", row.what, hex(&row.frame));
-    result
-}
-
-/// A reply's frame against the query's; the VLAN tag must be the same.
-fn check_reply(row: &Row, reply: &[u8], model: &Model) {
-    let tag = if matches!(row.frame[12..14], [0x81, 0] | [0x88, 0xa8]) { 4 } else { 0 };
-    assert_eq!(row.frame[12..12 + tag], reply[12..12 + tag], "{}: the VLAN tag", row.what);
-    let untagged = |frame: &[u8]| [&frame[..12], &frame[12 + tag..]].concat();
-    check_packets(&row.what, &untagged(&row.frame), &untagged(reply), ETHERNET, model);
-}
-
-fn check_packets(what: &str, query: &[u8], reply: &[u8], l2: usize, model: &Model) {
-    let check = || {
-        let read = decode::reply(query, reply, l2)?;
-        let datagram = decode::Datagram::read(query, l2)?;
-        let asked = decode::Asked::read(&datagram)?;
-        let answer = model.expected(&asked).ok_or("answered, but it is not in the zone or too large")?;
-        agrees(&read, &asked, answer)
-    };
-    check().unwrap_or_else(|e| panic!("{what}: {e}\n{}\n{}", hex(query), hex(reply)));
-}
-
-/// As a test run; false where the kernel takes no such frame.
-fn test_run(datapath: &Datapath, row: &Row, model: &Model) -> bool {
-    let takes = match row.frame[12..14] {
-        [0x86, 0xdd] => row.frame.len() >= ETHERNET + IPV6,
-        [0x81, 0] | [0x88, 0xa8] => false,
-        _ => row.frame.len() >= ETHERNET + IPV4,
-    };
-    if !takes {
-        return false;
-    }
-    let mut out = vec![0; 4096];
-    let program = datapath.test_run(Program::Ethernet).expect("test run");
-    let run = || program.run(&row.frame, &mut out).unwrap_or_else(|e| panic!("{}: {e}", row.what));
-    let (verdict, len) = counted(datapath, row, run);
-    match row.expect {
-        Expect::Pass(_) => {
-            assert_eq!(verdict, TC_ACT_UNSPEC, "{}", row.what);
-            assert_eq!(hex(&out[..len]), hex(&row.frame), "{}", row.what);
-        }
-        Expect::Reply(_) => {
-            assert_eq!(verdict, TC_ACT_REDIRECT, "{}\n{}", row.what, hex(&row.frame));
-            check_reply(row, &out[..len], model);
-        }
-    }
-    true
-}
-
-/// Pod and node joined by a veth pair, with the program on the node's end; what it passes goes on to `server`.
-struct Wire {
-    pod: RawSocket,
-    server: RawSocket,
-    node: Netns,
-    _links: [OwnedFd; 2],
-    _others: [Netns; 2],
-}
-
-impl Wire {
-    fn new(program: std::os::fd::BorrowedFd<'_>) -> Self {
-        let (pod, node, server) = (Netns::quiet("pod"), Netns::quiet("node"), Netns::quiet("server"));
-        veth((&node, "p"), (&pod, "eth0"));
-        veth((&node, "s"), (&server, "eth0"));
-        for (netns, interface) in [(&node, "p"), (&node, "s"), (&pod, "eth0"), (&server, "eth0")] {
-            netns.ip(&format!("link set {interface} mtu {MTU}"));
-        }
-        let ours = attach(program, &node, "p", Hook::Ingress);
-        let next = forwarder(node.ifindex("s"));
-        let next = attach(std::os::fd::AsFd::as_fd(&next), &node, "p", Hook::Ingress);
-        let (pod_socket, server_socket) = (RawSocket::open(&pod, "eth0"), RawSocket::open(&server, "eth0"));
-        Self { pod: pod_socket, server: server_socket, node, _links: [ours, next], _others: [pod, server] }
-    }
-
-    fn send(&self, datapath: &Datapath, row: &Row, model: &Model) {
-        // Whatever is sent on its own by the kernel has other addresses.
-        let passed = |r: &Received| r.octets.len() >= ETHERNET && r.octets[6..12] == row.frame[6..12];
-        let replied = |r: &Received| r.octets.len() >= ETHERNET && r.octets[0..6] == row.frame[6..12];
-        counted(datapath, row, || {
-            self.pod.send(&row.frame).unwrap_or_else(|e| panic!("{}: {e}", row.what));
-            match row.expect {
-                Expect::Pass(_) => {
-                    let got = self.server.receive(SOON, passed).unwrap_or_else(|| panic!("{}: lost", row.what));
-                    assert_eq!(hex(&got.octets), hex(&row.frame), "{}", row.what);
-                }
-                Expect::Reply(_) => {
-                    let got = self.pod.receive(SOON, replied).unwrap_or_else(|| panic!("{}: no reply", row.what));
-                    check_reply(row, &got.octets, model);
-                }
-            }
-        });
-        let none = Duration::ZERO;
-        assert!(self.pod.receive(none, replied).is_none(), "{}: a reply too many", row.what);
-        assert!(self.server.receive(none, passed).is_none(), "{}: it went on as well", row.what);
-    }
-}
-
-#[test]
-fn as_test_runs() {
-    let (datapath, mut table) = common::load(false, 1024);
-    let model = zone(&mut table);
-    let rows: Vec<Row> = passing().into_iter().chain(answered()).collect();
-    let ran = rows.iter().filter(|row| test_run(&datapath, row, &model)).count();
-    // All but frames of no IP header's length and those with VLAN tags.
-    assert!(ran > rows.len() * 4 / 5, "{ran} of {}", rows.len());
-}
-
-#[test]
-fn over_a_veth_pair() {
-    let (datapath, mut table) = common::load(false, 1024);
-    let model = zone(&mut table);
-    for program in [
-        datapath.program(Program::Ethernet).expect("a program"),
-        datapath.program(Program::EthernetToPeer).expect("a program"),
-    ] {
-        let wire = Wire::new(program);
-        for row in passing().into_iter().chain(answered()) {
-            wire.send(&datapath, &row, &model);
-        }
-    }
-}
-
-/// A search begins at the depth of the longest name and goes so many labels up. Those of IPv6 addresses have 34, and are no measure
-/// for others.
-#[test]
-fn long_names_do_not_exist_whatever_addresses_have_names() {
-    let (datapath, mut table) = common::load(false, 64);
-    let absent = Arc::new(node(vec![(0, absence(Kind::Nxdomain, &wire("cluster.local")))]));
-    let said =
-        || Node { child: Some(Arc::clone(&absent)), deep: Some(Arc::clone(&absent)), ..Node::pass(ZoneId::Static) };
-    let mut model = Model::default();
-    for name in ["cluster.local", "svc.cluster.local", "10.in-addr.arpa", "ip6.arpa"] {
-        model.put(&mut table, name, said());
-    }
-    model.put(
-        &mut table,
-        "_http._tcp.web.default.svc.cluster.local",
-        node(vec![(TYPE_A, addresses(&[[10, 0, 0, 1]], 30))]),
-    );
-    let address = format!("{}d.f.ip6.arpa", "0.".repeat(30));
-    let below = |zone: &str, labels: usize| {
-        let own = zone.split('.').count();
-        format!("{}{zone}", "a.".repeat(labels - own))
-    };
-    let check = |model: &Model, what: &str| {
-        for (name, expect) in [
-            (below("cluster.local", 3), Expect::Reply("nxdomain")),
-            (below("cluster.local", 23), Expect::Reply("nxdomain")),
-            (below("svc.cluster.local", 100), Expect::Reply("nxdomain")),
-            (below("xarpa.cluster.local", 60), Expect::Reply("nxdomain")),
-            (below("10.in-addr.arpa", 4), Expect::Reply("nxdomain")),
-            (below("ip6.arpa", 16), Expect::Reply("nxdomain")),
-            (below("example.org", 23), Expect::Pass(Some("pass_not_found"))),
-        ] {
-            for packet in both(&a(&name)) {
-                assert!(test_run(&datapath, &row(format!("{name}, {what}"), &packet, expect), model));
-            }
-        }
-    };
-    check(&model, "no IPv6");
-    model.put(&mut table, &address, node(vec![(12, addresses(&[[10, 0, 0, 1]], 30))]));
-    check(&model, "an IPv6 address");
-    // What is below its name is looked for from there on.
-    let deep = row("below it", &Packet::v4(&a(&format!("x.y.{address}"))), Expect::Pass(Some("pass_not_found")));
-    assert!(test_run(&datapath, &deep, &model));
-    assert!(table.rekey(HashKey::random()));
-    check(&model, "in an index beside");
-    table.remove(&Name::parse(&address).expect("a name"));
-    check(&model, "no IPv6 any more");
-}
-
-/// What passes because of what the daemon says, not because of the packet.
-#[test]
-fn as_told() {
-    let (datapath, mut table) = common::load(false, 1024);
-    let model = zone(&mut table);
-    let wire = Wire::new(datapath.program(Program::Ethernet).expect("a program"));
-    let settings = datapath.settings();
-    let check = |why: &str, query: &Query, expect: fn() -> Expect| {
-        for packet in both(query) {
-            let row = row(why, &packet, expect());
-            assert!(test_run(&datapath, &row, &model));
-            wire.send(&datapath, &row, &model);
-        }
-    };
-    let answered = || Expect::Reply("answered");
-    let nodata = Query::new("v4.example.org", TYPE_AAAA);
-    let (nxdomain, wildcard) = (a("no.zone.example.org"), a("x.apps.example.org"));
-    check("as it comes", &web(), answered);
-
-    settings.set_paused(true);
-    check("paused", &web(), || Expect::Pass(Some("pass_paused")));
-    check("paused", &nodata, || Expect::Pass(Some("pass_paused")));
-    settings.set_paused(false);
-
-    let servers = [Packet::v4(&web()).dst, Packet::v6(&web()).dst];
-    settings.set_any_server(BOTH_ZONES & !(1 << ZoneId::Static as u8));
-    check("another server", &web(), || Expect::Pass(Some("pass_server")));
-    for server in servers {
-        datapath.set_server(server, 1 << ZoneId::Cluster as u8).expect("a server");
-    }
-    check("a server of the other zone", &web(), || Expect::Pass(Some("pass_server")));
-    for server in servers {
-        datapath.set_server(server, BOTH_ZONES).expect("a server");
-    }
-    check("a server of ours", &web(), answered);
-    for server in servers {
-        datapath.set_server(server, 0).expect("a server");
-    }
-    check("a server of ours no more", &wildcard, || Expect::Pass(Some("pass_server")));
-    settings.set_any_server(BOTH_ZONES);
-
-    settings.set_positive_gate(ZoneId::Cluster, Gate::NotSynced);
-    check("the other zone is not there", &web(), answered);
-    settings.set_positive_gate(ZoneId::Static, Gate::NotSynced);
-    for query in [&web(), &nodata, &nxdomain, &wildcard] {
-        check("not synced", query, || Expect::Pass(Some("pass_not_synced")));
-    }
-    settings.set_positive_gate(ZoneId::Static, Gate::Open);
-    settings.set_negative_gate(ZoneId::Static, Gate::Stale);
-    for query in [&nodata, &nxdomain, &wildcard] {
-        check("stale", query, || Expect::Pass(Some("pass_stale")));
-    }
-    check("stale, but this is there", &web(), answered);
-    settings.set_negative_gate(ZoneId::Static, Gate::Incomplete);
-    for query in [&nodata, &nxdomain, &wildcard] {
-        check("incomplete", query, || Expect::Pass(Some("pass_incomplete")));
-    }
-    settings.set_negative_gate(ZoneId::Static, Gate::Open);
-    check("nothing held back", &nxdomain, || Expect::Reply("nxdomain"));
-}
-
-/// An answer that the interface can't send is no answer.
-#[test]
-fn larger_than_the_interface_sends() {
-    let (datapath, mut table) = common::load(false, 1024);
-    let model = zone(&mut table);
-    let query = a("many.example.org").edns(&Opt::new(1232));
-    for packet in both(&query) {
-        let wire = Wire::new(datapath.program(Program::Ethernet).expect("a program"));
-        let len = packet.ip().len() + 60 * 16;
-        for (mtu, expect) in [(len, Expect::Reply("answered")), (len - 1, Expect::Pass(Some("pass_too_large")))] {
-            // Below 1280 an interface has no IPv6 of its own, but what comes in still goes by the program.
-            wire.node.ip(&format!("link set p mtu {mtu}"));
-            wire.send(&datapath, &row(format!("an MTU of {mtu}"), &packet, expect), &model);
-        }
-    }
-}
-
-#[test]
-fn without_a_heartbeat() {
-    let (datapath, mut table) = common::load(false, 1024);
-    let model = zone(&mut table);
-    let program = datapath.test_run(Program::Ethernet).expect("test run");
-    let mut out = vec![0; 2048];
-    let frame = Packet::v4(&web()).frame();
-    assert_eq!(program.run(&frame, &mut out).expect("test run").0, TC_ACT_REDIRECT);
-    std::thread::sleep(Duration::from_millis(3000));
-    let before = datapath.queries().expect("counters");
-    let (verdict, len) = program.run(&frame, &mut out).expect("test run");
-    assert_eq!((verdict, &out[..len]), (TC_ACT_UNSPEC, &frame[..]));
-    assert_eq!(moved(&before, &datapath.queries().expect("counters")), [("pass_daemon", "ipv4", 1)]);
-    let row = row("the heart beats again", &Packet::v4(&web()), Expect::Reply("answered"));
-    assert!(test_run(&datapath, &row, &model));
-}
-
-/// An interface without link-layer header.
-#[test]
-fn over_a_tun() {
-    let (datapath, mut table) = common::load(false, 1024);
-    let model = zone(&mut table);
-    // Beside a program for Ethernet that was loaded before, and others that are afterwards.
-    let wildcard = Packet::v4(&a("x.apps.example.org"));
-    let over_ethernet = row("over Ethernet", &wildcard, Expect::Reply("answered"));
-    assert!(test_run(&datapath, &over_ethernet, &model));
-    let node = Netns::quiet("node");
-    let tun = node.run(|| tun::open("tun0", libc::IFF_TUN));
-    node.ip("link set tun0 up");
-    let _link = attach(datapath.program(Program::Ip).expect("a program"), &node, "tun0", Hook::Ingress);
-    let queries = [
-        web(),
-        Query::new("web.example.org", TYPE_AAAA).edns(&Opt::new(1232)),
-        a("some.example.org").edns(&Opt::new(1232)),
-        a("no.zone.example.org"),
-    ];
-    for packet in queries.iter().flat_map(both) {
-        let query = packet.ip();
-        nix::unistd::write(&tun, &query).expect("tun");
-        check_packets("over a tun", &query, &tun::read(&tun, SOON).expect("a reply"), 0, &model);
-    }
-    // What is not answered comes to nobody: the next reply is to the next query.
-    let before = datapath.queries().expect("counters");
-    let query = Packet::v4(&web()).ip();
-    nix::unistd::write(&tun, &Packet::v4(&a("nobody.example.org")).ip()).expect("tun");
-    nix::unistd::write(&tun, &query).expect("tun");
-    check_packets("over a tun", &query, &tun::read(&tun, SOON).expect("a reply"), 0, &model);
-    let wanted = [("answered", "ipv4", 1), ("pass_not_found", "ipv4", 1)];
-    assert_eq!(moved(&before, &datapath.queries().expect("counters")), wanted);
-    let to_peer = datapath.test_run(Program::EthernetToPeer).expect("a program");
-    let (verdict, _) = to_peer.run(&over_ethernet.frame, &mut [0; 2048]).expect("test run");
-    assert_eq!(verdict, TC_ACT_REDIRECT);
-    let question = probe::query("x.apps.example.org", TYPE_A).expect("a name");
-    assert_eq!(probe::run(&datapath, &question).expect("a program").0, "answered");
-    assert!(test_run(&datapath, &over_ethernet, &model));
 }

@@ -1,12 +1,15 @@
 //! What packets carry beside their octets: a reply starts clean, and what passes goes on as it was, seen by neighbours in the
 //! chain. And packets that are more or less than they seem: segments, sums that are left to an interface, pieces.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod maps;
+mod vnet;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::attach::{Hook, attach};
@@ -15,7 +18,7 @@ use common::env_number;
 use common::lab::{Netns, veth};
 use common::model::{Model, addresses, agrees, node};
 use common::mutate::{BRIDGE_MAC, mutated, zone};
-use common::packet::{COOKIE, DNS, ETHERNET, IPV4, IPV6, OPTION_PADDING, Opt, Packet, Query, TYPE_A, UDP, hex, option};
+use common::packet::{COOKIE, DNS, ETHERNET, OPTION_PADDING, Opt, Packet, Query, TYPE_A, UDP, hex, option};
 use common::raw::{RawSocket, Received};
 use common::rng::Rng;
 use common::witness::{Carried, Witness};
@@ -23,6 +26,8 @@ use edns::datapath::counters::OUTCOMES;
 use edns::datapath::interfaces::Accepts;
 use edns::datapath::{Datapath, Program};
 use edns::zone::node::Answer;
+use maps::{maps_of, read_scratch, write_scratch};
+use vnet::{Offload, UDP_SUM, VnetSocket, pseudo_sum, set_segment, udp_at};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Above everything that is sent here.
@@ -341,21 +346,6 @@ fn segments_pass_whole() {
     }
 }
 
-fn set_segment(socket: &UdpSocket, size: u16) {
-    let size = libc::c_int::from(size);
-    // SAFETY: the value lives through the call and has the size given.
-    let ret = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            (&raw const size).cast(),
-            size_of_val(&size) as u32,
-        )
-    };
-    assert_eq!(ret, 0, "UDP_SEGMENT: {}", io::Error::last_os_error());
-}
-
 /// A sender of frames may say that an interface is to write a sum anywhere. The kernel cuts no packet in front of that place.
 #[test]
 fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
@@ -426,132 +416,6 @@ fn headers_that_reach_behind_the_reply_pass_where_it_is_shorter() {
             assert_eq!(count(&datapath, "pass_error"), before + u64::from(passes), "{what}");
         }
     }
-}
-
-/// Sends frames with the head that a virtual machine gives them.
-struct VnetSocket(OwnedFd);
-
-impl VnetSocket {
-    fn open(netns: &Netns, interface: &str) -> Self {
-        let ifindex = netns.ifindex(interface);
-        netns.run(|| {
-            // SAFETY: no memory is passed.
-            let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-            assert!(fd >= 0, "AF_PACKET: {}", io::Error::last_os_error());
-            // SAFETY: ours since just now.
-            let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-            let on: libc::c_int = 1;
-            // SAFETY: all zero is a valid sockaddr_ll.
-            let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-            address.sll_family = libc::AF_PACKET as u16;
-            address.sll_ifindex = ifindex;
-            // SAFETY: value and address live through the calls and have the sizes given.
-            let ret = unsafe {
-                libc::setsockopt(fd, libc::SOL_PACKET, PACKET_VNET_HDR, (&raw const on).cast(), size_of_val(&on) as u32)
-                    | libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as u32)
-            };
-            assert_eq!(ret, 0, "AF_PACKET: {}", io::Error::last_os_error());
-            Self(socket)
-        })
-    }
-
-    fn send(&self, frame: &[u8], offload: Offload) -> io::Result<()> {
-        nix::unistd::write(&self.0, &[&offload.head()[..], frame].concat())?;
-        Ok(())
-    }
-}
-
-/// What a sender leaves to an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Offload {
-    None,
-    /// To write the sum of all from `start` on, `offset` octets behind that.
-    Sum {
-        start: u16,
-        offset: u16,
-    },
-    /// The same of UDP, and to make datagrams of `size` octets of the one.
-    Segments {
-        start: u16,
-        size: u16,
-    },
-}
-
-impl Offload {
-    /// One that the kernel takes.
-    fn random(rng: &mut Rng, frame: &mut [u8]) -> Self {
-        let datagram = Datagram::read(frame, ETHERNET).ok().map(|d| (d.src.is_ipv4(), d.payload.len() as u16));
-        let least = frame.len().div_ceil(SEGMENTS_MAX) as u16;
-        match (rng.below(8), datagram) {
-            (0, Some((is_v4, _))) => {
-                let start = udp_at(is_v4);
-                if rng.one_in(2) {
-                    let sum = pseudo_sum(frame, is_v4).to_be_bytes();
-                    frame[usize::from(start + UDP_SUM)..][..2].copy_from_slice(&sum);
-                }
-                Self::Sum { start, offset: UDP_SUM }
-            }
-            (1, Some((is_v4, payload))) if payload > least => {
-                let size = least + rng.below(usize::from(payload - least)) as u16;
-                Self::Segments { start: udp_at(is_v4), size }
-            }
-            // Not in front of where the kernel thinks an IP header may end.
-            (2, _) if frame.len() > IPV4 + 1 => {
-                let start = (IPV4 + rng.below(frame.len() - IPV4 - 1)) as u16;
-                Self::Sum { start, offset: rng.below(frame.len() - usize::from(start) - 1) as u16 }
-            }
-            _ => Self::None,
-        }
-    }
-
-    /// Whether a query may be answered by a frame of that length.
-    fn lets_answer(self, query: &[u8], len: usize) -> bool {
-        match self {
-            Self::None => true,
-            // The kernel cuts no packet in front of the place.
-            Self::Sum { start, offset } => {
-                start == udp_at(query[12..14] == [8, 0]) && offset == UDP_SUM || len > query.len()
-            }
-            Self::Segments { .. } => false,
-        }
-    }
-
-    fn gso_size(self) -> u32 {
-        if let Self::Segments { size, .. } = self { size.into() } else { 0 }
-    }
-
-    /// virtio_net_hdr
-    fn head(self) -> [u8; 10] {
-        let (flags, gso_type, size, start, offset) = match self {
-            Self::None => (0, 0, 0, 0, 0),
-            Self::Sum { start, offset } => (NEEDS_CSUM, 0, 0, start, offset),
-            Self::Segments { start, size } => (NEEDS_CSUM, GSO_UDP_L4, size, start, UDP_SUM),
-        };
-        let [size, start, offset] = [size, start, offset].map(u16::to_ne_bytes);
-        [flags, gso_type, 0, 0, size[0], size[1], start[0], start[1], offset[0], offset[1]]
-    }
-}
-
-const PACKET_VNET_HDR: libc::c_int = 15;
-/// VIRTIO_NET_HDR_F_NEEDS_CSUM
-const NEEDS_CSUM: u8 = 1;
-/// VIRTIO_NET_HDR_GSO_UDP_L4
-const GSO_UDP_L4: u8 = 5;
-/// UDP_MAX_SEGMENTS
-const SEGMENTS_MAX: usize = 128;
-/// Where in a UDP header the sum is.
-const UDP_SUM: u16 = 6;
-
-/// Where a frame's UDP header begins.
-const fn udp_at(is_v4: bool) -> u16 {
-    (ETHERNET + if is_v4 { IPV4 } else { IPV6 }) as u16
-}
-
-/// The sum of a datagram's pseudo-header, in host order.
-fn pseudo_sum(frame: &[u8], is_v4: bool) -> u16 {
-    let udp = usize::from(udp_at(is_v4));
-    let addresses = if is_v4 { 8 } else { 32 };
-    common::packet::sum(&[&frame[udp - addresses..udp], &[0, 17], &frame[udp + 4..udp + 6]])
 }
 
 /// Octets of the frame that answers a query so.
@@ -634,51 +498,3 @@ fn count(datapath: &Datapath, outcome: &str) -> u64 {
     let at = OUTCOMES.iter().position(|o| *o == outcome).expect("an outcome");
     datapath.queries().expect("counters")[at].iter().sum()
 }
-
-/// The maps of a program, by name.
-fn maps_of(program: BorrowedFd<'_>) -> HashMap<String, OwnedFd> {
-    let mut ids = [0_u32; 32];
-    // SAFETY: all zero is a valid bpf_prog_info, and a valid bpf_map_info below: integers.
-    let mut info: libbpf_sys::bpf_prog_info = unsafe { std::mem::zeroed() };
-    info.nr_map_ids = ids.len() as u32;
-    info.map_ids = ids.as_mut_ptr() as u64;
-    let mut len = size_of_val(&info) as u32;
-    // SAFETY: info, its length and the ids live through the call.
-    let ret = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut len) };
-    assert_eq!(ret, 0, "a program's maps");
-    let maps = ids[..info.nr_map_ids as usize].iter().map(|id| {
-        // SAFETY: no memory is passed; the file descriptor is ours then.
-        let fd = unsafe { OwnedFd::from_raw_fd(libbpf_sys::bpf_map_get_fd_by_id(*id)) };
-        // SAFETY: as above.
-        let mut info: libbpf_sys::bpf_map_info = unsafe { std::mem::zeroed() };
-        let mut len = size_of_val(&info) as u32;
-        // SAFETY: info and its length live through the call.
-        let ret = unsafe { libbpf_sys::bpf_map_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut len) };
-        assert_eq!(ret, 0, "a map");
-        let name: String = info.name.iter().take_while(|c| **c != 0).map(|c| *c as u8 as char).collect();
-        (name, fd)
-    });
-    maps.collect()
-}
-
-/// What lies in the memory for searches of packets, of all CPUs.
-fn read_scratch(map: &OwnedFd) -> Vec<u8> {
-    // Far more than that of a CPU.
-    let mut value = vec![0; libbpf_rs::num_possible_cpus().expect("CPUs") * 8192];
-    // SAFETY: key and value live through the call, and the value takes what there is.
-    let ret = unsafe {
-        libbpf_sys::bpf_map_lookup_elem(map.as_raw_fd(), (&raw const SLOT).cast(), value.as_mut_ptr().cast())
-    };
-    assert_eq!(ret, 0, "edns_scratch");
-    value
-}
-
-fn write_scratch(map: &OwnedFd, value: &[u8]) {
-    // SAFETY: key and value live through the call.
-    let ret =
-        unsafe { libbpf_sys::bpf_map_update_elem(map.as_raw_fd(), (&raw const SLOT).cast(), value.as_ptr().cast(), 0) };
-    assert_eq!(ret, 0, "edns_scratch");
-}
-
-/// That of packets which came by an interface.
-static SLOT: u32 = 0;
