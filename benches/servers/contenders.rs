@@ -1,6 +1,6 @@
 //! Who is compared: each at an address of its own, all of them running all the time, with the same names.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::process::{Child, Stdio};
 
@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cluster::{Cluster, DNS};
-use crate::lab::{Lab, until};
+use crate::lab::{Lab, fill, until};
 use crate::mix;
 use crate::services::Services;
 
@@ -66,24 +66,12 @@ pub fn prepare(lab: &mut Lab) {
 /// CoreDNS as kubeadm sets it up, and as NodeLocal DNSCache does.
 pub fn start_coredns(cluster: &Cluster) -> Vec<Server> {
     let [_, _, cache, ..] = &ALL;
-    cluster.lab.write(
-        "Corefile",
-        &format!(
-            ".:53 {{\n bind {DNS}\n errors\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig kubeconfig edns\n \
-             pods insecure\n fallthrough in-addr.arpa ip6.arpa\n ttl 30\n }}\n transfer {{\n to *\n }}\n prometheus :9153\n \
-             cache 30 {{\n disable success cluster.local\n disable denial cluster.local\n }}\n loadbalance\n}}\n"
-        ),
-    );
-    cluster.lab.write(
-        "Corefile.cache",
-        &format!(
-            "cluster.local:53 {{\n bind {}\n errors\n cache {{\n success 9984 30\n denial 9984 5\n }}\n \
-             forward . {DNS} {{\n force_tcp\n }}\n prometheus :9253\n}}\n",
-            cache.address
-        ),
-    );
+    let lab = &cluster.lab;
+    lab.write("Corefile", &fill(include_str!("config/Corefile"), &[("DNS", &DNS)]));
+    let values: [(&str, &dyn Display); 2] = [("CACHE", &cache.address), ("DNS", &DNS)];
+    lab.write("Corefile.cache", &fill(include_str!("config/Corefile.cache"), &values));
     let coredns = std::env::var("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by benches/run.sh") + "/coredns";
-    [["-conf", "Corefile"], ["-conf", "Corefile.cache"]].map(|args| start(&cluster.lab, &coredns, &args)).into()
+    [["-conf", "Corefile"], ["-conf", "Corefile.cache"]].map(|args| start(lab, &coredns, &args)).into()
 }
 
 /// The servers of a zone file.
@@ -91,31 +79,13 @@ pub fn start_static(lab: &Lab, services: &Services, zone: &str) -> Vec<Server> {
     lab.write("zone", zone);
     let dir = lab.dir.display();
     let [_, _, _, nsd, knot, unbound, dnsmasq] = ALL.map(|c| c.address);
-    lab.write(
-        "nsd.conf",
-        &format!(
-            "server:\n  ip-address: {nsd}\n  server-count: 2\n  username: \"\"\n  chroot: \"\"\n  rrl-ratelimit: 0\n  \
-             zonesdir: \"{dir}\"\n  pidfile: \"{dir}/nsd.pid\"\n  xfrdfile: \"{dir}/xfrd\"\n  xfrdir: \"{dir}\"\n  \
-             zonelistfile: \"{dir}/zones\"\n  database: \"\"\nremote-control:\n  control-enable: no\n\
-             zone:\n  name: cluster.local\n  zonefile: zone\n"
-        ),
-    );
-    lab.write(
-        "knot.conf",
-        &format!(
-            "server:\n  rundir: {dir}\n  listen: {knot}@53\n  udp-workers: 2\ndatabase:\n  storage: {dir}\n\
-             zone:\n  - domain: cluster.local\n    file: {dir}/zone\n    zonefile-sync: -1\n    journal-content: none\n"
-        ),
-    );
-    lab.write(
-        "unbound.conf",
-        &format!(
-            "server:\n  interface: {unbound}\n  num-threads: 2\n  access-control: 0.0.0.0/0 allow\n  username: \"\"\n  \
-             chroot: \"\"\n  directory: \"{dir}\"\n  pidfile: \"\"\n  use-syslog: no\n  module-config: \"iterator\"\n\
-             remote-control:\n  control-enable: no\n\
-             auth-zone:\n  name: cluster.local\n  zonefile: zone\n  for-downstream: yes\n  for-upstream: no\n"
-        ),
-    );
+    for (file, template, address) in [
+        ("nsd.conf", include_str!("config/nsd.conf"), nsd),
+        ("knot.conf", include_str!("config/knot.conf"), knot),
+        ("unbound.conf", include_str!("config/unbound.conf"), unbound),
+    ] {
+        lab.write(file, &fill(template, &[("ADDRESS", &address), ("DIR", &dir)]));
+    }
     dnsmasq_files(lab, services, zone);
     vec![
         start(lab, "nsd", &["-d", "-c", "nsd.conf"]),
@@ -129,14 +99,11 @@ pub fn start_static(lab: &Lab, services: &Services, zone: &str) -> Vec<Server> {
     ]
 }
 
-const DNSMASQ: &str = "no-resolv\nno-hosts\nlocal=/cluster.local/\nbind-interfaces\nuser=root\npid-file\nlocal-ttl=30\n\
-                       cache-size=10000\n";
-
 /// Hosts, and the SRV records that are asked for: dnsmasq looks through all of them for every name that it does not know.
 fn dnsmasq_files(lab: &Lab, services: &Services, zone: &str) {
     let asked: Vec<String> = mix::srv_names(services).map(|name| name + ".").collect();
-    let (mut hosts, mut config) = (String::new(), String::from(DNSMASQ));
-    writeln!(config, "addn-hosts={}", lab.path("hosts").display()).expect("memory");
+    let (mut hosts, mut config) =
+        (String::new(), fill(include_str!("config/dnsmasq.conf"), &[("HOSTS", &lab.path("hosts").display())]));
     for line in zone.lines() {
         let [name, _, _, rtype, data @ ..] = &line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
         match (*rtype, data) {

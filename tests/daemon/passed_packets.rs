@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{Lab, SERVER, SERVER6, until};
+use crate::lab::{Lab, SERVER, SERVER6, fill, until};
 
 /// The pod, and an NSD in `far` behind a bridge, which changes no octet of a frame: what the pod's interface sent is what
 /// the server's has to receive. The daemon is on the bridge port of the pod.
@@ -12,22 +12,13 @@ fn lab() -> Lab {
     lab.bridge();
     // Else netfilter puts fragments together on their way.
     lab.sh("host", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done");
-    lab.write(
-        "example.org.zone",
-        "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 300\n@ NS ns\nns A 10.77.0.1\n\
-         apis MX 10 ns\nreal A 10.9.9.9\nreal AAAA fd09::9\n* TXT \"from nsd\"\n",
-    );
     let many: String = (0..60).map(|i| format!("many A 10.8.0.{i}\n")).collect();
-    let zone = std::fs::read_to_string(lab.path("example.org.zone")).unwrap();
-    lab.write("example.org.zone", &(zone + &many));
-    let dir = lab.dir.display();
+    lab.write("example.org.zone", &(include_str!("nsd/real.zone").to_owned() + &many));
     lab.write(
         "nsd.conf",
-        &format!(
-            "server:\n  ip-address: {SERVER}\n  ip-address: {SERVER6}\n  username: root\n  zonesdir: {dir}\n  \
-             database: \"\"\n  pidfile: {dir}/nsd.pid\n  xfrdfile: {dir}/xfrd\n  zonelistfile: {dir}/zones\n  \
-             xfrdir: {dir}\n  logfile: {dir}/nsd.log\nremote-control:\n  control-enable: no\n\
-             zone:\n  name: example.org\n  zonefile: example.org.zone\n"
+        &fill(
+            include_str!("nsd/nsd.conf"),
+            &[("ADDRESS", &SERVER), ("ADDRESS6", &SERVER6), ("DIR", &lab.dir.display())],
         ),
     );
     lab.sh("far", "nsd -c nsd.conf");

@@ -1,30 +1,20 @@
 //! `edns verify` against NSD, with right and wrong data, on a path where the program answers over UDP.
 
-use crate::lab::{EDNS, Lab, until};
+use crate::lab::{EDNS, Lab, fill, until};
 
 const DNS: &str = "10.77.0.2";
-const RIGHT: &str = "apis A 172.16.171.52\ndb A 10.0.0.5\ndb A 10.0.0.6\ndb AAAA fd00::5\n*.apps A 10.0.0.9\n\
-                     x.y.apps A 10.0.0.10\nall A 10.0.0.11\n";
+const DNS6: &str = "fd77::2";
+/// The records of the lab's domain.yaml.
+const RIGHT: &str = include_str!("nsd/same.zone");
 
 /// NSD in `pod`, which the daemon's host reaches by the interface on whose egress the program is.
 fn lab(zone: &str) -> Lab {
     let lab = Lab::new();
     lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Egress\n");
-    lab.write(
-        "example.org.zone",
-        &format!(
-            "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 7 3600 600 86400 300\n@ NS ns\nns A {DNS}\n{zone}"
-        ),
-    );
-    let dir = lab.dir.display();
+    lab.write("example.org.zone", zone);
     lab.write(
         "nsd.conf",
-        &format!(
-            "server:\n  ip-address: {DNS}\n  username: root\n  zonesdir: {dir}\n  database: \"\"\n  \
-             pidfile: {dir}/nsd.pid\n  xfrdfile: {dir}/xfrd\n  zonelistfile: {dir}/zones\n  xfrdir: {dir}\n  \
-             logfile: {dir}/nsd.log\nremote-control:\n  control-enable: no\n\
-             zone:\n  name: example.org\n  zonefile: example.org.zone\n"
-        ),
+        &fill(include_str!("nsd/nsd.conf"), &[("ADDRESS", &DNS), ("ADDRESS6", &DNS6), ("DIR", &lab.dir.display())]),
     );
     lab.sh("pod", "nsd -c nsd.conf");
     until("NSD answers", || match lab.dig_in("host", &format!("@{DNS} +tcp +short ns.example.org")) {

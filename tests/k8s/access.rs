@@ -121,10 +121,7 @@ fn only_warning(log: &str) -> &str {
 fn a_ca_that_is_another_is_named_once() {
     let node = Node::shared();
     let cluster = &node.cluster;
-    node.lab.sh(
-        "host",
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=other -keyout other.key -out other.crt 2>/dev/null",
-    );
+    node.lab.sh("host", include_str!("files/other_ca.sh"));
     let kubeconfig = cluster.kubeconfig("token: none");
     let (ours, other) = (cluster.lab.path("ca.crt").display().to_string(), node.lab.path("other.crt"));
     let of_system = format!("this system's list, and {} names none", node.lab.path("kubeconfig").display());

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{Lab, run, within};
+use crate::lab::{Lab, fill, run, within};
 
 /// Of the Service kubernetes.
 pub const API: &str = "10.96.0.1";
@@ -17,7 +17,7 @@ pub const API: &str = "10.96.0.1";
 pub const DNS: &str = "10.96.0.10";
 
 /// The objects that are there at first.
-const BASE: &str = include_str!("base.yaml");
+const BASE: &str = include_str!("files/base.yaml");
 
 pub struct Cluster {
     /// Its `host` is where the control plane runs.
@@ -61,14 +61,7 @@ impl Cluster {
     }
 
     fn start_dns(&self) {
-        self.lab.write(
-            "Corefile",
-            &format!(
-                ".:53 {{\n bind {DNS}\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig kubeconfig edns\n \
-                 pods insecure\n ttl 30\n fallthrough in-addr.arpa ip6.arpa\n }}\n \
-                 hosts {{\n 192.0.2.80 www.example.org\n fallthrough\n }}\n}}\n"
-            ),
-        );
+        self.lab.write("Corefile", &fill(include_str!("files/Corefile"), &[("DNS", &DNS)]));
         self.start("coredns", &["-conf", "Corefile"]);
         within(60, "CoreDNS answers", || {
             let text = self.lab.dig_in("host", &format!("@{DNS} kubernetes.default.svc.cluster.local"));
@@ -83,20 +76,7 @@ impl Cluster {
 
     /// A CA, a certificate for the API server and one for us, and a key for service accounts' tokens. Called again: others.
     pub fn certificates(&self) {
-        self.lab.sh(
-            "host",
-            "ca='-CA ca.crt -CAkey ca.key -CAcreateserial -days 30'
-             openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=ca -keyout ca.key -out ca.crt 2>/dev/null
-             one() {
-                 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj \"$2\" -keyout $1.key -out $1.csr 2>/dev/null
-                 echo \"$3\" >$1.ext
-                 openssl x509 -req -in $1.csr $ca -extfile $1.ext -out $1.crt 2>/dev/null
-             }
-             one api /CN=kube-apiserver 'subjectAltName=DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1'
-             one admin /O=system:masters/CN=admin extendedKeyUsage=clientAuth
-             test -e sa.key || openssl genrsa -out sa.key 2048 2>/dev/null
-             openssl rsa -in sa.key -pubout -out sa.pub 2>/dev/null",
-        );
+        self.lab.sh("host", include_str!("files/certificates.sh"));
         let dir = self.lab.dir.display();
         let user = format!("client-certificate: {dir}/admin.crt, client-key: {dir}/admin.key");
         self.lab.write("kubeconfig", &self.kubeconfig(&user));
@@ -104,13 +84,8 @@ impl Cluster {
 
     /// A kubeconfig for such a user.
     pub fn kubeconfig(&self, user: &str) -> String {
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: edns\n\
-             clusters: [{{name: edns, cluster: {{server: 'https://{API}', certificate-authority: {}/ca.crt}}}}]\n\
-             users: [{{name: user, user: {{{user}}}}}]\n\
-             contexts: [{{name: edns, context: {{cluster: edns, user: user}}}}]\n",
-            self.lab.dir.display()
-        )
+        let dir = self.lab.dir.display();
+        fill(include_str!("files/kubeconfig.yaml"), &[("API", &API), ("DIR", &dir), ("USER", &user)])
     }
 
     /// Starts one of the tools.

@@ -29,9 +29,7 @@ fn start_controllers(cluster: &Cluster) {
             &controllers,
         ],
     );
-    cluster.apply(
-        "apiVersion: v1\nkind: Node\nmetadata: {name: node-0, annotations: {kwok.x-k8s.io/node: fake}, labels: {kubernetes.io/hostname: node-0}}\n",
-    );
+    cluster.apply(include_str!("files/kwok_node.yaml"));
     let stages = std::env::var("EDNS_K8S_TOOLS").unwrap() + "/kwok.yaml";
     within(60, "kwok plays the node", || {
         // It may die at its first node.
@@ -47,43 +45,7 @@ fn start_controllers(cluster: &Cluster) {
     });
 }
 
-const OBJECTS: &str = r#"
-apiVersion: v1
-kind: Service
-metadata: {name: front, namespace: rolled}
-spec: {selector: {app: front}, ports: [{name: http, port: 80}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: front-pods, namespace: rolled}
-spec: {selector: {app: front}, clusterIP: None, ports: [{name: http, port: 80}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: front, namespace: rolled}
-spec:
-  replicas: 12
-  selector: {matchLabels: {app: front}}
-  template:
-    metadata: {labels: {app: front}}
-    spec: {nodeName: node-0, containers: [{name: c, image: c, ports: [{name: http, containerPort: 80}]}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: db, namespace: rolled}
-spec: {selector: {app: db}, clusterIP: None, ports: [{name: pg, port: 5432}]}
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: db, namespace: rolled}
-spec:
-  serviceName: db
-  replicas: 3
-  selector: {matchLabels: {app: db}}
-  template:
-    metadata: {labels: {app: db}}
-    spec: {nodeName: node-0, containers: [{name: c, image: c}]}
-"#;
+const OBJECTS: &str = include_str!("files/rollout.yaml");
 
 #[test]
 fn rollouts_are_followed_and_no_living_name_is_missing() {

@@ -8,7 +8,7 @@ use crate::lab::within;
 use crate::names::{around, implied, random_case, searched};
 use crate::node::Node;
 
-const SHAPES: &str = concat!(include_str!("shapes.yaml"), "---\n", include_str!("mixed.yaml"));
+const SHAPES: &str = concat!(include_str!("files/shapes.yaml"), "---\n", include_str!("files/mixed.yaml"));
 const TYPES: [RecordType; 9] = [A, AAAA, SRV, CNAME, TXT, MX, PTR, SOA, NS];
 
 /// Every name that the namespace's objects imply, and some that they do not.

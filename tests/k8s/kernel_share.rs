@@ -24,7 +24,7 @@ fn nearly_all_questions_below_the_zone_are_answered_in_the_kernel() {
     let _daemon = node.daemon();
     cluster.namespace("share");
     cluster.apply(
-        &include_str!("shapes.yaml")
+        &include_str!("files/shapes.yaml")
             .replace("shapes", "share")
             .replace("10.96.1.", "10.96.2.")
             .replace("96::1", "96::2"),

@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType::{self, A};
 
 use crate::client::{Client, Reply, TRIES};
 use crate::cluster::{Cluster, DNS};
-use crate::lab::{Daemon, Lab, veth, within};
+use crate::lab::{Daemon, Lab, fill, veth, within};
 
 pub struct Node {
     /// Its `host` is the node, its `pod` a pod there.
@@ -29,12 +29,8 @@ impl Node {
         lab.ip("host", &format!("addr add 10.78.{n}.2/24 dev api0"));
         cluster.lab.ip("host", &format!("addr add 10.78.{n}.1/24 dev node{n}"));
         lab.ip("host", &format!("route add 10.96.0.0/16 via 10.78.{n}.1"));
-        lab.sh(
-            "host",
-            "echo 1 >/proc/sys/net/ipv4/ip_forward
-             nft 'add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oifname api0 masquerade'
-             nft 'add table inet api; add chain inet api in { type filter hook input priority 0; }; add chain inet api out { type filter hook output priority 0; }'",
-        );
+        lab.netns("host").sysctl("net/ipv4/ip_forward", "1");
+        lab.nft("host", include_str!("files/node.nft"));
         let node = Self { lab, cluster: Arc::clone(cluster) };
         node.configure("");
         node
@@ -151,20 +147,16 @@ impl Node {
 
     /// Makes the way to the API server refuse what is sent on it.
     pub fn refuse_api(&self) {
-        self.nft("add rule inet api in tcp sport 443 tcp flags & rst == 0 drop; add rule inet api out tcp dport 443 reject with tcp reset");
+        self.lab.nft("host", include_str!("files/refuse_api.nft"));
     }
 
     /// Makes it swallow everything, after so many octets from the API server.
     pub fn drop_api(&self, after: u64) {
-        self.nft(&format!("add rule inet api in tcp sport 443 quota over {after} bytes drop"));
+        self.lab.nft("host", &fill(include_str!("files/drop_api.nft"), &[("OCTETS", &after)]));
     }
 
     /// Ends both.
     pub fn reach_api(&self) {
-        self.nft("flush table inet api");
-    }
-
-    fn nft(&self, command: &str) {
-        self.lab.sh("host", &format!("nft '{command}'"));
+        self.lab.nft("host", "flush table inet api");
     }
 }

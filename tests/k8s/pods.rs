@@ -14,10 +14,7 @@ fn short_names_never_leave_the_kernel_and_outside_names_ask_twice() {
         &format!("nameserver {DNS}\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:1 attempts:1\n"),
     );
     // Counted on the way to the server, by somebody else than us.
-    lab.sh(
-        "host",
-        "nft 'add table inet asked; add chain inet asked on { type filter hook forward priority 0; }; add rule inet asked on udp dport 53 counter'",
-    );
+    lab.nft("host", include_str!("files/count_dns.nft"));
     let reached = || -> u64 {
         let chain = lab.sh("host", "nft list chain inet asked on");
         chain

@@ -118,6 +118,12 @@ impl Lab {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Adds the rules of an nft file to a namespace.
+    pub fn nft(&self, ns: &str, rules: &str) {
+        self.write("rules.nft", rules);
+        self.sh(ns, "nft -f rules.nft");
+    }
+
     /// Whether a netlink socket of the daemon's namespace has lost messages of routes and interfaces (netlink(7)). Guests have
     /// a shell alone.
     pub fn has_lost_messages(&self) -> bool {
