@@ -1,5 +1,5 @@
-//! Names that were chosen to collide are answered like any others; and where names should collide nevertheless, the table takes
-//! another key.
+//! Names that were chosen to collide are answered like any others. If names collide nevertheless, the table changes its hash
+//! key.
 
 mod common;
 
@@ -18,14 +18,14 @@ use edns::zone::change::Change;
 use edns::zone::name::Name;
 use edns::zone::node::{ANY_TYPE, Kind, Node, ZoneId};
 
-/// MaxRecords' default, and the lines of an index for so many.
+/// The default of MaxRecords, and the number of index lines for it.
 const MAX_RECORDS: u32 = 262_144;
 const LINES: usize = 1 << 15;
-/// As many as five slices bring, and as a domain file does.
+/// As many names as five EndpointSlices have, and as many as a domain file has.
 const BY_SLICES: usize = 4_957;
 const BY_FILE: usize = 12_288;
 const OTHERS: usize = 5_000;
-/// More than have a place by one hash.
+/// More names than one hash value has slots for.
 const CHOSEN: usize = 80;
 const SERVICE: &str = "chosen.tenant.svc.cluster.local";
 
@@ -49,7 +49,7 @@ fn one(i: usize) -> Node {
     node(vec![(TYPE_A, addresses(&[Ipv4Addr::from(i as u32)], 30))])
 }
 
-/// What a question for a name's address gets: that, or what it is counted as.
+/// The address in the answer, or the outcome that the query was counted as.
 fn ask(probe: &TestRun, name: &str) -> Result<Ipv4Addr, &'static str> {
     let frame = Packet::v4(&Query::new(name, TYPE_A)).frame();
     let mut out = vec![0; 2048];
@@ -73,7 +73,7 @@ fn namespace(i: usize) -> String {
     format!("ns-{i}.svc.cluster.local")
 }
 
-/// Names of a zone whose other names don't exist, and a wildcard.
+/// A zone whose other names don't exist, and a wildcard.
 fn put_zone(table: &mut Table) {
     let missing = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &wire("cluster.local")))]));
     let zone = Node { child: Some(Arc::clone(&missing)), deep: Some(missing), ..Node::pass(ZoneId::Static) };
@@ -84,7 +84,7 @@ fn put_zone(table: &mut Table) {
     table.put(&name("apps.example.com"), &apps).expect("fits");
 }
 
-fn assert_zone_goes_on(probe: &TestRun) {
+fn assert_zone_is_answered(probe: &TestRun) {
     for missing in ["missing.ns-2.svc", "missing.at-all.ns-2.svc", "missing.ns-3.svc", "missing"] {
         assert_eq!(ask(probe, &format!("{missing}.cluster.local")), Err("nxdomain"), "{missing}");
     }
@@ -100,18 +100,18 @@ fn chosen_names_and_others_are_answered() {
     for (i, text) in names.iter().enumerate() {
         table.put(&name(text), &one(i)).unwrap_or_else(|e| panic!("{text}: {e}"));
     }
-    assert_eq!(table.len(), names.len() + 4, "each is its own");
+    assert_eq!(table.len(), names.len() + 4, "every name is a record of its own");
     for (i, text) in names.iter().enumerate() {
         assert_eq!(ask(&probe, text), Ok(Ipv4Addr::from(i as u32)), "{text}");
         if i % 8 == 0 {
             assert_eq!(ask(&probe, &text.to_ascii_uppercase()), Ok(Ipv4Addr::from(i as u32)), "{text}");
         }
     }
-    assert_zone_goes_on(&probe);
-    assert_eq!(table.rekeys(), 0, "one key does for all of them");
+    assert_zone_is_answered(&probe);
+    assert_eq!(table.rekeys(), 0, "one key fits all of them");
 }
 
-/// The hash of the first versions.
+/// The hash function of the first versions.
 fn former_hash(wire: &[u8], seed: u64, multiplier: u64) -> u64 {
     wire.chunks(8).fold(seed, |hash, octets| {
         let mut word = [0; 8];
@@ -121,7 +121,7 @@ fn former_hash(wire: &[u8], seed: u64, multiplier: u64) -> u64 {
     })
 }
 
-/// How many names found no slot in an index of the first versions.
+/// How many names would have found no slot in the index of the first versions.
 fn refused_formerly(names: &[String], rng: &mut Rng) -> usize {
     let (seed, multiplier) = (rng.next(), rng.next() | 0x8000_0001_0000_0001);
     let mut lines = vec![0; LINES];
@@ -133,9 +133,9 @@ fn refused_formerly(names: &[String], rng: &mut Rng) -> usize {
     names.iter().filter(has_no_slot).count()
 }
 
-/// Else the test above would show nothing.
+/// Shows that the names above do collide in the former hash function.
 #[test]
-fn by_the_former_hash_they_had_no_room() {
+fn in_the_former_hash_they_collide() {
     const KEYS: usize = 16;
     let mut rng = Rng::new(6);
     let (by_slices, by_file) = (chosen_by_slices(), chosen_by_file());
@@ -150,23 +150,24 @@ fn by_the_former_hash_they_had_no_room() {
 }
 
 #[test]
-fn where_names_collide_the_table_takes_another_key() {
+fn a_table_whose_names_collide_changes_its_key() {
     const NAMES: usize = 1_000;
     let (datapath, mut table) = common::load(false, MAX_RECORDS);
     let probe = probe(&datapath);
     let names: Vec<String> = others().take(NAMES).collect();
     put_zone(&mut table);
-    assert!(table.rekey(HashKey::colliding()), "a few names fit by any key");
+    assert!(table.rekey(HashKey::colliding()), "a few names fit with any key");
     for (i, text) in names.iter().enumerate() {
         table.put(&name(text), &one(i)).unwrap_or_else(|e| panic!("{text}: {e}"));
         for j in [0, i / 2, i] {
-            assert_eq!(ask(&probe, &names[j]), Ok(Ipv4Addr::from(j as u32)), "{} when {i} are there", names[j]);
+            assert_eq!(ask(&probe, &names[j]), Ok(Ipv4Addr::from(j as u32)), "{} after {i} names", names[j]);
         }
-        assert_zone_goes_on(&probe);
+        assert_zone_is_answered(&probe);
     }
-    assert_eq!(table.rekeys(), 2, "one by the test, and one that was needed");
+    assert_eq!(table.rekeys(), 2, "one by the test, one by the table");
 
-    // Not again so soon: names without a place pass, with what is below the closest name above, and nothing else changes.
+    // Not again within the interval. Names without a place pass, with the names below their closest encloser; nothing else
+    // changes.
     for text in &names {
         assert!(table.remove(&name(text)));
     }
@@ -190,10 +191,10 @@ fn where_names_collide_the_table_takes_another_key() {
         }
     }
     assert_eq!(passed, without_place);
-    assert_zone_goes_on(&probe);
+    assert_zone_is_answered(&probe);
     assert_eq!(table.rekeys(), 3);
-    assert!(!table.takes_refused(), "a minute has not passed");
-    // When enough time has passed, all have a place.
+    assert!(!table.takes_refused(), "the interval has not passed");
+    // After the interval all names have a place.
     table.set_rekey_interval(Duration::ZERO);
     assert!(table.takes_refused());
     refused.settle(&mut table);
@@ -201,7 +202,7 @@ fn where_names_collide_the_table_takes_another_key() {
     for (i, text) in names.iter().enumerate() {
         assert_eq!(ask(&probe, text), Ok(Ipv4Addr::from(i as u32)), "{text}");
     }
-    assert_zone_goes_on(&probe);
-    assert_eq!(ask(&probe, &format!("missing.{tenant}")), Err("nxdomain"), "the mark is gone");
+    assert_zone_is_answered(&probe);
+    assert_eq!(ask(&probe, &format!("missing.{tenant}")), Err("nxdomain"), "the mark was removed");
     assert_eq!(table.rekeys(), 4, "once for all of them");
 }

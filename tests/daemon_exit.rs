@@ -1,5 +1,5 @@
-//! A program outlives its daemon where a filter holds it. What writes its replies goes with the daemon, some moments before
-//! the heartbeat is missed: until then queries pass as they came.
+//! A filter keeps its program loaded after the daemon exits. The programs that it tail-calls are unloaded with the daemon,
+//! before the heartbeat expires. Until then queries pass unchanged.
 
 mod common;
 
@@ -15,12 +15,12 @@ use edns::zone::name::Name;
 const NAME: &str = "apis.example.org";
 
 #[test]
-fn without_the_program_that_replies_queries_are_as_they_were() {
+fn without_the_program_that_replies_queries_pass_unchanged() {
     let (datapath, mut table) = common::load(false, 16);
     let record = node(vec![(TYPE_A, addresses(&[Ipv4Addr::new(10, 0, 0, 1)], 30))]);
     table.put(&Name::parse(NAME).expect("a name"), &record).expect("fits");
     let program = datapath.test_run(Program::Ethernet).expect("test run");
-    // One whose reply is longer, and one whose reply is shorter than itself.
+    // A query whose reply is longer than itself, and one whose reply is shorter.
     let padded = Opt { options: vec![0, 12, 0, 200].into_iter().chain([0; 200]).collect(), ..Opt::new(1232) };
     let queries = [Query::new(NAME, TYPE_A), Query::new(NAME, TYPE_A).edns(&padded)];
     let frames = queries.map(|query| Packet::v4(&query).frame());
@@ -30,11 +30,11 @@ fn without_the_program_that_replies_queries_are_as_they_were() {
     }
 
     drop((datapath, table));
-    let gone = Instant::now();
+    let exited = Instant::now();
     for frame in &frames {
-        // The kernel empties the map in its own time.
+        // The kernel empties the program map asynchronously.
         while program.run(frame, &mut out).expect("test run").0 != TC_ACT_UNSPEC {
-            assert!(gone.elapsed() < Duration::from_secs(2), "still answered");
+            assert!(exited.elapsed() < Duration::from_secs(2), "still answered");
         }
         let (_, len) = program.run(frame, &mut out).expect("test run");
         assert_eq!(hex(&out[..len]), hex(frame));

@@ -90,7 +90,7 @@ impl Contender {
         // SAFETY: no memory is passed.
         let fd = unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) };
         assert!(fd >= 0, "bpf_prog_get_fd_by_id: {}", std::io::Error::from_raw_os_error(-fd));
-        // SAFETY: ours since just now.
+        // SAFETY: nothing else owns the new file descriptor.
         unsafe { OwnedFd::from_raw_fd(fd) }
     }
 

@@ -8,7 +8,7 @@ pub fn enable_stats() -> OwnedFd {
     // SAFETY: no memory is passed.
     let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
     assert!(fd >= 0, "bpf_enable_stats: {}", std::io::Error::from_raw_os_error(-fd));
-    // SAFETY: ours since just now.
+    // SAFETY: nothing else owns the new file descriptor.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

@@ -1,30 +1,31 @@
-//! Names that were chosen to collide: all that differ by what the hash of the first versions kept, whatever its key, and by what
-//! folding of case would make the same.
+//! Names that collide in the hash function of eDNS' first versions, whatever its key, and names that differ only by bit 0x20,
+//! which case folding may ignore.
 //!
-//! That hash was `(h ^ h >> 32) * M` a word of eight octets. A change of 0x40 in octets 3 and 7 of a word (bits 30 and 62: a letter
-//! from p to y becomes a digit or a sign) left bit 62 alone changed, the multiplication kept it there, and by one key of two nothing
-//! else; the same change of octet 7 in the next word took it back. Each place where a name may have that change or not halves the
-//! number of hashes.
+//! That function was `(h ^ h >> 32) * M` for each word of eight octets. Flipping bit 0x40 of octets 3 and 7 of a word (bits
+//! 30 and 62; a letter from p to y becomes a digit or a sign) changed bit 62 of the state and, with one key in two, nothing
+//! else. The multiplication kept that difference in bit 62, and flipping the same bit of octet 7 of the next word undid it.
+//! Each place where a name may have that change or not halves the number of hash values.
 
 use super::rng::Rng;
 
 /// Octets of a word.
 const WORD: usize = 8;
 const LABEL_MAX: usize = 63;
-/// Places for the change in a label of [`LABEL_MAX`] octets, which with its length fills eight words.
+/// Places for the change in a label of [`LABEL_MAX`] octets. With its length octet the label fills eight words.
 const PLACES: usize = 7;
-/// As many places in names of several labels.
+/// Places for the change in names of several labels.
 const FILE_PLACES: usize = 12;
 
-/// Host names as one headless Service's endpoints may have them, of a label each: 128 of a kind that differ by the change alone.
+/// Host names of one label each, as the endpoints of one headless Service may have them. They come in groups of 128 that
+/// differ only by the change.
 pub fn hostnames(count: usize) -> Vec<String> {
     let mut rng = Rng::new(40);
     let names = std::iter::repeat_with(|| variants(&base(&mut rng, 1), PLACES)).flatten();
     names.take(count).collect()
 }
 
-/// Names below `zone` as a domain file may have them: 4,096 of a kind, and pairs whose labels end where the other has a digit or a
-/// hyphen, which only bit 0x20 tells from a label's length.
+/// Names below `zone`, as a domain file may have them: groups of 4,096 that differ only by the change, and pairs in which one
+/// name has a digit or a hyphen where the other has a label's length octet (they differ by bit 0x20).
 pub fn names(count: usize, zone: &str) -> Vec<String> {
     let mut rng = Rng::new(41);
     let split = count / 16;
@@ -35,7 +36,7 @@ pub fn names(count: usize, zone: &str) -> Vec<String> {
     names
 }
 
-/// Labels of the greatest length, in which each octet of the change's is a letter that it makes a digit.
+/// Labels of the greatest length. Every octet that the change affects is a letter that becomes a digit.
 fn base(rng: &mut Rng, labels: usize) -> Vec<u8> {
     let mut wire = vec![LABEL_MAX as u8; labels * (LABEL_MAX + 1)];
     for (at, octet) in wire.iter_mut().enumerate().filter(|(at, _)| at % (LABEL_MAX + 1) != 0) {
@@ -45,7 +46,7 @@ fn base(rng: &mut Rng, labels: usize) -> Vec<u8> {
     wire
 }
 
-/// The name with the change at each of `places` words or not.
+/// All variants of a name: with and without the change at each of `places` words.
 fn variants(base: &[u8], places: usize) -> Vec<String> {
     let variant = |set: usize| {
         let mut wire = base.to_vec();
@@ -59,8 +60,8 @@ fn variants(base: &[u8], places: usize) -> Vec<String> {
     (0..1 << places).map(variant).collect()
 }
 
-/// A name whose first label has 63 octets, with one where the labels end at its hyphen and its digit 1: 31, 13 and 17 octets, and
-/// so on for the second label.
+/// A pair: a name whose first label has 63 octets, and one whose labels of 31, 13 and 17 octets end at the hyphen and at the
+/// digit 1 of that label; the second label is split in the same way.
 fn splits(count: usize) -> Vec<String> {
     let mut rng = Rng::new(42);
     let pair = || {
@@ -79,7 +80,7 @@ fn splits(count: usize) -> Vec<String> {
     std::iter::repeat_with(pair).flatten().take(count).collect()
 }
 
-/// Labels on the wire, without the final zero, as text.
+/// Labels in wire format without the root label, as text.
 fn text(mut wire: &[u8]) -> String {
     let mut labels = Vec::new();
     while let Some((len, rest)) = wire.split_first() {

@@ -1,4 +1,4 @@
-//! A zone twice: nodes for the maps, and the same in a HashMap with the rules that [`Node`] states.
+//! A zone twice: nodes for the maps, and a HashMap with a reference lookup by the rules of [`Node`].
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,12 +11,12 @@ use edns::zone::node::{ANY_TYPE, Answer, Kind, Node, Rotation, Verdict, ZoneId};
 use super::decode::{Asked, Record, Reply, message};
 use super::packet::{CLASS_IN, Opt, TYPE_A, TYPE_AAAA, TYPE_SOA, wire};
 
-/// A pointer to the question's name.
+/// A compression pointer to the question's name.
 pub const OWNER: [u8; 2] = [0xc0, 0x0c];
-/// How many ancestors of a name are looked up (EDNS_BELOW_MAX in `src/bpf/edns_abi.h`).
+/// The number of ancestors of a name that a lookup tries (EDNS_BELOW_MAX in `src/bpf/edns_abi.h`).
 const BELOW_MAX: usize = 16;
 
-/// A record on the wire.
+/// A record in wire format.
 pub fn record(owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
     let mut out = owner.to_vec();
     out.extend(rtype.to_be_bytes());
@@ -27,7 +27,7 @@ pub fn record(owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
     out
 }
 
-/// An answer of addresses of one family, which rotate.
+/// An answer of addresses of one family, rotated.
 pub fn addresses<A: Into<IpAddr> + Copy>(of: &[A], ttl: u32) -> Answer {
     let records: Vec<_> = of
         .iter()
@@ -40,7 +40,7 @@ pub fn addresses<A: Into<IpAddr> + Copy>(of: &[A], ttl: u32) -> Answer {
     Answer { kind: Kind::Answer, counts: [of.len() as u16, 0, 0], rotation, bytes: records.concat().into() }
 }
 
-/// A NODATA or NXDOMAIN with the SOA of `zone`, which is a name on the wire or a pointer to one.
+/// A negative answer, NODATA or NXDOMAIN, with the SOA of `zone`: a name in wire format or a pointer to one.
 pub fn absence(kind: Kind, zone: &[u8]) -> Answer {
     let mut rdata = wire("ns.dns.example");
     rdata.extend(wire("hostmaster.example"));
@@ -50,7 +50,7 @@ pub fn absence(kind: Kind, zone: &[u8]) -> Answer {
     Answer { kind, counts: [0, 1, 0], rotation: None, bytes: record(zone, TYPE_SOA, 30, &rdata).into() }
 }
 
-/// A node of these types and nothing below it.
+/// A node with these types and nothing below it.
 pub fn node(types: Vec<(u16, Answer)>) -> Node {
     let types = types.into_iter().map(|(t, a)| (t, Verdict::Answer(a))).collect();
     Node { types, ..Node::pass(ZoneId::Static) }
@@ -59,12 +59,12 @@ pub fn node(types: Vec<(u16, Answer)>) -> Node {
 #[derive(Default)]
 pub struct Model {
     nodes: HashMap<Vec<u8>, Node>,
-    /// Outside arpa, and within.
+    /// Depth of the longest name outside and inside arpa.
     deepest: [usize; 2],
 }
 
 impl Model {
-    /// Into the maps and the model.
+    /// Adds a name to the maps and to the model.
     pub fn put(&mut self, table: &mut Table, name: &str, node: Node) {
         let name = Name::parse(name).unwrap_or_else(|e| panic!("{name} {e}"));
         table.put(&name, &node).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -77,7 +77,7 @@ impl Model {
         self.nodes.keys().map(Vec::as_slice)
     }
 
-    /// What a question gets; None where it passes.
+    /// The answer to a question; None if the query passes.
     pub fn answer(&self, qname: &[u8], qtype: u16) -> Option<&Answer> {
         let node = match self.nodes.get(qname) {
             Some(node) => node,
@@ -93,7 +93,7 @@ impl Model {
             })
     }
 
-    /// The node that holds below the closest encloser of a name that has none.
+    /// The node that answers for names below the closest encloser.
     fn below(&self, qname: &[u8]) -> Option<&Node> {
         let name = Name::from_wire(qname)?;
         let labels = name.label_count();
@@ -103,14 +103,14 @@ impl Model {
             ancestors.into_iter().find_map(|a| Some((a.label_count(), self.nodes.get(a.wire())?)))?;
         let node: &Option<Arc<Node>> = match labels - encloser {
             1 => &node.child,
-            // The name of a wildcard exists, so it is not for names below (RFC 4592 §2.2.1).
+            // The name of a wildcard exists, so the wildcard doesn't match names below itself (RFC 4592 §2.2.1).
             depth if name.labels().nth(depth - 1) == Some(b"*") => return None,
             _ => &node.deep,
         };
         node.as_deref()
     }
 
-    /// The answer to a query: None where it passes because nothing is known, or because it is too large for the client.
+    /// The answer to a query. None if it passes: the name is unknown or the answer too large for the client.
     pub fn expected(&self, asked: &Asked<'_>) -> Option<&Answer> {
         let opt = if asked.opt.is_some() { 11 } else { 0 };
         self.answer(&asked.qname, asked.qtype)
@@ -118,12 +118,12 @@ impl Model {
     }
 }
 
-/// The names of IPv6 addresses are long, which nobody else's matter depends on.
+/// Whether a name is below arpa. The reverse names of IPv6 addresses are long and have a depth limit of their own.
 fn is_in_arpa(name: &Name) -> bool {
     name.labels().last() == Some(b"arpa")
 }
 
-/// Whether a reply says what `answer` does: the same records in each section, rotated where they may be.
+/// Whether a reply has the records of `answer` in each section, in any rotation where they rotate.
 pub fn agrees(reply: &Reply, asked: &Asked<'_>, answer: &Answer) -> Result<(), String> {
     let rcode = if answer.kind == Kind::Nxdomain { 3 } else { 0 };
     if reply.rcode != rcode {
@@ -140,7 +140,7 @@ pub fn agrees(reply: &Reply, asked: &Asked<'_>, answer: &Answer) -> Result<(), S
     Ok(())
 }
 
-/// An answer's records, read as behind this question, in a message for a client that takes the largest.
+/// The records of an answer, parsed after this question in a message of the largest size.
 fn sections(asked: &Asked<'_>, answer: &Answer) -> [Vec<Record>; 3] {
     let asked = Asked { opt: Some((1232, false)), qname: asked.qname.clone(), ..*asked };
     let [answers, authority, additional] = answer.counts;

@@ -1,4 +1,4 @@
-//! Beside other programs on the interface, which may end the chain as Cilium's does.
+//! Other programs on the interface, which may end the chain as Cilium's do.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -13,7 +13,7 @@ pub const TC_ACT_OK: i32 = 0;
 pub const TC_ACT_UNSPEC: i32 = -1;
 const TC_ACT_SHOT: i32 = 2;
 
-/// A program of somebody else's that ends the chain with this verdict.
+/// Loads another program that ends the chain with this verdict.
 pub fn program(verdict: i32) -> OwnedFd {
     let code = |code: u32| code as u8;
     let mov = code(libbpf_sys::BPF_ALU64 | libbpf_sys::BPF_MOV | libbpf_sys::BPF_K);
@@ -35,8 +35,8 @@ pub fn program(verdict: i32) -> OwnedFd {
     })
 }
 
-/// Such a program on ingress, behind those that are there: by a tcx link where the kernel has that, else by a filter of the
-/// priority, which goes with the interface.
+/// Attaches such a program to ingress, after those that are attached: by a tcx link, or without tcx by a filter of this
+/// priority, which exists as long as the interface.
 fn other(lab: &Lab, verdict: i32, priority: u32) -> OwnedFd {
     lab.run_in("host", || {
         let ifindex = if_nametoindex("veth0").unwrap() as i32;
@@ -54,7 +54,7 @@ fn other(lab: &Lab, verdict: i32, priority: u32) -> OwnedFd {
     })
 }
 
-/// Such a program in front of all others by a tcx link; None where the kernel has no tcx.
+/// Attaches such a program before all others by a tcx link; None on a kernel without tcx.
 pub fn in_front_on_tcx(ifindex: i32, verdict: i32) -> Option<OwnedFd> {
     let program = program(verdict);
     let opts = libbpf_sys::bpf_link_create_opts {
@@ -69,7 +69,7 @@ pub fn in_front_on_tcx(ifindex: i32, verdict: i32) -> Option<OwnedFd> {
     (link != -libc::EINVAL).then(|| owned(link))
 }
 
-/// Adds a filter on clsact in front of those of its priority; returns libbpf's error, or 0.
+/// Adds a filter on clsact before those of its priority; returns libbpf's error, or 0.
 pub fn add_filter(program: BorrowedFd<'_>, ifindex: i32, point: u32, priority: u32, handle: u32) -> i32 {
     let mut hook = hook(ifindex, point);
     let mut opts = libbpf_sys::bpf_tc_opts {
@@ -86,7 +86,7 @@ pub fn add_filter(program: BorrowedFd<'_>, ifindex: i32, point: u32, priority: u
     }
 }
 
-/// Takes a filter away; returns libbpf's error, or 0.
+/// Removes a filter; returns libbpf's error, or 0.
 pub fn remove_filter(ifindex: i32, point: u32, priority: u32, handle: u32) -> i32 {
     let hook = hook(ifindex, point);
     let opts = libbpf_sys::bpf_tc_opts {
@@ -99,7 +99,7 @@ pub fn remove_filter(ifindex: i32, point: u32, priority: u32, handle: u32) -> i3
     unsafe { libbpf_sys::bpf_tc_detach(&raw const hook, &raw const opts) }
 }
 
-/// Takes the qdisc away, with all its filters; returns libbpf's error, or 0.
+/// Removes the qdisc with all its filters; returns libbpf's error, or 0.
 pub fn remove_qdisc(ifindex: i32) -> i32 {
     let mut hook = hook(ifindex, libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS);
     // SAFETY: the hook lives through the call.
@@ -118,19 +118,19 @@ fn owned(fd: i32) -> OwnedFd {
 }
 
 #[test]
-fn ours_goes_first_and_leaves_to_the_next_what_it_does_not_answer() {
+fn our_program_is_first_and_passes_unanswered_packets_to_the_next() {
     let lab = Lab::new();
     lab.configure("Ifname: veth0\nNetworkDirection: Ingress\nTcPriority: 3\n");
     let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let (hit, miss) = (Query::new("apis.example.org", TYPE_A), Query::new("nothing.example.org", TYPE_A));
-    // There before us, and lets nobody behind it see a packet.
+    // Attached before eDNS' program; a program after it sees no packet.
     let accepts = other(&lab, TC_ACT_OK, 5);
     let _daemon = lab.daemon();
     assert!(matches!(client.ask(&hit), Ok(Reply::Edns(..))));
     assert!(matches!(client.ask(&miss), Ok(Reply::Server)));
     drop(accepts);
-    // Came later; gets what we don't answer, and nothing else.
+    // Attached later; gets the packets that eDNS doesn't answer.
     let _drops = other(&lab, TC_ACT_SHOT, 4);
     assert!(matches!(client.ask(&hit), Ok(Reply::Edns(..))));
     assert!(client.is_silent(&miss));

@@ -1,4 +1,4 @@
-//! Names in a file that were chosen to collide, beside others.
+//! Names in a file that were chosen to collide, among others.
 
 use crate::common::collisions;
 use crate::lab::{DOMAINS, Lab, SERVER};
@@ -7,7 +7,7 @@ const COLLIDING: usize = 12_288;
 const INNOCENT: usize = 5_000;
 
 #[test]
-fn names_in_a_file_that_were_chosen_to_collide_are_all_answered_and_others_too() {
+fn names_in_a_file_that_were_chosen_to_collide_are_all_answered_like_others() {
     let lab = Lab::new();
     let innocent = (0..INNOCENT).map(|i| format!("host-{i}.example.com"));
     let names: Vec<String> = collisions::names(COLLIDING, "example.net").into_iter().chain(innocent).collect();
@@ -16,7 +16,7 @@ fn names_in_a_file_that_were_chosen_to_collide_are_all_answered_and_others_too()
     lab.write("queries", &names.iter().map(|name| format!("{name} A\n{name} AAAA\n")).collect::<String>());
     for start in 1..=3 {
         let mut daemon = lab.daemon();
-        // Nobody else is there who could reply.
+        // No DNS server could reply instead.
         let report = lab.sh("pod", &format!("dnsperf -s {SERVER} -d queries -n 1 -c 8 -q 200 -t 2"));
         let asked = names.len() * 2;
         assert!(report.contains(&format!("NOERROR {asked} (100.00%)")), "start {start}: {report}");

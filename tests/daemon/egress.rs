@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 
 use crate::lab::Lab;
 
-/// Routed out of veth0, to nobody.
+/// Addresses that no host has, routed to veth0.
 const NOWHERE: &str = "192.0.2.53";
 const NOWHERE6: &str = "2001:db8::53";
 
@@ -64,7 +64,7 @@ fn a_container_behind_nat_gets_its_answer() {
     assert_eq!(lab.count("answered"), 2);
 }
 
-/// Containers whose way out is chosen by a mark: their answers are not to go that way, too.
+/// Containers whose uplink is chosen by a mark: answers to them must not be routed by that mark.
 #[test]
 fn a_container_with_a_route_by_mark_gets_its_answer() {
     let mut lab = lab();
@@ -100,7 +100,7 @@ fn the_interface_of_the_default_route_is_followed() {
 #[test]
 fn a_clone_answers_with_its_own_configs_and_no_options() {
     let lab = lab();
-    // As a clone is, but not the one that somebody may be running from.
+    // A clone of the repository, made here because a daemon may run from the real one.
     let configs = lab.path("configs");
     std::fs::create_dir(&configs).unwrap();
     for file in ["config.yaml", "domain.yaml"] {

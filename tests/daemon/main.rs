@@ -1,5 +1,5 @@
-//! The daemon as its users have it: the binary, in network namespaces of its own, asked by real clients. Needs root and the
-//! packages of `scripts/setup.sh`.
+//! The released daemon in network namespaces of its own, asked by real clients. Needs root and the packages of
+//! `scripts/setup.sh`.
 
 #[path = "../common/mod.rs"]
 mod common;

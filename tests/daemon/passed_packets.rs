@@ -1,16 +1,16 @@
-//! What is not answered reaches a real server octet by octet.
+//! Packets that are not answered reach a real server unchanged.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::{Lab, SERVER, SERVER6, fill, until};
 
-/// The pod, and an NSD in `far` behind a bridge, which changes no octet of a frame: what the pod's interface sent is what
-/// the server's has to receive. The daemon is on the bridge port of the pod.
+/// The pod, and NSD in `far` behind a bridge, which changes no octet of a frame: the server's interface has to receive
+/// exactly what the pod's sent. The daemon is on the pod's bridge port.
 fn lab() -> Lab {
     let mut lab = Lab::new();
     lab.bridge();
-    // Else netfilter puts fragments together on their way.
+    // Otherwise netfilter reassembles fragments on their way.
     lab.sh("host", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done");
     let many: String = (0..60).map(|i| format!("many A 10.8.0.{i}\n")).collect();
     lab.write("example.org.zone", &(include_str!("nsd/real.zone").to_owned() + &many));
@@ -29,7 +29,7 @@ fn lab() -> Lab {
     lab
 }
 
-/// Frames of a capture, without the times.
+/// The frames of a capture, without times.
 fn frames(pcap: &[u8]) -> Vec<&[u8]> {
     let mut frames = Vec::new();
     let mut rest = &pcap[24..];
@@ -42,10 +42,10 @@ fn frames(pcap: &[u8]) -> Vec<&[u8]> {
 }
 
 #[test]
-fn what_passes_arrives_unchanged() {
+fn packets_that_pass_arrive_unchanged() {
     let lab = lab();
     let _daemon = lab.daemon();
-    // What comes from the pod, at its own interface and at the server's.
+    // Captures what comes from the pod, on its own interface and on the server's.
     let capture = |ns: &str| {
         let mac = lab.sh("pod", "ip -o link show eth0 | sed 's/.*ether //; s/ .*//'");
         let filter = format!("ether src {} and (port 53 or ip[6:2] & 0x3fff != 0 or ip6[6] == 44)", mac.trim());
@@ -85,19 +85,19 @@ fn what_passes_arrives_unchanged() {
         ] {
             answers += &lab.dig(&format!("@{server} {question}"));
         }
-        // Datagrams that no packet holds.
+        // Datagrams with no complete DNS header, and datagrams larger than a packet.
         lab.sh("pod", &format!("python3 -c \"import socket; s=socket.socket(socket.AF_INET6 if ':' in '{server}' else socket.AF_INET, socket.SOCK_DGRAM); [s.sendto(bytes(n), ('{server}', 53)) for n in (0, 1, 11, 12, 100, 3000, 8000)]\""));
     }
     assert!(
         answers.contains("10.9.9.9") && answers.contains("from nsd") && !answers.contains("172.16.171.52"),
         "{answers}"
     );
-    // A last query shows that the captures have come so far.
+    // The last query shows that the captures are complete.
     lab.dig(&format!("@{SERVER} last.example.org +noedns"));
     let pcap = |ns: &str| std::fs::read(lab.path(&format!("{ns}.pcap"))).unwrap();
     for ns in ["pod", "far"] {
         let has_last = |pcap: &[u8]| pcap.windows(5).any(|w| w == b"\x04last");
-        until("the captures are whole", || if has_last(&pcap(ns)) { Ok(()) } else { Err(ns.to_owned()) });
+        until("the captures are complete", || if has_last(&pcap(ns)) { Ok(()) } else { Err(ns.to_owned()) });
     }
     for child in &mut captures {
         kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
@@ -106,7 +106,7 @@ fn what_passes_arrives_unchanged() {
     let [sent, received] = ["pod", "far"].map(pcap);
     let (mut sent, mut received) = (frames(&sent), frames(&received));
     assert!(sent.len() > 60, "{} frames", sent.len());
-    // The two captures see queries of different sockets in the same order, but a bridge may swap a first packet's.
+    // The captures have the same order, except that a bridge may swap the first packets of different sockets.
     sent.sort_unstable();
     received.sort_unstable();
     assert_eq!(sent.len(), received.len());
@@ -115,7 +115,7 @@ fn what_passes_arrives_unchanged() {
 }
 
 #[test]
-fn what_is_too_large_for_the_client_or_the_link_is_the_servers() {
+fn answers_too_large_for_the_client_or_the_link_are_left_to_the_server() {
     let lab = lab();
     let many: String = (0..60).map(|i| format!("10.8.0.{i}, ")).collect();
     lab.write(
@@ -126,7 +126,7 @@ fn what_is_too_large_for_the_client_or_the_link_is_the_servers() {
     // 60 records take 1,006 octets.
     assert_eq!(lab.dig(&format!("@{SERVER} +short many.example.org")).lines().count(), 60);
     assert_eq!(lab.count("answered"), 1);
-    // To 512 octets NSD's truncated reply, then TCP.
+    // Up to 512 octets: NSD's truncated reply, then TCP.
     assert_eq!(lab.dig(&format!("@{SERVER} +short +noedns many.example.org")).lines().count(), 60);
     assert_eq!(lab.count("answered"), 1);
     assert_eq!(lab.count("pass_too_large"), 1);
@@ -134,12 +134,12 @@ fn what_is_too_large_for_the_client_or_the_link_is_the_servers() {
         lab.ip(ns, &format!("link set {dev} mtu 700"));
     }
     let reply = lab.dig(&format!("@{SERVER} many.example.org +bufsize=1232 +ignore"));
-    assert!(reply.contains("many.example.org"), "the server's own reply, in pieces or truncated: {reply}");
+    assert!(reply.contains("many.example.org"), "the server's own reply, fragmented or truncated: {reply}");
     assert_eq!(lab.count("pass_too_large"), 2);
 }
 
 #[test]
-fn what_may_be_a_clusters_waits_for_it() {
+fn names_that_a_cluster_may_have_pass_until_it_is_read() {
     let lab = Lab::new();
     lab.write(
         "domain.yaml",
@@ -150,7 +150,7 @@ fn what_may_be_a_clusters_waits_for_it() {
     let daemon = lab.daemon();
     let ask = |question: &str| lab.dig(&format!("@{SERVER} +short {question}"));
     let wildcards = ["new.default.svc.cluster.local", "x.new.default.svc.cluster.local", "a.apps.cluster.local"];
-    // Without a cluster they are names as any.
+    // Without a cluster these are names like any others.
     for wildcard in wildcards {
         assert!(ask(wildcard).starts_with("10.1.1."), "{wildcard}");
     }

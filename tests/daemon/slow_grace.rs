@@ -1,4 +1,4 @@
-//! The kernel may take its time until all programs have ended that could read what has changed.
+//! Slow grace periods: the kernel may take long until all programs have ended that could read a replaced node.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn domains(address: &str) -> String {
     format!("Domains:\n  - Name: \"*.apps.example.org\"\n    IP: 10.0.0.9\n{names}")
 }
 
-/// A daemon whose kernel waits for as many milliseconds longer as the file `grace` says.
+/// A daemon for which every grace period takes longer, by as many milliseconds as the file `grace` says.
 fn slow_daemon(lab: &Lab) -> Daemon {
     let library = lab.path("slow_grace.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/slow_grace.c");
@@ -25,9 +25,9 @@ fn slow_daemon(lab: &Lab) -> Daemon {
     daemon
 }
 
-/// A full map, all of whose names change, while each wait takes seconds.
+/// A full map whose names all change, while each grace period takes seconds.
 #[test]
-fn a_slow_kernel_holds_up_neither_heart_nor_commands() {
+fn slow_grace_periods_delay_neither_heartbeat_nor_commands() {
     let lab = Lab::new();
     lab.configure(&format!("Ifname: veth0\nNetworkDirection: Ingress\nMaxRecords: {NAMES}\n"));
     lab.write("domain.yaml", &domains("10.0.0.5"));
@@ -39,7 +39,8 @@ fn a_slow_kernel_holds_up_neither_heart_nor_commands() {
     lab.write("new.yaml", &domains("10.0.0.6"));
     fs::rename(lab.path("new.yaml"), lab.path("domain.yaml")).unwrap();
     daemon.wait_for("changes wait to be written for more than");
-    // What is there is answered, as it was or as it is by now; what may have come meanwhile is not said to be absent.
+    // Existing names get their old or their new answer. Negative answers are suspended, because names may have been added
+    // meanwhile.
     let answer = ask("n5.example.org");
     assert!(["10.0.0.5", "10.0.0.6"].contains(&&*answer), "{answer}");
     assert!(ask("q.apps.example.org").contains("no servers"));
@@ -49,7 +50,7 @@ fn a_slow_kernel_holds_up_neither_heart_nor_commands() {
     let records = lab.edns(&["records"]);
     let records = String::from_utf8_lossy(&records.stdout);
     assert!(records.lines().count() >= NAMES, "{} lines", records.lines().count());
-    assert!(!daemon.log().contains("reloaded"), "all this was while it waited: {}", daemon.log());
+    assert!(!daemon.log().contains("reloaded"), "the grace period ended too early: {}", daemon.log());
 
     fs::remove_file(lab.path("grace")).unwrap();
     daemon.wait_for("reloaded after a changed file");
@@ -58,15 +59,15 @@ fn a_slow_kernel_holds_up_neither_heart_nor_commands() {
     assert_eq!(lab.counts(&["pass_daemon"]), 0, "{}", daemon.log());
 }
 
-/// Who stops it does not wait either.
+/// Stopping the daemon takes no longer either.
 #[test]
-fn a_daemon_that_waits_for_the_kernel_ends_at_once() {
+fn a_daemon_that_waits_for_a_grace_period_exits_at_once() {
     let lab = Lab::new();
     let mut daemon = slow_daemon(&lab);
-    // Longer than anybody has patience.
+    // Longer than the test waits.
     lab.write("grace", "600000");
     lab.write("domain.yaml", &domains("10.0.0.5"));
-    until("a wait", || match daemon.log() {
+    until("the daemon waits", || match daemon.log() {
         log if log.contains("changes wait to be written") => Ok(()),
         log => Err(log),
     });

@@ -1,5 +1,4 @@
-//! Sockets of clients and of a server behind eDNS, who refuses everything: so every query has a reply, and the reply shows
-//! who it is of.
+//! Sockets of clients of a [`RefusingServer`]. Every query gets a reply, which shows whether eDNS or the server sent it.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use crate::lab::{FLAG_QR, Lab, REFUSED, RefusingServer};
 /// An emulated machine may be slow.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A socket that belongs to a namespace.
+/// A socket in a namespace.
 fn bind(lab: &Lab, ns: &str, local: &str) -> UdpSocket {
     lab.run_in(ns, || UdpSocket::bind(local)).unwrap_or_else(|e| panic!("{local}: {e}"))
 }
@@ -20,12 +19,13 @@ fn with_port(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
-/// Who a reply is of.
+/// The sender of a reply.
 #[derive(Debug)]
 pub enum Reply {
-    /// eDNS: a right message, with the data of the records in its answer section, sorted, and those in authority.
+    /// eDNS: a correct message. The sorted data of the records in its answer section, and the number of records in its
+    /// authority section.
     Edns(Vec<Vec<u8>>, usize),
-    /// The server, whom the query reached as it was sent.
+    /// The server, which received the query unchanged.
     Server,
 }
 
@@ -40,7 +40,7 @@ impl Client {
         Self(socket)
     }
 
-    /// Whether nobody replies within a second.
+    /// Whether no reply arrives within a second.
     pub fn is_silent(&self, query: &Query) -> bool {
         self.0.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let is_silent = self.ask(query).is_err();
@@ -48,7 +48,7 @@ impl Client {
         is_silent
     }
 
-    /// Asks; one reply has to come.
+    /// Sends a query and waits for one reply.
     pub fn ask(&self, query: &Query) -> Result<Reply, String> {
         let sent = query.octets();
         self.0.send(&sent).map_err(|e| e.to_string())?;
@@ -56,7 +56,8 @@ impl Client {
         read(&sent, &got)
     }
 
-    /// The same where the server's reply may be lost: that the query reached it, whom nobody else asks, is as good.
+    /// Like [`Client::ask`], if the server's reply may be lost: a query that reached the server counts as its reply. No other
+    /// client may ask meanwhile.
     pub fn ask_one_way(&self, query: &Query, server: &RefusingServer) -> Result<Reply, String> {
         let (sent, before, deadline) = (query.octets(), server.asked(), Instant::now() + SOON);
         self.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -65,7 +66,7 @@ impl Client {
             match self.receive() {
                 Ok(got) => return read(&sent, &got),
                 Err(_) if server.asked() > before => return Ok(Reply::Server),
-                Err(e) if Instant::now() > deadline => return Err(format!("neither reply nor passed: {e}")),
+                Err(e) if Instant::now() > deadline => return Err(format!("neither answered nor passed: {e}")),
                 Err(_) => {}
             }
         }
@@ -79,7 +80,7 @@ impl Client {
     }
 }
 
-/// Who a reply to the query is of.
+/// Decides which of the two sent a reply.
 fn read(sent: &[u8], got: &[u8]) -> Result<Reply, String> {
     let mut refused = sent.to_vec();
     refused[2] |= FLAG_QR;
@@ -95,7 +96,7 @@ fn read(sent: &[u8], got: &[u8]) -> Result<Reply, String> {
     Ok(Reply::Edns(data, authority.len()))
 }
 
-/// A question without EDNS, with it, and with all that a resolver may put there.
+/// A query without EDNS, with EDNS, and with everything that a resolver may add.
 pub fn forms(name: &str, qtype: u16) -> [Query; 3] {
     let plain = Query::new(name, qtype);
     let opt = Opt { flags: 0x8000, options: COOKIE.into(), ..Opt::new(4096) };

@@ -7,7 +7,7 @@ const DNS6: &str = "fd77::2";
 /// The records of the lab's domain.yaml.
 const RIGHT: &str = include_str!("nsd/same.zone");
 
-/// NSD in `pod`, which the daemon's host reaches by the interface on whose egress the program is.
+/// NSD in `pod`. The daemon's host reaches it by the interface on whose egress the program is.
 fn lab(zone: &str) -> Lab {
     let lab = Lab::new();
     lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Egress\n");
@@ -31,11 +31,11 @@ fn verify(lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_server_that_says_the_same_is_no_difference() {
+fn a_server_with_the_same_data_is_no_difference() {
     let lab = lab(RIGHT);
     lab.write("config.yaml", &format!("Ifname: veth0\nNetworkDirection: Egress\nDnsServers: {DNS}\n"));
     let _daemon = lab.daemon();
-    // The daemon knows the server.
+    // DnsServers names the server.
     let (status, text) = verify(&lab, &[]);
     assert_eq!(status, Some(0), "{text}");
     assert!(text.starts_with(&format!("asking {DNS}:53 over TCP")), "{text}");
@@ -44,12 +44,12 @@ fn a_server_that_says_the_same_is_no_difference() {
         line.split(' ').next().unwrap().parse().unwrap()
     };
     let all = asked(&text);
-    // A and AAAA of four names, one more of a type of its own, and the wildcard.
+    // A and AAAA of four names, one type of one more name, and the wildcard.
     assert!(all >= 9, "{text}");
     let (status, text) = verify(&lab, &["--server", DNS, "--sample", "1"]);
     assert_eq!(status, Some(0), "{text}");
     assert!(asked(&text) < all, "{text}");
-    // Asking is no query, and what is over TCP is none that counts.
+    // The lookups in the kernel are not counted, and queries over TCP pass uncounted.
     assert_eq!(lab.count("answered"), 0);
 }
 
@@ -62,7 +62,7 @@ fn every_difference_is_printed() {
         .replace("*.apps A 10.0.0.9", "*.apps A 10.0.0.99");
     let lab = lab(&wrong);
     let _daemon = lab.daemon();
-    // The program does answer what would go to that server.
+    // The program answers queries to that server.
     assert_eq!(lab.dig_in("host", &format!("@{DNS} +short apis.example.org")), "172.16.171.52");
     let (status, text) = verify(&lab, &["--server", DNS]);
     assert_eq!(status, Some(1), "{text}");

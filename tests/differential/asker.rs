@@ -1,4 +1,4 @@
-//! Asks both servers at rest, and eDNS alone for as long as something goes on.
+//! Queries to both servers at rest, and to eDNS alone during changes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,27 +10,28 @@ use crate::client::{Client, Reply, TRIES};
 use crate::cluster::DNS;
 use crate::node::Node;
 
-/// What a reply takes at most, and on a machine that is too busy.
+/// Time-outs of a reply: the usual one, and the one on a machine that is too busy.
 const QUICK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Asked while something goes on, at most; and the pause between questions from some on, where news takes long.
+/// The most queries that count during a change. After the first [`FAST`] there is a pause between queries, because some
+/// changes take long.
 const MOST: usize = 2000;
 const FAST: usize = 300;
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub type Question = (String, RecordType);
 
-/// What eDNS has to do.
+/// What eDNS has to do with a query.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// To answer like this, or to pass.
+    /// Answer like this, or pass it.
     Reply(Reply),
     Pass,
-    /// To pass, since CoreDNS says nothing. It does so where it makes names of an EndpointSlice that can't be sent.
+    /// Pass it. CoreDNS doesn't reply: it forms names of an EndpointSlice that can't be sent.
     Silence,
 }
 
-/// What it did.
+/// What eDNS did with a query.
 #[derive(Debug)]
 pub enum Seen {
     Kernel(Reply),
@@ -38,7 +39,7 @@ pub enum Seen {
     Lost,
 }
 
-/// A client that looks at TTLs, too.
+/// A client that compares TTLs, too.
 pub fn client(node: &Node, ns: &str, edns: bool) -> Client {
     let mut client = Client::new(&node.lab, ns, DNS);
     client.ttls = true;
@@ -55,21 +56,21 @@ fn ask(client: &Client, (name, rtype): &Question) -> Seen {
     }
 }
 
-/// What eDNS did, and CoreDNS's reply.
-pub fn ask_both(ours: &Client, theirs: &Client, question: &Question) -> (Seen, Option<Reply>) {
-    let reply = || theirs.ask(&question.0, question.1);
-    match (ask(ours, question), reply()) {
+/// What eDNS did, and CoreDNS' reply.
+pub fn ask_both(via_edns: &Client, direct: &Client, question: &Question) -> (Seen, Option<Reply>) {
+    let reply = || direct.ask(&question.0, question.1);
+    match (ask(via_edns, question), reply()) {
         (Seen::Lost, None) => (Seen::Lost, None),
         (Seen::Lost, reply) => {
-            let tries = || (0..TRIES).map(|_| ask(ours, question)).find(|seen| !matches!(seen, Seen::Lost));
-            (patiently(ours, tries).unwrap_or(Seen::Lost), reply)
+            let tries = || (0..TRIES).map(|_| ask(via_edns, question)).find(|seen| !matches!(seen, Seen::Lost));
+            (patiently(via_edns, tries).unwrap_or(Seen::Lost), reply)
         }
-        (seen, None) => (seen, patiently(theirs, || (0..TRIES).find_map(|_| reply()))),
+        (seen, None) => (seen, patiently(direct, || (0..TRIES).find_map(|_| reply()))),
         both => both,
     }
 }
 
-/// Asks again and again; returns the number of each question with what became of it.
+/// Asks again and again. Returns the number of each question with what eDNS did.
 pub fn ask_until(client: &Client, questions: &[Question], over: &AtomicBool) -> Vec<(usize, Seen)> {
     let mut all = Vec::new();
     let mut silent = vec![false; questions.len()];

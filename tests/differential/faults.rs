@@ -1,4 +1,4 @@
-//! What can happen to the daemon and to its way to the API.
+//! Faults of the daemon and of its connection to the API server.
 
 use std::thread;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use crate::Comparison;
 use crate::proxy::Mode;
 
-/// Milliseconds that the way to the API is bad, at most.
+/// The longest time in milliseconds that the connection is faulty.
 const BAD: usize = 3000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Proxy(Mode),
-    /// The API server is killed before something is written.
+    /// The API server is killed before a write.
     KilledBefore,
-    /// It is killed when something was just written: its news may have been sent, or not.
+    /// The API server is killed right after a write. Its watch event may have been sent or not.
     KilledAfter,
-    /// Another daemon takes over.
+    /// A second daemon takes over.
     TakeOver,
     /// The daemon is killed, and then starts again.
     Crash,
@@ -38,7 +38,7 @@ const ALL: [Fault; 10] = [
 ];
 
 impl Fault {
-    /// They come in turn.
+    /// The faults take turns.
     pub fn of(number: usize) -> Self {
         ALL[number % ALL.len()]
     }

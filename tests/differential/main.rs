@@ -1,9 +1,10 @@
-//! Random questions over random objects, to eDNS and to a real CoreDNS, while the way to the API server has bad days: it is
-//! killed, replies 410 and 500, breaks off within events; and daemons take over. `make differential`: a million questions.
+//! Random questions over random objects, to eDNS and to a real CoreDNS. Meanwhile the API server is killed, answers 410 and
+//! 500 or breaks off within events, and daemons take over. `make differential` asks a million questions.
 //!
-//! It goes in steps. Each asks, writes something, asks eDNS meanwhile, and asks both again when both show what was written
-//! last ([`Markers`]). At rest every reply of eDNS has to be CoreDNS's, or what a static name says. In between, where one
-//! object changed, it has to be that of before or of after. What passes is CoreDNS's own reply, and is only counted.
+//! The test runs in steps. Each step asks both servers, writes objects and asks eDNS meanwhile, waits until both servers show
+//! the last write ([`Markers`]), and asks both again. At rest every reply of eDNS has to be CoreDNS' or a static name's. In
+//! between, if one object changed, it has to be the reply before or after the change. Queries that pass get CoreDNS' own
+//! reply and are only counted.
 
 #[path = "../common/lab/mod.rs"]
 mod lab;
@@ -52,21 +53,21 @@ use rng::Rng;
 use static_names::StaticNames;
 use writer::{Write, Writer};
 
-/// Questions of a step, each asked before and after.
+/// Questions of a step; each is asked before and after.
 const QUESTIONS: usize = 120;
-/// Steps between bad days.
+/// Steps from one fault to the next.
 const GOOD: usize = 8;
-/// Writes that a failure shows.
+/// The number of writes that a failure prints.
 const SHOWN: usize = 40;
 
 struct Comparison {
-    /// Ends first, while there is the folder with its log.
+    /// Dropped first, while the folder with its log exists.
     daemon: Daemon,
     cluster: Arc<Cluster>,
     node: Node,
     proxy: Proxy,
-    ours: Client,
-    theirs: Client,
+    via_edns: Client,
+    direct: Client,
     writer: Writer,
     markers: Markers,
     objects: Objects,
@@ -76,7 +77,7 @@ struct Comparison {
     written: VecDeque<String>,
     asked: usize,
     answered: usize,
-    /// To which CoreDNS does not reply.
+    /// Questions to which CoreDNS doesn't reply.
     silent: usize,
 }
 
@@ -98,9 +99,9 @@ fn edns_and_coredns_differ_nowhere() {
         }
     }
     println!("{steps} steps, {}", comparison.summary());
-    // Else CoreDNS was compared with itself.
+    // Otherwise CoreDNS was compared with itself.
     assert!(comparison.answered * 3 > comparison.asked, "{}", comparison.summary());
-    // Else little was compared at all.
+    // Otherwise few replies were compared.
     assert!(comparison.silent * 50 < comparison.asked, "{}", comparison.summary());
 }
 
@@ -121,14 +122,14 @@ impl Comparison {
             written.push_back(objects.note(&write, writer.write(&write)));
         }
         let daemon = node.daemon();
-        let (ours, theirs) = (client(&node, "pod", false), client(&node, "host", false));
+        let (via_edns, direct) = (client(&node, "pod", false), client(&node, "host", false));
         let mut comparison = Self {
             cluster,
             node,
             daemon,
             proxy,
-            ours,
-            theirs,
+            via_edns,
+            direct,
             writer,
             objects,
             static_names: StaticNames::default(),
@@ -149,15 +150,15 @@ impl Comparison {
         format!("{} questions, {share:.0} % answered in the kernel, {} without a reply", self.asked, self.silent)
     }
 
-    /// Waits until both servers have seen what was written.
+    /// Waits until both servers show what was written.
     fn rest(&mut self) {
-        self.markers.pass(&self.writer, &self.static_names, &self.ours, &self.theirs);
+        self.markers.pass(&self.writer, &self.static_names, &self.via_edns, &self.direct);
     }
 
     fn step(&mut self, number: usize) {
         let questions: Vec<Question> = (0..QUESTIONS).map(|_| questions::random(&mut self.rng)).collect();
         let edns = self.rng.one_in(2);
-        (self.ours.edns, self.theirs.edns) = (edns, edns);
+        (self.via_edns.edns, self.direct.edns) = (edns, edns);
         let before = self.compare(&questions, number);
         let is_static = self.rng.one_in(10);
         let count = if self.rng.one_in(3) { 2 + self.rng.below(8) } else { usize::from(!is_static) };
@@ -168,7 +169,7 @@ impl Comparison {
         let meanwhile = client(&self.node, "pod", edns);
         let seen = thread::scope(|scope| {
             let asking = scope.spawn(|| ask_until(&meanwhile, &questions, &over));
-            // Also where the rest panics.
+            // Ends the questions also if this panics.
             let ending = End(&over);
             self.begin(fault);
             for write in &writes {
@@ -190,7 +191,7 @@ impl Comparison {
         let after = self.compare(&questions, number);
         for (i, seen) in seen {
             let is_it = |wanted: &Wanted| match (&seen, wanted) {
-                (Seen::Kernel(our), Wanted::Reply(reply)) => our == reply,
+                (Seen::Kernel(edns_reply), Wanted::Reply(reply)) => edns_reply == reply,
                 (Seen::Kernel(_), _) => false,
                 (Seen::Lost, wanted) => *wanted == Wanted::Silence,
                 (Seen::Passed, _) => true,
@@ -206,25 +207,27 @@ impl Comparison {
         }
     }
 
-    /// What eDNS has to do, after a look whether it does.
+    /// Checks what eDNS does with each question. Returns what it had to do.
     fn compare(&mut self, questions: &[Question], step: usize) -> Vec<Wanted> {
         let mut all = Vec::with_capacity(questions.len());
         for question in questions {
-            let (seen, their) = ask_both(&self.ours, &self.theirs, question);
+            let (seen, coredns_reply) = ask_both(&self.via_edns, &self.direct, question);
             self.asked += 1;
             self.answered += usize::from(matches!(seen, Seen::Kernel(_)));
-            self.silent += usize::from(their.is_none());
+            self.silent += usize::from(coredns_reply.is_none());
             let (name, rtype) = question;
-            let wanted = their.as_ref().map_or(Wanted::Silence, |their| self.static_names.wanted(name, *rtype, their));
+            let wanted = coredns_reply
+                .as_ref()
+                .map_or(Wanted::Silence, |coredns_reply| self.static_names.wanted(name, *rtype, coredns_reply));
             let is_it = match (&seen, &wanted) {
-                (Seen::Kernel(our), Wanted::Reply(reply)) => our == reply,
+                (Seen::Kernel(edns_reply), Wanted::Reply(reply)) => edns_reply == reply,
                 (Seen::Kernel(_), _) => false,
                 (Seen::Passed, wanted) => *wanted != Wanted::Silence,
                 (Seen::Lost, wanted) => *wanted == Wanted::Silence,
             };
             assert!(
                 is_it,
-                "{name} {rtype}\n  edns    {seen:?}\n  wanted  {wanted:?}\n  coredns {their:?}\n{}",
+                "{name} {rtype}\n  edns    {seen:?}\n  wanted  {wanted:?}\n  coredns {coredns_reply:?}\n{}",
                 self.circumstances(step)
             );
             all.push(wanted);
@@ -232,13 +235,13 @@ impl Comparison {
         all
     }
 
-    /// What helps to find out why.
+    /// Context for a failure.
     fn circumstances(&self, step: usize) -> String {
         let written: Vec<&str> = self.written.iter().map(String::as_str).collect();
         format!(
             "seed {}, step {step}, EDNS {}; written last:\n{}\n{}",
             self.seed,
-            self.ours.edns,
+            self.via_edns.edns,
             written.join("\n"),
             self.objects
         )

@@ -1,4 +1,4 @@
-//! Static names beside the cluster's and among them, and names that pass: what CoreDNS knows nothing of.
+//! Static names inside and outside of the cluster's zone, and names that pass: CoreDNS knows neither.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,25 +10,25 @@ use crate::client::Reply;
 use crate::lab::Lab;
 use crate::rng::Rng;
 
-/// What the config says of names that pass.
+/// The config line of the names that pass.
 pub const PASS_NAMES: &str = "PassNames: [db.n1.svc.cluster.local, '*.tcp.n2.svc.cluster.local']\n";
 
-/// Of domain.yaml, where they are there: each with its families, and whether its other types are absent.
+/// Entries of domain.yaml: name, address families, and whether its other types are absent (Authoritative).
 const ENTRIES: [(&str, Families, bool); 9] = [
     ("apis.static.example", Families::V4, false),
     ("six.static.example", Families::V6, true),
     ("*.apps.static.example", Families::Both, false),
     ("x.y.apps.static.example", Families::V4, true),
-    // There is no such Service.
+    // No Service has this name.
     ("static.n0.svc.cluster.local", Families::V4, false),
     ("*.wild.cluster.local", Families::V4, true),
     ("x.y.wild.cluster.local", Families::Both, false),
-    // There may be, and this goes before it.
+    // A Service may have this name; the static one has precedence.
     ("web.n2.svc.cluster.local", Families::Both, false),
     ("h1.db.n2.svc.cluster.local", Families::V6, true),
 ];
 
-/// Asked for.
+/// The names that are asked for.
 pub const NAMES: [&str; 27] = [
     "apis.static.example",
     "x.apis.static.example",
@@ -59,7 +59,7 @@ pub const NAMES: [&str; 27] = [
     "h1.tcp.n2.svc.cluster.local",
 ];
 
-/// Tells which version of the file is live.
+/// Its address shows which version of the file is in effect.
 const MARKER: &str = "marker.static.example";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,13 +82,13 @@ impl Default for StaticNames {
 }
 
 impl StaticNames {
-    /// Another version: some come, some go, and all addresses are others.
+    /// Creates another version: entries come and go, and all addresses change.
     pub fn change(&mut self, rng: &mut Rng) {
         self.number = self.number.wrapping_add(1);
         self.there = self.there.map(|is_there| if rng.one_in(3) { rng.one_in(2) } else { is_there });
     }
 
-    /// As a whole file in the place of the one before.
+    /// Replaces the file by a rename.
     pub fn write(&self, lab: &Lab) {
         let mut text = format!("Domains:\n  - {{Name: {MARKER}, IP: {}}}\n", self.v4(ENTRIES.len()));
         for (i, (name, _, authoritative)) in self.entries() {
@@ -105,12 +105,12 @@ impl StaticNames {
         std::fs::rename(lab.path("domain.yaml.new"), lab.path("domain.yaml")).unwrap();
     }
 
-    /// The question for the marker, and the record that it has.
+    /// The name of the marker, and its address.
     pub fn marker(&self) -> (&'static str, String) {
         (MARKER, format!("{MARKER}. 30 a {}", self.v4(ENTRIES.len())))
     }
 
-    /// What eDNS has to answer, where it may answer: for static names what the file says, else what the server says.
+    /// What eDNS has to answer, if it answers: for static names the data of the file, otherwise the server's reply.
     pub fn wanted(&self, name: &str, rtype: RecordType, server: &Reply) -> Wanted {
         let name = name.to_ascii_lowercase();
         if passes(&name) {
@@ -136,7 +136,7 @@ impl StaticNames {
         Wanted::Reply(reply)
     }
 
-    /// The entry of a name, by RFC 4592: its own, or the wildcard at its closest encloser.
+    /// The entry of a name by RFC 4592: its own, or the wildcard at its closest encloser.
     fn entry(&self, name: &str) -> Option<(usize, bool)> {
         let find = |name: &str| self.entries().find(|(_, entry)| entry.0 == name).map(|(i, entry)| (i, entry.2));
         let exists = |name: &str| self.entries().any(|(_, entry)| entry.0.ends_with(name) && is_at(entry.0, name));
@@ -169,7 +169,7 @@ impl StaticNames {
     }
 }
 
-/// Of an entry; no two next to each other have the same.
+/// The TTL of an entry. Entries next to each other differ.
 const fn ttl(i: usize) -> u32 {
     60 + i as u32
 }
@@ -178,7 +178,7 @@ fn absence(name: &str, i: usize) -> String {
     format!("{name}. {} soa {name}. nobody.invalid.", ttl(i))
 }
 
-/// Whether it is the other name, or above it; `below` ends with it.
+/// Whether `below` is this name or a name below it.
 fn is_at(below: &str, name: &str) -> bool {
     below.len() == name.len() || below.as_bytes()[below.len() - name.len() - 1] == b'.'
 }

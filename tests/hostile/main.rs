@@ -1,8 +1,8 @@
-//! What no answer may come of: each packet must go on octet for octet, with the verdict "next", counted as what it is. And
-//! what must be answered, without which the rest would prove nothing.
+//! Packets that eDNS must not answer: each has to pass unchanged, with the verdict "next", and counted with the right
+//! outcome. The packets that it must answer show that the checks can fail.
 //!
-//! Every row runs as a test run, where the kernel takes it, and over a veth pair through each program for Ethernet. There a
-//! second program behind ours sends what it gets to see to a third namespace, where it is compared.
+//! Every row runs as a test run, if the kernel accepts it as one, and over a veth pair through each program for Ethernet.
+//! There a second program after eDNS' forwards what it sees to a third namespace, where it is compared.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -25,7 +25,7 @@ use edns::zone::node::{Kind, Node, ZoneId};
 use rows::{Expect, Row, SIZED, a, answered, both, longest, passing, row, sized, web};
 
 const SOON: Duration = Duration::from_secs(10);
-/// Above everything that is sent here.
+/// Larger than every frame of this test.
 const MTU: u32 = 9000;
 
 fn zone(table: &mut Table) -> Model {
@@ -71,7 +71,7 @@ fn zone(table: &mut Table) -> Model {
     model
 }
 
-/// The counters that moved.
+/// The counters that differ.
 fn moved(before: &Queries, after: &Queries) -> Vec<(&'static str, &'static str, u64)> {
     let mut moved = Vec::new();
     for (outcome, (before, after)) in OUTCOMES.iter().zip(before.iter().zip(after)) {
@@ -84,7 +84,7 @@ fn moved(before: &Queries, after: &Queries) -> Vec<(&'static str, &'static str, 
     moved
 }
 
-/// Runs `f`, which sends the row's packet once, and checks what it was counted as.
+/// Runs `f`, which sends the packet of the row once, and checks its outcome in the counters.
 fn counted<T>(datapath: &Datapath, row: &Row, f: impl FnOnce() -> T) -> T {
     datapath.beat().expect("heartbeat");
     let before = datapath.queries().expect("counters");
@@ -98,7 +98,7 @@ fn counted<T>(datapath: &Datapath, row: &Row, f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A reply's frame against the query's; the VLAN tag must be the same.
+/// Compares the reply's frame with the query's; the VLAN tag must be the same.
 fn check_reply(row: &Row, reply: &[u8], model: &Model) {
     let tag = if matches!(row.frame[12..14], [0x81, 0] | [0x88, 0xa8]) { 4 } else { 0 };
     assert_eq!(row.frame[12..12 + tag], reply[12..12 + tag], "{}: the VLAN tag", row.what);
@@ -117,7 +117,7 @@ fn check_packets(what: &str, query: &[u8], reply: &[u8], l2: usize, model: &Mode
     check().unwrap_or_else(|e| panic!("{what}: {e}\n{}\n{}", hex(query), hex(reply)));
 }
 
-/// As a test run; false where the kernel takes no such frame.
+/// Runs a row as a test run. False if the kernel accepts no such frame.
 fn test_run(datapath: &Datapath, row: &Row, model: &Model) -> bool {
     let takes = match row.frame[12..14] {
         [0x86, 0xdd] => row.frame.len() >= ETHERNET + IPV6,
@@ -144,7 +144,7 @@ fn test_run(datapath: &Datapath, row: &Row, model: &Model) -> bool {
     true
 }
 
-/// Pod and node joined by a veth pair, with the program on the node's end; what it passes goes on to `server`.
+/// Pod and node joined by a veth pair, with the program on the node's end. Packets that pass reach `server`.
 struct Wire {
     pod: RawSocket,
     server: RawSocket,
@@ -169,7 +169,7 @@ impl Wire {
     }
 
     fn send(&self, datapath: &Datapath, row: &Row, model: &Model) {
-        // Whatever is sent on its own by the kernel has other addresses.
+        // Frames that the kernel sends on its own have other addresses.
         let passed = |r: &Received| r.octets.len() >= ETHERNET && r.octets[6..12] == row.frame[6..12];
         let replied = |r: &Received| r.octets.len() >= ETHERNET && r.octets[0..6] == row.frame[6..12];
         counted(datapath, row, || {
@@ -186,8 +186,8 @@ impl Wire {
             }
         });
         let none = Duration::ZERO;
-        assert!(self.pod.receive(none, replied).is_none(), "{}: a reply too many", row.what);
-        assert!(self.server.receive(none, passed).is_none(), "{}: it went on as well", row.what);
+        assert!(self.pod.receive(none, replied).is_none(), "{}: two replies", row.what);
+        assert!(self.server.receive(none, passed).is_none(), "{}: it passed as well", row.what);
     }
 }
 
@@ -197,7 +197,7 @@ fn as_test_runs() {
     let model = zone(&mut table);
     let rows: Vec<Row> = passing().into_iter().chain(answered()).collect();
     let ran = rows.iter().filter(|row| test_run(&datapath, row, &model)).count();
-    // All but frames of no IP header's length and those with VLAN tags.
+    // All except frames without a whole IP header and those with VLAN tags.
     assert!(ran > rows.len() * 4 / 5, "{ran} of {}", rows.len());
 }
 
@@ -216,10 +216,10 @@ fn over_a_veth_pair() {
     }
 }
 
-/// A search begins at the depth of the longest name and goes so many labels up. Those of IPv6 addresses have 34, and are no measure
-/// for others.
+/// A lookup starts at the depth of the longest name and tries a limited number of ancestors. The reverse names of IPv6
+/// addresses have 34 labels and must not affect other names.
 #[test]
-fn long_names_do_not_exist_whatever_addresses_have_names() {
+fn long_names_do_not_exist_with_and_without_reverse_names_of_ipv6() {
     let (datapath, mut table) = common::load(false, 64);
     let absent = Arc::new(node(vec![(0, absence(Kind::Nxdomain, &wire("cluster.local")))]));
     let said =
@@ -253,21 +253,21 @@ fn long_names_do_not_exist_whatever_addresses_have_names() {
             }
         }
     };
-    check(&model, "no IPv6");
+    check(&model, "no reverse name of IPv6");
     model.put(&mut table, &address, node(vec![(12, addresses(&[[10, 0, 0, 1]], 30))]));
-    check(&model, "an IPv6 address");
-    // What is below its name is looked for from there on.
+    check(&model, "a reverse name of IPv6");
+    // Names below the reverse name of an IPv6 address are looked up from their own depth.
     let deep = row("below it", &Packet::v4(&a(&format!("x.y.{address}"))), Expect::Pass(Some("pass_not_found")));
     assert!(test_run(&datapath, &deep, &model));
     assert!(table.rekey(HashKey::random()));
-    check(&model, "in an index beside");
+    check(&model, "after a change of the key");
     table.remove(&Name::parse(&address).expect("a name"));
-    check(&model, "no IPv6 any more");
+    check(&model, "the reverse name is removed");
 }
 
-/// What passes because of what the daemon says, not because of the packet.
+/// Packets that pass because of a setting, not because of their content.
 #[test]
-fn as_told() {
+fn settings_make_packets_pass() {
     let (datapath, mut table) = common::load(false, 1024);
     let model = zone(&mut table);
     let wire = Wire::new(datapath.program(Program::Ethernet).expect("a program"));
@@ -282,7 +282,7 @@ fn as_told() {
     let answered = || Expect::Reply("answered");
     let nodata = Query::new("v4.example.org", TYPE_AAAA);
     let (nxdomain, wildcard) = (a("no.zone.example.org"), a("x.apps.example.org"));
-    check("as it comes", &web(), answered);
+    check("default settings", &web(), answered);
 
     settings.set_paused(true);
     check("paused", &web(), || Expect::Pass(Some("pass_paused")));
@@ -299,15 +299,15 @@ fn as_told() {
     for server in servers {
         datapath.set_server(server, BOTH_ZONES).expect("a server");
     }
-    check("a server of ours", &web(), answered);
+    check("a server of DnsServers", &web(), answered);
     for server in servers {
         datapath.set_server(server, 0).expect("a server");
     }
-    check("a server of ours no more", &wildcard, || Expect::Pass(Some("pass_server")));
+    check("a server that was removed", &wildcard, || Expect::Pass(Some("pass_server")));
     settings.set_any_server(BOTH_ZONES);
 
     settings.set_positive_gate(ZoneId::Cluster, Gate::NotSynced);
-    check("the other zone is not there", &web(), answered);
+    check("the other zone is not synced", &web(), answered);
     settings.set_positive_gate(ZoneId::Static, Gate::NotSynced);
     for query in [&web(), &nodata, &nxdomain, &wildcard] {
         check("not synced", query, || Expect::Pass(Some("pass_not_synced")));
@@ -317,18 +317,18 @@ fn as_told() {
     for query in [&nodata, &nxdomain, &wildcard] {
         check("stale", query, || Expect::Pass(Some("pass_stale")));
     }
-    check("stale, but this is there", &web(), answered);
+    check("stale, but the name exists", &web(), answered);
     settings.set_negative_gate(ZoneId::Static, Gate::Incomplete);
     for query in [&nodata, &nxdomain, &wildcard] {
         check("incomplete", query, || Expect::Pass(Some("pass_incomplete")));
     }
     settings.set_negative_gate(ZoneId::Static, Gate::Open);
-    check("nothing held back", &nxdomain, || Expect::Reply("nxdomain"));
+    check("all gates open", &nxdomain, || Expect::Reply("nxdomain"));
 }
 
-/// An answer that the interface can't send is no answer.
+/// An answer that is larger than the interface's MTU is not sent.
 #[test]
-fn larger_than_the_interface_sends() {
+fn answers_larger_than_the_mtu_pass() {
     let (datapath, mut table) = common::load(false, 1024);
     let model = zone(&mut table);
     let query = a("many.example.org").edns(&Opt::new(1232));
@@ -336,7 +336,7 @@ fn larger_than_the_interface_sends() {
         let wire = Wire::new(datapath.program(Program::Ethernet).expect("a program"));
         let len = packet.ip().len() + 60 * 16;
         for (mtu, expect) in [(len, Expect::Reply("answered")), (len - 1, Expect::Pass(Some("pass_too_large")))] {
-            // Below 1280 an interface has no IPv6 of its own, but what comes in still goes by the program.
+            // With an MTU below 1280 an interface has no IPv6 addresses, but the program still sees received IPv6 packets.
             wire.node.ip(&format!("link set p mtu {mtu}"));
             wire.send(&datapath, &row(format!("an MTU of {mtu}"), &packet, expect), &model);
         }
@@ -360,12 +360,12 @@ fn without_a_heartbeat() {
     assert!(test_run(&datapath, &row, &model));
 }
 
-/// An interface without link-layer header.
+/// An interface without a link-layer header.
 #[test]
 fn over_a_tun() {
     let (datapath, mut table) = common::load(false, 1024);
     let model = zone(&mut table);
-    // Beside a program for Ethernet that was loaded before, and others that are afterwards.
+    // A program for Ethernet is loaded before, others afterwards.
     let wildcard = Packet::v4(&a("x.apps.example.org"));
     let over_ethernet = row("over Ethernet", &wildcard, Expect::Reply("answered"));
     assert!(test_run(&datapath, &over_ethernet, &model));
@@ -384,7 +384,7 @@ fn over_a_tun() {
         nix::unistd::write(&tun, &query).expect("tun");
         check_packets("over a tun", &query, &tun::read(&tun, SOON).expect("a reply"), 0, &model);
     }
-    // What is not answered comes to nobody: the next reply is to the next query.
+    // Packets that pass get no reply: the next reply is to the next query.
     let before = datapath.queries().expect("counters");
     let query = Packet::v4(&web()).ip();
     nix::unistd::write(&tun, &Packet::v4(&a("nobody.example.org")).ip()).expect("tun");

@@ -1,4 +1,4 @@
-//! The packets, and what has to become of each.
+//! The packets, and what the program has to do with each.
 
 use crate::common::packet::{
     COOKIE, ETHERNET, IPV4, IPV6, Opt, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_OPT, TYPE_TXT, option, wire,
@@ -7,9 +7,9 @@ use edns::datapath::counters::FAMILIES;
 
 #[derive(Clone, Copy)]
 pub enum Expect {
-    /// Passes; counted so, or not at all.
+    /// Passes, counted with this outcome or not at all.
     Pass(Option<&'static str>),
-    /// Answered; counted so.
+    /// Is answered, counted with this outcome.
     Reply(&'static str),
 }
 
@@ -42,10 +42,10 @@ pub fn longest() -> String {
     [63, 63, 63, 61].map(|n| "x".repeat(n)).join(".")
 }
 
-/// Records and length of names whose answers have 512 and 513 octets, and with an OPT 1232 and 1233.
+/// Number of records and length of the names whose answers have 512 and 513 octets, and 1232 and 1233 with an OPT record.
 pub const SIZED: [(u8, usize); 4] = [(30, 16), (30, 17), (74, 21), (74, 22)];
 
-/// A name of as many octets on the wire.
+/// A name of this length in wire format.
 pub fn sized(len: usize) -> String {
     format!("{}.sized", "x".repeat(len - 8))
 }
@@ -58,7 +58,7 @@ pub fn web() -> Query {
     a("web.example.org")
 }
 
-/// The same query over both families.
+/// The query over IPv4 and IPv6.
 pub fn both(query: &Query) -> [Packet; 2] {
     [Packet::v4(query), Packet::v6(query)]
 }
@@ -74,7 +74,7 @@ pub fn passing() -> Vec<Row> {
     rows
 }
 
-/// Frames that end before their IP packet does, wherever that is.
+/// Frames that are truncated anywhere in their IP packet.
 fn truncated() -> Vec<Row> {
     let mut rows = Vec::new();
     for query in [web(), web().edns(&Opt { options: COOKIE.into(), ..Opt::new(1232) })] {
@@ -92,7 +92,7 @@ fn truncated() -> Vec<Row> {
     rows
 }
 
-/// Messages that end early in a datagram whose lengths say so.
+/// Messages that are truncated, in datagrams whose lengths fit them.
 fn shortened() -> Vec<Row> {
     let mut rows = Vec::new();
     let (plain, with_opt) = (web().octets().len(), web().edns(&Opt::new(1232)).octets().len());
@@ -110,7 +110,7 @@ fn shortened() -> Vec<Row> {
 
 fn bad_messages() -> Vec<Row> {
     let name = |wire: &[u8]| Query::of_wire(wire.to_vec(), TYPE_A);
-    // The final zero counts: 255 octets are the most.
+    // The root label counts: a name has at most 255 octets.
     let labels_of = |lengths: &[usize]| {
         let labels = lengths.iter().flat_map(|n| [vec![*n as u8], vec![b'x'; *n]].concat());
         labels.chain([0]).collect::<Vec<u8>>()
@@ -138,7 +138,7 @@ fn bad_messages() -> Vec<Row> {
         ("class ANY", Query { qclass: 255, ..web() }, "pass_qtype"),
         ("class 0", Query { qclass: 0, ..web() }, "pass_qtype"),
         ("a class with the unicast bit of mDNS", Query { qclass: 0x8001, ..web() }, "pass_qtype"),
-        ("a name that nobody knows", a("nobody.example.org"), "pass_not_found"),
+        ("an unknown name", a("nobody.example.org"), "pass_not_found"),
         ("the root", Query::of_wire(vec![0], TYPE_A), "pass_not_found"),
         ("a name left to the server", a("left.example.org"), "pass_name"),
         ("a name below one left to the server", a("x.left.example.org"), "pass_not_found"),
@@ -195,8 +195,8 @@ fn bad_edns() -> Vec<Row> {
         ("RDLENGTH too short", web().edns(&Opt { options: COOKIE.into(), rdlen: Some(11), ..opt() })),
         ("RDLENGTH 65535", web().edns(&Opt { rdlen: Some(65535), ..opt() })),
         ("RDLENGTH -11", web().edns(&Opt { rdlen: Some(65525), ..opt() })),
-        ("octets behind the OPT", with(1, [opt().octets(), vec![0]].concat())),
-        ("an option of no meaning", with_options(&option(0, &[]))),
+        ("octets after the OPT", with(1, [opt().octets(), vec![0]].concat())),
+        ("an option with the reserved code 0", with_options(&option(0, &[]))),
         ("NSID", with_options(&option(3, &[]))),
         ("a client's subnet", with_options(&option(8, &[0, 1, 24, 0, 192, 0, 2]))),
         ("a malformed client's subnet", with_options(&option(8, &[]))),
@@ -208,7 +208,7 @@ fn bad_edns() -> Vec<Row> {
         ("padding beyond the OPT", with_options(&[0, 12, 0, 5, 0, 0, 0, 0])),
         ("padding of 65535", with_options(&[0, 12, 255, 255, 0, 0, 0, 0])),
         ("options without end", with_options(&[0; 400])),
-        ("more paddings than are looked at", with_options(&option(12, &[]).repeat(33))),
+        ("more padding options than the program parses", with_options(&option(12, &[]).repeat(33))),
         ("a cookie of none", with_options(&option(10, &[]))),
         ("a cookie of 7", with_options(&option(10, &[1; 7]))),
         ("a cookie of 9", with_options(&option(10, &[1; 9]))),
@@ -236,7 +236,7 @@ fn bad_lengths() -> Vec<Row> {
             let packet = Packet { ip_len: Some(len), padding: 64, ..packet.clone() };
             rows.push(pass(format!("IP length {len}, not {right}"), &packet, "pass_malformed"));
         }
-        // Both agree, and reach beyond the frame.
+        // Both lengths agree and reach beyond the frame.
         let len = packet.payload.len() as u16 + 8 + 3;
         let ip_len = len + if packet.src.is_ipv4() { 20 } else { 0 };
         let packet = Packet { udp_len: Some(len), ip_len: Some(ip_len), ..packet };
@@ -248,7 +248,7 @@ fn bad_lengths() -> Vec<Row> {
 fn bad_addresses() -> Vec<Row> {
     let mut rows = Vec::new();
     let bad_v4 = ["0.0.0.0", "0.255.255.255", "224.0.0.251", "239.255.255.255", "255.255.255.255"];
-    // 127.0.0.1 and another IPv4 address within IPv6: for sockets alone, and no host takes either from outside.
+    // 127.0.0.1 and other IPv4-mapped addresses: sockets use them internally, and no host accepts one from a network.
     let bad_v6 = ["::", "::ffff:127.0.0.1", "::ffff:192.0.2.7", "::ffff:0:0", "ff02::fb", "ff00::"];
     for (good, bad) in bad_v4.map(|b| ("192.0.2.1", b)).into_iter().chain(bad_v6.map(|b| ("2001:db8::1", b))) {
         rows.push(pass(format!("from {bad}"), &Packet::between(bad, good, &web()), "pass_address"));
@@ -273,7 +273,7 @@ fn bad_addresses() -> Vec<Row> {
         for dport in [0, 54, 5353, 0x3500] {
             rows.push(uncounted(format!("destination port {dport}"), &Packet { dport, ..packet.clone() }));
         }
-        // From port 53 to another: a server's reply.
+        // From port 53 to another port: a server's reply.
         rows.push(uncounted("a server's reply", &Packet { sport: 53, dport: 40_001, ..packet }));
     }
     rows
@@ -336,14 +336,14 @@ pub fn answered() -> Vec<Row> {
         answered("the longest cookie", &with_options(&option(10, &[7; 40]))),
         answered("a cookie, and padding of none", &with_options(&[option(10, &[7; 25]), option(12, &[])].concat())),
         answered(
-            "two cookies, padding thrice",
+            "two cookies, three padding options",
             &with_options(
                 &[option(12, &[7; 9]), COOKIE.into(), option(12, &[]), COOKIE.into(), option(12, &[1; 99])].concat(),
             ),
         ),
-        answered("as many options as are looked at", &with_options(&option(12, &[]).repeat(32))),
+        answered("as many options as the program parses", &with_options(&option(12, &[]).repeat(32))),
         answered("EDNS of size 0", &web().edns(&Opt::new(0))),
-        answered("EDNS with flags of no meaning yet", &web().edns(&Opt { flags: 0x7fff, ..Opt::new(512) })),
+        answered("EDNS with unassigned flags", &web().edns(&Opt { flags: 0x7fff, ..Opt::new(512) })),
         answered("40 records", &a("some.example.org").edns(&opt(1232))),
         answered("60 records", &a("many.example.org").edns(&opt(1232))),
         answered("512 octets", &a(&sized(16))),
@@ -369,7 +369,7 @@ pub fn answered() -> Vec<Row> {
             let packet = Packet { padding, ..packet.clone() };
             rows.push(row(format!("{padding} octets of padding"), &packet, Expect::Reply("answered")));
         }
-        // The kernel takes one tag out of the frame before the program sees it.
+        // The kernel removes one tag from the frame before the program sees it.
         for tag in [(0x8100, 0x6005), (0x88a8, 7)] {
             let packet = Packet { tags: vec![tag], ..packet.clone() };
             rows.push(row(format!("VLAN tag {tag:x?}"), &packet, Expect::Reply("answered")));
@@ -379,10 +379,10 @@ pub fn answered() -> Vec<Row> {
     rows.extend([
         row("without UDP sum", &Packet { udp_sum: Some(0), ..v4.clone() }, Expect::Reply("answered")),
         row("without DF", &Packet { frag: 0, ..v4 }, Expect::Reply("answered")),
-        // Resolvers listen on loopback.
+        // Local resolvers listen on loopback addresses.
         row("to 127/8", &Packet::between("192.0.2.7", "127.0.0.53", &web()), Expect::Reply("answered")),
         row("to ::1", &Packet::between("2001:db8::7", "::1", &web()), Expect::Reply("answered")),
-        // Neighbours of those that are refused.
+        // Addresses next to refused ones.
         row("from ::2", &Packet::between("::2", "2001:db8::7", &web()), Expect::Reply("answered")),
         row("from ::fffe:0:1", &Packet::between("::fffe:0:1", "2001:db8::7", &web()), Expect::Reply("answered")),
         row("from ::1:ffff:0:1", &Packet::between("::1:ffff:0:1", "2001:db8::7", &web()), Expect::Reply("answered")),

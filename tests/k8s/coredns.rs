@@ -52,10 +52,11 @@ fn names(node: &Node, namespace: &str) -> BTreeSet<String> {
 
 /// Asks both, and for what differs again: one of them may not have heard yet.
 pub fn compare(node: &Node, names: &BTreeSet<String>, types: &[RecordType]) {
-    let (ours, theirs) = (node.pod(), node.beside());
+    let (via_edns, direct) = (node.pod(), node.direct());
     let asked = |name: &str, rtype| {
-        let (our, their) = (ours.ask(name, rtype), theirs.ask(name, rtype));
-        (our != their).then(|| format!("{name} {rtype}\n  edns    {our:?}\n  coredns {their:?}"))
+        let (edns_reply, coredns_reply) = (via_edns.ask(name, rtype), direct.ask(name, rtype));
+        (edns_reply != coredns_reply)
+            .then(|| format!("{name} {rtype}\n  edns    {edns_reply:?}\n  coredns {coredns_reply:?}"))
     };
     let mut left: Vec<(String, RecordType)> =
         names.iter().flat_map(|name| types.iter().map(|t| (random_case(name), *t))).collect();

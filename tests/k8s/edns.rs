@@ -62,7 +62,7 @@ fn is_opt(octets: &[u8]) -> bool {
 fn options_of_each_code_and_length() {
     let node = Node::shared();
     let _daemon = node.daemon();
-    let (ours, theirs) = (node.pod(), node.beside());
+    let (via_edns, direct) = (node.pod(), node.direct());
     let (mut id, mut answerable, mut answered, mut refused) = (0, 0, 0, 0);
     let mut differences = Vec::new();
     for code in 0..=20 {
@@ -70,15 +70,17 @@ fn options_of_each_code_and_length() {
             for (name, data) in NAMES.iter().zip([(0..len).map(|i| i + 1).collect::<Vec<u8>>(), vec![0; len.into()]]) {
                 id += 1;
                 let message = query(id, name, code, &data);
-                let ((our, in_kernel), (their, _)) = (outcome(&ours, &message), outcome(&theirs, &message));
-                if our != their {
-                    differences.push(format!("code {code}, {len} octets: edns {our:?}, coredns {their:?}"));
+                let ((edns_reply, in_kernel), (coredns_reply, _)) =
+                    (outcome(&via_edns, &message), outcome(&direct, &message));
+                if edns_reply != coredns_reply {
+                    differences
+                        .push(format!("code {code}, {len} octets: edns {edns_reply:?}, coredns {coredns_reply:?}"));
                 }
                 let asks_nothing = code == PADDING || code == COOKIE && (len == 8 || len >= 16);
-                assert!(asks_nothing || !in_kernel, "code {code}, {len} octets: {our:?}");
+                assert!(asks_nothing || !in_kernel, "code {code}, {len} octets: {edns_reply:?}");
                 answerable += usize::from(asks_nothing);
                 answered += usize::from(in_kernel);
-                refused += usize::from(their.flags[1] & 0xf == 1);
+                refused += usize::from(coredns_reply.flags[1] & 0xf == 1);
             }
         }
     }

@@ -85,7 +85,7 @@ impl Node {
     }
 
     /// A client that the daemon is not between and CoreDNS.
-    pub fn beside(&self) -> Client {
+    pub fn direct(&self) -> Client {
         Client::new(&self.lab, "host", DNS)
     }
 

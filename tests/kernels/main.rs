@@ -1,4 +1,4 @@
-//! The daemon on whatever kernel this runs on, asked by real sockets: `make test-kernels` boots others and runs it there.
+//! The daemon on the running kernel, asked by real sockets. `make test-kernels` boots other kernels and runs this there.
 
 #[path = "../daemon/chain/mod.rs"]
 mod chain;

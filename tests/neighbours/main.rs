@@ -1,5 +1,6 @@
-//! What packets carry beside their octets: a reply starts clean, and what passes goes on as it was, seen by neighbours in the
-//! chain. And packets that are more or less than they seem: segments, sums that are left to an interface, pieces.
+//! The metadata of packets (skb fields), as other programs in the chain see it. A reply starts without the query's metadata,
+//! and a packet that passes keeps its own. Also packets that are not one plain frame: segments, checksums that are left to an
+//! interface, fragments.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -30,15 +31,15 @@ use maps::{maps_of, read_scratch, write_scratch};
 use vnet::{Offload, UDP_SUM, VnetSocket, pseudo_sum, set_segment, udp_at};
 
 const SOON: Duration = Duration::from_secs(10);
-/// Above everything that is sent here.
+/// Larger than every frame of this test.
 const MTU: u32 = 9000;
 /// A name of `zone` with one address.
 const NAME: &str = "n0.a.example.org";
 
-/// A program between two neighbours on an interface of the node; what it passes goes on to a server.
+/// The program between two others on an interface of the node. Packets that pass reach a server.
 struct Chain<'a> {
     datapath: &'a Datapath,
-    /// Where queries come in by, and replies to them go out.
+    /// Sends queries and receives the replies.
     client: RawSocket,
     vnet: VnetSocket,
     server: RawSocket,
@@ -83,7 +84,7 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Sends a frame that is to pass, and checks that it does as it was.
+    /// Sends a frame that has to pass, and checks that it is unchanged.
     fn passes(&self, what: &str, frame: &[u8]) {
         self.passes_by(what, frame, Offload::None);
     }
@@ -102,7 +103,7 @@ impl<'a> Chain<'a> {
         assert_eq!(seen.carried.gso_size, offload.gso_size(), "{what}\n{}", hex(frame));
     }
 
-    /// Sends one that is to be answered; returns the reply.
+    /// Sends a frame that has to be answered; returns the reply.
     fn replies(&self, what: &str, frame: &[u8]) -> Vec<u8> {
         self.replies_by(what, frame, Offload::None)
     }
@@ -112,7 +113,7 @@ impl<'a> Chain<'a> {
         let before = self.witness.seen().count;
         self.send(frame, offload).unwrap_or_else(|e| panic!("{what}: {e}\n{}", hex(frame)));
         let got = self.client.receive(SOON, |r| is_to(r, frame));
-        assert_eq!(self.witness.seen().count, before, "{what}: it went on\n{}", hex(frame));
+        assert_eq!(self.witness.seen().count, before, "{what}: it passed\n{}", hex(frame));
         got.unwrap_or_else(|| panic!("{what}: no reply\n{}", hex(frame))).octets
     }
 
@@ -124,12 +125,12 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// As it is written.
+/// In the notation of `ip link`.
 fn mac(octets: [u8; 6]) -> String {
     octets.map(|o| format!("{o:02x}")).join(":")
 }
 
-/// Whatever the kernel sends on its own has other addresses.
+/// Frames that the kernel sends on its own have other addresses.
 fn is_from(received: &Received, frame: &[u8]) -> bool {
     received.octets.len() >= ETHERNET && received.octets[6..12] == frame[6..12]
 }
@@ -151,12 +152,12 @@ fn query() -> Query {
     Query::new(NAME, TYPE_A)
 }
 
-/// The same with an OPT of these options: goes by the program that searches.
+/// A query with an OPT record of these options. The program that searches answers it.
 fn with_options(options: &[u8]) -> Query {
     query().edns(&Opt { options: options.into(), ..Opt::new(1232) })
 }
 
-/// Queries that are answered in another way each: at the first look, and by a search; over both families.
+/// Queries that are answered on each path, by the exact lookup and by the search, over both families.
 fn queries() -> Vec<Packet> {
     let queries = [
         query(),
@@ -170,9 +171,9 @@ fn queries() -> Vec<Packet> {
 const VARIANTS: [(Program, Hook); 3] =
     [(Program::Ethernet, Hook::Ingress), (Program::EthernetToPeer, Hook::Ingress), (Program::Ethernet, Hook::Egress)];
 
-/// EDNS_FUZZ_PACKETS says how many, EDNS_FUZZ_SEED repeats a run.
+/// EDNS_FUZZ_PACKETS sets the number of packets, EDNS_FUZZ_SEED repeats a run.
 #[test]
-fn random_frames_that_pass_carry_what_they_did() {
+fn random_frames_that_pass_keep_their_metadata() {
     let packets = env_number("EDNS_FUZZ_PACKETS", 50_000);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
     let seed = env_number("EDNS_FUZZ_SEED", now.as_nanos() as u64);
@@ -183,7 +184,7 @@ fn random_frames_that_pass_carry_what_they_did() {
         let mut names: Vec<Vec<u8>> = model.names().map(<[u8]>::to_vec).collect();
         names.sort();
         let chain = Chain::new(&datapath, program, hook);
-        // As a network card that is a port of a bridge; the program for clients' ports takes all.
+        // As on a network card that is a bridge port. The program for client ports accepts every address.
         let own = Packet::v4(&query()).dst_mac;
         if matches!(hook, Hook::Ingress) {
             chain.node.ip(&format!("link set p address {}", mac(own)));
@@ -211,15 +212,15 @@ fn random_frames_that_pass_carry_what_they_did() {
                 chain.passes_by(&what, &frame, offload);
             }
         }
-        eprintln!("{program:?}, {hook:?}: {answered} answered, {offloaded} of them with a sum to be finished");
+        eprintln!("{program:?}, {hook:?}: {answered} answered, {offloaded} of them with a checksum to be completed");
         assert!(answered > packets / 30, "{answered} answered");
-        assert!(offloaded > packets / 300, "{offloaded} answered with a sum to be finished");
+        assert!(offloaded > packets / 300, "{offloaded} answered with a checksum to be completed");
     }
 }
 
-/// As after the daemon's end, when the map of programs that a query goes on to is empty.
+/// The map of tail calls is empty, as after the daemon exits.
 #[test]
-fn what_finds_no_next_program_passes_as_it_was() {
+fn queries_without_a_next_program_pass_unchanged() {
     for (program, hook) in VARIANTS {
         let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
         let _model = zone(&mut table);
@@ -236,9 +237,9 @@ fn what_finds_no_next_program_passes_as_it_was() {
     }
 }
 
-/// As where a kernel with PREEMPT_RT interrupts a search by another packet.
+/// The memory for searches is in use, as when a kernel with PREEMPT_RT interrupts a search by another packet.
 #[test]
-fn what_finds_the_memory_for_searches_taken_passes_as_it_was() {
+fn queries_that_find_the_memory_for_searches_in_use_pass_unchanged() {
     for (program, hook) in VARIANTS {
         let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
         let model = zone(&mut table);
@@ -255,7 +256,7 @@ fn what_finds_the_memory_for_searches_taken_passes_as_it_was() {
             } else {
                 chain.passes("taken", &frame);
             }
-            assert!(read_scratch(scratch) == taken, "used by who had not taken it");
+            assert!(read_scratch(scratch) == taken, "changed by a program that had not acquired it");
             write_scratch(scratch, &free);
             check(&model, &frame, &chain.replies("free", &frame));
             check(&model, &frame, &chain.replies("given back", &frame));
@@ -264,14 +265,14 @@ fn what_finds_the_memory_for_searches_taken_passes_as_it_was() {
     }
 }
 
-/// Whatever the query carries, by a neighbour in front: the reply does not.
+/// A program before eDNS' sets metadata on the query; the reply has none of it.
 #[test]
-fn a_reply_starts_clean() {
+fn a_reply_starts_without_the_querys_metadata() {
     for (program, hook) in VARIANTS {
         let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
         let model = zone(&mut table);
         let chain = Chain::new(&datapath, program, hook);
-        // Where the reply comes by next.
+        // Where the reply arrives next.
         let observer = Witness::new(None);
         let (netns, interface, at) = match (program, hook) {
             (Program::EthernetToPeer, _) => (&chain.pod, "eth0", Hook::Ingress),
@@ -288,12 +289,12 @@ fn a_reply_starts_clean() {
             let frame = packet.frame();
             check(&model, &frame, &chain.replies(&what, &frame));
             let given = chain.witness.given();
-            assert!(given.mark != 0 || given.priority != 0 || given.cb != [0; 5], "nothing to forget");
+            assert!(given.mark != 0 || given.priority != 0 || given.cb != [0; 5], "no metadata on the query");
             let stays = Carried { hash: given.hash, queue_mapping: given.queue_mapping, ..Carried::default() };
             let seen = observer.seen();
             assert_eq!(seen.count, i as u64 + 1, "{what}");
             assert_eq!(Carried { tstamp: 0, ..seen.carried }, stays, "{what}");
-            // The time of its arrival, if any, and none of the query's to go at.
+            // The time of arrival, if any; never the query's time of transmission.
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
             let age = now.saturating_sub(seen.carried.tstamp);
             assert!(
@@ -305,7 +306,7 @@ fn a_reply_starts_clean() {
     }
 }
 
-/// UDP_SEGMENT: the kernel holds several datagrams as one, whose DNS message may look whole.
+/// UDP_SEGMENT: the kernel holds several datagrams as one packet, whose DNS message may look complete.
 #[test]
 fn segments_pass_whole() {
     let (datapath, mut table) = common::load(false, 1024);
@@ -320,7 +321,7 @@ fn segments_pass_whole() {
     client.connect("10.77.0.1:53").expect("connect");
     client.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
     let _link = attach(datapath.program(Program::EthernetToPeer).expect("a program"), &host, "p", Hook::Ingress);
-    // The padding of the first one's OPT covers the other two; and a message in pieces of 20 octets.
+    // The padding of the first datagram's OPT covers the other two. And a message in segments of 20 octets.
     let covering = with_options(&option(
         OPTION_PADDING,
         &vec![0; 600 - with_options(&option(OPTION_PADDING, &[])).octets().len()],
@@ -346,9 +347,9 @@ fn segments_pass_whole() {
     }
 }
 
-/// A sender of frames may say that an interface is to write a sum anywhere. The kernel cuts no packet in front of that place.
+/// A sender of frames may ask the interface to write a checksum anywhere. The kernel doesn't trim a packet before that place.
 #[test]
-fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
+fn a_checksum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
     let (datapath, mut table) = common::load(false, 1024);
     let _model = zone(&mut table);
     let chain = Chain::new(&datapath, Program::EthernetToPeer, Hook::Ingress);
@@ -361,7 +362,7 @@ fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
             chain.passes_by(&format!("{start}+{offset}"), &frame, Offload::Sum { start, offset });
             assert_eq!(count(&datapath, "pass_error"), before + 1, "{start}+{offset}");
         }
-        // Where UDP has it: the field holds the sum of the pseudo-header, and so it does in the reply.
+        // In the UDP checksum field: it holds the checksum of the pseudo-header, also in the reply.
         let mut partial = frame.clone();
         let whole = Datagram::read(&frame, ETHERNET).expect("a query");
         assert!(whole.sums_right());
@@ -369,12 +370,12 @@ fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
         partial[usize::from(udp + UDP_SUM)..][..2].copy_from_slice(&sum);
         chain.vnet.send(&partial, Offload::Sum { start: udp, offset: UDP_SUM }).expect("send");
         let reply = chain.client.receive(SOON, |r| is_to(r, &frame)).expect("a reply");
-        assert!(reply.sum_pending, "the sum was left to the interface, and is no more");
+        assert!(reply.sum_pending, "the checksum is complete, though it was left to the interface");
         let read = Datagram::read(&reply.octets, ETHERNET).expect("a reply");
         assert!(read.has_pseudo_sum && read.padding == 0, "{read:?}");
         assert!(reply.octets.len() < frame.len(), "the reply is shorter");
     }
-    // Where programs can't see how it is they leave alone what they would have to cut, and nothing else.
+    // Programs that can't read that place let packets pass that they would have to trim, and answer all others.
     let options = edns::datapath::Options { ext_btf: None, egress: false, max_records: 1024, programs: Vec::new() };
     let (datapath, mut table) = Datapath::load_unreading(&options).unwrap_or_else(|e| panic!("{e}"));
     datapath.settings().set_any_server(common::BOTH_ZONES);
@@ -386,16 +387,17 @@ fn a_sum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
     check(&model, &frame, &chain.replies("not cut", &frame));
 }
 
-/// A sender of frames may say that one is of another protocol: what its kernel then takes for headers may reach behind the question.
-/// The kernel cuts no packet in front of their end, which a veth hands on.
+/// A sender of frames may state another protocol. What its kernel then parses as headers may reach beyond the question. The
+/// kernel doesn't trim a packet before their end, and a veth keeps that end.
 #[test]
-fn headers_that_reach_behind_the_reply_pass_where_it_is_shorter() {
+fn headers_that_reach_beyond_the_reply_pass_where_it_is_shorter() {
     for (program, hook) in [(Program::EthernetToPeer, Hook::Ingress), (Program::Ethernet, Hook::Egress)] {
         let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
         let model = zone(&mut table);
         let chain = Chain::new(&datapath, program, hook);
         let (long, short) = (option(OPTION_PADDING, &[0; 400]), option(OPTION_PADDING, &[0; 4]));
-        // IPv4 as IPv6: no DF is a hop-by-hop header, as long as the name's first letter says.
+        // IPv4 parsed as IPv6: without DF the protocol field reads as a hop-by-hop header, whose length is the name's first
+        // letter.
         for (options, protocol, passes) in
             [(&long, libc::ETH_P_IPV6, true), (&long, libc::ETH_P_IP, false), (&short, libc::ETH_P_IPV6, false)]
         {
@@ -418,16 +420,17 @@ fn headers_that_reach_behind_the_reply_pass_where_it_is_shorter() {
     }
 }
 
-/// Octets of the frame that answers a query so.
+/// Octets of the frame that answers a query with this answer.
 fn reply_len(asked: &Asked<'_>, answer: &Answer, query: &[u8]) -> usize {
     let opt = if asked.opt.is_some() { 11 } else { 0 };
     usize::from(udp_at(query[12..14] == [8, 0])) + UDP + DNS + asked.question.len() + answer.bytes.len() + opt
 }
 
-/// A container whose link takes less than the uplink, as behind a tunnel: a large answer is cut there. Two at once, whose pieces
-/// come in turn, are joined rightly only where each has a number of its own.
+/// A container whose link has a smaller MTU than the uplink, as behind a tunnel: a large answer is fragmented there. The
+/// fragments of two answers at once, interleaved, are reassembled correctly only if each answer has an identification of its
+/// own.
 #[test]
-fn large_answers_at_once_are_cut_and_joined() {
+fn large_answers_at_once_are_fragmented_and_reassembled() {
     let (datapath, mut table) = common::load(true, 1024);
     let names = ["one.example.org", "two.example.org"];
     let mut model = Model::default();
@@ -449,7 +452,7 @@ fn large_answers_at_once_are_cut_and_joined() {
     for (netns, interface, mac) in [(&host, "c0", "02:00:00:00:00:01"), (&container, "eth0", "02:00:00:00:00:02")] {
         netns.ip(&format!("link set {interface} address {mac} mtu 1000"));
     }
-    // The test's wire takes octets as they are.
+    // The namespace `wire` forwards frames as they are.
     container.exec("ethtool -K eth0 tx off");
     host.ip("neigh add 172.30.0.2 lladdr 02:00:00:00:00:02 dev c0 nud permanent");
     host.ip("neigh add 192.0.2.53 lladdr 02:00:00:00:00:53 dev uplink nud permanent");
@@ -459,7 +462,7 @@ fn large_answers_at_once_are_cut_and_joined() {
     let (to_host, to_container) = (RawSocket::open(&wire, "w0"), RawSocket::open(&wire, "w1"));
     let is_ipv4 = |r: &Received| r.octets.len() > ETHERNET && r.octets[12..14] == [8, 0];
 
-    // Once in 65,536 times both have the same number.
+    // Once in 65,536 times both have the same identification.
     for _ in 0..3 {
         datapath.beat().expect("heartbeat");
         let asked = names.map(|name| {
@@ -470,17 +473,20 @@ fn large_answers_at_once_are_cut_and_joined() {
             let frame = to_container.receive(SOON, is_ipv4).expect("a query");
             assert_eq!(frame.octets[20], 0x40, "DF is set");
             to_host.send(&frame.octets).expect("send");
-            let pieces = [(); 2].map(|()| to_host.receive(SOON, is_ipv4).expect("a piece").octets);
-            (socket, message, pieces)
+            let fragments = [(); 2].map(|()| to_host.receive(SOON, is_ipv4).expect("a fragment").octets);
+            (socket, message, fragments)
         });
         let id = |frame: &[u8]| [frame[18], frame[19]];
         let [[one, other], [first, second]] = [&asked[0].2, &asked[1].2];
-        assert!(one[20] & 0x60 == 0x20 && id(one) == id(other) && id(first) == id(second), "pieces of one number each");
+        assert!(
+            one[20] & 0x60 == 0x20 && id(one) == id(other) && id(first) == id(second),
+            "fragments with one identification each"
+        );
         if id(one) == id(first) {
             continue;
         }
-        for piece in [one, first, second, other] {
-            to_container.send(piece).expect("send");
+        for fragment in [one, first, second, other] {
+            to_container.send(fragment).expect("send");
         }
         for (socket, message, _) in &asked {
             let mut reply = [0; 2048];
@@ -491,7 +497,7 @@ fn large_answers_at_once_are_cut_and_joined() {
         }
         return;
     }
-    panic!("the same number thrice");
+    panic!("the same identification three times");
 }
 
 fn count(datapath: &Datapath, outcome: &str) -> u64 {

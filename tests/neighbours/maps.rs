@@ -15,7 +15,7 @@ pub fn maps_of(program: BorrowedFd<'_>) -> HashMap<String, OwnedFd> {
     let ret = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut len) };
     assert_eq!(ret, 0, "a program's maps");
     let maps = ids[..info.nr_map_ids as usize].iter().map(|id| {
-        // SAFETY: no memory is passed; the file descriptor is ours then.
+        // SAFETY: no memory is passed; nothing else owns the new file descriptor.
         let fd = unsafe { OwnedFd::from_raw_fd(libbpf_sys::bpf_map_get_fd_by_id(*id)) };
         // SAFETY: as above.
         let mut info: libbpf_sys::bpf_map_info = unsafe { std::mem::zeroed() };
@@ -29,11 +29,11 @@ pub fn maps_of(program: BorrowedFd<'_>) -> HashMap<String, OwnedFd> {
     maps.collect()
 }
 
-/// What lies in the memory for searches of packets, of all CPUs.
+/// The memory for searches of all CPUs.
 pub fn read_scratch(map: &OwnedFd) -> Vec<u8> {
-    // Far more than that of a CPU.
+    // Much more than the memory of one CPU.
     let mut value = vec![0; libbpf_rs::num_possible_cpus().expect("CPUs") * 8192];
-    // SAFETY: key and value live through the call, and the value takes what there is.
+    // SAFETY: key and value live through the call, and the value is larger than the map's.
     let ret = unsafe {
         libbpf_sys::bpf_map_lookup_elem(map.as_raw_fd(), (&raw const SLOT).cast(), value.as_mut_ptr().cast())
     };
@@ -48,5 +48,5 @@ pub fn write_scratch(map: &OwnedFd, value: &[u8]) {
     assert_eq!(ret, 0, "edns_scratch");
 }
 
-/// That of packets which came by an interface.
+/// The element for packets that came by an interface.
 static SLOT: u32 = 0;

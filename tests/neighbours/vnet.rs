@@ -1,4 +1,4 @@
-//! Frames with the virtio header that a virtual machine gives them: checksums and segmentation left to an interface.
+//! Frames with a virtio header: checksums and segmentation that are left to an interface.
 
 use std::io;
 use std::net::UdpSocket;
@@ -9,7 +9,7 @@ use crate::common::lab::Netns;
 use crate::common::packet::{self, ETHERNET, IPV4, IPV6};
 use crate::common::rng::Rng;
 
-/// Sends frames with the head that a virtual machine gives them.
+/// Sends frames with a virtio_net_hdr, as virtual machines do.
 pub struct VnetSocket(OwnedFd);
 
 impl VnetSocket {
@@ -19,7 +19,7 @@ impl VnetSocket {
             // SAFETY: no memory is passed.
             let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
             assert!(fd >= 0, "AF_PACKET: {}", io::Error::last_os_error());
-            // SAFETY: ours since just now.
+            // SAFETY: nothing else owns the new file descriptor.
             let socket = unsafe { OwnedFd::from_raw_fd(fd) };
             let on: libc::c_int = 1;
             // SAFETY: all zero is a valid sockaddr_ll.
@@ -46,12 +46,12 @@ impl VnetSocket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offload {
     None,
-    /// To write the sum of all from `start` on, `offset` octets behind that.
+    /// To write the checksum of everything from `start` on, `offset` octets after `start`.
     Sum {
         start: u16,
         offset: u16,
     },
-    /// The same of UDP, and to make datagrams of `size` octets of the one.
+    /// To complete the UDP checksum and to split the datagram into datagrams of `size` octets.
     Segments {
         start: u16,
         size: u16,
@@ -59,7 +59,7 @@ pub enum Offload {
 }
 
 impl Offload {
-    /// One that the kernel takes.
+    /// A random one that the kernel accepts.
     pub fn random(rng: &mut Rng, frame: &mut [u8]) -> Self {
         let datagram = Datagram::read(frame, ETHERNET).ok().map(|d| (d.src.is_ipv4(), d.payload.len() as u16));
         let least = frame.len().div_ceil(SEGMENTS_MAX) as u16;
@@ -76,7 +76,7 @@ impl Offload {
                 let size = least + rng.below(usize::from(payload - least)) as u16;
                 Self::Segments { start: udp_at(is_v4), size }
             }
-            // Not in front of where the kernel thinks an IP header may end.
+            // Not before the earliest end of an IP header that the kernel assumes.
             (2, _) if frame.len() > IPV4 + 1 => {
                 let start = (IPV4 + rng.below(frame.len() - IPV4 - 1)) as u16;
                 Self::Sum { start, offset: rng.below(frame.len() - usize::from(start) - 1) as u16 }
@@ -85,11 +85,11 @@ impl Offload {
         }
     }
 
-    /// Whether a query may be answered by a frame of that length.
+    /// Whether a query may be answered with a frame of this length.
     pub fn lets_answer(self, query: &[u8], len: usize) -> bool {
         match self {
             Self::None => true,
-            // The kernel cuts no packet in front of the place.
+            // The kernel doesn't trim a packet before that place.
             Self::Sum { start, offset } => {
                 start == udp_at(query[12..14] == [8, 0]) && offset == UDP_SUM || len > query.len()
             }
@@ -120,22 +120,22 @@ const NEEDS_CSUM: u8 = 1;
 const GSO_UDP_L4: u8 = 5;
 /// UDP_MAX_SEGMENTS
 const SEGMENTS_MAX: usize = 128;
-/// Where in a UDP header the sum is.
+/// Offset of the checksum in a UDP header.
 pub const UDP_SUM: u16 = 6;
 
-/// Where a frame's UDP header begins.
+/// Offset of a frame's UDP header.
 pub const fn udp_at(is_v4: bool) -> u16 {
     (ETHERNET + if is_v4 { IPV4 } else { IPV6 }) as u16
 }
 
-/// The sum of a datagram's pseudo-header, in host order.
+/// The checksum of a datagram's pseudo-header, in host byte order.
 pub fn pseudo_sum(frame: &[u8], is_v4: bool) -> u16 {
     let udp = usize::from(udp_at(is_v4));
     let addresses = if is_v4 { 8 } else { 32 };
     packet::sum(&[&frame[udp - addresses..udp], &[0, 17], &frame[udp + 4..udp + 6]])
 }
 
-/// Has the kernel hold what a socket sends as datagrams of `size` octets (UDP_SEGMENT); 0 ends that.
+/// Makes the kernel segment what a socket sends into datagrams of `size` octets (UDP_SEGMENT); 0 ends that.
 pub fn set_segment(socket: &UdpSocket, size: u16) {
     let size = libc::c_int::from(size);
     // SAFETY: the value lives through the call and has the size given.

@@ -1,4 +1,4 @@
-//! A daemon process of a test.
+//! The daemon as a child process of a test.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -19,14 +19,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// MiB that it has taken at most.
+    /// The peak of its resident memory in MiB.
     pub fn peak(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running daemon");
         let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).expect("a peak");
         peak.parse::<usize>().expect("a number") >> 10
     }
 
-    /// Starts it by a command of any kind.
+    /// Starts it with any command.
     pub fn of(lab: &Lab, mut command: Command) -> Self {
         static DAEMONS: AtomicU32 = AtomicU32::new(0);
         let log = lab.path(&format!("log-{}", DAEMONS.fetch_add(1, Ordering::Relaxed)));
@@ -43,7 +43,7 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits until the log has a line with this text.
+    /// Waits until a line of the log contains this text.
     pub fn wait_for(&self, text: &str) {
         until(&format!("{text:?} in the log"), || {
             let log = self.log();
@@ -55,14 +55,14 @@ impl Daemon {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// Waits for its end; returns the exit status, None where a signal ended it.
+    /// Waits until it exits. Returns the exit status; None if a signal ended it.
     pub fn wait(&mut self) -> Option<i32> {
         let deadline = Instant::now() + Duration::from_secs(PATIENCE);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "the daemon does not end: {}", self.log());
+            assert!(Instant::now() < deadline, "the daemon does not exit: {}", self.log());
             sleep(Duration::from_millis(5));
         }
     }

@@ -1,4 +1,5 @@
-//! Network namespaces with a daemon among them; all is gone when it is dropped, also where a test fails.
+//! Network namespaces with a daemon in one of them. Dropping a lab, also after a failure, ends its processes and deletes its
+//! namespaces and files.
 //!
 //! `host` has `veth0` (10.77.0.1, fd77::1), where the daemon runs; its peer is `eth0` (10.77.0.2, fd77::2) in `pod`.
 
@@ -28,14 +29,14 @@ pub use wait::{PATIENCE, until, within};
 
 pub const EDNS: &str = env!("CARGO_BIN_EXE_edns");
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-/// Where tests/kernels puts a file of the kernel's BTF.
+/// BTF of the running kernel, in a guest of tests/kernels whose kernel doesn't export it.
 pub const RIGHT_BTF: &str = "/btf/right";
-/// Where it puts the library that notcx.c makes.
+/// notcx.c as a library, in a guest of tests/kernels.
 const NOTCX: &str = "/notcx.so";
 pub const SERVER: &str = "10.77.0.1";
 pub const SERVER6: &str = "fd77::1";
 
-/// What most tests ask for.
+/// The static names that most tests use.
 pub const DOMAINS: &str = include_str!("domain.yaml");
 /// For [`Lab::open_kubeconfig`].
 const OPEN_KUBECONFIG: &str = include_str!("open_kubeconfig.yaml");
@@ -50,7 +51,7 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "these tests make network namespaces: run them as root");
+        assert!(nix::unistd::geteuid().is_root(), "these tests create network namespaces: run them as root");
         let id = format!("{}-{}", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(format!("edns-{id}"));
         fs::create_dir_all(&dir).unwrap();
@@ -89,7 +90,8 @@ impl Lab {
         veth((self.netns(ns), name), (self.netns(peer_ns), peer));
     }
 
-    /// Puts the servers' addresses to `far`, behind a bridge that the pod's interface is a port of: frames for another host.
+    /// Moves the servers' addresses to the namespace `far`. The pod's interface becomes a port of a bridge between pod and
+    /// `far`: its frames are for another host.
     pub fn bridge(&mut self) {
         self.add("far");
         self.ip("host", "addr flush dev veth0");
@@ -124,16 +126,16 @@ impl Lab {
         self.sh(ns, "nft -f rules.nft");
     }
 
-    /// Whether a netlink socket of the daemon's namespace has lost messages of routes and interfaces (netlink(7)). Guests have
-    /// a shell alone.
+    /// Whether a NETLINK_ROUTE socket in the daemon's namespace has lost messages (netlink(7)). Uses the shell only, which is
+    /// all that a guest of tests/kernels has.
     pub fn has_lost_messages(&self) -> bool {
         let sockets = self.sh("host", "while read -r line; do echo \"$line\"; done </proc/net/netlink");
         let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode; Eth 0 is NETLINK_ROUTE.
+        // Columns: sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode. Eth is the protocol; 0 is NETLINK_ROUTE.
         fields.skip(1).any(|socket| socket[1] == "0" && socket[8] != "0")
     }
 
-    /// `dig` in the pod; one try of a second.
+    /// Runs `dig` in the pod, with one try of a second.
     pub fn dig(&self, args: &str) -> String {
         self.dig_in("pod", args)
     }
@@ -151,7 +153,7 @@ impl Lab {
         fs::write(self.path(file), text).unwrap();
     }
 
-    /// Writes config.yaml: these lines, and the BTF file of a guest whose kernel has none.
+    /// Writes config.yaml: these lines, and ExtBTF in a guest whose kernel has no BTF.
     pub fn configure(&self, config: &str) {
         let btf = if Path::new(KERNEL_BTF).exists() { String::new() } else { format!("ExtBTF: {RIGHT_BTF}\n") };
         self.write("config.yaml", &format!("{btf}{config}"));
@@ -199,12 +201,12 @@ impl Lab {
         self.spawn_with("host", config, &[("LD_PRELOAD", self.notcx())])
     }
 
-    /// A library that keeps a daemon from tcx: a guest's, or compiled here.
+    /// The library that hides tcx from a daemon: a guest's, or compiled here.
     fn notcx(&self) -> PathBuf {
         if Path::new(NOTCX).exists() { NOTCX.into() } else { self.preloaded("notcx.c") }
     }
 
-    /// A library of one of this folder's C files, for LD_PRELOAD.
+    /// Compiles a C file of tests/daemon to a library for LD_PRELOAD.
     pub fn preloaded(&self, source: &str) -> PathBuf {
         let library = self.path(source).with_extension("so");
         if !library.exists() {
@@ -218,13 +220,13 @@ impl Lab {
         library
     }
 
-    /// The filters of an interface's ingress on clsact, in order, as tc shows them.
+    /// The ingress filters of an interface on clsact in their order, as tc prints them.
     pub fn chain(&self, ns: &str, ifname: &str) -> Vec<String> {
         let filters = self.sh(ns, &format!("tc filter show dev {ifname} ingress"));
         filters.lines().filter(|l| l.contains(" handle 0x")).map(str::to_owned).collect()
     }
 
-    /// Starts a daemon that lies elsewhere, as another version may.
+    /// Starts a daemon from another path, for example of another version.
     pub fn spawn_program(&self, program: &str, ns: &str, config: &str, vars: &[(&str, PathBuf)]) -> Daemon {
         let mut command = self.command(ns, program);
         command.arg("--config").arg(self.path(config)).envs(vars.iter().map(|(k, v)| (k, v)));
@@ -236,7 +238,7 @@ impl Lab {
         Command::new(EDNS).args(args).arg("--config").arg(self.path("config.yaml")).output().unwrap()
     }
 
-    /// How many programs there are on an interface's tcx hooks; 0 where the kernel has none.
+    /// The number of programs on the tcx hooks of an interface; 0 on a kernel without tcx.
     pub fn tcx_programs(&self, ns: &str, ifname: &str) -> usize {
         self.run_in(ns, || {
             let ifindex = if_nametoindex(ifname).unwrap() as i32;
@@ -248,8 +250,8 @@ impl Lab {
                 };
                 // SAFETY: opts lives through the call.
                 let ret = unsafe { libbpf_sys::bpf_prog_query_opts(ifindex, hook, &raw mut opts) };
-                assert!(ret == 0 || ret == -libc::EINVAL, "asking for programs: {ret}");
-                // SAFETY: filled by the call.
+                assert!(ret == 0 || ret == -libc::EINVAL, "bpf_prog_query_opts: {ret}");
+                // SAFETY: the call filled it in.
                 (unsafe { opts.__bindgen_anon_1.prog_cnt }) as usize
             };
             hooks.into_iter().map(count).sum()
@@ -261,7 +263,7 @@ impl Lab {
         self.netns(ns).run(f)
     }
 
-    /// How many filters there are on an interface's clsact, of ours and of others.
+    /// The number of filters on the clsact of an interface, eDNS' and others'.
     pub fn filters(&self, ns: &str, ifname: &str) -> usize {
         let show = |direction| self.sh(ns, &format!("tc filter show dev {ifname} {direction}"));
         (show("ingress") + &show("egress")).matches(" handle 0x").count()
@@ -284,9 +286,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // First, since this kills the processes that use the folder.
+        // First, because this kills the processes that use the folder.
         self.namespaces.clear();
-        // Of daemons that were killed.
+        // Daemons that were killed leave their sockets.
         if let Ok(socket) = edns::control::socket_path(&self.path("config.yaml")) {
             let _ = fs::remove_file(socket);
         }

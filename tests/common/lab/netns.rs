@@ -93,7 +93,7 @@ impl Netns {
         self.handle().enter();
     }
 
-    /// For threads that the borrow of this does not outlive.
+    /// For a thread that lives longer than a borrow of this.
     pub fn handle(&self) -> Handle {
         Handle(File::open(self.path()).unwrap_or_else(|e| panic!("{}: {e}", self.path())))
     }
@@ -112,7 +112,7 @@ impl Drop for Netns {
         let pids = Command::new("ip").args(["netns", "pids", &self.name]).stderr(Stdio::null()).output();
         let pids = pids.map(|output| output.stdout).unwrap_or_default();
         for pid in String::from_utf8_lossy(&pids).lines().filter_map(|pid| pid.trim().parse().ok()) {
-            // Threads of the test itself may be in it, a benchmark's main thread for one.
+            // A thread of the test itself may be in it, for example the main thread of a benchmark.
             if pid != std::process::id() as i32 {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }

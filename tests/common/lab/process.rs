@@ -1,4 +1,4 @@
-//! Programs that a test needs to succeed.
+//! Programs whose failure fails the test.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -15,7 +15,7 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Compiles a C program of this folder with the glibc or musl compiler.
+/// Compiles a C program of tests/daemon with the glibc or musl compiler.
 pub fn compile(compiler: &str, source: &str, out: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon").join(source);
     run(Command::new(compiler).args(["-static", "-O1", "-Wall", "-o"]).arg(out).arg(source));

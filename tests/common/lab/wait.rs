@@ -3,15 +3,15 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Seconds that nothing takes which works, on a loaded or emulated machine neither.
+/// Seconds within which everything that works is done, also on a loaded or emulated machine.
 pub const PATIENCE: u64 = 60;
 
-/// Tries until it is so, for as long as patience lasts.
+/// Tries until the check succeeds, for [`PATIENCE`] seconds at most.
 pub fn until<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
     within(PATIENCE, what, check)
 }
 
-/// Tries until it is so, so many seconds at most.
+/// Tries until the check succeeds, for this many seconds at most.
 pub fn within<T>(seconds: u64, what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {

@@ -1,4 +1,4 @@
-//! Daemons that end, are killed or hand over while filters move.
+//! Daemons that exit, are killed or hand over while filters move.
 
 use std::ops::Range;
 use std::thread::sleep;
@@ -12,8 +12,8 @@ use crate::common::rng::Rng;
 use crate::lab::{Daemon, Lab, RefusingServer, SERVER};
 use crate::sockets::Client;
 
-/// Ends a daemon in this way so many microseconds after another's filter came in front, when it looks and moves: nothing of it is
-/// left.
+/// Ends a daemon in this way some microseconds after another filter came in front of eDNS', while the daemon notices that and
+/// moves its filter. No filter may stay.
 fn end_in_moves(after: Range<usize>, end_it: impl Fn(&Lab, Daemon)) {
     const ROUNDS: u64 = 12;
     let lab = Lab::new();
@@ -30,9 +30,10 @@ fn end_in_moves(after: Range<usize>, end_it: impl Fn(&Lab, Daemon)) {
     }
 }
 
-/// A move adds a filter in front and then removes the one behind: wherever a kill comes, the next start finds both.
+/// A move adds a filter in front and then removes the one behind. A kill at any moment leaves filters that the next start
+/// finds.
 #[test]
-fn a_kill_in_a_move_leaves_nothing_that_the_next_start_does_not_take() {
+fn filters_that_a_kill_in_a_move_leaves_are_removed_by_the_next_start() {
     end_in_moves(0..20_000, |lab, mut daemon| {
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
@@ -42,45 +43,46 @@ fn a_kill_in_a_move_leaves_nothing_that_the_next_start_does_not_take() {
     });
 }
 
-/// A look begins 10 ms after a change.
+/// The daemon checks the chain 10 ms after a change.
 #[test]
-fn an_end_in_a_move_leaves_no_filter() {
+fn an_exit_in_a_move_leaves_no_filter() {
     end_in_moves(8_000..16_000, |_, daemon| end(daemon));
 }
 
-/// Two daemons of one config, as in a hand-over, the older one killed; it was on veth1, too, where nobody is now.
+/// Two daemons of one config, as in a hand-over, of which the older one is killed. It was also attached to veth1, where the
+/// newer one is not.
 fn killed_in_a_hand_over(lab: &Lab) -> Daemon {
     lab.veth(("host", "veth1"), ("pod", "eth1"));
     lab.configure("Ifname: [veth0, veth1]\nNetworkDirection: Ingress\n");
     let mut old = lab.daemon_on_clsact();
-    // It does not follow the config any more.
+    // A stopped daemon doesn't follow changes of the config.
     old.signal(Signal::SIGSTOP);
     lab.configure(CONFIG);
     let new = lab.daemon_on_clsact();
-    assert_eq!(["veth0", "veth1"].map(|name| lab.filters("host", name)), [2, 1], "a living daemon's stay");
+    assert_eq!(["veth0", "veth1"].map(|name| lab.filters("host", name)), [2, 1], "filters of a running daemon stay");
     old.signal(Signal::SIGKILL);
     old.wait();
     new
 }
 
 #[test]
-fn an_end_leaves_no_filter_of_one_that_was_killed_in_a_hand_over() {
+fn an_exit_leaves_no_filter_of_a_daemon_that_was_killed_in_a_hand_over() {
     let lab = Lab::new();
     end(killed_in_a_hand_over(&lab));
     assert_eq!(["veth0", "veth1"].map(|name| lab.filters("host", name)), [0, 0]);
 }
 
 #[test]
-fn the_filter_of_one_that_was_killed_in_a_hand_over_goes_without_a_gap() {
+fn the_filter_of_a_daemon_killed_in_a_hand_over_is_removed_without_a_gap() {
     let lab = Lab::new();
     let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = killed_in_a_hand_over(&lab);
-    while_asking(&client, || until_chain(&lab, "the living one's", |c| c.len() == 1 && is_ours(&c[0])));
+    while_asking(&client, || until_chain(&lab, "the running daemon's filter", |c| c.len() == 1 && is_ours(&c[0])));
     assert!(!daemon.log().contains("moved"), "{}", daemon.log());
 }
 
-/// Takes over while pods come: the old daemon neither takes a filter back nor takes away the new one's.
+/// A hand-over while pods come: the old daemon neither restores its own filters nor removes the new one's.
 #[test]
 fn at_a_handover_pods_that_come_in_between_stay_answered() {
     const ROUNDS: usize = 8;

@@ -1,5 +1,5 @@
-//! In a chain with programs of others that come, go, insist and take away. On clsact, where what comes later goes first; the
-//! daemon is kept from tcx where the kernel has it. EDNS_CHAIN_ROUNDS says how often many pods come and go.
+//! A chain with other programs that come, go, insist on the first place and remove filters. On clsact, where later filters
+//! come first; the daemon runs without tcx even if the kernel has it.
 
 mod ends;
 mod random;
@@ -21,10 +21,10 @@ use crate::sockets::{Client, Reply};
 
 const CONFIG: &str = "Ifname: veth0\nNetworkDirection: Ingress\n";
 const INGRESS: u32 = libbpf_sys::BPF_TC_INGRESS;
-/// A minute after which a move is tried again, and what a slow machine adds.
+/// Seconds until a move is tried again (a minute), with reserve for a slow machine.
 const TRIED_AGAIN: u64 = 120;
 
-/// A neighbour in the chain of veth0.
+/// Another program in the chain of veth0.
 struct Neighbour<'a> {
     lab: &'a Lab,
     program: OwnedFd,
@@ -35,7 +35,7 @@ impl<'a> Neighbour<'a> {
         Self { lab, program: coexistence::program(verdict) }
     }
 
-    /// In front of those of the priority.
+    /// Adds it in front of the filters of the priority.
     fn add(&self, priority: u32, handle: u32) {
         let add =
             || add_filter(self.program.as_fd(), if_nametoindex("veth0").unwrap() as i32, INGRESS, priority, handle);
@@ -48,7 +48,7 @@ impl<'a> Neighbour<'a> {
     }
 }
 
-/// Whether eDNS answers, and not the server behind it.
+/// Whether eDNS answers, not the server behind it.
 fn is_answered(client: &Client) -> bool {
     match client.ask(&Query::new("apis.example.org", TYPE_A)) {
         Ok(Reply::Edns(..)) => true,
@@ -61,13 +61,13 @@ fn until_answered(client: &Client) {
     until("an answer", || if is_answered(client) { Ok(()) } else { Err("passed".into()) });
 }
 
-/// What `edns stats --json` says.
+/// The output of `edns stats --json`.
 fn stats(lab: &Lab) -> Value {
     let output = lab.edns(&["stats", "--json"]);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }
 
-/// Whether ours is first, by interface.
+/// Whether eDNS' program is first, by interface.
 fn places(stats: &Value) -> BTreeMap<String, bool> {
     let of = |i: &Value| (i["name"].as_str().unwrap().to_owned(), i["is_first"].as_bool().unwrap());
     stats["interfaces"].as_array().unwrap().iter().map(of).collect()
@@ -84,7 +84,7 @@ fn is_ours(filter: &str) -> bool {
     filter.contains(" edns_")
 }
 
-/// The chain of veth0, once it has settled so.
+/// Waits until the chain of veth0 is like this.
 fn until_chain(lab: &Lab, what: &str, is_so: impl Fn(&[String]) -> bool) {
     until(what, || {
         let chain = lab.chain("host", "veth0");
@@ -97,7 +97,7 @@ fn end(mut daemon: Daemon) {
     assert_eq!(daemon.wait(), Some(0));
 }
 
-/// Asks all the while that something is done. Returns how often each query was answered by eDNS, or passed.
+/// Asks while something is done. Returns how many queries eDNS answered, and how many passed.
 fn asking_while(is_answered: impl Fn() -> bool + Sync, work: impl FnOnce()) -> [u64; 2] {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
@@ -121,37 +121,37 @@ fn asking_while(is_answered: impl Fn() -> bool + Sync, work: impl FnOnce()) -> [
     })
 }
 
-/// Each query that is asked while something is done has to be answered by eDNS.
+/// Every query that is asked while something is done has to be answered by eDNS.
 fn while_asking(client: &Client, work: impl FnOnce()) {
     let [answered, passed] = asking_while(|| is_answered(client), work);
     assert!(answered > 0 && passed == 0, "{answered} answered, {passed} passed");
 }
 
 #[test]
-fn ours_moves_in_front_of_what_comes_later_without_a_gap() {
+fn our_filter_moves_in_front_of_later_ones_without_a_gap() {
     let lab = Lab::new();
     lab.configure(CONFIG);
     let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
-    // One that ends the chain.
+    // A program that ends the chain.
     Neighbour::new(&lab, TC_ACT_OK).add(1, 1);
     until_answered(&client);
     until_chain(&lab, "ours, then the other", |c| c.len() == 2 && is_ours(&c[0]) && c[1].contains(" handle 0x1 "));
     assert!(daemon.log().contains("veth0: moved to the front of the chain, before other"), "{}", daemon.log());
-    // One that leaves packets to the next shows whether ours is there at every moment.
-    let patient = Neighbour::new(&lab, TC_ACT_UNSPEC);
+    // A program that passes packets on: every query shows whether eDNS' filter is attached.
+    let passing = Neighbour::new(&lab, TC_ACT_UNSPEC);
     while_asking(&client, || {
-        patient.add(1, 2);
+        passing.add(1, 2);
         until_chain(&lab, "moved again", |c| c.len() == 3 && is_ours(&c[0]) && c[1].contains(" handle 0x2 "));
     });
     assert_eq!(daemon.log().matches("moved to the front").count(), 2, "{}", daemon.log());
     until_first(&lab, 10, true);
     end(daemon);
-    until_chain(&lab, "theirs alone", |c| c.len() == 2 && !c.iter().any(|f| is_ours(f)));
+    until_chain(&lab, "only the other filters", |c| c.len() == 2 && !c.iter().any(|f| is_ours(f)));
 }
 
-/// Puts a filter in front again and again, until ours is let be.
+/// Puts a filter in front again and again, until the daemon leaves it there.
 fn insist(lab: &Lab, daemon: &Daemon) {
     let neighbour = Neighbour::new(lab, TC_ACT_OK);
     for handle in 1..=3 {
@@ -164,7 +164,7 @@ fn insist(lab: &Lab, daemon: &Daemon) {
 }
 
 #[test]
-fn one_who_insists_is_let_be_and_named() {
+fn a_program_that_insists_stays_first_and_is_named() {
     let lab = Lab::new();
     lab.configure(CONFIG);
     let _server = RefusingServer::new(&lab, "host", &[SERVER]);
@@ -182,14 +182,14 @@ fn one_who_insists_is_let_be_and_named() {
 }
 
 #[test]
-fn against_one_who_insists_it_is_tried_again_each_minute() {
+fn against_a_program_that_insists_it_is_tried_again_each_minute() {
     let lab = Lab::new();
     lab.configure(CONFIG);
     let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
     insist(&lab, &daemon);
-    // And then nobody contends.
+    // From now on no other filter is added.
     within(TRIED_AGAIN, "an answer", || if is_answered(&client) { Ok(()) } else { Err(daemon.log()) });
     until_first(&lab, 10, true);
     assert_eq!(daemon.log().matches("moved to the front").count(), 4, "{}", daemon.log());
@@ -197,7 +197,7 @@ fn against_one_who_insists_it_is_tried_again_each_minute() {
 }
 
 #[test]
-fn a_filter_of_a_lower_priority_is_named_and_goes_unmoved() {
+fn a_filter_of_a_lower_priority_is_named_and_nothing_moves() {
     let lab = Lab::new();
     lab.configure(&format!("{CONFIG}TcPriority: 3\n"));
     let daemon = lab.daemon_on_clsact();
@@ -206,7 +206,7 @@ fn a_filter_of_a_lower_priority_is_named_and_goes_unmoved() {
     daemon.wait_for("not first in the chain");
     let stats = until_first(&lab, 10, false);
     assert_eq!(stats["interfaces"][0]["in_front"][0]["priority"], 2);
-    // Behind ours it is nobody's concern.
+    // A filter behind eDNS' is ignored.
     neighbour.add(4, 1);
     neighbour.remove(2, 1);
     daemon.wait_for("veth0: first in the chain again");
@@ -214,11 +214,11 @@ fn a_filter_of_a_lower_priority_is_named_and_goes_unmoved() {
     assert!(!daemon.log().contains("moved"), "{}", daemon.log());
 }
 
-/// Whoever adds or deletes a qdisc, clsact too, has the kernel stop the queues of the interface for a moment and drop what is
-/// sent out by it (`qdisc_graft`, `noop_qdisc`), whether eDNS is there or not. So the reply of a server on this host may be lost;
-/// no query is, nor an answer of eDNS, which goes into the pod without those queues.
+/// When a qdisc, clsact too, is added or deleted, the kernel stops the queues of the interface for a moment and drops packets
+/// that are sent by it (`qdisc_graft`, `noop_qdisc`), with and without eDNS. The reply of a server on this host may be lost.
+/// No query is lost, nor an answer of eDNS, which reaches the pod without those queues.
 #[test]
-fn what_others_take_away_comes_back_as_often_as_they_do_and_no_query_is_lost() {
+fn removed_filters_come_back_each_time_and_no_query_is_lost() {
     let lab = Lab::new();
     lab.configure(CONFIG);
     let server = RefusingServer::new(&lab, "host", &[SERVER]);
@@ -235,30 +235,30 @@ fn what_others_take_away_comes_back_as_often_as_they_do_and_no_query_is_lost() {
     assert_eq!(lab.filters("host", "veth0"), 0);
 }
 
-/// Takes away all filters, the qdisc, and once more all filters, which then takes its time.
+/// Removes all filters, the qdisc, and all filters once more, after which the daemon waits.
 fn take_away(lab: &Lab, daemon: &Daemon) {
     let scripts = ["filter del dev veth0 ingress", "qdisc del dev veth0 clsact", "filter del dev veth0 ingress"];
     for (i, script) in scripts.into_iter().enumerate() {
         lab.sh("host", &format!("tc {script}"));
-        until("gone and back", || match daemon.log().matches("veth0: attached").count() {
+        until("detached and attached again", || match daemon.log().matches("veth0: attached").count() {
             n if n == i + 2 => Ok(()),
             _ => Err(daemon.log()),
         });
         assert_eq!(daemon.log().matches("veth0: detached").count(), i + 1, "{}", daemon.log());
     }
     lab.sh("host", "tc qdisc del dev veth0 clsact");
-    until("said so", || {
+    until("stats report it", || {
         let text = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
         if text.contains("not attached: veth0: taken away again and again") { Ok(()) } else { Err(text) }
     });
-    until("back for good", || match daemon.log().matches("veth0: attached").count() {
+    until("attached again", || match daemon.log().matches("veth0: attached").count() {
         5 => Ok(()),
         _ => Err(daemon.log()),
     });
 }
 
 #[test]
-fn lost_messages_lose_no_filter() {
+fn lost_netlink_messages_lose_no_filter() {
     let lab = Lab::new();
     lab.configure(CONFIG);
     let _server = RefusingServer::new(&lab, "host", &[SERVER]);
@@ -266,7 +266,7 @@ fn lost_messages_lose_no_filter() {
     let daemon = lab.daemon_on_clsact();
     until_answered(&client);
     daemon.signal(Signal::SIGSTOP);
-    // More messages than a socket's buffer takes; the last one is of what matters.
+    // More messages than the socket's buffer has room for. The last one is about the filter.
     lab.write("flood", &"qdisc add dev lo clsact\nqdisc del dev lo clsact\n".repeat(400));
     lab.sh("host", "tc -batch flood");
     lab.sh("host", "tc filter del dev veth0 ingress");
@@ -278,7 +278,7 @@ fn lost_messages_lose_no_filter() {
 }
 
 #[test]
-fn another_edns_in_front_is_no_cause_to_move() {
+fn another_edns_in_front_is_no_reason_to_move() {
     for on_clsact in [true, false] {
         let lab = Lab::new();
         lab.configure(CONFIG);
@@ -291,7 +291,7 @@ fn another_edns_in_front_is_no_cause_to_move() {
         if on_clsact {
             until_chain(&lab, "both", |c| c.len() == 2 && c.iter().all(|f| is_ours(f)));
         }
-        // What makes the first one look.
+        // A change that makes the first daemon check its chain.
         lab.veth(("host", "veth1"), ("pod", "eth1"));
         sleep(Duration::from_millis(500));
         until_first(&lab, 10, true);
@@ -303,7 +303,7 @@ fn another_edns_in_front_is_no_cause_to_move() {
 }
 
 #[test]
-fn on_tcx_one_in_front_is_told_and_nothing_is_moved() {
+fn on_tcx_a_program_in_front_is_reported_and_nothing_moves() {
     let lab = Lab::new();
     lab.configure(CONFIG);
     let _server = RefusingServer::new(&lab, "host", &[SERVER]);

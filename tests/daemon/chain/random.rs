@@ -15,7 +15,7 @@ use crate::common::rng::Rng;
 use crate::lab::{Lab, RefusingServer, until};
 use crate::sockets::Client;
 
-/// A neighbour that attaches to the interfaces, ends chains, and takes away its own and ours, at random.
+/// A program that attaches to the interfaces, ends chains, and removes its own filters and eDNS', at random.
 struct Random {
     rng: Rng,
     programs: [OwnedFd; 2],
@@ -34,7 +34,7 @@ impl Random {
                 remove_qdisc(ifindex);
                 self.filters.retain(|(name, _), _| *name != veth);
             }
-            // All of the priority, whoever's.
+            // All filters of the priority, eDNS' too.
             1 => {
                 let all = std::process::Command::new("tc")
                     .args(["filter", "del", "dev", &veth, "ingress", "pref", "1"])
@@ -45,20 +45,20 @@ impl Random {
             }
             2..6 => {
                 if remove_filter(ifindex, INGRESS, 1, handle) == 0 {
-                    assert!(self.filters.remove(&(veth, handle)).is_some(), "somebody else's");
+                    assert!(self.filters.remove(&(veth, handle)).is_some(), "it removed a filter of another program");
                 }
             }
             n => {
                 let program = n % 2;
                 if add_filter(self.programs[program].as_fd(), ifindex, INGRESS, 1, handle) == 0 {
-                    assert!(self.filters.insert((veth, handle), program).is_none(), "somebody took it away");
+                    assert!(self.filters.insert((veth, handle), program).is_none(), "another program removed it");
                 }
             }
         }
     }
 }
 
-/// Pods `v0` and so on of group 7, with an address at either end.
+/// Creates pods `v0` and so on of group 7, with an address at each end.
 fn add_pods(lab: &Lab, pods: usize) {
     let ns = lab.ns("pod");
     let host =
@@ -71,7 +71,7 @@ fn add_pods(lab: &Lab, pods: usize) {
 }
 
 #[test]
-fn many_pods_under_a_random_neighbour_are_answered_or_named() {
+fn many_pods_with_a_random_neighbour_are_answered_or_named() {
     const PODS: usize = 20;
     let rounds = env_number("EDNS_CHAIN_ROUNDS", 5);
     let lab = Lab::new();
@@ -96,7 +96,7 @@ fn many_pods_under_a_random_neighbour_are_answered_or_named() {
             stop.store(true, Ordering::Relaxed);
             acting.join().unwrap();
             sleep(Duration::from_secs(2));
-            // Longer on an emulated machine.
+            // Takes longer on an emulated machine.
             let named = until("every pod is answered or named", || {
                 let places = places(&stats(&lab));
                 let passes = |i: &usize| !is_answered(&Client::new(&lab, "pod", &format!("10.80.{i}.1")));
@@ -106,7 +106,7 @@ fn many_pods_under_a_random_neighbour_are_answered_or_named() {
             });
             (PODS - named, named)
         });
-        // Not all by being named.
+        // Being named must not be the only case.
         assert!(answered > 0, "round {round}: {named} named");
         for i in 0..PODS {
             let theirs = neighbour.filters.keys().filter(|(veth, _)| *veth == format!("v{i}")).count();
@@ -123,7 +123,10 @@ fn many_pods_under_a_random_neighbour_are_answered_or_named() {
     for i in 0..PODS {
         let theirs = neighbour.filters.keys().filter(|(veth, _)| *veth == format!("v{i}")).count();
         let chain = lab.chain("host", &format!("v{i}"));
-        assert!(chain.len() == theirs && !chain.iter().any(|f| is_ours(f)), "v{i} has {theirs} of theirs: {chain:?}");
+        assert!(
+            chain.len() == theirs && !chain.iter().any(|f| is_ours(f)),
+            "v{i} has {theirs} other filters: {chain:?}"
+        );
     }
     assert_eq!(lab.filters("host", "veth0"), 0);
 }
