@@ -44,12 +44,12 @@ pub fn client(node: &Node, ns: &str, edns: bool) -> Client {
     let mut client = Client::new(&node.lab, ns, DNS);
     client.ttls = true;
     client.edns = edns;
-    client.patience(QUICK);
+    client.set_timeout(QUICK);
     client
 }
 
 fn ask(client: &Client, (name, rtype): &Question) -> Seen {
-    match client.ask_whom(name, *rtype) {
+    match client.ask_with_sender(name, *rtype) {
         Some((reply, true)) => Seen::Kernel(reply),
         Some((_, false)) => Seen::Passed,
         None => Seen::Lost,
@@ -94,8 +94,8 @@ pub fn ask_until(client: &Client, questions: &[Question], over: &AtomicBool) -> 
 }
 
 fn patiently<T>(client: &Client, ask: impl FnOnce() -> T) -> T {
-    client.patience(PATIENCE);
+    client.set_timeout(PATIENCE);
     let result = ask();
-    client.patience(QUICK);
+    client.set_timeout(QUICK);
     result
 }

@@ -20,7 +20,7 @@ pub enum Fault {
     KilledAfter,
     /// A second daemon takes over.
     TakeOver,
-    /// The daemon is killed, and then starts again.
+    /// The daemon is killed and started again.
     Crash,
 }
 

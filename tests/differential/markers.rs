@@ -77,7 +77,7 @@ fn write_alias(writer: &Writer, label: &str) -> String {
 
 fn shows(client: &Client, is_ours: bool, name: &str, is_it: impl Fn(&str, &BTreeSet<String>) -> bool) -> Outcome {
     let rtype = if name == ALIAS { CNAME } else { A };
-    match client.ask_whom(name, rtype) {
+    match client.ask_with_sender(name, rtype) {
         Some((reply, in_kernel)) if (in_kernel || !is_ours) && is_it(&reply.rcode, &reply.answer) => Ok(()),
         other => Err(format!("{name} {rtype}: {other:?}")),
     }

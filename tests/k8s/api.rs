@@ -1,4 +1,4 @@
-//! Work with a client of the API server, many requests at a time: kubectl makes one after the other.
+//! Parallel requests to the API server; kubectl sends one after the other.
 
 use edns::source::kubernetes::Access;
 use futures_util::{StreamExt as _, stream};
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 
-/// Requests at a time.
+/// Parallel requests.
 const AT_A_TIME: usize = 32;
 
-/// Does something with a client of the API server.
+/// Runs `work` with a client of the API server, in the namespace of the control plane.
 pub fn run<T: Send>(cluster: &Cluster, work: impl AsyncFnOnce(kube::Client) -> T + Send) -> T {
     let kubeconfig = cluster.lab.path("kubeconfig");
     cluster.lab.run_in("host", || {
@@ -25,7 +25,8 @@ pub fn run<T: Send>(cluster: &Cluster, work: impl AsyncFnOnce(kube::Client) -> T
     })
 }
 
-/// Makes namespaces, Services and slices: those of the first before those of the next. An object says what it is by `kind` alone.
+/// Creates namespaces, Services and slices, all of one part before the next part. The objects state their `kind` and no
+/// apiVersion.
 pub fn create(cluster: &Cluster, parts: &[Vec<Value>]) {
     run(cluster, async |client| {
         for objects in parts {

@@ -1,4 +1,4 @@
-//! The API server itself killed, stopped and started again, while its names are asked for.
+//! The API server is killed, stopped and started again while names are asked for.
 
 use std::sync::Arc;
 use std::thread::sleep;
@@ -20,7 +20,7 @@ fn services(range: std::ops::Range<usize>) -> String {
 }
 
 #[test]
-fn killed_under_load_and_with_fewer_objects_when_it_is_back() {
+fn killed_under_load_and_back_with_fewer_objects() {
     let cluster = Arc::new(Cluster::new());
     cluster.apply(&services(0..60));
     let node = Node::new(&cluster);
@@ -29,14 +29,14 @@ fn killed_under_load_and_with_fewer_objects_when_it_is_back() {
     let living: Vec<String> = (0..50).map(|i| format!("s{i}.default.svc.cluster.local")).collect();
     never_missing(&node.pod(), &living, || {
         cluster.kill_api();
-        node.says(&daemon, 30, "tried again until it works");
+        node.until_log(&daemon, 30, "tried again until it works");
         node.until_answered(&client, &living[0]);
         cluster.start_api();
-        node.says(&daemon, CURRENT_WITHIN, "in touch again");
-        node.until_absence_is(&client, CURRENT_WITHIN, true);
+        node.until_log(&daemon, CURRENT_WITHIN, "in touch again");
+        node.until_negative_answers_are(&client, CURRENT_WITHIN, true);
 
-        // It changes unseen, and is another one when it is seen again: watches can't go on from where they were, and the
-        // first list breaks off half-way.
+        // Objects change while the node can't reach the API server, and the API server restarts: watches can't continue at
+        // their resource version, and the first list breaks off.
         node.refuse_api();
         cluster.delete(&["service", "s50", "s51", "s52", "s53", "s54"]);
         cluster.apply(&services(60..65));
@@ -44,8 +44,8 @@ fn killed_under_load_and_with_fewer_objects_when_it_is_back() {
         cluster.start_api();
         node.reach_api();
         node.drop_api(25_000);
-        node.says(&daemon, 60, "failed to perform initial object list");
-        // What is known is still answered.
+        node.until_log(&daemon, 60, "failed to perform initial object list");
+        // Known names are still answered.
         node.until_answered(&client, &living[0]);
         node.reach_api();
         for i in 60..65 {
@@ -54,7 +54,7 @@ fn killed_under_load_and_with_fewer_objects_when_it_is_back() {
         for i in 50..55 {
             node.until_rcode(&client, CURRENT_WITHIN, &format!("s{i}.default.svc.cluster.local"), "NXDomain");
         }
-        node.until_absence_is(&client, CURRENT_WITHIN, true);
+        node.until_negative_answers_are(&client, CURRENT_WITHIN, true);
     });
     assert!(daemon.log().contains("too old resource version"), "a list was begun anew: {}", daemon.log());
     for i in (0..50).chain(55..65) {
@@ -63,22 +63,22 @@ fn killed_under_load_and_with_fewer_objects_when_it_is_back() {
 }
 
 #[test]
-fn stopped_for_long() {
+fn stopped_for_a_long_time() {
     let cluster = Arc::new(Cluster::new());
     let node = Node::new(&cluster);
     let daemon = node.daemon();
     let client = node.pod();
-    node.until_absence_is(&client, 20, true);
+    node.until_negative_answers_are(&client, 20, true);
     cluster.signal("kube-apiserver", SIGSTOP);
-    // The connections live, and the last word was a bookmark, which there is each minute.
+    // The connections stay open. The last event was a bookmark, which the API server sends each minute.
     sleep(Duration::from_secs(30));
-    node.until_absence_is(&client, 10, true);
-    node.until_out_of_touch(&client, &daemon);
-    // What is known is still answered.
+    node.until_negative_answers_are(&client, 10, true);
+    node.until_stale(&client, &daemon);
+    // Known names are still answered.
     node.until_answered(&client, "web.default.svc.cluster.local");
-    node.says(&daemon, 30, "tried again until it works");
+    node.until_log(&daemon, 30, "tried again until it works");
     cluster.signal("kube-apiserver", SIGCONT);
-    let took = node.until_absence_is(&client, CURRENT_WITHIN, true);
+    let took = node.until_negative_answers_are(&client, CURRENT_WITHIN, true);
     println!("current again {took:?} after the API server went on");
     cluster.delete(&["service", "web"]);
     node.until_rcode(&client, CURRENT_WITHIN, "web.default.svc.cluster.local", "NXDomain");

@@ -1,4 +1,4 @@
-//! A control plane and CoreDNS in a network namespace of their own, with the addresses that they have in a cluster.
+//! A control plane and CoreDNS in a network namespace, with the addresses that they have in a cluster.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -11,16 +11,16 @@ use nix::unistd::Pid;
 
 use crate::lab::{Lab, fill, run, within};
 
-/// Of the Service kubernetes.
+/// Address of the Service kubernetes.
 pub const API: &str = "10.96.0.1";
-/// Of the Service kube-dns.
+/// Address of the Service kube-dns.
 pub const DNS: &str = "10.96.0.10";
 
-/// The objects that are there at first.
+/// The objects at the start.
 const BASE: &str = include_str!("files/base.yaml");
 
 pub struct Cluster {
-    /// Its `host` is where the control plane runs.
+    /// The control plane runs in its `host`.
     pub lab: Lab,
     bin: PathBuf,
     children: Mutex<Vec<(&'static str, Child)>>,
@@ -28,7 +28,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The one for tests that leave it alone: they use namespaces of their own in it.
+    /// The cluster for tests that use Kubernetes namespaces of their own and leave the rest of it alone.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl Cluster {
         cluster
     }
 
-    /// Without a server on the address of the DNS service.
+    /// Without a DNS server on the address of kube-dns.
     pub fn without_dns() -> Self {
         let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make");
         let lab = Lab::new();
@@ -69,12 +69,13 @@ impl Cluster {
         });
     }
 
-    /// The number of one more node.
+    /// The number of the next node.
     pub fn next_node(&self) -> u8 {
         self.nodes.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A CA, a certificate for the API server and one for us, and a key for service accounts' tokens. Called again: others.
+    /// Creates a CA, certificates of the API server and of an administrator, and the key of service account tokens. A second
+    /// call replaces the certificates.
     pub fn certificates(&self) {
         self.lab.sh("host", include_str!("files/certificates.sh"));
         let dir = self.lab.dir.display();
@@ -82,7 +83,7 @@ impl Cluster {
         self.lab.write("kubeconfig", &self.kubeconfig(&user));
     }
 
-    /// A kubeconfig for such a user.
+    /// A kubeconfig with these credentials.
     pub fn kubeconfig(&self, user: &str) -> String {
         let dir = self.lab.dir.display();
         fill(include_str!("files/kubeconfig.yaml"), &[("API", &API), ("DIR", &dir), ("USER", &user)])
@@ -104,12 +105,12 @@ impl Cluster {
         self.children.lock().unwrap().push((name, child));
     }
 
-    /// Starts etcd, with what is in the folder of that name.
+    /// Starts etcd with the data of its folder.
     pub fn start_etcd(&self) {
         self.start("etcd", &["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level=error"]);
     }
 
-    /// Starts the API server, and returns when it is ready.
+    /// Starts the API server. Returns when it is ready.
     pub fn start_api(&self) {
         self.start(
             "kube-apiserver",
@@ -136,12 +137,12 @@ impl Cluster {
         });
     }
 
-    /// Ends the API server as a crash does.
+    /// Kills the API server.
     pub fn kill_api(&self) {
         self.stop("kube-apiserver");
     }
 
-    /// Ends one of the tools as a crash does.
+    /// Kills one of the tools.
     pub fn stop(&self, name: &str) {
         let mut children = self.children.lock().unwrap();
         let at = children.iter().position(|(n, _)| *n == name).unwrap();
@@ -169,7 +170,7 @@ impl Cluster {
         command
     }
 
-    /// What kubectl says.
+    /// The output of kubectl.
     pub fn ask(&self, args: &[&str]) -> String {
         String::from_utf8_lossy(&run(&mut self.kubectl(args)).stdout).into_owned()
     }
@@ -185,7 +186,7 @@ impl Cluster {
         run(self.kubectl(&["delete", "--wait=false"]).args(what));
     }
 
-    /// A namespace of the API for a test of its own.
+    /// Creates a Kubernetes namespace.
     pub fn namespace(&self, name: &str) {
         self.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
     }

@@ -1,4 +1,4 @@
-//! Names that somebody chose to collide, beside everybody else's.
+//! Names that a tenant chose to collide, among the names of others.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::hash_collisions;
 use crate::lab::within;
 use crate::node::Node;
 
-/// As many as five slices hold, less a few.
+/// A few less than five slices have room for.
 const COLLIDING: usize = 4_957;
 const INNOCENT: usize = 5_000;
-/// Endpoints of a slice, at most (what the API server allows).
+/// The most endpoints that the API server allows in a slice.
 const SLICE: usize = 1_000;
 
-/// A headless Service whose endpoints have these host names.
+/// A headless Service whose endpoints have these hostnames.
 struct Headless {
     namespace: &'static str,
     hostnames: Vec<String>,
-    /// Second octet of the endpoints' addresses.
+    /// The second octet of the endpoints' addresses.
     network: u8,
 }
 
@@ -51,7 +51,7 @@ impl Headless {
         api::create(cluster, &[vec![created], vec![service], slices]);
     }
 
-    /// Waits until each of the names is answered in the kernel, with its own address.
+    /// Waits until each of the names is answered in the kernel with its own address.
     fn until_answered(&self, node: &Node, client: &Client) {
         for (i, hostname) in self.hostnames.iter().enumerate() {
             let (name, address) = (self.name(hostname), self.address(i));
@@ -65,8 +65,8 @@ impl Headless {
     }
 }
 
-/// What is said of names that are not there, of types that others lack, and of names below a wildcard, is said in the kernel.
-fn until_all_else_goes_on(node: &Node, client: &Client, others: &Headless) {
+/// Waits until negative answers and names below a wildcard are answered in the kernel.
+fn until_other_names_are_answered(node: &Node, client: &Client, others: &Headless) {
     let questions = [
         ("nobody.default.svc.cluster.local", A, "NXDomain", 0),
         ("api.example.com.default.svc.cluster.local", AAAA, "NXDomain", 0),
@@ -86,7 +86,7 @@ fn until_all_else_goes_on(node: &Node, client: &Client, others: &Headless) {
 }
 
 #[test]
-fn names_that_were_chosen_to_collide_end_nothing_for_others() {
+fn names_that_were_chosen_to_collide_affect_no_others() {
     let cluster = Arc::new(Cluster::new());
     let innocent = (0..INNOCENT).map(|i| format!("host-{i}")).collect();
     let innocent = Headless { namespace: "innocent", hostnames: innocent, network: 200 };
@@ -97,16 +97,16 @@ fn names_that_were_chosen_to_collide_end_nothing_for_others() {
     let check = || {
         colliding.until_answered(&node, &client);
         innocent.until_answered(&node, &client);
-        until_all_else_goes_on(&node, &client, &innocent);
+        until_other_names_are_answered(&node, &client, &innocent);
         let stats: Value = serde_json::from_slice(&node.lab.edns(&["stats", "--json"]).stdout).expect("JSON");
         assert_eq!(stats["refused_records"], 0);
     };
     let mut daemon = node.daemon();
     innocent.until_answered(&node, &client);
-    until_all_else_goes_on(&node, &client, &innocent);
+    until_other_names_are_answered(&node, &client, &innocent);
     colliding.create(&cluster);
     check();
-    // Another key, and all names at once.
+    // With another key, and all names in one batch.
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.wait();
     let _daemon = node.daemon();

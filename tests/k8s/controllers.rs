@@ -1,4 +1,4 @@
-//! Deployments and StatefulSets scaled, rolled and deleted, with the real controllers behind them; kwok plays the node.
+//! Deployments and StatefulSets are scaled, rolled out and deleted by the real controllers; kwok simulates the node.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -31,8 +31,8 @@ fn start_controllers(cluster: &Cluster) {
     );
     cluster.apply(include_str!("files/kwok_node.yaml"));
     let stages = std::env::var("EDNS_K8S_TOOLS").unwrap() + "/kwok.yaml";
-    within(60, "kwok plays the node", || {
-        // It may die at its first node.
+    within(60, "kwok simulates the node", || {
+        // kwok may crash at its first node.
         if !cluster.runs("kwok") {
             cluster.start(
                 "kwok",
@@ -48,7 +48,7 @@ fn start_controllers(cluster: &Cluster) {
 const OBJECTS: &str = include_str!("files/rollout.yaml");
 
 #[test]
-fn rollouts_are_followed_and_no_living_name_is_missing() {
+fn rollouts_are_followed_and_no_existing_name_is_missing() {
     let node = Node::shared();
     let cluster = &node.cluster;
     start_controllers(cluster);
@@ -73,7 +73,7 @@ fn rollouts_are_followed_and_no_living_name_is_missing() {
         node.until_rcode(&client, 20, &format!("db-{i}.db.rolled.svc.cluster.local"), "NoError");
     }
 
-    // These live through all that follows; db-0 is away while it is rolled.
+    // These names exist all the time; db-0 is away during its rollout.
     let living = ["front", "front-pods", "db"].map(|s| format!("{s}.rolled.svc.cluster.local"));
     never_missing(&client, &living, || {
         cluster.ask(&["scale", "-n", "rolled", "deployment/front", "--replicas=30"]);

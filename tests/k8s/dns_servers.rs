@@ -1,4 +1,4 @@
-//! Whose questions are answered: what `DnsServers` stands for is followed as it changes.
+//! `DnsServers`: queries to the servers that it names are answered, also after they change.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use crate::node::Node;
 
 const WEB: &str = "web.default.svc.cluster.local";
 
-/// Waits until queries to this server are answered, or are not.
+/// Waits until queries to this server are answered or pass.
 fn until_answers(node: &Node, server: &str, name: &str, answers: bool) {
-    within(20, &format!("{server} is answered for: {answers}"), || {
+    within(20, &format!("queries to {server} are answered: {answers}"), || {
         let (passed, before) = (node.lab.count("pass_server"), node.answered());
         node.lab.sh("pod", &format!("dig +tries=1 +timeout=1 @{server} {name} >/dev/null || true"));
         match (node.answered() > before, node.lab.count("pass_server") > passed) {
@@ -40,7 +40,7 @@ fn a_service_by_name() {
     cluster.namespace("servers");
     node.configure("DnsServers: servers/dns\n");
     let _daemon = node.daemon();
-    // It is not there: nobody is answered, not for static names either.
+    // The Service doesn't exist: nothing is answered, static names neither.
     until_answers(&node, DNS, WEB, false);
     until_answers(&node, "10.96.3.1", WEB, false);
     until_answers(&node, DNS, "apis.example.org", false);
@@ -73,7 +73,7 @@ fn the_clusters_own() {
     );
     until_answers(&node, "10.96.3.2", WEB, true);
     until_answers(&node, "10.244.9.3", WEB, true);
-    // The label elsewhere makes no DNS server.
+    // The label in another namespace makes no DNS server.
     cluster.apply(&service("elsewhere", "default", labels, "10.96.3.3"));
     until_answers(&node, "10.96.3.3", WEB, false);
     cluster.delete(&["service", "kube-dns", "-n", "kube-system"]);
@@ -82,6 +82,6 @@ fn the_clusters_own() {
     until_answers(&node, "10.96.3.2", WEB, true);
     cluster.apply(&service("other", "kube-system", "", "10.96.3.2"));
     until_answers(&node, "10.96.3.2", WEB, false);
-    // Static names are for everybody all the time.
+    // Static names are answered for any server.
     until_answers(&node, DNS, "apis.example.org", true);
 }

@@ -1,4 +1,4 @@
-//! The cluster's state put back to what it was some time ago, as from a backup.
+//! The state of the cluster is restored from a backup of etcd.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn service(name: &str, port: usize) -> String {
     format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: {port}}}]}}\n---\n")
 }
 
-/// Waits until this is the answer, from the kernel.
+/// Waits for this answer from the kernel.
 fn until_answer(node: &Node, daemon: &Daemon, seconds: u64, name: &str, rcode: &str) {
     let client = node.pod();
     let name = format!("{name}.default.svc.cluster.local");
@@ -22,8 +22,8 @@ fn until_answer(node: &Node, daemon: &Daemon, seconds: u64, name: &str, rcode: &
     });
 }
 
-/// Undoes what happened after a backup, so many changes of some Services among it, while the node can't reach the API server
-/// until there were so many others; returns the daemon's log.
+/// Restores a backup. `changes` changes of two Services are undone, and the node can't reach the API server until `others`
+/// other objects were written after the restore. Returns the daemon's log.
 fn undo(changes: usize, others: usize) -> String {
     let cluster = Arc::new(Cluster::new());
     cluster.apply(&service("old", 80));
@@ -58,25 +58,25 @@ fn undo(changes: usize, others: usize) -> String {
     node.reach_api();
     until_answer(&node, &daemon, 30, "old", "NoError");
     until_answer(&node, &daemon, 30, "young", "NXDomain");
-    // And it goes on from there.
+    // Later changes are followed.
     cluster.apply(&service("new", 80));
     until_answer(&node, &daemon, 20, "new", "NoError");
     daemon.log()
 }
 
 #[test]
-fn to_a_version_far_behind() {
+fn to_a_much_older_version() {
     let log = undo(30, 0);
     assert!(log.contains("services: all is listed anew") && log.contains("has an older state"), "{log}");
 }
 
 #[test]
-fn to_one_that_is_made_up_for() {
+fn to_a_version_that_later_writes_pass_again() {
     let log = undo(5, 40);
     assert!(log.contains("services: all is listed anew") && log.contains("has an older state"), "{log}");
 }
 
 #[test]
-fn to_one_just_behind_without_a_failure_that_is_seen() {
+fn to_a_version_just_before_without_a_visible_failure() {
     undo(1, 0);
 }

@@ -1,4 +1,4 @@
-//! More names than the maps hold, while they come and go.
+//! More names than the maps hold, while names come and go.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn names(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 #[test]
-fn no_name_that_lives_is_said_not_to_exist() {
+fn no_existing_name_is_answered_nxdomain() {
     let cluster = Arc::new(Cluster::new());
     cluster.apply(&services(0..20, 80));
     let node = Node::new(&cluster);
@@ -36,10 +36,10 @@ fn no_name_that_lives_is_said_not_to_exist() {
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.wait();
 
-    // Three names for each Service: ten of these do not fit.
+    // A Service has three names: those of ten Services don't fit.
     node.configure(&format!("MaxRecords: {}\n", held - 30));
     let daemon = node.daemon();
-    node.says(&daemon, 10, "MaxRecords");
+    node.until_log(&daemon, 10, "MaxRecords");
     let client = node.pod();
     let living = names(0..20);
     never_missing(&client, &living, || {
@@ -50,29 +50,29 @@ fn no_name_that_lives_is_said_not_to_exist() {
         }
     });
     assert_eq!(node.lab.counts(&["nxdomain"]), 0);
-    // Names of addresses and ports have yielded, and what they make room for is answered, as is what is not there.
+    // Reverse names and port names are withheld. The other names and negative answers are answered.
     let stats: serde_json::Value = serde_json::from_slice(&node.lab.edns(&["stats", "--json"]).stdout).unwrap();
     assert!(stats["refused_records"].as_u64() > Some(0), "{stats}");
-    node.until_absence_is(&client, 20, true);
+    node.until_negative_answers_are(&client, 20, true);
 
-    // What fits again is answered, and then what is absent, too.
+    // Names that fit again are answered; so are negative answers.
     let some: Vec<String> = (8..23).map(|i| format!("service/s{i}")).collect();
     cluster.delete(&some.iter().map(String::as_str).collect::<Vec<_>>());
-    node.until_absence_is(&client, 20, true);
+    node.until_negative_answers_are(&client, 20, true);
     for name in names(0..8) {
         assert!(node.ask(&client, &name, A).1, "{name}");
     }
     node.until_rcode(&client, 10, "s10.default.svc.cluster.local", "NXDomain");
 }
 
-/// Ports of each of the Services that fill the maps. 8,000 are as many as MaxRecords' default is meant for; the rest goes by it.
+/// Ports of each Service that fills the maps. The default of MaxRecords is meant for 8,000; the other sizes follow from this.
 fn ports() -> usize {
     std::env::var("EDNS_FULL_PORTS").map_or(800, |n| n.parse().expect("a number"))
 }
 
 /// Services that fill the maps.
 const LARGE: usize = 33;
-/// Namespaces of others.
+/// Namespaces of other tenants.
 const TEAMS: usize = 100;
 
 fn team(i: usize) -> String {
@@ -98,7 +98,7 @@ fn stats(node: &Node) -> Value {
     serde_json::from_slice(&node.lab.edns(&["stats", "--json"]).stdout).expect("JSON")
 }
 
-/// The names that the maps hold, and those that speak for names below them, with an asterisk.
+/// The names in the maps. Names with an asterisk answer for names below them.
 fn held(node: &Node) -> BTreeSet<String> {
     let text = node.lab.edns(&["records", "--json"]).stdout;
     let records: Vec<Value> = serde_json::from_slice(&text).expect("JSON");
@@ -106,7 +106,7 @@ fn held(node: &Node) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_namespace_that_fills_the_maps_yields_and_nobody_else_does() {
+fn a_namespace_that_fills_the_maps_has_names_withheld_and_no_other_has() {
     let ports = ports();
     let others = ports * 5 / 8;
     let cluster = Arc::new(Cluster::new());
@@ -117,7 +117,7 @@ fn a_namespace_that_fills_the_maps_yields_and_nobody_else_does() {
     node.configure(&format!("MaxRecords: {capacity}\n"));
     let mut daemon = node.daemon();
     let client = node.pod();
-    // Who is not in the greedy namespace loses nothing: names, their ports, and all that is said of what is not there.
+    // Other namespaces lose nothing: names, port names and negative answers.
     let in_kernel = |name: &str, rtype, rcode: &str| {
         within(60, &format!("{name} {rtype} is {rcode} in the kernel"), || match node.ask(&client, name, rtype) {
             (reply, true) if reply.rcode == rcode => Ok(()),
@@ -149,12 +149,12 @@ fn a_namespace_that_fills_the_maps_yields_and_nobody_else_does() {
             first => Err(first.to_string()),
         });
     };
-    full("the greedy namespace yields");
+    full("names of the greedy namespace are withheld");
     others_are_answered(others);
-    // Somebody else's name is new.
+    // A new name of another namespace.
     api::create(&cluster, &[vec![small(others)]]);
     others_are_answered(others + 1);
-    // What yields is answered by the server, or still in the kernel; never wrongly.
+    // Withheld names get the server's answer or the kernel's; never a wrong one.
     for i in 0..LARGE {
         for name in [format!("large-{i}"), format!("_p{ports}._tcp.large-{i}"), format!("_no._tcp.large-{i}")] {
             let name = format!("{name}.greedy.svc.cluster.local");
@@ -171,21 +171,21 @@ fn a_namespace_that_fills_the_maps_yields_and_nobody_else_does() {
     assert!(names <= capacity && names > capacity / 8 * 7, "{names} of {capacity}");
     println!("{names} of {capacity} names held, {}", stats(&node)["holders"][0]);
 
-    // Another daemon, which reads it all at once, holds the same but for what the margin at the limit lets go or stay.
+    // Another daemon reads everything at once. It holds the same names except for the margin at the limit.
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.wait();
     let daemon = node.daemon();
-    full("the greedy namespace yields after a restart");
+    full("names of the greedy namespace are withheld after a restart");
     others_are_answered(others + 1);
     let again = held(&node);
     let differ = holds.symmetric_difference(&again).count();
     println!("{differ} names differ after a restart");
     assert!(again.is_superset(&before) && differ <= capacity / 16, "{differ}");
 
-    // It is gone, and all is as it was.
+    // The large Services are deleted, and everything is as before.
     let all: Vec<String> = (0..LARGE).map(|i| format!("service/large-{i}")).collect();
     cluster.delete(&["-n", "greedy"].into_iter().chain(all.iter().map(String::as_str)).collect::<Vec<_>>());
-    within(60, "nothing yields", || match stats(&node) {
+    within(60, "no name is withheld", || match stats(&node) {
         stats if stats["refused_records"] == 0 && held(&node).len() == before.len() + 4 => Ok(()),
         stats => Err(stats.to_string()),
     });

@@ -1,4 +1,4 @@
-//! How much of what is asked is answered in the kernel.
+//! The share of queries that is answered in the kernel.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use hickory_proto::rr::RecordType::{self, A, AAAA, PTR, SRV};
 use crate::names::{Names, around, implied, random_case, searched};
 use crate::node::Node;
 
-/// What passes by design: names of pods, what is two or more labels below a Service but for its ports, and the addresses of
+/// Names that pass by design: names of pods, names two or more labels below a Service except port names, and addresses of
 /// ExternalNames whose chain leaves the zone.
 fn passes(name: &str, rtype: RecordType, names: &Names) -> bool {
     let below = |service: &String| name.strip_suffix(&**service).is_some_and(|n| n.trim_end_matches('.').contains('.'));
@@ -36,13 +36,13 @@ fn nearly_all_questions_below_the_zone_are_answered_in_the_kernel() {
         all.extend(more.iter().cloned());
     }
     let mut client = node.pod();
-    // Else what is larger than 512 octets passes.
+    // Otherwise replies larger than 512 octets pass.
     client.edns = true;
-    // All of it has come.
+    // All objects have been read.
     node.until_rcode(&client, 20, "address.share.svc.cluster.local", "NXDomain");
     node.until_rcode(&client, 20, "ring-b.share.svc.cluster.local", "NoError");
     let questions = |name: &str| {
-        // Addresses of no Service's endpoints have no names.
+        // Addresses that are no endpoint of a Service have no reverse name.
         let types = if name.ends_with(".arpa") { vec![PTR] } else { vec![A, AAAA, SRV, PTR] };
         let types = types.into_iter().filter(|t| !passes(name, *t, &names));
         types.map(|t| (random_case(name), t)).collect::<Vec<_>>()

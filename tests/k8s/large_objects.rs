@@ -1,4 +1,4 @@
-//! Objects as large as the API server takes them.
+//! Objects of the greatest size that the API server accepts.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::api;
 use crate::cluster::Cluster;
 use crate::node::Node;
 
-/// Slices, which together are some times as long as a page of a list may be.
+/// Slices whose total size is several times the greatest page of a list.
 const SLICES: usize = 24;
-/// MiB that the daemon has resident at most. A page of all of them would take more for its text alone.
+/// The most resident memory of the daemon, in MiB. The text of a page with all of them would take more.
 const PEAK_MAX: usize = 100;
 
-/// One of a thousand endpoints with a hundred addresses each, of which none is ready, and one that is.
+/// A slice with 999 unready endpoints of a hundred addresses each, and one ready endpoint.
 fn slice(n: usize) -> Value {
     let addresses = |e: usize| -> Vec<String> { (0..100).map(|a| format!("10.{}.{}.{a}", 100 + n, e % 250)).collect() };
     let idle = (0..999).map(|e| json!({"addresses": addresses(e), "conditions": {"ready": false}}));
@@ -44,7 +44,7 @@ fn slices_of_a_hundred_thousand_addresses_come_in_pages_that_fit_into_memory() {
     );
     assert!(!log.contains("tried again until it works"), "{log}");
     assert!(daemon.peak() < PEAK_MAX, "{} MiB", daemon.peak());
-    // An event of the same size.
+    // A watch event of the same size.
     let changed = slice(0)
         .to_string()
         .replace("\"10.99.0.0\"", "\"10.99.1.0\"")

@@ -1,4 +1,4 @@
-//! The daemon beside a real control plane and a real CoreDNS, in network namespaces of its own: `make test-k8s`.
+//! The daemon with a real control plane and a real CoreDNS, in network namespaces of its own: `make test-k8s`.
 
 #[path = "../common/lab/mod.rs"]
 mod lab;

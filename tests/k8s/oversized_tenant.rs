@@ -1,4 +1,4 @@
-//! A tenant whose objects are more than the daemon may keep: lawful ones, five of which were enough to end it.
+//! A tenant with more objects than the daemon keeps: valid ones, five of which once ended the daemon.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::cluster::Cluster;
 use crate::lab::{Daemon, within};
 use crate::node::Node;
 
-/// As many as the API allows in one slice.
+/// The most that the API allows in one slice.
 const ENDPOINTS: usize = 1000;
 const ADDRESSES: usize = 100;
 const SLICES: usize = 12;
-/// Of those who make little.
+/// Namespaces of tenants with few objects.
 const TEAMS: usize = 5;
-/// MiB that the daemon may take, of 512 that the manifest gives it: the maps count, too.
+/// The most resident memory of the daemon in MiB, of 512 in the manifest: the maps count, too.
 const PEAK_MAX: usize = 400;
 
 fn namespace(name: &str) -> Value {
@@ -49,12 +49,12 @@ fn team(i: usize) -> Vec<Value> {
     ]
 }
 
-/// An address of a net, as short as can be.
+/// An address of a network, as short text.
 fn address(net: usize, i: usize) -> String {
     format!("{net}.{}.{}.{}", i / 2500, i / 50 % 50, i % 50)
 }
 
-/// A headless Service's slice of so many endpoints.
+/// A slice of a headless Service with this many endpoints.
 fn large(service: &str, name: &str, net: usize, endpoints: usize) -> Value {
     let endpoint = |e: usize| {
         let addresses: Vec<String> = (0..ADDRESSES).map(|a| address(net, e * ADDRESSES + a)).collect();
@@ -78,7 +78,7 @@ impl Asker<'_> {
         });
     }
 
-    fn asserts_that_teams_are_answered(&self) {
+    fn assert_teams_are_answered(&self) {
         for i in 0..TEAMS {
             let zone = format!("team-{i}.svc.cluster.local");
             for (name, rtype) in [
@@ -105,7 +105,7 @@ fn hidden(node: &Node) -> u64 {
 }
 
 #[test]
-fn a_tenant_with_more_than_is_kept_ends_no_daemon_and_no_answer_of_others() {
+fn a_tenant_with_more_than_is_kept_affects_neither_the_daemon_nor_others() {
     let cluster = Arc::new(Cluster::new());
     let namespaces = (0..TEAMS).map(|i| namespace(&format!("team-{i}"))).chain([namespace("tenant")]).collect();
     let services = (0..SLICES).map(|i| headless("tenant", &format!("large-{i}")));
@@ -116,13 +116,13 @@ fn a_tenant_with_more_than_is_kept_ends_no_daemon_and_no_answer_of_others() {
     let node = Node::new(&cluster);
     let mut daemon = node.daemon();
     let asker = Asker { node: &node, client: node.pod() };
-    asker.asserts_that_teams_are_answered();
+    asker.assert_teams_are_answered();
     asker.until_in_kernel("small.tenant.svc.cluster.local", A, "NoError");
 
-    // They come while it runs.
+    // The slices are created while the daemon runs.
     let mut slices: Vec<Value> =
         (0..SLICES).map(|i| large(&format!("large-{i}"), &format!("large-{i}"), 1 + i, ENDPOINTS)).collect();
-    // Somebody else's address is among them, which has two names now.
+    // One of them has another tenant's address, whose reverse name has two targets now.
     slices[0]["endpoints"][0]["addresses"][0] = "10.60.0.1".into();
     slices.extend((0..2).map(|i| large("pair", &format!("pair-{i}"), 51 + i, 350 - 10 * i)));
     for slice in slices {
@@ -131,11 +131,11 @@ fn a_tenant_with_more_than_is_kept_ends_no_daemon_and_no_answer_of_others() {
     let all = (SLICES * ENDPOINTS * ADDRESSES) as u64;
     let whole =
         |what: &str| within(120, what, || if hidden(&node) > all { Ok(()) } else { Err(hidden(&node).to_string()) });
-    whole("all large ones came");
+    whole("all large slices were read");
     let asserts = |daemon: &Daemon| {
-        asker.asserts_that_teams_are_answered();
+        asker.assert_teams_are_answered();
         asker.until_in_kernel("small.tenant.svc.cluster.local", A, "NoError");
-        assert!(!asker.node.ask(&asker.client, "1.0.60.10.in-addr.arpa", PTR).1, "the server alone knows both names");
+        assert!(!asker.node.ask(&asker.client, "1.0.60.10.in-addr.arpa", PTR).1, "only the server has both targets");
         assert!(!asker.node.ask(&asker.client, "large-3.tenant.svc.cluster.local", A).1);
         println!(
             "{} MiB at most, {}",
@@ -148,22 +148,22 @@ fn a_tenant_with_more_than_is_kept_ends_no_daemon_and_no_answer_of_others() {
     };
     asserts(&daemon);
 
-    // Another one, which reads it all at once.
+    // Another daemon reads everything at once.
     daemon.signal(Signal::SIGTERM);
     daemon.wait();
     let daemon = node.daemon();
-    whole("all large ones were listed");
+    whole("all large slices were listed");
     asserts(&daemon);
 
-    // What it still has is kept, and so is what it may have again.
-    let gone: Vec<String> =
+    // The remaining objects are kept, and those that fit again.
+    let deleted: Vec<String> =
         (0..SLICES).map(|i| format!("endpointslice/large-{i}")).chain(["endpointslice/pair-1".into()]).collect();
-    cluster.delete(&["-n", "tenant"].into_iter().chain(gone.iter().map(String::as_str)).collect::<Vec<_>>());
+    cluster.delete(&["-n", "tenant"].into_iter().chain(deleted.iter().map(String::as_str)).collect::<Vec<_>>());
     let endpoint = address(51, 7).replace('.', "-");
     asker.until_in_kernel(&format!("{endpoint}.pair.tenant.svc.cluster.local"), A, "NoError");
     asker.until_in_kernel("x.pair.tenant.svc.cluster.local", A, "NXDomain");
     asker.until_in_kernel("1.0.60.10.in-addr.arpa", PTR, "NoError");
     within(10, "nothing is hidden", || if hidden(&node) == 0 { Ok(()) } else { Err(hidden(&node).to_string()) });
-    asker.asserts_that_teams_are_answered();
+    asker.assert_teams_are_answered();
     assert!(daemon.peak() < PEAK_MAX && !daemon.log().contains("panicked"), "{} MiB", daemon.peak());
 }
