@@ -1,4 +1,4 @@
-//! What daemons are started with.
+//! Names and configs that daemons are started with.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use crate::lab::Lab;
 use crate::objects::{Services, namespace_of};
 use crate::traffic::{Mix, Traffic};
 
-/// Names in a file, or in an API server, and what is measured with them.
+/// Names in a file or in an API server, and the traffic that is measured with them.
 pub struct Load {
     pub what: &'static str,
-    /// Its config file, in the lab of each contender.
+    /// The config file in the lab of each contender.
     pub config: &'static str,
     pub traffic: &'static [Traffic],
 }
@@ -33,13 +33,13 @@ pub const LOADS: [Load; 4] = [
 
 const FILES: [usize; 2] = [10_000, 100_000];
 
-/// Services, of five names each.
+/// Numbers of Services; each has five names.
 const SERVICES: [usize; 2] = [2_000, 20_000];
 
-/// Of the first pretended API server.
+/// Port of the first fake API server.
 const PORT: u16 = 8080;
 
-/// What the pretended API servers of all contenders send.
+/// The pages of the fake API servers, shared by all contenders.
 pub struct Pages([Arc<fake_apiserver::Pages>; SERVICES.len()]);
 
 impl Pages {

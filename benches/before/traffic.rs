@@ -1,4 +1,4 @@
-//! What a pod sends: queries, as many as are in a file, and packets that are no DNS.
+//! Traffic of a pod: queries from a file, and packets other than DNS.
 
 use std::fmt::Write as _;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use crate::non_dns;
 use crate::objects::{NAMESPACES, namespace_of};
 use crate::rng::Rng;
 
-/// Queries in the time of a tenth of a second, roughly.
+/// Queries that take about a tenth of a second.
 const QUERIES_PER_TENTH: u128 = 15_000;
 
 pub enum Traffic {
@@ -19,14 +19,14 @@ pub enum Traffic {
     Udp,
 }
 
-/// Which names are asked for, at random.
+/// The names that are asked for, at random.
 #[derive(Clone, Copy)]
 pub enum Mix {
-    /// So many static ones.
+    /// This many static names.
     Names(usize),
-    /// So many Services.
+    /// This many Services.
     Services(usize),
-    /// Names from outside of the cluster with the suffixes of a pod's search list, which do not exist.
+    /// Names outside of the cluster with the suffixes of a pod's search list, which don't exist.
     SearchList,
 }
 
@@ -36,11 +36,11 @@ impl Traffic {
             Self::Dns(Mix::Names(count) | Mix::Services(count)) => format!("an answer, {count} names at random"),
             Self::Dns(Mix::SearchList) => "NXDOMAIN of a search list".to_owned(),
             Self::Tcp => "a TCP segment".to_owned(),
-            Self::Udp => "a datagram that is no DNS".to_owned(),
+            Self::Udp => "a datagram other than DNS".to_owned(),
         }
     }
 
-    /// Sends for about such a time.
+    /// Sends traffic for about this time.
     pub fn send(&self, lab: &Lab, time: Duration) {
         let enter_pod = || lab.netns("pod").enter();
         match self {
@@ -74,7 +74,7 @@ impl Mix {
         assert!(right && output.status.success(), "{file}: {text}");
     }
 
-    /// For dnsperf, a line each.
+    /// The queries in dnsperf's format, one a line.
     fn questions(self, time: Duration) -> String {
         let (mut rng, mut text) = (Rng::new(2), String::new());
         for i in 0..time.as_millis() * QUERIES_PER_TENTH / 100 {

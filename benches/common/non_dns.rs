@@ -1,11 +1,11 @@
-//! Packets from a pod to its node that are no DNS. The calling thread is in the node's network namespace.
+//! Packets from a pod to its node other than DNS. The calling thread is in the network namespace of the node.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Segments of 64 octets on one connection to this address of the node: segments a second. `enter_pod` moves the thread that
-/// calls it into the pod's namespace.
+/// Sends segments of 64 octets on one connection to this address of the node. Returns segments a second. `enter_pod` moves
+/// its thread into the pod's namespace.
 pub fn tcp(node: &str, enter_pod: impl Fn() + Sync, time: Duration) -> f64 {
     let listener = TcpListener::bind((node, 9000)).expect("a port");
     std::thread::scope(|scope| {
@@ -23,7 +23,7 @@ pub fn tcp(node: &str, enter_pod: impl Fn() + Sync, time: Duration) -> f64 {
     })
 }
 
-/// Datagrams of 64 octets to a port that is not DNS: datagrams a second.
+/// Sends datagrams of 64 octets to a port that is not DNS'. Returns datagrams a second.
 pub fn udp(node: &str, enter_pod: impl Fn() + Sync, time: Duration) -> f64 {
     let _sink = UdpSocket::bind((node, 9000)).expect("a port");
     std::thread::scope(|scope| {
@@ -37,7 +37,7 @@ pub fn udp(node: &str, enter_pod: impl Fn() + Sync, time: Duration) -> f64 {
     })
 }
 
-/// Sends as often as it can: times a second.
+/// Repeats `once` for this time. Returns repetitions a second.
 fn send(time: Duration, mut once: impl FnMut()) -> f64 {
     let (start, mut sent) = (Instant::now(), 0_u64);
     while start.elapsed() < time {

@@ -13,7 +13,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Makes both namespaces. The calling thread is in the node's afterwards, and so are threads and processes that it starts.
+    /// Creates both namespaces. The calling thread is in the node's afterwards, and so are threads and processes that it
+    /// starts.
     pub fn new() -> Self {
         let (node, pod) = (Netns::new("bench-node"), Netns::new("bench-pod"));
         veth((&node, NODE_IFNAME), (&pod, "bench-p"));

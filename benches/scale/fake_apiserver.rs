@@ -1,4 +1,4 @@
-//! Somebody who speaks as an API server with very many objects, in which nothing changes: a real one takes an hour to fill.
+//! A fake API server with many objects and no changes. A real one takes an hour to fill.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::lab::Lab;
 use crate::objects::{NAMESPACES, Services, namespace, service, slice};
 
-/// The pages of such a server. Each is made once: what that takes is no client's.
+/// The pages of a fake API server. Each is made once, so that making it doesn't count.
 pub struct Pages {
     services: Services,
-    /// By the request's target.
+    /// By the target of the request.
     made: Mutex<HashMap<String, Arc<str>>>,
 }
 
@@ -45,14 +45,14 @@ impl Pages {
     }
 }
 
-/// Starts such a server in a lab, on a port of its own, for as long as this program runs.
+/// Starts a fake API server in a lab on this port. It runs as long as this program.
 pub fn start(lab: &Lab, port: u16, pages: &Arc<Pages>) {
     let listener = lab.run_in("host", || TcpListener::bind(("127.0.0.1", port)).expect("a port"));
     let pages = Arc::clone(pages);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let pages = Arc::clone(&pages);
-            // Ends with the connection.
+            // The thread ends with the connection.
             std::thread::spawn(move || serve(&stream, &pages));
         }
     });
@@ -78,12 +78,12 @@ fn serve(stream: &TcpStream, pages: &Pages) -> Option<()> {
     }
 }
 
-/// A parameter of a request's target.
+/// A query parameter of a request's target.
 fn parameter<'a>(target: &'a str, key: &str) -> Option<&'a str> {
     target.split(['?', '&']).find_map(|p| p.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// A Service, as the API server completes it.
+/// A Service with the fields that the API server adds.
 fn with_address(i: usize) -> Value {
     let mut service = service(i);
     service["spec"]["clusterIP"] = json!(format!("10.{}.{}.{}", 96 + (i >> 16), i >> 8 & 255, i & 255));

@@ -1,8 +1,8 @@
-//! Services, and a slice of each.
+//! Services, and one slice of each.
 
 use serde_json::{Value, json};
 
-/// So many Services with an address and a port, each with a slice of one endpoint, in a hundred namespaces.
+/// This many Services with an address and a port, each with a slice of one endpoint, in a hundred namespaces.
 pub struct Services {
     pub count: usize,
 }

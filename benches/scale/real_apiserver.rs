@@ -1,4 +1,4 @@
-//! The objects in a real API server.
+//! The Services in a real API server.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::api;
 use crate::cluster::Cluster;
 use crate::objects::{NAMESPACES, Services, namespace, namespace_of, service, slice};
 
-/// A control plane that has them.
+/// A control plane with these Services.
 pub fn cluster(all: &Services) -> Cluster {
     let cluster = Cluster::without_dns();
     cluster.lab.write("domain.yaml", "Domains: []\n");
@@ -19,7 +19,7 @@ pub fn cluster(all: &Services) -> Cluster {
     cluster
 }
 
-/// Octets of what the API server sends, per object.
+/// Prints the octets that the API server sends per object.
 pub fn print_sizes(cluster: &Cluster) {
     let get = |path: &str| cluster.ask(&["get", "--raw", path]).len();
     let mut large = slice(0);

@@ -1,4 +1,4 @@
-//! Whoever is compared gives the same answers; and eDNS gives its own ones.
+//! Checks that all contenders give the same answers, and that eDNS answers in the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
@@ -9,13 +9,13 @@ use crate::client::Client;
 use crate::contenders::ALL;
 use crate::lab::Lab;
 
-/// Counters of answers in the kernel.
+/// Outcomes that are answers in the kernel.
 const ANSWERS: [&str; 3] = ["answered", "nodata", "nxdomain"];
 
-/// Asks everybody the first so many different questions. Returns how many came to what.
+/// Asks all contenders the first `most` different questions. Returns the number of each kind of answer.
 ///
 /// # Panics
-/// Where someone has another rcode or other records in the answer than CoreDNS, or eDNS let a query pass.
+/// If a contender has another rcode or another answer section than CoreDNS, or eDNS let a query pass.
 pub fn check(lab: &Lab, questions: &[String], most: usize) -> BTreeMap<String, usize> {
     let mut different = BTreeSet::new();
     let first: Vec<&String> = questions.iter().filter(|q| different.insert(*q)).take(most).collect();

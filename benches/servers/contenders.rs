@@ -1,4 +1,4 @@
-//! Who is compared: each at an address of its own, all of them running all the time, with the same names.
+//! The contenders: each has an address of its own, and all run all the time with the same names.
 
 use std::fmt::{Display, Write as _};
 use std::fs::File;
@@ -12,7 +12,7 @@ use crate::lab::{Lab, fill, until};
 use crate::mix;
 use crate::services::Services;
 
-/// Where the client of the servers is, and that of eDNS: the same, but for the program on the host's end of its veth.
+/// The namespaces of the servers' client and of eDNS' client. They differ only by the program on the host's end of the veth.
 const POD: &str = "pod";
 const EDNS_POD: &str = "edns-pod";
 
@@ -27,7 +27,7 @@ const fn server(name: &'static str, address: &'static str) -> Contender {
     Contender { name, address, client: POD }
 }
 
-/// The first is ours, and answers what is sent to the second. The third's is the address that NodeLocal DNSCache has.
+/// The first is eDNS, which answers what is sent to the second. The address of the third is NodeLocal DNSCache's.
 pub const ALL: [Contender; 7] = [
     Contender { name: "eDNS", address: DNS, client: EDNS_POD },
     server("CoreDNS", DNS),
@@ -38,18 +38,18 @@ pub const ALL: [Contender; 7] = [
     server("dnsmasq", "10.77.1.4"),
 ];
 
-/// Ends when dropped.
+/// Ends when it is dropped.
 pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // NSD's own children end only with a parent that was asked to.
+        // The child processes of NSD end only after a SIGTERM to their parent.
         let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
         let _ = self.0.wait();
     }
 }
 
-/// The addresses, and a second pod.
+/// Adds the addresses and a second pod.
 pub fn prepare(lab: &mut Lab) {
     for contender in &ALL[2..] {
         lab.ip("host", &format!("addr add {}/32 dev lo", contender.address));
@@ -63,7 +63,7 @@ pub fn prepare(lab: &mut Lab) {
     lab.write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth1\nNetworkDirection: Ingress\n");
 }
 
-/// CoreDNS as kubeadm sets it up, and as NodeLocal DNSCache does.
+/// Starts CoreDNS with the configs of kubeadm and of NodeLocal DNSCache.
 pub fn start_coredns(cluster: &Cluster) -> Vec<Server> {
     let [_, _, cache, ..] = &ALL;
     let lab = &cluster.lab;
@@ -74,7 +74,7 @@ pub fn start_coredns(cluster: &Cluster) -> Vec<Server> {
     [["-conf", "Corefile"], ["-conf", "Corefile.cache"]].map(|args| start(lab, &coredns, &args)).into()
 }
 
-/// The servers of a zone file.
+/// Starts the servers of a zone file.
 pub fn start_static(lab: &Lab, services: &Services, zone: &str) -> Vec<Server> {
     lab.write("zone", zone);
     let dir = lab.dir.display();
@@ -99,7 +99,8 @@ pub fn start_static(lab: &Lab, services: &Services, zone: &str) -> Vec<Server> {
     ]
 }
 
-/// Hosts, and the SRV records that are asked for: dnsmasq looks through all of them for every name that it does not know.
+/// Writes hosts and the SRV records that are asked for. dnsmasq searches all of them for every unknown name, so others are
+/// left out.
 fn dnsmasq_files(lab: &Lab, services: &Services, zone: &str) {
     let asked: Vec<String> = mix::srv_names(services).map(|name| name + ".").collect();
     let (mut hosts, mut config) =
@@ -132,7 +133,7 @@ fn start(lab: &Lab, program: &str, args: &[&str]) -> Server {
     Server(child.unwrap_or_else(|e| panic!("{program}: {e}; scripts/setup.sh installs it")))
 }
 
-/// Waits until it finds a name.
+/// Waits until a contender answers this name.
 pub fn wait_for(lab: &Lab, contender: &Contender, name: &str) {
     until(&format!("{} answers", contender.name), || {
         let reply = lab.dig_in(contender.client, &format!("@{} {name}", contender.address));

@@ -1,5 +1,5 @@
-//! eDNS and DNS servers, asked the same questions in the same run: queries a second, latency at fixed rates, and what a query
-//! costs the machine. README.md tells how and why.
+//! eDNS and DNS servers get the same questions in the same run: queries per second, latency at fixed rates, and CPU time per
+//! query. README.md has the method.
 //!
 //! `cargo bench --bench servers -- [--quick] [--out DIR]`; root, and EDNS_K8S_TOOLS. A table in Markdown
 //! on stdout; plots and the headline go to DIR.
@@ -40,14 +40,13 @@ use report::Figures;
 use services::Services;
 use traffic::{busy, latency, run};
 
-/// Fixed rates, queries a second: what a busy node asks, and four times that. The second is also where the cost of a query is
-/// measured.
+/// Fixed rates in queries per second: a busy node's, and four times that. The CPU time per query is measured at the second.
 pub const RATES: [u32; 2] = [5_000, 20_000];
 
-/// How much to measure.
+/// How much is measured.
 struct Effort {
     rounds: usize,
-    /// Of one figure in one round.
+    /// Seconds of one figure in one round.
     seconds: u64,
     services: usize,
 }
@@ -59,7 +58,7 @@ fn main() {
         match argument.as_str() {
             "--quick" => quick = true,
             "--out" => out = arguments.next().map(PathBuf::from),
-            // Cargo's own.
+            // Arguments of cargo itself.
             _ => {}
         }
     }
@@ -91,14 +90,14 @@ fn main() {
     }
 }
 
-/// In rounds, in which all take turns: medians of the rounds.
+/// Runs the rounds, in which all contenders take turns. Returns the medians of the rounds.
 fn measure(effort: &Effort, lab: &Lab) -> Vec<Figures> {
     let mut rounds = vec![Vec::new(); contenders::ALL.len()];
     for _ in 0..effort.rounds {
         for (contender, figures) in contenders::ALL.iter().zip(&mut rounds) {
             let most = run(lab, contender, effort.seconds, None);
             let steady = RATES.map(|rate| latency(lab, contender, effort.seconds, rate));
-            // What the machine does without us, the servers' timers and the API server among it.
+            // The load of the machine without queries, such as timers of the servers and the API server.
             let (idle, ()) = busy(|| std::thread::sleep(Duration::from_secs(effort.seconds.div_ceil(2))));
             let (busy, ran) = busy(|| run(lab, contender, effort.seconds, Some(RATES[1])));
             figures.push(Figures::of_round(&most, &steady, idle, busy, &ran));

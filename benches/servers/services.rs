@@ -1,4 +1,4 @@
-//! A cluster's Services, and its zone as CoreDNS hands it out.
+//! The Services of a cluster, and its zone by a zone transfer from CoreDNS.
 
 use std::fmt::Write as _;
 
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use crate::api;
 use crate::cluster::{Cluster, DNS};
 
-/// Requests to the API server at a time.
+/// Parallel requests to the API server.
 const AT_A_TIME: usize = 32;
 
-/// So many Services in a hundredth as many namespaces. One in eight has an IPv6 address too, one in twenty is headless with
-/// three endpoints.
+/// This many Services in a hundredth as many namespaces. One in eight also has an IPv6 address; one in twenty is headless
+/// with three endpoints.
 pub struct Services {
     pub count: usize,
 }
@@ -30,7 +30,7 @@ impl Services {
         service % self.namespaces()
     }
 
-    /// Makes them.
+    /// Creates the namespaces, Services and slices.
     pub fn create(&self, cluster: &Cluster) {
         api::run(cluster, async |client| {
             let namespace = |i| json!({"metadata": {"name": format!("ns{i}")}});
@@ -45,12 +45,12 @@ impl Services {
         });
     }
 
-    /// The zone in master file format, one record a line, by a zone transfer from CoreDNS.
+    /// The zone in master file format, one record per line, by a zone transfer from CoreDNS.
     pub fn zone(cluster: &Cluster) -> String {
         let zone = cluster.lab.sh("host", &format!("dig @{DNS} AXFR cluster.local +noall +answer +noidnout"));
         let mut lines: Vec<&str> = zone.lines().filter(|l| !l.is_empty()).collect();
         assert!(lines.len() > 2, "no zone transfer: {zone}");
-        // The SOA ends it, too; records of several Services may be alike.
+        // The SOA is also the last record. Records of several Services may be equal.
         lines.pop();
         let mut zone = format!("{}\n", lines.remove(0));
         lines.sort_unstable();
@@ -67,7 +67,7 @@ pub const fn is_headless(service: usize) -> bool {
 }
 
 fn service(i: usize) -> Value {
-    // None that is asked for by SRV: a zone transfer gives other weights than an answer where there are two addresses.
+    // Services with SRV queries have one address: with two, a zone transfer has other weights than an answer.
     let policy = if i % 8 == 3 { "RequireDualStack" } else { "SingleStack" };
     let address = is_headless(i).then_some("None");
     json!({"metadata": {"name": format!("svc-{i}")}, "spec": {"ipFamilyPolicy": policy, "clusterIP": address,
