@@ -46,7 +46,7 @@ test-kernels: ## tests on other kernels, in QEMU; they are downloaded or built o
 		$(CARGO) test --release --locked --test kernels
 
 chain: ## thirty rounds of pods under a neighbour that changes their chains at random (root)
-	EDNS_CHAIN_ROUNDS=30 $(CARGO) test --release --locked --test daemon chain::many -- --nocapture
+	EDNS_CHAIN_ROUNDS=30 $(CARGO) test --release --locked --test daemon chain::random -- --nocapture
 
 crash: ## two hundred kills at any moment, under load (root)
 	EDNS_CRASHES=200 $(CARGO) test --release --locked --test daemon crash -- --nocapture
@@ -58,11 +58,11 @@ full: ## a namespace of 33 Services of 8,000 ports beside 5,000 others, with a r
 	@test "$$(id -u)" = 0 || { echo 'make full: run as root' >&2; exit 1; }
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_FULL_PORTS=8000 \
-		$(CARGO) test --release --locked --test k8s full::a_namespace -- --nocapture
+		$(CARGO) test --release --locked --test k8s full_maps::a_namespace -- --nocapture
 
 fuzz: ## ten million mutated packets, and a million with neighbours in the chain (root)
 	EDNS_FUZZ_PACKETS=10000000 $(CARGO) test --release --locked --test fuzz -- --nocapture
-	EDNS_FUZZ_PACKETS=1000000 $(CARGO) test --release --locked --test carried random -- --nocapture
+	EDNS_FUZZ_PACKETS=1000000 $(CARGO) test --release --locked --test neighbours random -- --nocapture
 
 storm: ## ten million answers checked while records change (root)
 	EDNS_STORM_ANSWERS=10000000 $(CARGO) test --release --locked --test storm -- --nocapture

@@ -1,5 +1,5 @@
-//! The memory that nodes lie in: whatever comes and goes, and of whatever size, it is little more than what is in use, and every
-//! name keeps its answer, also while it moves.
+//! The memory of nodes. After any changes it is little more than what nodes use, and every name keeps its answer, also while
+//! its node moves.
 
 mod common;
 
@@ -16,28 +16,28 @@ use edns::datapath::{Datapath, Program, Put, Table, TestRun};
 use edns::zone::name::Name;
 use edns::zone::node::{ANY_TYPE, Kind, Node};
 
-/// As in `src/bpf/abi.h`: octets of a unit, of a chunk for nodes, and what its map takes.
+/// Values of `src/bpf/abi.h`: octets of a unit, octets of a chunk of nodes, and octets that the chunk's map takes.
 const UNIT: usize = 64;
 const CHUNK: usize = 2 << 20;
 const CHUNK_MAP: usize = CHUNK + (24 << 10);
 
-/// Of those that take very much memory, or measure what this process takes, one at a time.
+/// Held by tests that take very much memory or measure the memory of this process.
 static LARGE: Mutex<()> = Mutex::new(());
 
-/// A table whose names are known by number, each with an answer that its version tells.
+/// A table of numbered names. The answer of each name depends on its version.
 struct Zone {
     table: Table,
     probe: TestRun,
-    /// Octets of the index, which are there from the start.
+    /// Octets of the index, which is allocated at the start.
     index: usize,
-    /// By number of the name; None where it is not there.
+    /// The version of each name; None if the name doesn't exist.
     versions: Vec<Option<u32>>,
     _datapath: Datapath,
 }
 
 const RECORDS_MAX: u32 = 70;
 
-/// How many records a version has: few mostly.
+/// How many records a version has: few in most versions.
 fn records(version: u32) -> u32 {
     let number = version.wrapping_mul(0x9e37_79b9) >> 7;
     if number.is_multiple_of(4) { 1 + number / 4 % RECORDS_MAX } else { 1 + number / 4 % 5 }
@@ -89,7 +89,7 @@ impl Zone {
         assert!(self.chunks() * CHUNK <= used + used / 2 + 2 * CHUNK, "{} chunks for {used} octets", self.chunks());
     }
 
-    /// Asks the program for a name.
+    /// Sends a query for a name to the program and checks the answer.
     fn assert_answer(&self, number: usize) {
         let frame = Packet::v4(&Query::new(&domain(number), TYPE_A).edns(&Opt::new(1232))).frame();
         let mut out = vec![0; 2048];
@@ -107,7 +107,7 @@ impl Zone {
         assert_eq!(got, wanted, "{number}, version {version}");
     }
 
-    /// Asks for all names, and looks at what the table says it holds.
+    /// Checks the answers of all names and the names that the table lists.
     fn assert_all(&self) {
         (0..self.versions.len()).for_each(|number| self.assert_answer(number));
         let mut names: Vec<Name> = self.table.reader().names(0, usize::MAX).into_iter().flatten().collect();
@@ -119,19 +119,19 @@ impl Zone {
     }
 }
 
-/// What a name that has no address of a type gets, as many names share it.
+/// The negative answer for types that a name lacks; many names share it.
 fn nodata() -> Arc<Node> {
     Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nodata, &common::model::OWNER))]))
 }
 
 #[test]
-fn memory_follows_what_is_in_use_through_any_history() {
+fn memory_follows_the_size_of_the_nodes_in_use_after_any_changes() {
     const NAMES: usize = 80_000;
     let changes = env_number("EDNS_ARENA_CHANGES", 1_000_000);
     let mut zone = Zone::new(NAMES);
     let mut rng = Rng::new(13);
     let fallback = nodata();
-    // Between full and a fiftieth, in turns.
+    // Alternates between a full table and one of a fiftieth of the names.
     let (mut there, mut most) = (0, 0);
     for change in 0..changes as u32 {
         let target = if change / 200_000 % 2 == 0 { NAMES } else { NAMES / 50 };
@@ -153,16 +153,16 @@ fn memory_follows_what_is_in_use_through_any_history() {
         }
     }
     zone.assert_all();
-    assert!(most >= 8, "{most} chunks are no test");
+    assert!(most >= 8, "only {most} chunks");
 }
 
-/// One name in fifty keeps its chunk from becoming empty, unless it moves.
+/// The one name in fifty that stays would keep its chunk in use if it didn't move.
 #[test]
-fn names_that_stay_hold_no_memory_of_those_that_went() {
+fn names_that_stay_hold_no_memory_of_removed_names() {
     const NAMES: usize = 250_000;
     let mut zone = Zone::new(NAMES);
     let fallback = nodata();
-    // Versions with few records, and others with many.
+    // Versions with few records, and versions with many.
     let of = |wanted: fn(u32) -> bool| (0..).filter(move |v| wanted(records(*v)));
     for (number, version) in of(|n| n <= 3).take(NAMES).enumerate() {
         zone.put(number, version, &fallback);
@@ -172,9 +172,9 @@ fn names_that_stay_hold_no_memory_of_those_that_went() {
     let waits = zone.table.waits();
     (0..NAMES).filter(goes).for_each(|number| zone.remove(number));
     let (left, waits) = (zone.chunks(), zone.table.waits() - waits);
-    // One for each eighth of what is left, so 33 of them leave a fiftieth.
+    // One wait for each eighth of the remaining names that goes; 33 waits leave a fiftieth of the names.
     assert!(waits <= 40, "{waits} waits");
-    assert!(left <= 2 && full > 6 * left, "{full} chunks, and {left} of them for one name in fifty");
+    assert!(left <= 2 && full > 6 * left, "{full} chunks, {left} of them left for one name in fifty");
     zone.assert_all();
     for (number, version) in (0..NAMES).filter(goes).zip(of(|n| n > 3 && n < 12)) {
         zone.put(number, version, &fallback);
@@ -185,30 +185,30 @@ fn names_that_stay_hold_no_memory_of_those_that_went() {
     zone.assert_all();
 }
 
-/// MiB that this process has taken at most since that was forgotten.
+/// The peak memory in MiB of this process since the last reset.
 fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("it is there");
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
     let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).expect("a peak");
     peak.parse::<usize>().expect("a number") >> 10
 }
 
-/// Where the holes that smaller nodes leave take none of the larger ones these move to chunks that are new, and no further.
+/// If the holes of smaller nodes fit none of the larger nodes, these move to new chunks, once.
 #[test]
-fn nodes_that_no_hole_takes_move_once() {
+fn nodes_that_fit_no_hole_move_once() {
     const NAMES: usize = 40_000;
     let mut zone = Zone::new(NAMES);
     let fallback = nodata();
     let mut versions = [60, 57].map(|wanted| (0..).filter(move |v| records(*v) == wanted));
     for number in 0..NAMES {
-        let version = versions[number % 2].next().expect("without end");
+        let version = versions[number % 2].next().expect("an endless sequence");
         zone.put(number, version, &fallback);
     }
     let full = zone.chunks();
-    // Others of these tests run beside, and take less than what is looked for.
+    // Other tests run at the same time; they take less memory than this test looks for.
     let _alone = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
     std::fs::write("/proc/self/clear_refs", "5").expect("root");
     let before = peak();
-    // Of one chunk more than of others: what moves out of it is the least.
+    // One name more than every second one: its chunk has the least in use and is the first to be emptied.
     zone.remove(0);
     (1..NAMES).step_by(2).for_each(|number| zone.remove(number));
     let grown = peak() - before;
@@ -216,9 +216,9 @@ fn nodes_that_no_hole_takes_move_once() {
     zone.assert_all();
 }
 
-/// Nodes that others refer to do not move. What is left of many keeps chunks of their own, and none of those of named ones.
+/// Nodes that other nodes refer to don't move. They have chunks of their own, so that they don't hold chunks of named nodes.
 #[test]
-fn nodes_that_others_refer_to_lie_apart() {
+fn nodes_that_others_refer_to_have_chunks_of_their_own() {
     const NAMES: usize = 60_000;
     let mut zone = Zone::new(NAMES);
     let fallback = |number: usize| {
@@ -226,7 +226,7 @@ fn nodes_that_others_refer_to_lie_apart() {
         Arc::new(node(vec![(TYPE_AAAA, addresses(&[address], 30))]))
     };
     let large: Vec<u32> = (0..).filter(|v| records(*v) > 30).take(NAMES).collect();
-    // They alone are not held to the bound.
+    // The bound doesn't hold for shared nodes.
     let put = |zone: &mut Zone, number: usize| {
         let node = version_node(number, large[number], &fallback(number));
         zone.table.put(&name(number), &node).expect("fits");
@@ -247,10 +247,11 @@ fn nodes_that_others_refer_to_lie_apart() {
     zone.assert_all();
     assert!(zone.chunks() <= full + 2, "{} chunks and {full} before", zone.chunks());
     (0..NAMES).for_each(|number| remove(&mut zone, number));
-    assert!(zone.chunks() * 3 < full, "{} of {full} chunks are left of nothing", zone.chunks());
+    assert!(zone.chunks() * 3 < full, "{} of {full} chunks are left without a name", zone.chunks());
 }
 
-/// What does not fit is refused at once: a wait would bring nothing. What there is goes on, and what goes makes room.
+/// A node that doesn't fit is refused at once, because waiting would free nothing. Existing names still change, and removed
+/// names make room.
 #[test]
 fn a_full_arena_refuses_without_a_wait() {
     let _alone = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -265,14 +266,14 @@ fn a_full_arena_refuses_without_a_wait() {
     assert!(fits < NAMES && units <= Table::UNITS_MAX && units + 64 > Table::UNITS_MAX, "{fits} names, {units} units");
     let waits = table.waits();
     for number in fits..fits + 10_000 {
-        let refused = table.put(&name(number), &large).expect_err("it is full").to_string();
+        let refused = table.put(&name(number), &large).expect_err("a full arena").to_string();
         assert!(refused.contains("768 MiB"), "{refused}");
     }
-    assert_eq!(table.waits(), waits, "a fruitless wait");
+    assert_eq!(table.waits(), waits, "waited without freeing anything");
     for number in 0..10_000 {
-        assert_eq!(table.put(&name(number), &other).expect("it was there before"), Put::Changed);
+        assert_eq!(table.put(&name(number), &other).expect("an existing name"), Put::Changed);
     }
-    // Each eighth of what is there.
+    // One wait for each eighth of the existing names that changes.
     assert!(table.waits() <= waits + 1);
     (0..1000).for_each(|number| assert!(table.remove(&name(number))));
     for number in fits..fits + 1000 {

@@ -1,5 +1,5 @@
-//! Batches of changes: few waits for programs, however many levels of names come and go, and no query gets what was true
-//! neither before nor after.
+//! Batches of changes need few grace periods, however many levels of names come and go. No query gets an answer that was
+//! correct neither before nor after the batch.
 
 mod common;
 
@@ -16,17 +16,17 @@ use edns::zone::change::{Change, order};
 use edns::zone::name::Name;
 use edns::zone::node::{Node, Verdict, ZoneId};
 
-/// Levels of names below the zone, each with one that speaks for those below it.
+/// Levels of names below the zone. At each level one name answers for the names below it.
 const LEVELS: u8 = 10;
 const ZONE: &str = "batch.example.org";
-/// Names of each level that speak for none.
+/// Names at each level that answer for nothing below themselves.
 const LEAVES: u8 = 20;
 
 fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
-/// The one that speaks for those below it at a level; the zone at level 0.
+/// The name at a level that answers for the names below it; at level 0 the zone.
 fn encloser(level: u8) -> String {
     (1..=level).fold(ZONE.into(), |above, level| format!("l{level}.{above}"))
 }
@@ -35,7 +35,7 @@ fn leaf(level: u8, i: u8) -> String {
     format!("leaf{i}.{}", encloser(level))
 }
 
-/// What speaks for the names below a level: an address that tells the level.
+/// A node that answers for the names below a level, with an address that has the level in it.
 fn speaker(level: u8) -> Node {
     let below = Arc::new(node(vec![(TYPE_A, addresses(&[Ipv4Addr::new(10, 1, level, 0)], 30))]));
     Node { child: Some(Arc::clone(&below)), deep: Some(below), ..node(vec![(TYPE_A, addresses(&[own(level, 0)], 30))]) }
@@ -45,7 +45,7 @@ fn own(level: u8, i: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 2, level, i)
 }
 
-/// All names, or none but the zone's.
+/// All names, or none except the zone's.
 fn changes(there: bool) -> Vec<Change> {
     let mut changes = Vec::new();
     for level in 1..=LEVELS {
@@ -56,7 +56,7 @@ fn changes(there: bool) -> Vec<Change> {
             nodes.into_iter().map(|(name, node)| if there { Change::Put(name, node) } else { Change::Remove(name) }),
         );
     }
-    // The zone's own statement changes with them.
+    // The zone's own answer for names below it changes, too.
     changes.push(Change::Put(name(ZONE), speaker(if there { 100 } else { 200 })));
     order(&mut changes);
     changes
@@ -69,7 +69,7 @@ fn make(table: &mut Table, change: &Change) -> bool {
     }
 }
 
-/// The address that the program answers; None where the query passes.
+/// The address in the program's answer; None if the query passes.
 fn ask(program: &TestRun, frame: &[u8]) -> Option<Ipv4Addr> {
     let mut out = vec![0; 2048];
     let (verdict, len) = program.run(frame, &mut out).expect("test run");
@@ -80,7 +80,7 @@ fn ask(program: &TestRun, frame: &[u8]) -> Option<Ipv4Addr> {
     })
 }
 
-/// A question, and what it gets before and after.
+/// A query, and its answers before and after the batch.
 struct Question {
     frame: Vec<u8>,
     name: String,
@@ -105,8 +105,8 @@ fn questions() -> Vec<Question> {
 }
 
 #[test]
-fn a_batch_waits_twice_at_most_and_shows_nothing_between_before_and_after() {
-    // Also with what is needed where a processor's loads may pass each other.
+fn a_batch_waits_twice_at_most_and_every_answer_is_the_old_or_the_new_one() {
+    // Also with the waits for processors that reorder loads.
     for loads_pass in [false, true] {
         come_and_go(loads_pass);
     }
@@ -168,9 +168,9 @@ fn come_and_go(loads_pass: bool) {
     });
 }
 
-/// What programs hold back anyway needs no order, as at the first sync of a cluster.
+/// Names behind a closed gate need no order, as at the initial sync of a cluster.
 #[test]
-fn names_that_are_held_back_wait_for_nothing() {
+fn names_behind_a_closed_gate_wait_for_nothing() {
     let (datapath, mut table) = common::load(false, 4096);
     let of_cluster = |change: Change| match change {
         Change::Put(name, node) => {
@@ -190,10 +190,10 @@ fn too_many_types() -> Node {
     Node { types: vec![(99, Verdict::Pass); 9], ..Node::pass(ZoneId::Static) }
 }
 
-/// Names that have no place come with one that begins to speak for them: what it is to say is postponed, and is not said of them
-/// then either. What was there and has no place any more goes.
+/// A batch adds names that have no place and a name that answers for them from then on. Its answer for names below is written
+/// later than itself and must not cover those names either. A name that loses its place is removed.
 #[test]
-fn what_is_postponed_does_not_speak_for_names_without_a_place() {
+fn a_postponed_answer_does_not_cover_names_without_a_place() {
     for loads_pass in [false, true] {
         let (datapath, mut table) = common::load(false, 4096);
         if loads_pass {
@@ -218,7 +218,7 @@ fn what_is_postponed_does_not_speak_for_names_without_a_place() {
         assert_eq!(make(&mut table, at_first), 0);
         assert_eq!(ask(&gone), Some(own(2, 0)));
 
-        // All levels are new, so that the node above is put twice.
+        // All levels are new, so the node above is written twice.
         let mut changes = changes(true);
         changes.retain(|change| ![&lost, &gone].iter().any(|n| change.name() == &name(n)));
         changes.extend([put(&lost, too_many_types()), put(&gone, too_many_types())]);
@@ -230,7 +230,7 @@ fn what_is_postponed_does_not_speak_for_names_without_a_place() {
         assert_eq!(ask(&leaf(2, 1)), Some(own(2, 1)));
         assert_eq!(ask(&format!("none.{}", encloser(2))), Some(Ipv4Addr::new(10, 1, 2, 0)));
 
-        // Nobody wants them any more: all is said again.
+        // After the removal of those names the answers for names below are complete again.
         assert_eq!(make(&mut table, vec![Change::Remove(name(&lost)), Change::Remove(name(&gone))]), 0);
         for name in [&lost, &gone, &format!("x.{lost}"), &format!("none.{above}")] {
             assert_eq!(ask(name), spoken, "{name}, loads pass: {loads_pass}");

@@ -1,5 +1,5 @@
-//! The table against a HashMap: when it is full, and after any number of changes, every name that went in is found as it was
-//! put last, and none else.
+//! The table against a HashMap. When the table is full, and after any number of changes, every name has the answer that was
+//! put last, and no other name is found.
 
 mod common;
 
@@ -28,7 +28,7 @@ impl Kernel {
         Self(datapath.test_run(Program::Probe).expect("test run"))
     }
 
-    /// The address that the program answers for a name; None where it knows none.
+    /// The address in the program's answer; None if it doesn't know the name.
     fn lookup(&self, name: &str) -> Option<Ipv4Addr> {
         let frame = Packet::v4(&Query::new(name, TYPE_A)).frame();
         let mut out = vec![0; 2048];
@@ -67,8 +67,8 @@ fn assert_full(result: &Result<Put, TableError>, limit: usize) {
 }
 
 #[test]
-fn a_full_table_says_so_and_goes_on() {
-    // Also sizes at which the index is as small as can be.
+fn a_full_table_is_an_error_and_keeps_working() {
+    // Also limits at which the index has its smallest size.
     for limit in [1, 7, 8, 9, 100, 1000] {
         let (datapath, mut table) = common::load(false, limit);
         let kernel = Kernel::new(&datapath);
@@ -83,10 +83,10 @@ fn a_full_table_says_so_and_goes_on() {
             assert_eq!(kernel.lookup(&number(i)), (i < limit).then(|| Ipv4Addr::from(i)), "{i} of {limit}");
         }
 
-        // What is there can still change, and what goes makes room for one.
+        // Existing names can still change, and a removed name makes room for a new one.
         let changed = Ipv4Addr::new(10, 0, 0, 1);
-        assert_eq!(table.put(&name(&number(0)), &one(changed)).expect("there already"), Put::Changed);
-        assert_eq!(table.put(&name(&number(0)), &one(changed)).expect("there already"), Put::Same);
+        assert_eq!(table.put(&name(&number(0)), &one(changed)).expect("an existing name"), Put::Changed);
+        assert_eq!(table.put(&name(&number(0)), &one(changed)).expect("an existing name"), Put::Same);
         assert_eq!(kernel.lookup(&number(0)), Some(changed));
         assert!(table.remove(&name(&number(limit - 1))));
         assert!(!table.remove(&name(&number(limit - 1))));
@@ -97,7 +97,7 @@ fn a_full_table_says_so_and_goes_on() {
     }
 }
 
-/// Names come and go until every line of the index was full at some time and holds many dead slots.
+/// Names come and go until every line of the index was full at some time and has many dead slots.
 #[test]
 fn no_name_is_lost_however_many_come_and_go() {
     for (limit, changes) in [(8_u32, 20_000), (64, 50_000), (500, 150_000)] {
@@ -109,11 +109,11 @@ fn no_name_is_lost_however_many_come_and_go() {
         let mut next = 0;
         for change in 0..changes {
             let address = Ipv4Addr::from(0x0a00_0000 + change);
-            // Between nearly empty and full, in turns.
+            // Alternates between nearly empty and full.
             let target = if change / (limit * 8) % 2 == 0 { limit as usize } else { limit as usize / 8 };
             let grow = live.len() < target && !rng.one_in(4) || live.is_empty();
             if grow && live.len() < limit as usize {
-                // Names that were there before, and ones never seen.
+                // Names that existed before, and names that never did.
                 let i = if rng.one_in(2) { rng.below(limit as usize * 4) as u32 } else { limit * 4 + next };
                 next += 1;
                 let put = table.put(&name(&number(i)), &one(address)).expect("room");
@@ -124,7 +124,7 @@ fn no_name_is_lost_however_many_come_and_go() {
                 }
             } else if rng.one_in(4) {
                 let i = *rng.pick(&live);
-                assert_eq!(table.put(&name(&number(i)), &one(address)).expect("there already"), Put::Changed);
+                assert_eq!(table.put(&name(&number(i)), &one(address)).expect("an existing name"), Put::Changed);
                 model.insert(i, address);
             } else {
                 let i = live.swap_remove(rng.below(live.len()));
@@ -161,7 +161,7 @@ fn no_name_is_lost_however_many_come_and_go() {
     }
 }
 
-/// Whatever of a query changes from one to the next, each address is first as often as the others.
+/// Whichever part of a query changes from one to the next, each address is first equally often.
 #[test]
 fn rotation_spreads_evenly() {
     const ROUNDS: u32 = 1000;
@@ -191,7 +191,7 @@ fn rotation_spreads_evenly() {
                     assert_eq!(reply.sections[0].len(), usize::from(count));
                     first[usize::from(*reply.sections[0][0].rdata.last().expect("an address"))] += 1;
                 }
-                // Six standard deviations of a fair draw at the most.
+                // At most six standard deviations of a fair draw.
                 let slack = ROUNDS / 5;
                 assert!(
                     first.iter().all(|n| n.abs_diff(ROUNDS) < slack),
@@ -202,13 +202,13 @@ fn rotation_spreads_evenly() {
     }
 }
 
-/// Names that differ little, and others of every length, are each their own.
+/// Names that differ little, and names of every length, are distinct.
 #[test]
-fn names_alike_are_told_apart() {
+fn similar_names_are_distinct() {
     let (datapath, mut table) = common::load(false, 4096);
     let kernel = Kernel::new(&datapath);
     let mut names: Vec<String> = (1..=63).map(|n| "x".repeat(n)).collect();
-    // The octets of a label's length and of a letter may trade places.
+    // A label's length octet and a letter may trade places.
     names.extend((1..=200).map(|n| {
         format!(
             "{}.example",
@@ -230,7 +230,7 @@ fn names_alike_are_told_apart() {
         assert_eq!(kernel.lookup(text), Some(Ipv4Addr::from(i as u32)), "{text}");
         assert_eq!(kernel.lookup(&text.to_ascii_uppercase()), Some(Ipv4Addr::from(i as u32)), "{text}");
     }
-    // '@' and '[' are next to letters, and no upper case of anything.
+    // '@' and '[' are next to the letters and have no lower case.
     for (upper, lower) in [("@", "`"), ("[", "{")] {
         let wire = [&[1], lower.as_bytes(), &[0]].concat();
         table.put(&Name::from_wire(&wire).expect("a name"), &one(Ipv4Addr::LOCALHOST)).expect("fits");
@@ -239,23 +239,23 @@ fn names_alike_are_told_apart() {
     }
 }
 
-/// What a question for A gets.
+/// The outcome of a query for A.
 fn ask(kernel: &Kernel, name: &str) -> &'static str {
     let frame = Packet::v4(&Query::new(name, TYPE_A)).frame();
     let (outcome, _) = kernel.0.run(&frame, &mut vec![0; 2048]).expect("test run");
     outcome_name(outcome).expect("an outcome")
 }
 
-/// A name whose children, and what is further below, are said not to exist.
+/// A name that answers NXDOMAIN for all names below it.
 fn closed() -> Node {
     let missing = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &OWNER))]));
     Node { child: Some(Arc::clone(&missing)), deep: Some(missing), ..one(Ipv4Addr::LOCALHOST) }
 }
 
-/// A name that no node can express, and one for which there is no room: they pass with what is below them, and nothing else
-/// does; also where names between them and the one that speaks for them come and go.
+/// A name that no node can express and a name without room pass, with the names below them. Nothing else passes, also while
+/// names between them and their closest encloser come and go.
 #[test]
-fn what_has_no_place_passes_with_its_subtree_and_nothing_else_does() {
+fn names_without_a_place_pass_with_their_subtrees_and_nothing_else_does() {
     let (datapath, mut table) = common::load(false, 6);
     let kernel = Kernel::new(&datapath);
     let mut refused = Refused::default();
@@ -271,38 +271,38 @@ fn what_has_no_place_passes_with_its_subtree_and_nothing_else_does() {
     refused.settle(&mut table);
     check("at first", &[], &["x.zone", "x.y.zone", "s.a.zone", "x.s.a.zone", "x.b.zone", "y.x.b.zone"]);
 
-    // One label below a name: that name speaks for nothing any more; others do.
+    // One label below a.zone: a.zone no longer answers for names below it; other names do.
     assert!(!refused.apply(&mut table, &put("s.a.zone", too_many())));
     refused.settle(&mut table);
     check("refused", &["s.a.zone", "x.s.a.zone", "x.a.zone"], &["x.zone", "y.x.zone", "x.b.zone", "y.x.b.zone"]);
     assert_eq!((refused.len(), refused.count(Reason::Size), refused.count(Reason::Full)), (1, 1, 0));
-    assert_eq!(kernel.lookup("a.zone"), Some(Ipv4Addr::LOCALHOST), "the mark's own answer stays");
+    assert_eq!(kernel.lookup("a.zone"), Some(Ipv4Addr::LOCALHOST), "the marked name keeps its own answer");
 
-    // Two labels below: only what is two labels below passes.
+    // Two labels below b.zone: only names two or more labels below pass.
     assert!(!refused.apply(&mut table, &put("q.p.b.zone", too_many())));
     check("further below", &["q.p.b.zone", "x.q.p.b.zone"], &["p.b.zone", "x.b.zone", "x.zone", "y.x.zone"]);
 
-    // The name that is marked changes, and stays marked.
+    // The marked name changes and stays marked.
     assert!(refused.apply(&mut table, &put("a.zone", Node { types: Vec::new(), ..closed() })));
-    check("the mark's node is another", &["s.a.zone", "x.s.a.zone"], &["x.zone", "y.x.zone"]);
-    // It goes: the one above it takes its place.
+    check("the marked name changes", &["s.a.zone", "x.s.a.zone"], &["x.zone", "y.x.zone"]);
+    // The marked name is removed: the next name above takes its place.
     assert!(refused.apply(&mut table, &Change::Remove(name("a.zone"))));
     refused.settle(&mut table);
-    check("the mark's name is gone", &["s.a.zone", "x.s.a.zone"], &["a.zone", "x.zone", "x.b.zone"]);
-    // It is back, and with it what the other said.
+    check("the marked name is removed", &["s.a.zone", "x.s.a.zone"], &["a.zone", "x.zone", "x.b.zone"]);
+    // The marked name is back; the name above answers for names below it again.
     assert!(refused.apply(&mut table, &put("a.zone", closed())));
     refused.settle(&mut table);
-    check("the mark's name is back", &["s.a.zone", "x.s.a.zone"], &["x.zone", "y.x.zone", "x.b.zone"]);
+    check("the marked name is back", &["s.a.zone", "x.s.a.zone"], &["x.zone", "y.x.zone", "x.b.zone"]);
 
-    // A node that was there, and is to be one that can't be, goes.
+    // An existing name whose new node can't be expressed is removed.
     assert!(refused.apply(&mut table, &put("b.zone", too_many())));
     refused.settle(&mut table);
-    check("what was there", &["b.zone", "x.b.zone", "q.p.b.zone"], &[]);
+    check("an existing name", &["b.zone", "x.b.zone", "q.p.b.zone"], &[]);
     assert!(refused.apply(&mut table, &put("b.zone", closed())));
     refused.settle(&mut table);
     check("as before", &["q.p.b.zone"], &["x.zone", "y.x.zone", "x.b.zone"]);
 
-    // No room: the same, until there is some.
+    // The same without room, until there is some.
     for n in ["c.zone", "d.zone", "e.zone"] {
         assert!(refused.apply(&mut table, &put(n, closed())));
     }
@@ -315,7 +315,7 @@ fn what_has_no_place_passes_with_its_subtree_and_nothing_else_does() {
     check("room again", &["q.p.b.zone"], &["c.zone", "x.f.zone", "x.zone"]);
     assert_eq!(kernel.lookup("f.zone"), Some(Ipv4Addr::LOCALHOST));
 
-    // What can't be is wanted no more.
+    // The names that can't be expressed are removed.
     for n in ["s.a.zone", "q.p.b.zone"] {
         assert!(!refused.apply(&mut table, &Change::Remove(name(n))));
     }
@@ -324,10 +324,10 @@ fn what_has_no_place_passes_with_its_subtree_and_nothing_else_does() {
     check("at last", &[], &["x.zone", "y.x.zone", "s.a.zone", "x.s.a.zone", "q.p.b.zone", "x.b.zone", "x.f.zone"]);
 }
 
-/// Whatever room a cluster has: a name that it has is answered or passes, and whoever is not asked to yield says as before
-/// what there is not; at every step of every change, through the program.
+/// However little room a cluster has, each of its names is answered or passes, and namespaces within their fair share keep
+/// their negative answers. Checked through the program after every step of every change.
 #[test]
-fn a_cluster_without_room_passes_what_yields_and_nothing_else() {
+fn a_cluster_without_room_passes_withheld_names_and_nothing_else() {
     let settings = Settings {
         zone: name("cluster.local"),
         ttl: 30,
@@ -359,7 +359,7 @@ fn a_cluster_without_room_passes_what_yields_and_nothing_else() {
     (0..8).for_each(|i| serve(&mut cluster, "large", i, 9));
     serve(&mut cluster, "small", 0, 2);
     let absent = ["x.small.svc", "y.x.small.svc", "x.s0.small.svc", "gone.svc", "x.gone.svc", "nothing", "y.x.nothing"];
-    // Of 13 names for each Service of the large namespace; the last ones have room again, for some and for all.
+    // Each Service of the large namespace has 13 names. The last values make room again, for some names and for all.
     let mut passed = Vec::new();
     for room in [125, 120, 112, 100, 60, 40, 25, 21, 60, 110, 200] {
         cluster.set_capacity(Size { names: room, ..Size::MAX });
@@ -384,7 +384,7 @@ fn a_cluster_without_room_passes_what_yields_and_nothing_else() {
         refused.settle(&mut table);
         assert!(refused.is_empty() && table.len() <= room, "{} names, room for {room}", table.len());
         passed.push(exist.iter().filter(|n| ask(&kernel, n) != "answered").count());
-        // It says what there is not as far as it holds what there is.
+        // The namespace has negative answers below the names that it still holds.
         let own = ["x.large.svc.cluster.local", "x.s0.large.svc.cluster.local"].map(|n| ask(&kernel, n));
         let expected = match room {
             ..=21 => ["pass_not_found"; 2],
@@ -393,6 +393,7 @@ fn a_cluster_without_room_passes_what_yields_and_nothing_else() {
         };
         assert_eq!(own, expected, "room for {room}");
     }
-    // Names of addresses first, then nine of ports for each Service, then those of endpoints, then its own.
+    // Reverse names are withheld first, then nine port names of each Service, then names of endpoints, then the Service
+    // itself.
     assert_eq!(passed, [0, 0, 0, 9, 45, 63, 78, 82, 45, 0, 0]);
 }

@@ -1,7 +1,7 @@
-//! Queries of all kinds, damaged at random, against a strict reader and a model of the zone: a packet is answered if and only
-//! if it is a query that the zone answers, and then rightly; else it is as it was.
+//! Mutated queries of all kinds against a strict parser and a model of the zone. The program answers a packet if and only if
+//! it is a query that the zone answers, and the answer is correct; every other packet stays unchanged.
 //!
-//! EDNS_FUZZ_PACKETS says how many, EDNS_FUZZ_SEED repeats a run.
+//! EDNS_FUZZ_PACKETS sets the number of packets, EDNS_FUZZ_SEED repeats a run.
 
 mod common;
 
@@ -19,7 +19,7 @@ const OUT_MAX: usize = 8192;
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 
 #[test]
-fn answers_are_right_or_packets_untouched() {
+fn packets_are_answered_correctly_or_unchanged() {
     let packets = env_number("EDNS_FUZZ_PACKETS", 300_000);
     let started = Instant::now();
     let default_seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos();
@@ -48,7 +48,7 @@ fn answers_are_right_or_packets_untouched() {
     });
     let [answered, passed] = totals;
     eprintln!("{answered} answered, {passed} passed in {:.1} s", started.elapsed().as_secs_f64());
-    // A fuzzer of which all or nothing is answered tests little.
+    // If nearly all or nearly no packets are answered, the fuzzer tests little.
     assert!(answered > packets / 10 && passed > packets / 10, "{answered} answered, {passed} passed");
 }
 
@@ -66,19 +66,19 @@ fn beat_until(datapath: &Datapath, done: impl Fn() -> bool) {
 fn fuzz(program: &TestRun, model: &Model, seed: u64, numbers: std::ops::Range<u64>) -> [u64; 2] {
     let names: Vec<Vec<u8>> = {
         let mut names: Vec<_> = model.names().map(<[u8]>::to_vec).collect();
-        // A HashMap's order is another one in each run.
+        // The order of a HashMap differs between runs.
         names.sort();
         names
     };
     let mut out = vec![0; OUT_MAX];
     let mut counts = [0; 2];
     for number in numbers {
-        // Each packet of its own seed: one that fails is found again however many threads there are.
+        // Each packet has a seed of its own: a failing packet is the same for any number of threads.
         let mut rng = Rng::new(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let frame = mutated(&mut rng, &names);
         let (verdict, len) = match program.run(&frame, &mut out) {
             Ok(result) => result,
-            // No frame for a test run: an IP header cut short.
+            // Not a frame for a test run: the IP header is truncated.
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) && frame.len() < ETHERNET + IPV6 => continue,
             Err(e) => panic!("EDNS_FUZZ_SEED={seed}, packet {number}: {e}\n{}", hex(&frame)),
         };
@@ -86,7 +86,7 @@ fn fuzz(program: &TestRun, model: &Model, seed: u64, numbers: std::ops::Range<u6
             Ok(true) => counts[0] += 1,
             Ok(false) => counts[1] += 1,
             Err(e) => panic!(
-                "EDNS_FUZZ_SEED={seed}, packet {number}: {e}\nsent\n{}left as\n{}",
+                "EDNS_FUZZ_SEED={seed}, packet {number}: {e}\nsent\n{}afterwards\n{}",
                 hex(&frame),
                 hex(&out[..len])
             ),
@@ -95,13 +95,13 @@ fn fuzz(program: &TestRun, model: &Model, seed: u64, numbers: std::ops::Range<u6
     counts
 }
 
-/// Whether it was answered; an error where it should not have been, or otherwise.
+/// Whether the packet was answered. An error if it should not have been, or if the answer is wrong.
 fn check(model: &Model, frame: &[u8], verdict: u32, out: &[u8]) -> Result<bool, String> {
     let datagram = Datagram::read(frame, ETHERNET);
     let asked = datagram.as_ref().map_err(String::clone).and_then(Asked::read);
     let expected = asked.as_ref().ok().and_then(|asked| model.expected(asked));
     match verdict {
-        TC_ACT_UNSPEC if frame != out => Err("passed, but not as it was".into()),
+        TC_ACT_UNSPEC if frame != out => Err("passed, but changed".into()),
         TC_ACT_UNSPEC => match expected {
             Some(answer) => Err(format!("passed, but it should get {answer:?}")),
             None => Ok(false),

@@ -1,5 +1,5 @@
-//! Replies over real interfaces to real sockets, with every setting of checksum offload: the sum must be right on the wire,
-//! and one that is left to the interface must stay so.
+//! Replies on real interfaces to real sockets, with every setting of checksum offload. The checksum must be correct on the
+//! wire, and a checksum that was left to the interface must still be left to it.
 
 mod common;
 
@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use common::attach::{Hook, attach};
 use common::decode::{self, Asked, Datagram};
+use common::lab::{Netns, veth};
 use common::model::{Model, addresses, agrees, node};
-use common::netns::{Netns, veth};
 use common::packet::{COOKIE, ETHERNET, Opt, Query, TYPE_A, TYPE_AAAA, hex};
 use common::raw::{RawSocket, Received};
 use edns::datapath::{Datapath, Program, Table};
 
 const SOON: Duration = Duration::from_secs(10);
 const SERVER_MAC: &str = "02:00:00:00:00:53";
-/// Names of odd and even length: the answer begins at either.
+/// Names of odd and even length, so that the answer begins at either.
 const NAMES: [&str; 3] = ["one.example.org", "some.example.org", "many.example.org"];
 
 fn zone(table: &mut Table) -> Model {
@@ -48,7 +48,7 @@ fn queries() -> Vec<Query> {
     queries
 }
 
-/// Checksumming of what an interface sends, and all that builds on it.
+/// Sets checksum offload of an interface and the offloads that depend on it.
 fn set_offloads(netns: &Netns, interface: &str, on: bool) {
     let state = if on { "on" } else { "off" };
     netns.exec(&format!("ethtool -K {interface} tx {state} rx {state} sg {state} tso {state} gso {state} gro off"));
@@ -69,7 +69,7 @@ fn client(netns: &Netns, local: &str, server: &str) -> UdpSocket {
     })
 }
 
-/// The reply that a socket gets, right in every respect.
+/// The reply to a query, checked in every respect.
 fn ask(what: &str, socket: &UdpSocket, query: &Query, model: &Model) -> Vec<u8> {
     let sent = query.octets();
     socket.send(&sent).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -85,7 +85,7 @@ fn ask(what: &str, socket: &UdpSocket, query: &Query, model: &Model) -> Vec<u8> 
     reply
 }
 
-/// A pod's and a host's namespace, joined by a veth pair.
+/// The namespaces of a pod and a host, joined by a veth pair.
 struct Pair {
     pod: Netns,
     host: Netns,
@@ -93,7 +93,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let pair = Self { pod: Netns::new("pod"), host: Netns::new("host") };
+        let pair = Self { pod: Netns::quiet("pod"), host: Netns::quiet("host") };
         veth((&pair.host, "p"), (&pair.pod, "eth0"));
         for (netns, interface, last) in [(&pair.host, "p", 1), (&pair.pod, "eth0", 2)] {
             netns.ip(&format!("addr add 10.77.0.{last}/24 dev {interface}"));
@@ -110,7 +110,7 @@ impl Pair {
     }
 }
 
-/// Both programs for ingress.
+/// Attaches one of the two programs for ingress.
 fn ingress(datapath: &Datapath, netns: &Netns, interface: &str, peer: bool) -> OwnedFd {
     let program = if peer { Program::EthernetToPeer } else { Program::Ethernet };
     attach(datapath.program(program).expect("a program"), netns, interface, Hook::Ingress)
@@ -123,7 +123,7 @@ fn to_a_pod_with_any_offloads() {
     for peer in [false, true] {
         let pair = Pair::new();
         let _link = ingress(&datapath, &pair.host, "p", peer);
-        // As the host's interface gets the query and the pod's the reply, before anyone else.
+        // The query as the host's interface receives it, and the reply as the pod's does.
         let (at_host, at_pod) = (RawSocket::open(&pair.host, "p"), RawSocket::open(&pair.pod, "eth0"));
         for (pod_sums, host_sums) in [(false, false), (true, false), (false, true), (true, true)] {
             set_offloads(&pair.pod, "eth0", pod_sums);
@@ -141,16 +141,19 @@ fn to_a_pod_with_any_offloads() {
                         at_host.receive(SOON, |f| is_dns(f, &sent)).unwrap_or_else(|| panic!("{what}: no query"));
                     let reply =
                         at_pod.receive(SOON, |f| is_dns(f, &sent)).unwrap_or_else(|| panic!("{what}: no reply"));
-                    assert!(reply.octets.ends_with(&message), "{what}: the socket got another");
-                    // What was tried is what was meant.
+                    assert!(reply.octets.ends_with(&message), "{what}: the socket got another reply");
+                    // The offload settings took effect.
                     assert_eq!(query.sum_pending, pod_sums, "{what}: the query");
                     let on_wire = !pod_sums || !host_sums && !peer;
                     if on_wire {
-                        assert!(!reply.sum_pending, "{what}: nobody finished the sum");
+                        assert!(!reply.sum_pending, "{what}: the checksum is not complete");
                         let read = Datagram::read(&reply.octets, ETHERNET).unwrap_or_else(|e| panic!("{what}: {e}"));
                         assert!(read.sums_right(), "{what}: {read:x?}\n{}", hex(&reply.octets));
                     } else {
-                        assert!(reply.sum_pending, "{what}: the sum was left to the interface, and is no more");
+                        assert!(
+                            reply.sum_pending,
+                            "{what}: the checksum is complete, though it was left to the interface"
+                        );
                     }
                     if !query.sum_pending && !reply.sum_pending {
                         let frames = decode::reply(&query.octets, &reply.octets, ETHERNET);
@@ -162,7 +165,8 @@ fn to_a_pod_with_any_offloads() {
     }
 }
 
-/// A process of the host asks a server that nobody is: the program is on the way out, the reply comes in.
+/// A process of the host queries an address that no host has. The program is on egress; the reply arrives on the same
+/// interface.
 #[test]
 fn to_a_local_socket() {
     let (datapath, mut table) = common::load(true, 64);
@@ -192,9 +196,9 @@ fn to_a_local_socket() {
                     assert!(read.sums_right(), "{what}: {read:x?}\n{}", hex(&reply.octets));
                 }
                 let out = at_pod.receive(Duration::ZERO, |f| is_dns(f, &sent));
-                assert!(out.is_none(), "{what}: it went out as well");
+                assert!(out.is_none(), "{what}: it left the host as well");
             }
-            // What is not answered goes out.
+            // Queries that are not answered leave the host.
             let query = Query::new("nobody.example.org", TYPE_A).octets();
             socket.send(&query).expect("send");
             let out = at_pod.receive(SOON, |f| is_dns(f, &query)).unwrap_or_else(|| panic!("{what}: lost"));
@@ -203,13 +207,13 @@ fn to_a_local_socket() {
     }
 }
 
-/// The pod's interface is a bridge's port, and its queries are for a server on another one: to the host, not for the host.
+/// The pod's interface is a port of a bridge, and the server is behind another port: the frames are for another host.
 #[test]
 fn to_a_pod_on_a_bridge() {
     let (datapath, mut table) = common::load(false, 64);
     let model = zone(&mut table);
     for peer in [false, true] {
-        let (pod, host, server) = (Netns::new("pod"), Netns::new("host"), Netns::new("server"));
+        let (pod, host, server) = (Netns::quiet("pod"), Netns::quiet("host"), Netns::quiet("server"));
         veth((&host, "p"), (&pod, "eth0"));
         veth((&host, "s"), (&server, "eth0"));
         host.ip("link add br0 type bridge");
@@ -244,7 +248,7 @@ fn to_a_pod_on_a_bridge() {
                     let sent = query.octets();
                     assert!(
                         at_server.receive(Duration::ZERO, |f| is_dns(f, &sent)).is_none(),
-                        "{what}: it went on as well"
+                        "{what}: it passed as well"
                     );
                 }
                 let query = Query::new("nobody.example.org", TYPE_A).octets();

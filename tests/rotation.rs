@@ -1,4 +1,4 @@
-//! Answers whose last records rotate: in every order they say the same.
+//! Answers whose last records rotate have the same records in every order.
 
 mod common;
 
@@ -21,13 +21,13 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap_or_else(|e| panic!("{text} {e}"))
 }
 
-/// Owners with what they own.
+/// The owner and the data of each record.
 fn set(records: &[Record]) -> BTreeSet<(String, String)> {
     records.iter().map(|r| (r.name.to_string(), r.data.to_string())).collect()
 }
 
-/// Asks until each of `count` records was first in a section of addresses; returns the sets of records, of which all replies
-/// have the same.
+/// Asks until each of `count` records was first in a section of addresses. Returns the sets of records, which are the same in
+/// all replies.
 fn ask(owner: &str, qtype: u16, verdict: Verdict, count: usize) -> [BTreeSet<(String, String)>; 2] {
     let (datapath, mut table) = common::load(false, 16);
     let node = Node { types: vec![(qtype, verdict)], ..Node::pass(ZoneId::Static) };
@@ -55,13 +55,13 @@ fn ask(owner: &str, qtype: u16, verdict: Verdict, count: usize) -> [BTreeSet<(St
         firsts.insert(addresses[0].clone());
         orders.insert(addresses);
     }
-    assert_eq!((firsts.len(), orders.len()), (count, count), "each is first in one order");
+    assert_eq!((firsts.len(), orders.len()), (count, count), "each record is first in exactly one order");
     sets.expect("replies")
 }
 
 #[test]
-fn the_glue_of_eight_targets_says_the_same_in_every_order() {
-    // Of all lengths, odd and even, so that nothing of it is where it is by chance.
+fn the_glue_of_eight_targets_is_the_same_in_every_order() {
+    // Labels of all lengths, odd and even, so that no offset is right by chance.
     let owner = name("db.default.svc.cluster.local");
     let labels: Vec<String> = (0..8).map(|i| format!("db-{}{i}", "x".repeat(i))).collect();
     let targets: Vec<Name> = labels.iter().map(|l| owner.child(l).expect("a label")).collect();
@@ -80,7 +80,7 @@ fn the_glue_of_eight_targets_says_the_same_in_every_order() {
 }
 
 #[test]
-fn addresses_behind_aliases_say_the_same_in_every_order() {
+fn addresses_after_aliases_are_the_same_in_every_order() {
     for (owner, middle) in
         [("alias.default.svc.cluster.local", "b.other"), ("odd.default.svc.cluster.local", "bb.other")]
     {

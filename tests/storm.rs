@@ -1,8 +1,8 @@
-//! Answers while the zone changes as fast as it can: each must be wholly of one version of its name, and of one that held at
-//! some moment between question and answer. Nodes are replaced, grow, shrink, go and come back, so their memory is used again
-//! and again under the programs that read it.
+//! Answers while the zone changes as fast as it can. Each answer must be entirely of one version of its name, and of a
+//! version that was current at some moment between query and answer. Nodes are replaced, grow, shrink, go and come back, so
+//! their memory is reused again and again while programs read it.
 //!
-//! EDNS_STORM_ANSWERS says how many answers are looked at, EDNS_STORM_REKEYS how often the table takes another key under them.
+//! EDNS_STORM_ANSWERS sets the number of checked answers, EDNS_STORM_REKEYS how often the table changes its key meanwhile.
 
 mod common;
 
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use common::attach::{Hook, attach};
 use common::decode::{self, Asked, Record};
+use common::lab::{Netns, veth};
 use common::model::{addresses, node};
-use common::netns::{Netns, veth};
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
 use common::rng::Rng;
 use common::{Heart, TC_ACT_REDIRECT, env_number};
@@ -22,36 +22,37 @@ use edns::datapath::{HashKey, Program, Table, TestRun};
 use edns::zone::name::Name;
 use edns::zone::node::{Node, ZoneId};
 
-/// Names that change, and behind them the wildcard that holds where one is gone.
+/// Names that change. The number after them is the wildcard, which answers while a name doesn't exist.
 const NAMES: usize = 255;
 const WILDCARD: usize = NAMES;
 const ZONE: &str = "storm.example.org";
-/// Versions in an A record: the rest of its address numbers name and record. It wraps long after a version is gone.
+/// Bits of the version in the address of an A record; the other bits number name and record. Versions wrap long after they
+/// were current.
 const VERSION_BITS: u32 = 18;
 const RECORDS_MAX: usize = 64;
 const BATCH: usize = 64;
 /// Updates after which the table has all the memory that it needs.
 const WARM_UP: u64 = 20_000;
 
-/// A name's version: what is being put, and what is known to be there.
+/// The version of a name: the one that is being put, and the one that is known to be put.
 #[derive(Default)]
 struct Version {
     started: AtomicU64,
     done: AtomicU64,
 }
 
-/// What the versions of a name look like.
+/// A hash that decides the content of a version.
 fn mixed(name: usize, version: u64) -> u64 {
     let mut rng = Rng::new((name as u64) << 40 ^ version);
     rng.next()
 }
 
-/// Every fifth version or so of most names is: gone.
+/// About every fifth version of most names is a removal.
 fn is_gone(name: usize, version: u64) -> bool {
     name != WILDCARD && !name.is_multiple_of(4) && mixed(name, version).is_multiple_of(5)
 }
 
-/// How many records of each type; few mostly, so that a record's position says little about which node it came from.
+/// The number of records of each type. Few in most versions, so that the position of a record says little about its node.
 fn records(name: usize, version: u64) -> usize {
     let number = (mixed(name, version) >> 32) as usize;
     if number.is_multiple_of(16) { 1 + number / 16 % RECORDS_MAX } else { 1 + number / 16 % 6 }
@@ -89,15 +90,15 @@ fn put_version(table: &mut Table, name: usize, version: u64) {
     }
 }
 
-/// What both sides know.
+/// State that the writer and the readers share.
 struct Storm {
     versions: Vec<Version>,
-    /// Answers still to be looked at.
+    /// Answers that are still to be checked.
     left: AtomicU64,
     over: AtomicBool,
 }
 
-/// Memory of the table after a warm-up and at the end, and how many updates it saw.
+/// Memory of the table after the warm-up and at the end, and the number of updates.
 struct Written {
     updates: u64,
     octets: u64,
@@ -117,8 +118,8 @@ impl Storm {
         let mut rng = Rng::new(1);
         let mut written = Written { updates: 0, octets: 0, memory: [0; 2] };
         while !self.over.load(Ordering::Relaxed) {
-            // Some names change more than others. The wildcard changes seldom: what it says of the names below waits for
-            // programs that may have missed one, which would make a breeze of the storm.
+            // Some names change more often than others. The wildcard changes seldom: its answer for names below has to wait
+            // for programs that may have missed a name, which would slow the other changes down.
             let name = match rng.below(2000) {
                 0 => WILDCARD,
                 1..800 => rng.below(8),
@@ -127,7 +128,7 @@ impl Storm {
             self.update(table, name);
             written.updates += 1;
             let version = self.versions[name].done.load(Ordering::Relaxed);
-            // Both types' records and a header each, at the least.
+            // At least the records of both types and a header each.
             let count = records(name, version) as u64;
             written.octets += if is_gone(name, version) { 0 } else { count * 16 + count.min(40) * 28 + 64 };
             if written.updates == WARM_UP {
@@ -138,14 +139,14 @@ impl Storm {
         written
     }
 
-    /// As many keys one after the other as grace periods let, and some updates in between; returns how many keys there were.
+    /// Changes the key as often as grace periods allow, with some updates in between. Returns how many keys there were.
     fn rekey(&self, table: &mut Table, keys: u64) -> u64 {
         let mut rng = Rng::new(2);
         for done in 0..keys {
             if self.over.load(Ordering::Relaxed) {
                 return done;
             }
-            assert!(table.rekey(HashKey::random()), "so few names fit by any key");
+            assert!(table.rekey(HashKey::random()), "so few names fit with any key");
             for _ in 0..16 {
                 self.update(table, rng.below(NAMES));
             }
@@ -153,12 +154,12 @@ impl Storm {
         keys
     }
 
-    /// What holds for a name from now on.
+    /// The versions of a name and of the wildcard that are known to be put: later queries get these or newer ones.
     fn known(&self, name: usize) -> [u64; 2] {
         [name, WILDCARD].map(|n| self.versions[n].done.load(Ordering::SeqCst))
     }
 
-    /// Checks an answer to a question asked when `before` was known.
+    /// Checks the answer to a query that was sent when `before` was known.
     fn check(&self, name: usize, before: [u64; 2], answers: &[Record]) -> Result<(), String> {
         let [own, wild] = [(name, before[0]), (WILDCARD, before[1])]
             .map(|(n, from)| from..=self.versions[n].started.load(Ordering::SeqCst));
@@ -169,7 +170,7 @@ impl Storm {
             _ => return Err("no address".into()),
         };
         if from_wildcard && !own.clone().any(|v| is_gone(name, v)) {
-            return Err(format!("the wildcard's, and none of its versions {own:?} was gone"));
+            return Err(format!("the wildcard's, but the name existed in all versions {own:?}"));
         }
         let (source, range) = if from_wildcard { (WILDCARD, wild) } else { (name, own) };
         let whole = |version: u64| !is_gone(source, version) && is_whole(source, version, answers);
@@ -179,13 +180,13 @@ impl Storm {
         Err(format!("not wholly one of the versions {range:?} of name {source}"))
     }
 
-    /// False where there is enough.
+    /// False if enough answers were checked.
     fn take(&self, n: u64) -> bool {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(n)).is_ok()
     }
 }
 
-/// Whether these are all the records of a version, one after the other, from whichever on.
+/// Whether these are all the records of a version, in any rotation.
 fn is_whole(name: usize, version: u64, answers: &[Record]) -> bool {
     let a = answers[0].rtype == TYPE_A;
     let count = if a { records(name, version) } else { records(name, version).min(40) };
@@ -211,7 +212,12 @@ fn by_test_run(storm: &Storm, program: &TestRun, seed: u64) -> u64 {
         let frame = if rng.one_in(2) { Packet::v4(&query) } else { Packet::v6(&query) }.frame();
         let before = storm.known(name);
         let (verdict, len) = program.run(&frame, &mut out).expect("test run");
-        assert_eq!(verdict, TC_ACT_REDIRECT, "name {name} passed: it or the wildcard is always there\n{}", hex(&frame));
+        assert_eq!(
+            verdict,
+            TC_ACT_REDIRECT,
+            "name {name} passed, but it or the wildcard always exists\n{}",
+            hex(&frame)
+        );
         let checked = decode::reply(&frame, &out[..len], ETHERNET)
             .and_then(|reply| storm.check(name, before, &reply.sections[0]));
         checked.unwrap_or_else(|e| panic!("{e}\n{}\n{}", hex(&frame), hex(&out[..len])));
@@ -220,7 +226,7 @@ fn by_test_run(storm: &Storm, program: &TestRun, seed: u64) -> u64 {
     answers
 }
 
-/// From a pod, over a veth pair: here the program runs in the network's soft interrupt.
+/// Queries from a pod over a veth pair: the program runs in the soft interrupt of the network.
 fn by_socket(storm: &Storm, pod: &Netns) -> u64 {
     let socket = pod.run(|| {
         let socket = UdpSocket::bind("10.77.0.2:0").expect("bind");
@@ -248,7 +254,7 @@ fn by_socket(storm: &Storm, pod: &Netns) -> u64 {
     answers
 }
 
-/// What readers saw while the table was written to.
+/// What readers saw during the writes.
 struct Seen<T> {
     runs: u64,
     replies: u64,
@@ -256,10 +262,10 @@ struct Seen<T> {
     written: T,
 }
 
-/// Has `write` change the table under readers, until it ends or they have looked at `wanted` answers.
+/// Runs `write` on the table while readers query, until it ends or `wanted` answers were checked.
 fn storm<T: Send>(wanted: u64, write: impl FnOnce(&Storm, &mut Table) -> T + Send) -> Seen<T> {
     let (datapath, mut table) = common::load(false, 4096);
-    let (pod, host) = (Netns::new("pod"), Netns::new("host"));
+    let (pod, host) = (Netns::quiet("pod"), Netns::quiet("host"));
     veth((&host, "p"), (&pod, "eth0"));
     host.ip("addr add 10.77.0.1/24 dev p");
     pod.ip("addr add 10.77.0.2/24 dev eth0");
@@ -287,7 +293,7 @@ fn storm<T: Send>(wanted: u64, write: impl FnOnce(&Storm, &mut Table) -> T + Sen
             .collect();
         let client = s.spawn(|| by_socket(storm, pod));
         while !(writer.is_finished() || client.is_finished() && runners.iter().all(|r| r.is_finished())) {
-            // One that failed ends the others.
+            // A failed reader ends the others.
             if client.is_finished() || runners.iter().any(|r| r.is_finished()) {
                 storm.left.store(0, Ordering::Relaxed);
             }
@@ -301,7 +307,7 @@ fn storm<T: Send>(wanted: u64, write: impl FnOnce(&Storm, &mut Table) -> T + Sen
 }
 
 #[test]
-fn every_answer_is_of_one_version_that_held() {
+fn every_answer_is_of_one_version_that_was_current() {
     let wanted = env_number("EDNS_STORM_ANSWERS", 2_000_000);
     let Seen { runs, replies, took, written } = storm(wanted, Storm::write);
     eprintln!(
@@ -313,13 +319,13 @@ fn every_answer_is_of_one_version_that_held() {
     );
     assert!(runs > wanted / 2 && replies > 0, "{runs} answers by test runs, {replies} by sockets of {wanted}");
     assert!(written.updates > 2 * WARM_UP, "{} updates", written.updates);
-    // Else the storm was none: memory is used again, and much more went through it than it holds.
+    // Memory was reused, and the writer wrote much more than it holds.
     assert_eq!(written.memory[0], written.memory[1], "memory grows");
     assert!(written.octets > 4 * written.memory[1] as u64, "{} octets written", written.octets);
 }
 
 #[test]
-fn every_answer_holds_while_the_table_takes_other_keys() {
+fn every_answer_is_correct_while_the_table_changes_its_key() {
     let wanted = env_number("EDNS_STORM_REKEYS", 1000);
     let Seen { runs, replies, took, written } = storm(u64::MAX, |storm, table| storm.rekey(table, wanted));
     eprintln!("{runs} answers by test runs, {replies} by sockets, {written} keys in {:.1} s", took.as_secs_f64());
@@ -327,13 +333,13 @@ fn every_answer_holds_while_the_table_takes_other_keys() {
     assert!(runs > 10 * wanted && replies > wanted, "{runs} answers by test runs, {replies} by sockets");
 }
 
-/// Names are added until the table is full, and some go again: what is in it is found at every moment, also while it makes
-/// room for more, and nothing is found that is not in it.
+/// Names are added until the table is full, and some are removed again. Every name in it is found at every moment, also while
+/// the table grows, and no other name is.
 #[test]
 fn names_stay_while_the_table_grows() {
     const ROUNDS: u64 = 4;
     const MAX: u32 = 100_000;
-    /// Of these one in so many goes again, when so many others came after it.
+    /// One in this many names is removed again, after this many others were added.
     const GOES: u32 = 5;
     const LATER: u32 = 100;
     let domain = |i: u32| format!("g{i}.{ZONE}");
@@ -342,7 +348,8 @@ fn names_stay_while_the_table_grows() {
     let goes = |i: u32| i.is_multiple_of(GOES);
     for round in 0..ROUNDS {
         let (datapath, mut table) = common::load(false, MAX);
-        // All below `added` are there; all from `adding` on are not. One that goes is gone when LATER more are there.
+        // All names below `added` exist, and none from `adding` on. A name to be removed no longer exists once LATER more are
+        // added.
         let (adding, added) = (AtomicU64::new(0), AtomicU64::new(0));
         let full = AtomicBool::new(false);
         let read = |program: &TestRun, seed: u64| {
@@ -396,15 +403,16 @@ fn names_stay_while_the_table_grows() {
     }
 }
 
-/// Name and wildcard as of one moment: while the name is gone the wildcard says one thing, while it is there another, which no
-/// query for the name may ever get, although the program looks at the two one after the other.
+/// A name and its wildcard. While the name exists the wildcard has an answer that no query for the name may ever get,
+/// although the program looks the two up one after the other.
 #[test]
-fn no_answer_is_of_two_moments() {
+fn no_answer_mixes_two_moments() {
     const FOR: Duration = Duration::from_secs(3);
-    /// However slow the machine is. The name is gone for some microseconds in each, which a program may miss for long.
+    /// Independent of the machine's speed. In each round the name is away for some microseconds, which a program may miss for
+    /// a long time.
     const ROUNDS: usize = 20;
     const PATIENCE: Duration = Duration::from_secs(60);
-    // As far below as is looked at, to make the time between the two looks long.
+    // At the greatest depth of a lookup, to make the time between the two lookups long.
     let deep = format!("{}{ZONE}", "x.".repeat(14));
     let (name, encloser) = (Name::parse(&deep).expect("a name"), Name::parse(ZONE).expect("a name"));
     let [own, while_gone, while_there] = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]];
@@ -422,10 +430,10 @@ fn no_answer_is_of_two_moments() {
         let mut seen = [0_u64; 2];
         while !over.load(Ordering::Relaxed) {
             let (verdict, len) = program.run(&frame, &mut out).expect("test run");
-            assert_eq!(verdict, TC_ACT_REDIRECT, "passed: it or the wildcard is always there");
+            assert_eq!(verdict, TC_ACT_REDIRECT, "passed, but it or the wildcard always exists");
             let reply = decode::reply(&frame, &out[..len], ETHERNET).unwrap_or_else(|e| panic!("{e}"));
             let rdata = &reply.sections[0][0].rdata;
-            assert!(*rdata == own || *rdata == while_gone, "{rdata:?}: of the wildcard while the name was there");
+            assert!(*rdata == own || *rdata == while_gone, "{rdata:?}: the wildcard's while the name existed");
             seen[usize::from(*rdata == own)] += 1;
             seen_gone.fetch_or(seen[0] > 0, Ordering::Relaxed);
         }
@@ -457,9 +465,9 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The test's own eyes: an answer of two versions, of part of one, or of one that is over is seen.
+/// Tests the check itself: it rejects an answer of two versions, a part of one, and one that is no longer current.
 #[test]
-fn a_torn_answer_is_seen() {
+fn a_torn_answer_is_detected() {
     let storm = Storm {
         versions: (0..=NAMES).map(|_| Version::default()).collect(),
         left: AtomicU64::new(0),
@@ -479,9 +487,9 @@ fn a_torn_answer_is_seen() {
     let mut turned = answers(new);
     turned.rotate_left(1);
     assert_eq!(storm.check(name, [old, 0], &turned), Ok(()));
-    assert!(storm.check(name, [new, 0], &answers(old)).is_err(), "over");
-    assert!(storm.check(name, [old, 0], &answers(new + 1)).is_err(), "not yet");
-    assert!(storm.check(name, [old, 0], &answers(new)[1..]).is_err(), "a record less");
+    assert!(storm.check(name, [new, 0], &answers(old)).is_err(), "an old version");
+    assert!(storm.check(name, [old, 0], &answers(new + 1)).is_err(), "a future version");
+    assert!(storm.check(name, [old, 0], &answers(new)[1..]).is_err(), "a missing record");
     let mut torn = answers(new);
     torn[1] = answers(old)[1].clone();
     assert!(storm.check(name, [old, 0], &torn).is_err(), "of two versions");

@@ -1,4 +1,4 @@
-//! A version of the daemon, in a lab of its own.
+//! One version of the daemon in a lab of its own.
 
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,20 +17,20 @@ use crate::run_time::run_time;
 
 pub struct Contender {
     program: PathBuf,
-    /// With the program that its hook runs, while it runs.
+    /// While the daemon runs: the daemon, and the program on its hook.
     daemon: Option<(Daemon, OwnedFd)>,
     lab: Lab,
 }
 
-/// What a start took.
+/// The cost of a start.
 pub struct Start {
-    /// Milliseconds until it said that it is.
+    /// Milliseconds until the log line `ready`.
     pub ready: f64,
-    /// Milliseconds of processors until then.
+    /// Milliseconds of processor time until then.
     pub cpu: f64,
-    /// MiB of the process a moment later, with the maps that it has mapped.
+    /// Resident MiB of the process a moment later, including mapped maps.
     pub resident: f64,
-    /// MiB of maps.
+    /// MiB of the maps.
     pub maps: f64,
 }
 
@@ -55,7 +55,7 @@ impl Contender {
         };
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(daemon.pid() as i32)).expect("it runs");
         let cpu = Duration::from(clock.now().expect("it runs"));
-        // The daemon trims its heap after it has said that it is ready.
+        // The daemon trims its heap after the log line.
         sleep(Duration::from_millis(300));
         let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
         let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.strip_suffix("kB")?.trim().parse().ok());
@@ -72,7 +72,7 @@ impl Contender {
         }
     }
 
-    /// The program on the interface.
+    /// The program that is attached to the interface.
     fn attached(&self) -> OwnedFd {
         let (ret, id) = self.lab.run_in("host", || {
             let ifindex = if_nametoindex("veth0").expect("the interface") as i32;
@@ -90,11 +90,11 @@ impl Contender {
         // SAFETY: no memory is passed.
         let fd = unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) };
         assert!(fd >= 0, "bpf_prog_get_fd_by_id: {}", std::io::Error::from_raw_os_error(-fd));
-        // SAFETY: ours since just now.
+        // SAFETY: nothing else owns the new file descriptor.
         unsafe { OwnedFd::from_raw_fd(fd) }
     }
 
-    /// Nanoseconds that a packet of this traffic costs.
+    /// Nanoseconds that the program takes for a packet of this traffic.
     pub fn cost(&self, traffic: impl FnOnce(&Lab)) -> f64 {
         let (_, program) = self.daemon.as_ref().expect("it runs");
         let before = run_time(program.as_fd());

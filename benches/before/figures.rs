@@ -1,8 +1,8 @@
-//! Figures of all rounds, and what they say.
+//! The figures of all rounds and their comparison.
 
 use crate::CONTENDERS;
 
-/// In the order in which they were first added.
+/// Figures in the order in which they were first added.
 #[derive(Default)]
 pub struct Figures(Vec<Figure>);
 
@@ -13,7 +13,7 @@ struct Figure {
 }
 
 impl Figures {
-    /// Of one round.
+    /// Adds the values of one round.
     pub fn add(&mut self, what: &str, unit: &'static str, round: [f64; CONTENDERS]) {
         match self.0.iter_mut().find(|f| f.what == what) {
             Some(figure) => figure.rounds.push(round),
@@ -21,7 +21,7 @@ impl Figures {
         }
     }
 
-    /// A table in Markdown: medians.
+    /// Prints the medians as a table in Markdown.
     pub fn print(&self, rounds: usize) {
         println!("| {rounds} rounds | unit | before | after | after by before | before by itself | spread | |");
         println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
@@ -29,7 +29,7 @@ impl Figures {
             let median_of = |value: fn(&[f64; CONTENDERS]) -> f64| median(figure.rounds.iter().map(value).collect());
             let [before, after] = [median_of(|r| r[0]), median_of(|r| r[1])];
             let [ratio, same] = [median_of(|r| r[1] / r[0]), median_of(|r| r[2] / r[0])];
-            // Half of the rounds saw the same version no further from itself.
+            // In half of the rounds the ratio of the version to itself was no further from 1.
             let spread = median_of(|r| (r[2] / r[0] - 1.0).abs());
             let verdict = if ratio <= 1.0 + spread { "≤ 1.00 plus the spread" } else { "more" };
             println!(
@@ -40,7 +40,7 @@ impl Figures {
     }
 }
 
-/// Of an even number of values the mean of the two in the middle.
+/// The median; of an even number of values the mean of the middle two.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,17 +1,17 @@
-//! What daemons are started with.
+//! Names and configs that daemons are started with.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::fake_apiserver;
 use crate::lab::Lab;
-use crate::objects::{World, namespace_of};
-use crate::pretended;
+use crate::objects::{Services, namespace_of};
 use crate::traffic::{Mix, Traffic};
 
-/// Names in a file, or in an API server, and what is measured with them.
+/// Names in a file or in an API server, and the traffic that is measured with them.
 pub struct Load {
     pub what: &'static str,
-    /// Its config file, in the lab of each contender.
+    /// The config file in the lab of each contender.
     pub config: &'static str,
     pub traffic: &'static [Traffic],
 }
@@ -33,18 +33,18 @@ pub const LOADS: [Load; 4] = [
 
 const FILES: [usize; 2] = [10_000, 100_000];
 
-/// Services, of five names each.
+/// Numbers of Services; each has five names.
 const SERVICES: [usize; 2] = [2_000, 20_000];
 
-/// Of the first pretended API server.
+/// Port of the first fake API server.
 const PORT: u16 = 8080;
 
-/// What the pretended API servers of all contenders send.
-pub struct Pages([Arc<pretended::Pages>; SERVICES.len()]);
+/// The pages of the fake API servers, shared by all contenders.
+pub struct Pages([Arc<fake_apiserver::Pages>; SERVICES.len()]);
 
 impl Pages {
     pub fn new() -> Self {
-        Self(SERVICES.map(|services| Arc::new(pretended::Pages::new(World { services }))))
+        Self(SERVICES.map(|count| Arc::new(fake_apiserver::Pages::new(Services { count }))))
     }
 }
 
@@ -72,8 +72,8 @@ pub fn install(lab: &Lab, pages: &Pages) {
     }
     lab.write("domain.yaml", "Domains: []\n");
     for ((services, pages), port) in SERVICES.iter().zip(&pages.0).zip(PORT..) {
-        pretended::start(lab, port, pages);
-        lab.write(&format!("kubeconfig-{services}"), &pretended::kubeconfig(port));
+        fake_apiserver::start(lab, port, pages);
+        lab.open_kubeconfig(&format!("kubeconfig-{services}"), port);
         let config = format!("{COMMON}EnableK8S: true\nKubeConfig: kubeconfig-{services}\n");
         lab.write(&format!("api-{services}.yaml"), &config);
     }

@@ -1,19 +1,18 @@
-//! The daemon of this tree beside that of another version, and that one beside itself: from the start to `ready`, memory, and the
-//! time that packets cost. Both are driven by what every version promises: config, records, `ready`, `stats` and an interface.
+//! Compares the daemon of this tree with that of another version, and that version with itself: time to `ready`, memory, and
+//! time per packet. It uses only what every version promises: config, records, `ready`, `stats` and an interface.
 //!
 //! `cargo bench --bench before -- [--before=PROGRAM] [--quick]`; root, Linux 6.6. A table in Markdown on stdout.
 
-#[allow(dead_code, reason = "tests use the rest")]
-#[path = "../../tests/daemon/lab.rs"]
+#[path = "../../tests/common/lab/mod.rs"]
 mod lab;
 
-#[path = "../common/no_dns.rs"]
-mod no_dns;
+#[path = "../scale/fake_apiserver.rs"]
+mod fake_apiserver;
+#[path = "../common/non_dns.rs"]
+mod non_dns;
 #[allow(dead_code, reason = "real API servers need the rest")]
 #[path = "../scale/objects.rs"]
 mod objects;
-#[path = "../scale/pretended.rs"]
-mod pretended;
 #[allow(dead_code, reason = "tests use the rest")]
 #[path = "../../tests/common/rng.rs"]
 mod rng;
@@ -33,7 +32,7 @@ use lab::EDNS;
 use load::{LOADS, Pages};
 use rng::Rng;
 
-/// Who is compared: the other version, this tree's, and the other version once more.
+/// The contenders: the other version, this tree's, and the other version again.
 const CONTENDERS: usize = 3;
 
 fn main() {
@@ -47,14 +46,14 @@ fn main() {
     let mut contenders = [&before, EDNS, &before].map(|program| Contender::new(program.as_ref(), &pages));
     let (mut figures, mut rng) = (Figures::default(), Rng::new(1));
     let _stats = run_time::enable_stats();
-    // What the labs make for the first who asks.
+    // The labs create some files at the first use.
     for load in &LOADS {
         contenders[0].start(load);
         contenders[0].stop();
     }
     for _ in 0..rounds {
         for load in &LOADS {
-            // They run all at once, and are measured by turns: what the machine does in between is everybody's.
+            // All run at the same time and are measured in turn, so that other load on the machine affects all of them.
             let started = in_turn(&mut rng, &mut contenders, |c| c.start(load));
             figures.add(&format!("{}: start to ready", load.what), "ms", started.each_ref().map(|s| s.ready));
             figures.add(&format!("{}: CPU until then", load.what), "ms", started.each_ref().map(|s| s.cpu));
@@ -70,7 +69,7 @@ fn main() {
     figures.print(rounds);
 }
 
-/// Does something with each of them, in an order of chance; returns the results in their own.
+/// Does something with each contender, in random order. Returns the results in the order of the contenders.
 fn in_turn<T>(
     rng: &mut Rng,
     contenders: &mut [Contender; CONTENDERS],

@@ -1,19 +1,16 @@
-//! What a pod sends: queries, as many as are in a file, and packets that are no DNS.
+//! Traffic of a pod: queries from a file, and packets other than DNS.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
-
 use crate::lab::{Lab, SERVER};
 use crate::load::{service_name, static_name};
-use crate::no_dns;
+use crate::non_dns;
 use crate::objects::{NAMESPACES, namespace_of};
 use crate::rng::Rng;
 
-/// Queries in the time of a tenth of a second, roughly.
+/// Queries that take about a tenth of a second.
 const QUERIES_PER_TENTH: u128 = 15_000;
 
 pub enum Traffic {
@@ -22,14 +19,14 @@ pub enum Traffic {
     Udp,
 }
 
-/// Which names are asked for, at random.
+/// The names that are asked for, at random.
 #[derive(Clone, Copy)]
 pub enum Mix {
-    /// So many static ones.
+    /// This many static names.
     Names(usize),
-    /// So many Services.
+    /// This many Services.
     Services(usize),
-    /// Names from outside of the cluster with the suffixes of a pod's search list, which do not exist.
+    /// Names outside of the cluster with the suffixes of a pod's search list, which don't exist.
     SearchList,
 }
 
@@ -39,20 +36,17 @@ impl Traffic {
             Self::Dns(Mix::Names(count) | Mix::Services(count)) => format!("an answer, {count} names at random"),
             Self::Dns(Mix::SearchList) => "NXDOMAIN of a search list".to_owned(),
             Self::Tcp => "a TCP segment".to_owned(),
-            Self::Udp => "a datagram that is no DNS".to_owned(),
+            Self::Udp => "a datagram other than DNS".to_owned(),
         }
     }
 
-    /// Sends for about such a time.
+    /// Sends traffic for about this time.
     pub fn send(&self, lab: &Lab, time: Duration) {
-        let enter_pod = || {
-            let netns = File::open(format!("/run/netns/{}", lab.ns("pod"))).expect("the namespace");
-            setns(netns, CloneFlags::CLONE_NEWNET).expect("root");
-        };
+        let enter_pod = || lab.netns("pod").enter();
         match self {
             Self::Dns(mix) => mix.ask(lab, time),
-            Self::Tcp => drop(lab.run_in("host", || no_dns::tcp(SERVER, enter_pod, time))),
-            Self::Udp => drop(lab.run_in("host", || no_dns::udp(SERVER, enter_pod, time))),
+            Self::Tcp => drop(lab.run_in("host", || non_dns::tcp(SERVER, enter_pod, time))),
+            Self::Udp => drop(lab.run_in("host", || non_dns::udp(SERVER, enter_pod, time))),
         }
     }
 }
@@ -80,7 +74,7 @@ impl Mix {
         assert!(right && output.status.success(), "{file}: {text}");
     }
 
-    /// For dnsperf, a line each.
+    /// The queries in dnsperf's format, one a line.
     fn questions(self, time: Duration) -> String {
         let (mut rng, mut text) = (Rng::new(2), String::new());
         for i in 0..time.as_millis() * QUERIES_PER_TENTH / 100 {

@@ -1,14 +1,14 @@
-//! What the kernel tells of the run time of programs. A program that another one went on to by a tail call does not count: its time
-//! is that of the program which the hook runs.
+//! Run times of programs as the kernel counts them. Programs that are tail-called don't count: their time is part of the
+//! program on the hook.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Counts run times of all programs while the file descriptor is open.
+/// Makes the kernel count the run times of all programs while the file descriptor is open.
 pub fn enable_stats() -> OwnedFd {
     // SAFETY: no memory is passed.
     let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
     assert!(fd >= 0, "bpf_enable_stats: {}", std::io::Error::from_raw_os_error(-fd));
-    // SAFETY: ours since just now.
+    // SAFETY: nothing else owns the new file descriptor.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

@@ -1,11 +1,14 @@
-//! What an answer costs in the kernel, and what other packets pay for it: over a veth pair between two network namespaces,
-//! contenders in turn, medians of the rounds. Ratios count: machines are noisy.
+//! The cost of an answer in the kernel, and the cost for other packets. Measured on a veth pair between two network
+//! namespaces; contenders take turns, and figures are medians of the rounds. Only ratios count, because machines are noisy.
 //!
 //! `cargo bench --bench datapath -- [--quick]`; root. Tables in Markdown on stdout; run.sh makes RESULTS.md of them.
 
+#[path = "../../tests/common/lab/mod.rs"]
 mod lab;
-#[path = "../common/no_dns.rs"]
-mod no_dns;
+
+#[path = "../common/non_dns.rs"]
+mod non_dns;
+mod pair;
 mod programs;
 #[path = "../common/run_time.rs"]
 mod run_time;
@@ -18,11 +21,11 @@ use std::time::{Duration, Instant};
 
 use edns::datapath::{Datapath, Program};
 
-use lab::{Lab, NODE_IFNAME, SERVER};
+use pair::{NODE_IFNAME, Pair, SERVER};
 use programs::{attach, load_baseline, load_edns, with_beat};
 use run_time::{enable_stats, run_time};
 
-/// With what others are compared.
+/// The programs with which others are compared.
 const PROTOTYPE: &str = "prototype";
 const PROTOTYPE_TO_PEER: &str = "prototype, to the peer";
 
@@ -31,23 +34,23 @@ const RATE: u32 = 20_000;
 
 const NAMES: [usize; 3] = [10, 10_000, 1_000_000];
 
-/// How much to measure.
+/// How much is measured.
 struct Effort {
     rounds: usize,
-    /// Of one contender in one round.
+    /// Time of one contender in one round.
     time: Duration,
 }
 
 fn main() {
     let quick = std::env::args().any(|a| a == "--quick");
     let effort = Effort { rounds: if quick { 3 } else { 5 }, time: Duration::from_secs(if quick { 1 } else { 3 }) };
-    let lab = Lab::new();
+    let pair = Pair::new();
     let scratch = std::env::temp_dir().join(format!("edns-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).expect("a scratch folder");
     let baseline = programs::compile_baseline(&scratch);
 
     start_up(effort.rounds);
-    let (mut sizes, mut no_dns, mut latencies) = (Vec::new(), String::new(), Vec::new());
+    let (mut sizes, mut non_dns_rows, mut latencies) = (Vec::new(), String::new(), Vec::new());
     println!("\n## Time in the program, answers\n");
     println!("| names | program | ns a query | above empty | by the prototype's | queries/s |");
     println!("| --- | --- | --- | --- | --- | --- |");
@@ -55,7 +58,7 @@ fn main() {
         let queries = traffic::query_file(&scratch, names);
         let mut rounds = Rounds::default();
         let (mut filled, mut memory) = (Duration::ZERO, 0);
-        // Filled anew for each round: where in memory the names lie is luck, and much of the time of many names.
+        // Filled anew in each round, because the place of the names in memory affects the time.
         for round in 0..effort.rounds {
             let object = load_baseline(&baseline, names);
             let (datapath, table, _, time) = load_edns(names);
@@ -63,7 +66,7 @@ fn main() {
             let program = |name: &str| object.progs().find(|p| p.name() == name).expect("a baseline");
             let [empty, floor, prototype, to_peer] = ["empty", "floor", "prototype", "prototype_peer"].map(program);
             let contenders = [
-                // The prototype answers what the empty program lets pass, so that the client asks as often as elsewhere.
+                // The prototype answers after the empty program, so that the client sends as many queries as with the others.
                 Contender { name: "empty", program: empty.as_fd(), behind: Some(prototype.as_fd()) },
                 Contender::alone("floor", floor.as_fd()),
                 Contender::alone(PROTOTYPE, prototype.as_fd()),
@@ -71,17 +74,17 @@ fn main() {
                 Contender::alone(PROTOTYPE_TO_PEER, to_peer.as_fd()),
                 Contender::alone("edns, to the peer", datapath.program(Program::EthernetToPeer).expect("a program")),
             ];
-            rounds.measure(effort.time, &datapath, &contenders, |time| traffic::dnsperf(&lab, &queries, time));
+            rounds.measure(effort.time, &datapath, &contenders, |time| traffic::dnsperf(&pair, &queries, time));
             if names == 10_000 && round == 0 {
-                latencies = latency(&effort, &lab, &datapath, &contenders[2..], &queries);
-                no_dns = others(&effort, &lab, &datapath, &[0, 2, 3].map(|i| contenders[i].without_behind()));
+                latencies = latency(&effort, &pair, &datapath, &contenders[2..], &queries);
+                non_dns_rows = others(&effort, &pair, &datapath, &[0, 2, 3].map(|i| contenders[i].without_behind()));
             }
         }
         let rows = rounds.medians();
         let above = |row: &Row| row.ns - rows[0].ns;
         let mut prototype = 0.0;
         for row in &rows {
-            // Its own stand in front of those that are compared with it.
+            // A prototype precedes the rows that are compared with it.
             if [PROTOTYPE, PROTOTYPE_TO_PEER].contains(&row.name) {
                 prototype = above(row);
             }
@@ -98,10 +101,10 @@ fn main() {
             println!("| {} | {:.1} µs | {:.2} |", row.name, row.traffic, row.traffic / pair[0].traffic);
         }
     }
-    println!("\n## Time in the program, packets that are no DNS\n");
+    println!("\n## Time in the program, packets other than DNS\n");
     println!("| packet | program | ns a packet | by the empty program's | sent/s |");
     println!("| --- | --- | --- | --- | --- |");
-    print!("{no_dns}");
+    print!("{non_dns_rows}");
     println!("\n## Filling the maps\n");
     println!("| names | time | octets of kernel memory a name |");
     println!("| --- | --- | --- |");
@@ -111,7 +114,7 @@ fn main() {
     let _ = std::fs::remove_dir_all(scratch);
 }
 
-/// From nothing to attached with 1,000 names.
+/// The time from the start until attached with 1,000 names.
 fn start_up(rounds: usize) {
     let times = (0..rounds.max(5)).map(|_| {
         let start = Instant::now();
@@ -127,17 +130,23 @@ fn start_up(rounds: usize) {
     println!("| {loaded:.0} ms | {filled:.1} ms | {all:.0} ms |");
 }
 
-/// Mean latency of each contender at a steady rate.
-fn latency(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>], queries: &Path) -> Vec<Row> {
+/// The mean latency of each contender at a steady rate.
+fn latency(
+    effort: &Effort,
+    pair: &Pair,
+    datapath: &Datapath,
+    contenders: &[Contender<'_>],
+    queries: &Path,
+) -> Vec<Row> {
     let mut rounds = Rounds::default();
     for _ in 0..effort.rounds {
-        rounds.measure(effort.time, datapath, contenders, |time| traffic::latency(lab, queries, time, RATE));
+        rounds.measure(effort.time, datapath, contenders, |time| traffic::latency(pair, queries, time, RATE));
     }
     rounds.medians()
 }
 
-/// What packets pay that are no DNS: each contender against the first one, in Markdown.
-fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contender<'_>]) -> String {
+/// The cost for packets other than DNS: each contender against the first one, in Markdown.
+fn others(effort: &Effort, pair: &Pair, datapath: &Datapath, contenders: &[Contender<'_>]) -> String {
     let mut table = String::new();
     let mut add = |packet, traffic: &(dyn Fn(Duration) -> f64 + Sync)| {
         let mut rounds = Rounds::default();
@@ -151,15 +160,15 @@ fn others(effort: &Effort, lab: &Lab, datapath: &Datapath, contenders: &[Contend
                 .expect("memory");
         }
     };
-    add("TCP", &|time| no_dns::tcp(SERVER, || lab.enter_pod(), time));
-    add("UDP, another port", &|time| no_dns::udp(SERVER, || lab.enter_pod(), time));
+    add("TCP", &|time| non_dns::tcp(SERVER, || pair.enter_pod(), time));
+    add("UDP, another port", &|time| non_dns::udp(SERVER, || pair.enter_pod(), time));
     table
 }
 
 struct Contender<'a> {
     name: &'static str,
     program: BorrowedFd<'a>,
-    /// Attached behind it: sees what it lets pass.
+    /// A program attached after it, which sees the packets that it passes.
     behind: Option<BorrowedFd<'a>>,
 }
 
@@ -173,21 +182,21 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// What was measured of one contender.
+/// The figures of one contender.
 struct Row {
     name: &'static str,
-    /// Nanoseconds a run.
+    /// Nanoseconds per run.
     ns: f64,
-    /// What its traffic gave: a rate a second, or a latency.
+    /// The result of the traffic: a rate per second, or a latency.
     traffic: f64,
 }
 
-/// Of each contender the nanoseconds a run and what its traffic gave, a round after the other.
+/// For each contender the nanoseconds per run and the results of the traffic, by round.
 #[derive(Default)]
 struct Rounds(Vec<(&'static str, Vec<f64>, Vec<f64>)>);
 
 impl Rounds {
-    /// A round: all contenders in turn.
+    /// Measures one round: all contenders in turn.
     fn measure(
         &mut self,
         time: Duration,

@@ -1,4 +1,4 @@
-//! The programs that are compared, filled with names, and what the kernel tells of their run time.
+//! The programs that are compared, filled with names.
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -11,7 +11,7 @@ use edns::zone::name::Name;
 use edns::zone::node::{Answer, Kind, Node, Verdict, ZoneId};
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder};
 
-/// MaxRecords' default.
+/// The default of MaxRecords.
 const MAX_RECORDS: usize = 262_144;
 
 pub fn name(i: usize) -> String {
@@ -34,7 +34,7 @@ pub fn compile_baseline(dir: &Path) -> std::path::PathBuf {
     out
 }
 
-/// The programs of baseline.bpf.c, the prototype's map filled.
+/// The programs of baseline.bpf.c, with the names in the prototype's map.
 pub fn load_baseline(file: &Path, names: usize) -> Object {
     let mut open = ObjectBuilder::default().open_file(file).expect("baseline");
     for mut map in open.maps_mut() {
@@ -53,7 +53,7 @@ pub fn load_baseline(file: &Path, names: usize) -> Object {
     object
 }
 
-/// eDNS with `names` in its maps, and how long loading and filling took.
+/// eDNS with this many names in its maps, and the times of loading and of filling.
 pub fn load_edns(names: usize) -> (Datapath, Table, Duration, Duration) {
     let start = Instant::now();
     let options = Options {
@@ -76,7 +76,7 @@ pub fn load_edns(names: usize) -> (Datapath, Table, Duration, Duration) {
     (datapath, table, loaded, start.elapsed())
 }
 
-/// Runs `work` with the heartbeat that the daemon would give.
+/// Runs `work` with heartbeats like the daemon's.
 pub fn with_beat<T: Send>(datapath: &Datapath, work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let worker = scope.spawn(work);
@@ -88,7 +88,7 @@ pub fn with_beat<T: Send>(datapath: &Datapath, work: impl FnOnce() -> T + Send) 
     })
 }
 
-/// Attaches behind what is attached already.
+/// Attaches a program after those that are attached already.
 pub fn attach(program: BorrowedFd<'_>, ifname: &str) -> OwnedFd {
     let ifindex = nix::net::if_::if_nametoindex(ifname).expect("the interface") as i32;
     // SAFETY: no options are passed.

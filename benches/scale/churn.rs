@@ -1,4 +1,4 @@
-//! How long a change takes from its watch event to the maps, while there are many.
+//! The time from a watch event to the maps, during many changes.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::api;
 use crate::cluster::Cluster;
 use crate::lab::within;
-use crate::objects::{World, namespace_of};
-use crate::real;
+use crate::objects::{Services, namespace_of};
+use crate::real_apiserver;
 
 const SERVICES: usize = 1_000;
 const CHANGES_A_SECOND: u32 = 200;
 const TIME: Duration = Duration::from_secs(20);
 
-/// Upper bounds in seconds, as the histogram has them, and how many took no longer.
+/// Upper bounds in seconds as in the histogram, and the number of changes up to each.
 type Buckets = Vec<(f64, u64)>;
 
 fn buckets(cluster: &Cluster) -> Buckets {
@@ -32,7 +32,7 @@ fn buckets(cluster: &Cluster) -> Buckets {
     lines.collect()
 }
 
-/// Changes the addresses of slices one after the other; returns how many changes there were.
+/// Changes the addresses of slices one after the other. Returns the number of changes.
 async fn change(client: kube::Client) -> u32 {
     let mut ticks = interval(Duration::from_secs(1) / CHANGES_A_SECOND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -55,14 +55,14 @@ async fn change(client: kube::Client) -> u32 {
     begun
 }
 
-/// The bound that so much of what was counted did not exceed, in milliseconds.
+/// The bound in milliseconds that this share of the changes did not exceed.
 fn quantile(counts: &Buckets, share: f64) -> f64 {
     let all = counts.last().expect("a bucket").1 as f64;
     counts.iter().find(|(_, count)| *count as f64 >= all * share).expect("all are in the last").0 * 1000.0
 }
 
 pub fn print_latency() {
-    let cluster = real::cluster(&World { services: SERVICES });
+    let cluster = real_apiserver::cluster(&Services { count: SERVICES });
     let daemon = cluster.lab.spawn("host", "config.yaml");
     within(60, "ready", || if daemon.log().contains("] ready") { Ok(()) } else { Err(daemon.log()) });
     let before = buckets(&cluster);

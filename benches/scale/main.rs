@@ -1,10 +1,9 @@
-//! What a large cluster costs the daemon: from the last page of the last list to the last write, from an event to the maps, and
-//! memory. And what it costs the API server: octets of lists and events.
+//! The cost of a large cluster. For the daemon: from the last page of the last list to the last write, from a watch event to
+//! the maps, and memory. For the API server: octets of lists and events.
 //!
 //! `cargo bench --bench scale`; root, and EDNS_K8S_TOOLS. Markdown on stdout.
 
-#[allow(dead_code, reason = "tests use the rest")]
-#[path = "../../tests/daemon/lab.rs"]
+#[path = "../../tests/common/lab/mod.rs"]
 mod lab;
 
 #[allow(dead_code, reason = "tests use the rest")]
@@ -15,26 +14,26 @@ mod cluster;
 mod api;
 
 mod churn;
+mod fake_apiserver;
 mod objects;
-mod pretended;
-mod real;
+mod real_apiserver;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use fake_apiserver::Pages;
 use lab::{Lab, within};
-use objects::World;
-use pretended::Pages;
+use objects::Services;
 
-/// Times that each figure is taken; the median is told.
+/// Rounds of each figure; the median counts.
 const ROUNDS: usize = 3;
 
-/// What it was in one round.
+/// The figures of one round.
 struct Figures {
     names: usize,
     /// From the last list to the last write.
     took: Duration,
-    /// KiB of user space: resident, and at most so far.
+    /// KiB of the process: resident, and the peak.
     resident: usize,
     peak: usize,
     /// KiB of maps.
@@ -42,7 +41,7 @@ struct Figures {
 }
 
 impl Figures {
-    /// Of a daemon that is started for it in this lab.
+    /// Starts a daemon in this lab and takes its figures.
     fn take(lab: &Lab) -> Self {
         let daemon = lab.spawn("host", "config.yaml");
         let all = within(300, "all is read", || {
@@ -66,7 +65,7 @@ impl Figures {
         }
     }
 
-    /// A row of the table: medians.
+    /// Prints a row of the table: medians.
     fn row(lab: &Lab, what: &str, services: usize) {
         let mut rounds: Vec<Self> = (0..ROUNDS).map(|_| Self::take(lab)).collect();
         let mut median = |key: fn(&Self) -> u128| {
@@ -84,7 +83,7 @@ impl Figures {
     }
 }
 
-/// As Rust's Debug writes durations.
+/// Parses a duration in the format of Rust's Debug.
 fn seconds(text: &str) -> Duration {
     let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match &text[number.len()..] {
@@ -95,12 +94,12 @@ fn seconds(text: &str) -> Duration {
     Duration::from_secs_f64(number.parse::<f64>().expect("a number") * unit)
 }
 
-/// A lab with a pretended API server.
-fn pretended_lab(world: World) -> Lab {
+/// A lab with a fake API server.
+fn fake_lab(services: Services) -> Lab {
     let lab = Lab::new();
-    pretended::start(&lab, 8080, &Arc::new(Pages::new(world)));
+    fake_apiserver::start(&lab, 8080, &Arc::new(Pages::new(services)));
     lab.write("domain.yaml", "Domains: []\n");
-    lab.write("kubeconfig", &pretended::kubeconfig(8080));
+    lab.open_kubeconfig("kubeconfig", 8080);
     lab.write(
         "config.yaml",
         "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\nMaxRecords: 1048576\n",
@@ -111,11 +110,11 @@ fn pretended_lab(world: World) -> Lab {
 fn main() {
     println!("| Services | API server | names | last list to last write, ms | resident, MiB | peak, MiB | maps, MiB |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    let real = real::cluster(&World { services: 10_000 });
-    Figures::row(&real.lab, "real", 10_000);
-    for services in [10_000, 100_000] {
-        Figures::row(&pretended_lab(World { services }), "pretended", services);
+    let cluster = real_apiserver::cluster(&Services { count: 10_000 });
+    Figures::row(&cluster.lab, "real", 10_000);
+    for count in [10_000, 100_000] {
+        Figures::row(&fake_lab(Services { count }), "fake", count);
     }
     churn::print_latency();
-    real::print_sizes(&real);
+    real_apiserver::print_sizes(&cluster);
 }

@@ -1,10 +1,10 @@
-//! Services, and a slice of each.
+//! Services, and one slice of each.
 
 use serde_json::{Value, json};
 
-/// So many Services with an address and a port, each with a slice of one endpoint, in a hundred namespaces.
-pub struct World {
-    pub services: usize,
+/// This many Services with an address and a port, each with a slice of one endpoint, in a hundred namespaces.
+pub struct Services {
+    pub count: usize,
 }
 
 pub const NAMESPACES: usize = 100;

@@ -1,4 +1,4 @@
-//! Plots as SVG, readable on light and on dark ground. The first row is ours.
+//! SVG charts, readable on light and dark backgrounds. The first row is eDNS'.
 
 use std::fmt::Write as _;
 
@@ -11,16 +11,16 @@ const WIDTH: usize = 900;
 const NAMES: usize = 165;
 const ROW: usize = 26;
 const HEAD: usize = 34;
-/// For the figure behind a bar.
+/// Width of the figure after a bar.
 const FIGURE: usize = 62;
 
-/// A figure of everybody.
+/// A figure of all contenders.
 pub struct Bars {
     pub title: String,
     pub values: Vec<f64>,
 }
 
-/// Side by side, each with a scale of its own from 0.
+/// Panels side by side, each with a scale of its own from 0.
 pub fn bars(names: &[&str], panels: &[Bars]) -> String {
     let mut out = start(names, 0);
     let width = (WIDTH - NAMES) / panels.len();
@@ -45,7 +45,7 @@ pub fn bars(names: &[&str], panels: &[Bars]) -> String {
     out + "</svg>\n"
 }
 
-/// Three dots a row on a logarithmic scale.
+/// Three dots per row on a logarithmic scale.
 pub fn dots(title: &str, names: &[&str], rows: &[[f64; 3]]) -> String {
     let mut out = start(names, 24);
     writeln!(out, "<text class=\"dim\" x=\"{NAMES}\" y=\"18\">{title}</text>").expect("memory");
@@ -82,7 +82,7 @@ pub fn dots(title: &str, names: &[&str], rows: &[[f64; 3]]) -> String {
     out + "</svg>\n"
 }
 
-/// The names, and so much room below the rows.
+/// Head of a chart: the names of the rows, with this much room below them.
 fn start(names: &[&str], below: usize) -> String {
     let height = top(names.len()) + below;
     let mut out = format!(
@@ -103,7 +103,7 @@ const fn class(row: usize) -> &'static str {
     if row == 0 { "ours" } else { "theirs" }
 }
 
-/// Three digits that count, and thousands apart.
+/// A figure with three significant digits and separated thousands.
 fn figure(value: f64) -> String {
     match value {
         v if v < 10.0 => format!("{v:.1}"),

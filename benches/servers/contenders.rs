@@ -1,6 +1,6 @@
-//! Who is compared: each at an address of its own, all of them running all the time, with the same names.
+//! The contenders: each has an address of its own, and all run all the time with the same names.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::process::{Child, Stdio};
 
@@ -8,11 +8,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cluster::{Cluster, DNS};
-use crate::lab::{Lab, until};
+use crate::lab::{Lab, fill, until};
 use crate::mix;
-use crate::world::World;
+use crate::services::Services;
 
-/// Where the client of the servers is, and that of eDNS: the same, but for the program on the host's end of its veth.
+/// The namespaces of the servers' client and of eDNS' client. They differ only by the program on the host's end of the veth.
 const POD: &str = "pod";
 const EDNS_POD: &str = "edns-pod";
 
@@ -27,7 +27,7 @@ const fn server(name: &'static str, address: &'static str) -> Contender {
     Contender { name, address, client: POD }
 }
 
-/// The first is ours, and answers what is sent to the second. The third's is the address that NodeLocal DNSCache has.
+/// The first is eDNS, which answers what is sent to the second. The address of the third is NodeLocal DNSCache's.
 pub const ALL: [Contender; 7] = [
     Contender { name: "eDNS", address: DNS, client: EDNS_POD },
     server("CoreDNS", DNS),
@@ -38,18 +38,18 @@ pub const ALL: [Contender; 7] = [
     server("dnsmasq", "10.77.1.4"),
 ];
 
-/// Ends when dropped.
+/// Ends when it is dropped.
 pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // NSD's own children end only with a parent that was asked to.
+        // The child processes of NSD end only after a SIGTERM to their parent.
         let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
         let _ = self.0.wait();
     }
 }
 
-/// The addresses, and a second pod.
+/// Adds the addresses and a second pod.
 pub fn prepare(lab: &mut Lab) {
     for contender in &ALL[2..] {
         lab.ip("host", &format!("addr add {}/32 dev lo", contender.address));
@@ -63,60 +63,30 @@ pub fn prepare(lab: &mut Lab) {
     lab.write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth1\nNetworkDirection: Ingress\n");
 }
 
-/// CoreDNS as kubeadm sets it up, and as NodeLocal DNSCache does.
+/// Starts CoreDNS with the configs of kubeadm and of NodeLocal DNSCache.
 pub fn start_coredns(cluster: &Cluster) -> Vec<Server> {
     let [_, _, cache, ..] = &ALL;
-    cluster.lab.write(
-        "Corefile",
-        &format!(
-            ".:53 {{\n bind {DNS}\n errors\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig kubeconfig edns\n \
-             pods insecure\n fallthrough in-addr.arpa ip6.arpa\n ttl 30\n }}\n transfer {{\n to *\n }}\n prometheus :9153\n \
-             cache 30 {{\n disable success cluster.local\n disable denial cluster.local\n }}\n loadbalance\n}}\n"
-        ),
-    );
-    cluster.lab.write(
-        "Corefile.cache",
-        &format!(
-            "cluster.local:53 {{\n bind {}\n errors\n cache {{\n success 9984 30\n denial 9984 5\n }}\n \
-             forward . {DNS} {{\n force_tcp\n }}\n prometheus :9253\n}}\n",
-            cache.address
-        ),
-    );
+    let lab = &cluster.lab;
+    lab.write("Corefile", &fill(include_str!("config/Corefile"), &[("DNS", &DNS)]));
+    let values: [(&str, &dyn Display); 2] = [("CACHE", &cache.address), ("DNS", &DNS)];
+    lab.write("Corefile.cache", &fill(include_str!("config/Corefile.cache"), &values));
     let coredns = std::env::var("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by benches/run.sh") + "/coredns";
-    [["-conf", "Corefile"], ["-conf", "Corefile.cache"]].map(|args| start(&cluster.lab, &coredns, &args)).into()
+    [["-conf", "Corefile"], ["-conf", "Corefile.cache"]].map(|args| start(lab, &coredns, &args)).into()
 }
 
-/// The servers of a zone file.
-pub fn start_static(lab: &Lab, world: &World, zone: &str) -> Vec<Server> {
+/// Starts the servers of a zone file.
+pub fn start_static(lab: &Lab, services: &Services, zone: &str) -> Vec<Server> {
     lab.write("zone", zone);
     let dir = lab.dir.display();
     let [_, _, _, nsd, knot, unbound, dnsmasq] = ALL.map(|c| c.address);
-    lab.write(
-        "nsd.conf",
-        &format!(
-            "server:\n  ip-address: {nsd}\n  server-count: 2\n  username: \"\"\n  chroot: \"\"\n  rrl-ratelimit: 0\n  \
-             zonesdir: \"{dir}\"\n  pidfile: \"{dir}/nsd.pid\"\n  xfrdfile: \"{dir}/xfrd\"\n  xfrdir: \"{dir}\"\n  \
-             zonelistfile: \"{dir}/zones\"\n  database: \"\"\nremote-control:\n  control-enable: no\n\
-             zone:\n  name: cluster.local\n  zonefile: zone\n"
-        ),
-    );
-    lab.write(
-        "knot.conf",
-        &format!(
-            "server:\n  rundir: {dir}\n  listen: {knot}@53\n  udp-workers: 2\ndatabase:\n  storage: {dir}\n\
-             zone:\n  - domain: cluster.local\n    file: {dir}/zone\n    zonefile-sync: -1\n    journal-content: none\n"
-        ),
-    );
-    lab.write(
-        "unbound.conf",
-        &format!(
-            "server:\n  interface: {unbound}\n  num-threads: 2\n  access-control: 0.0.0.0/0 allow\n  username: \"\"\n  \
-             chroot: \"\"\n  directory: \"{dir}\"\n  pidfile: \"\"\n  use-syslog: no\n  module-config: \"iterator\"\n\
-             remote-control:\n  control-enable: no\n\
-             auth-zone:\n  name: cluster.local\n  zonefile: zone\n  for-downstream: yes\n  for-upstream: no\n"
-        ),
-    );
-    dnsmasq_files(lab, world, zone);
+    for (file, template, address) in [
+        ("nsd.conf", include_str!("config/nsd.conf"), nsd),
+        ("knot.conf", include_str!("config/knot.conf"), knot),
+        ("unbound.conf", include_str!("config/unbound.conf"), unbound),
+    ] {
+        lab.write(file, &fill(template, &[("ADDRESS", &address), ("DIR", &dir)]));
+    }
+    dnsmasq_files(lab, services, zone);
     vec![
         start(lab, "nsd", &["-d", "-c", "nsd.conf"]),
         start(lab, "knotd", &["-c", "knot.conf"]),
@@ -129,14 +99,12 @@ pub fn start_static(lab: &Lab, world: &World, zone: &str) -> Vec<Server> {
     ]
 }
 
-const DNSMASQ: &str = "no-resolv\nno-hosts\nlocal=/cluster.local/\nbind-interfaces\nuser=root\npid-file\nlocal-ttl=30\n\
-                       cache-size=10000\n";
-
-/// Hosts, and the SRV records that are asked for: dnsmasq looks through all of them for every name that it does not know.
-fn dnsmasq_files(lab: &Lab, world: &World, zone: &str) {
-    let asked: Vec<String> = mix::srv_names(world).map(|name| name + ".").collect();
-    let (mut hosts, mut config) = (String::new(), String::from(DNSMASQ));
-    writeln!(config, "addn-hosts={}", lab.path("hosts").display()).expect("memory");
+/// Writes hosts and the SRV records that are asked for. dnsmasq searches all of them for every unknown name, so others are
+/// left out.
+fn dnsmasq_files(lab: &Lab, services: &Services, zone: &str) {
+    let asked: Vec<String> = mix::srv_names(services).map(|name| name + ".").collect();
+    let (mut hosts, mut config) =
+        (String::new(), fill(include_str!("config/dnsmasq.conf"), &[("HOSTS", &lab.path("hosts").display())]));
     for line in zone.lines() {
         let [name, _, _, rtype, data @ ..] = &line.split_whitespace().collect::<Vec<_>>()[..] else { continue };
         match (*rtype, data) {
@@ -165,7 +133,7 @@ fn start(lab: &Lab, program: &str, args: &[&str]) -> Server {
     Server(child.unwrap_or_else(|e| panic!("{program}: {e}; scripts/setup.sh installs it")))
 }
 
-/// Waits until it finds a name.
+/// Waits until a contender answers this name.
 pub fn wait_for(lab: &Lab, contender: &Contender, name: &str) {
     until(&format!("{} answers", contender.name), || {
         let reply = lab.dig_in(contender.client, &format!("@{} {name}", contender.address));

@@ -1,4 +1,4 @@
-//! Figures, and how they are told.
+//! The figures and their report.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,24 +7,24 @@ use std::path::Path;
 use crate::RATES;
 use crate::chart::{self, Bars};
 use crate::contenders::ALL;
+use crate::services::Services;
 use crate::traffic::{Busy, Latency, Run};
-use crate::world::World;
 
-/// More than the servers' timers take, and the API server: something else runs on this machine.
+/// More than the timers of the servers and of the API server take: another process runs on the machine.
 const IDLE_MAX: f64 = 0.2;
 
-/// Of a contender.
+/// The figures of one contender.
 #[derive(Clone, Copy)]
 pub struct Figures {
-    /// Answered queries, as many as can be.
+    /// Answered queries per second, without a limit.
     pub per_second: f64,
-    /// At each rate: microseconds.
+    /// Latency at each rate in microseconds.
     pub latency: [Latency; RATES.len()],
-    /// What was answered of each rate, and the share that was lost.
+    /// Answered queries per second at each rate, and the share of lost ones.
     pub kept: [[f64; 2]; RATES.len()],
-    /// Microseconds of processors a query, of the whole machine above idle; and of that, the client's own code.
+    /// Microseconds of processor time per query: of the whole machine above idle, and of the client's own code.
     pub cpu: [f64; 2],
-    /// Processors that were busy without queries.
+    /// Busy processors without queries.
     pub idle: f64,
 }
 
@@ -56,8 +56,8 @@ impl Figures {
     }
 }
 
-/// The tables.
-pub fn print(world: &World, outcomes: &BTreeMap<String, usize>, questions: &[String], figures: &[Figures]) {
+/// Prints the tables.
+pub fn print(services: &Services, outcomes: &BTreeMap<String, usize>, questions: &[String], figures: &[Figures]) {
     let ours = &figures[0];
     let outcomes: Vec<String> = outcomes.iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
     println!("\n## Against DNS servers\n");
@@ -65,7 +65,7 @@ pub fn print(world: &World, outcomes: &BTreeMap<String, usize>, questions: &[Str
     println!(
         "{} Services, {} questions of pods; {} of them were put to everybody first, with the same answers. Without queries, \
          {idle:.2} processors were busy.\n",
-        world.services,
+        services.count,
         questions.len(),
         outcomes.join(", ")
     );
@@ -96,7 +96,7 @@ pub fn print(world: &World, outcomes: &BTreeMap<String, usize>, questions: &[Str
     }
 }
 
-/// Plots, and what the README says.
+/// Writes the charts and the headline of the README.
 pub fn write(dir: &Path, figures: &[Figures]) {
     let names = ALL.map(|c| c.name);
     let [_, steady] = RATES;

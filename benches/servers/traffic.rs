@@ -1,4 +1,4 @@
-//! dnsperf in a pod, and what the machine does meanwhile.
+//! dnsperf in a pod, and the processor time of the machine.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -10,15 +10,15 @@ use nix::sys::resource::{UsageWho, getrusage};
 use crate::contenders::Contender;
 use crate::lab::Lab;
 
-/// Answered queries.
+/// The result of a run.
 #[derive(Clone, Copy)]
 pub struct Run {
     pub per_second: f64,
-    /// Of those sent.
+    /// The share of the sent queries that was lost.
     pub lost: f64,
 }
 
-/// Of the time to an answer, in microseconds: the mean, the median, and those that 1 of 100 and of 1000 exceed.
+/// Latency in microseconds: mean, median, 99th and 99.9th percentile.
 pub type Latency = [f64; 4];
 
 fn dnsperf(lab: &Lab, to: &Contender, seconds: u64) -> Command {
@@ -28,7 +28,7 @@ fn dnsperf(lab: &Lab, to: &Contender, seconds: u64) -> Command {
     command
 }
 
-/// As many queries as are answered, or no more than a rate.
+/// Sends queries as fast as they are answered, or at a rate.
 pub fn run(lab: &Lab, to: &Contender, seconds: u64, rate: Option<u32>) -> Run {
     let mut command = dnsperf(lab, to, seconds);
     if let Some(rate) = rate {
@@ -49,7 +49,7 @@ fn report(to: &Contender, text: &str) -> Run {
     Run { per_second, lost: lost / (answers + lost) }
 }
 
-/// At a steady rate, each answer's time looked at.
+/// Sends queries at a steady rate and records the latency of each.
 pub fn latency(lab: &Lab, to: &Contender, seconds: u64, rate: u32) -> (Run, Latency) {
     let log = lab.path("latency");
     let status = dnsperf(lab, to, seconds)
@@ -58,7 +58,7 @@ pub fn latency(lab: &Lab, to: &Contender, seconds: u64, rate: u32) -> (Run, Late
         .status()
         .expect("dnsperf");
     assert!(status.success(), "{}: dnsperf failed", to.name);
-    // "> NOERROR name A 0.000123" for each query, and the report behind them.
+    // One line "> NOERROR name A 0.000123" per query, then the report.
     let (mut times, mut rest) = (Vec::new(), String::new());
     for line in BufReader::new(File::open(&log).expect("the file")).lines().map_while(Result::ok) {
         match line.strip_prefix("> ") {
@@ -72,16 +72,17 @@ pub fn latency(lab: &Lab, to: &Contender, seconds: u64, rate: u32) -> (Run, Late
     (report(to, &rest), [mean, at(500), at(990), at(999)])
 }
 
-/// What the processors spent their time on.
+/// Processor time of a run.
 #[derive(Clone, Copy)]
 pub struct Busy {
-    /// Processors busy, on average.
+    /// Busy processors on average.
     pub cores: f64,
-    /// Processors busy with the client's own code, system calls not among it.
+    /// Processors busy with the client's own code, without system calls.
     pub client: f64,
 }
 
-/// Of the whole machine while `work` runs. What it was not idle, and no other machine's: ticks would miss what is shorter.
+/// Measures the processor time of the whole machine while `work` runs. It is computed from the idle time, because ticks miss
+/// short runs; stolen time counts as idle.
 pub fn busy<T>(work: impl FnOnce() -> T) -> (Busy, T) {
     let (start, idle, client) = (Instant::now(), idle(), children());
     let result = work();
@@ -91,16 +92,16 @@ pub fn busy<T>(work: impl FnOnce() -> T) -> (Busy, T) {
     (Busy { cores, client: (children() - client).as_secs_f64() / elapsed }, result)
 }
 
-/// Seconds of all processors that nobody used.
+/// Idle seconds of all processors.
 fn idle() -> f64 {
     let stat = fs::read_to_string("/proc/stat").expect("/proc/stat");
     let fields: Vec<f64> =
         stat.lines().next().unwrap_or_default().split_whitespace().filter_map(|f| f.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal, in hundredths.
+    // Fields: user nice system idle iowait irq softirq steal, in hundredths of a second.
     (fields[3] + fields[4] + fields[7]) / 100.0
 }
 
-/// User time of what this program started and waited for.
+/// User time of the finished child processes of this program.
 fn children() -> Duration {
     let time = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage").user_time();
     Duration::from_micros(time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64)

@@ -58,7 +58,7 @@ use super::change::Change;
 use super::name::Name;
 use super::node::{ANY_TYPE, Answer, Kind, Node, Verdict, ZoneId};
 
-/// Ancestors that are looked up for a name without a node: `EDNS_BELOW_MAX` in `src/bpf/edns_abi.h`.
+/// Ancestors that are looked up for a name without a node: `EDNS_ENCLOSERS_MAX` in `src/bpf/abi.h`.
 const ANCESTORS_MAX: usize = 16;
 
 /// Names and their nodes, as the BPF maps hold them.

@@ -3,7 +3,7 @@
 //! # Data model
 //!
 //! A [`Node`] lives in user space only while it is made: [`super::statics`] and [`super::cluster`] render it, and
-//! `datapath::encode` writes it to the maps as a `struct edns_node` (`src/bpf/edns_abi.h`). It stores
+//! `datapath::encode` writes it to the maps as a `struct edns_node` (`src/bpf/abi.h`). It stores
 //!
 //! - the answers of one name by type, as octets that follow the question in the reply ([`Answer`]);
 //! - references to up to three nodes that many names share, each stored once: `fallback` for types that the name does not
@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub const ANY_TYPE: u16 = 0;
 
 /// One of the two sets of names. Each has its own gates and its own servers for which the program may answer
-/// (`DnsServers`). The numbers are those of `enum edns_zone` in `src/bpf/edns_abi.h`.
+/// (`DnsServers`). The numbers are those of `enum edns_zone` in `src/bpf/abi.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ZoneId {

@@ -1,9 +1,9 @@
-//! Programs on interfaces, by tcx; gone when the link is closed.
+//! Attaches programs to interfaces by tcx. A program is detached when its link is closed.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::netns::Netns;
+use super::lab::Netns;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Hook {
@@ -11,7 +11,7 @@ pub enum Hook {
     Egress,
 }
 
-/// Attaches a program behind those that are there already.
+/// Attaches a program after those that are attached already.
 pub fn attach(program: BorrowedFd<'_>, netns: &Netns, interface: &str, hook: Hook) -> OwnedFd {
     let ifindex = netns.ifindex(interface);
     let hook = match hook {
@@ -22,13 +22,13 @@ pub fn attach(program: BorrowedFd<'_>, netns: &Netns, interface: &str, hook: Hoo
         // SAFETY: no options are passed.
         let link = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex, hook, std::ptr::null()) };
         assert!(link >= 0, "tcx on {interface}: {}", io::Error::from_raw_os_error(-link));
-        // SAFETY: ours since just now.
+        // SAFETY: nothing else owns the new file descriptor.
         unsafe { OwnedFd::from_raw_fd(link) }
     })
 }
 
-/// Loads a program that sends every packet out of an interface: attached behind another one, it sees what that one leaves
-/// to the next, as it leaves it.
+/// Loads a program that sends every packet out of an interface. Attached after another program, it shows what that one passes
+/// on, unchanged.
 pub fn forwarder(ifindex: i32) -> OwnedFd {
     let insn = |code: u32, dst: u8, imm: i32| {
         let mut insn = libbpf_sys::bpf_insn { code: code as u8, imm, ..Default::default() };
@@ -52,6 +52,6 @@ pub fn forwarder(ifindex: i32) -> OwnedFd {
         )
     };
     assert!(fd >= 0, "the forwarder: {}", io::Error::from_raw_os_error(-fd));
-    // SAFETY: ours since just now.
+    // SAFETY: nothing else owns the new file descriptor.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -1,5 +1,5 @@
-//! Strict readers of queries and replies, written from the RFCs and from nothing that the program or the daemon use: what
-//! may be answered at all, and whether a packet is a right reply to another.
+//! Strict parsers of queries and replies. They are written from the RFCs and share no code with the program or the daemon.
+//! They decide whether a query may be answered and whether a packet is a correct reply to another one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,14 +10,14 @@ const FLAG_QR: u16 = 0x8000;
 const FLAG_AA: u16 = 0x0400;
 /// RD and CD.
 const FLAGS_COPIED: u16 = 0x0110;
-/// OPCODE, QR and TC: none of them in a query.
+/// OPCODE, QR and TC. A query has none of them set.
 const FLAGS_NO_QUERY: u16 = 0xfa00;
 const FLAG_DO: u16 = 0x8000;
-/// The UDP size that we state, and the largest message that we send (RFC 9715 §3.1).
+/// The UDP payload size that replies state, and the largest message that eDNS sends (RFC 9715 §3.1).
 const OUR_UDP_SIZE: u16 = 1232;
-/// IPv4 packets that may be cut are longer (RFC 791 §3.1).
+/// IPv4 packets up to this size are never fragmented (RFC 791 §3.1).
 const CUT_ABOVE: usize = 576;
-/// Longer queries are left alone.
+/// eDNS doesn't answer longer queries.
 const UDP_LEN_MAX: usize = UDP + DNS + NAME_MAX + 4 + 2048;
 
 type Checked<T> = Result<T, String>;
@@ -30,29 +30,30 @@ macro_rules! ensure {
     };
 }
 
-/// A UDP datagram; `l2` octets of link-layer header are before it.
+/// A UDP datagram, after `l2` octets of link-layer header.
 #[derive(Debug, Clone)]
 pub struct Datagram<'a> {
     pub macs: Option<([u8; 6], [u8; 6])>,
     pub src: IpAddr,
     pub dst: IpAddr,
     pub ttl: u8,
-    /// IPv4's TOS; IPv6's traffic class and flow label.
+    /// TOS of IPv4; traffic class and flow label of IPv6.
     pub class: u32,
-    /// IPv4's identification, and flags and offset of a fragment.
+    /// Identification of IPv4, and the field of fragmentation flags and offset.
     pub fragment: (u16, u16),
-    /// Octets of the IP packet.
+    /// Length of the IP packet in octets.
     pub ip_len: usize,
-    /// What the sums of IPv4 header and datagram are off by; 0 is right. Modulo 0xffff: one's complement has two zeros.
+    /// Error of the checksums of the IPv4 header and of the datagram, modulo 0xffff because one's complement has two zeros; 0
+    /// is correct.
     pub ip_error: u16,
     pub udp_error: u16,
     pub has_sum: bool,
-    /// Whether the UDP sum is that of the pseudo-header alone, as where an interface is to finish it.
+    /// Whether the UDP checksum covers the pseudo-header only, to be completed by an interface.
     pub has_pseudo_sum: bool,
     pub sport: u16,
     pub dport: u16,
     pub payload: &'a [u8],
-    /// Octets behind the IP packet.
+    /// Octets after the IP packet.
     pub padding: usize,
 }
 
@@ -130,28 +131,28 @@ impl<'a> Datagram<'a> {
         })
     }
 
-    /// Whether a host would take it.
+    /// Whether a host would accept it: all checksums are correct.
     pub fn sums_right(&self) -> bool {
         self.ip_error == 0 && self.udp_error == 0
     }
 }
 
-/// A query that may be answered.
+/// A query that eDNS may answer.
 #[derive(Debug)]
 pub struct Asked<'a> {
     pub id: u16,
     pub flags: u16,
-    /// QNAME, QTYPE and QCLASS as they were sent.
+    /// QNAME, QTYPE and QCLASS as the client sent them.
     pub question: &'a [u8],
-    /// In lower case.
+    /// QNAME in lower case.
     pub qname: Vec<u8>,
     pub qtype: u16,
-    /// UDP size and DO of its OPT.
+    /// UDP payload size and DO flag of the query's OPT record.
     pub opt: Option<(u16, bool)>,
 }
 
 impl<'a> Asked<'a> {
-    /// Reads a query; says why it is none that may be answered.
+    /// Parses a query. Errors say why eDNS must not answer it.
     pub fn read(datagram: &Datagram<'a>) -> Checked<Self> {
         for address in [datagram.src, datagram.dst] {
             ensure!(address_fits(address), "address {address}");
@@ -201,13 +202,13 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// Octets of the largest message that the client takes from us.
+    /// Size in octets of the largest message that both the client and eDNS allow.
     pub fn limit(&self) -> usize {
         usize::from(self.opt.map_or(512, |(size, _)| size).clamp(512, OUR_UDP_SIZE))
     }
 }
 
-/// Whether there are none but COOKIE (RFC 7873 §4) and PADDING (RFC 7830), whole ones.
+/// Whether all options are well-formed COOKIE (RFC 7873 §4) and PADDING (RFC 7830) options.
 fn options_ask_nothing(mut options: &[u8]) -> bool {
     while !options.is_empty() {
         if options.len() < 4 {
@@ -230,7 +231,7 @@ fn address_fits(address: IpAddr) -> bool {
     }
 }
 
-/// A resource record. Names, those in a SOA's data too, are in full and in lower case.
+/// A resource record. Names, also those in the RDATA of a SOA, are uncompressed and in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Record {
     pub owner: Vec<u8>,
@@ -239,16 +240,16 @@ pub struct Record {
     pub rdata: Vec<u8>,
 }
 
-/// A reply without anything wrong in its form.
+/// A well-formed reply.
 #[derive(Debug)]
 pub struct Reply {
     pub rcode: u16,
-    /// Answer, authority and additional section without OPT.
+    /// The answer, authority and additional sections without the OPT record.
     pub sections: [Vec<Record>; 3],
 }
 
-/// Reads the reply to `query`, of which it must differ in nothing but what makes it a reply. Both with `l2` octets of
-/// link-layer header.
+/// Parses the reply to `query` and checks that it differs only by what makes it a reply. Both have `l2` octets of link-layer
+/// header.
 pub fn reply(query: &[u8], reply: &[u8], l2: usize) -> Checked<Reply> {
     let sent = Datagram::read(query, l2).map_err(|e| format!("answered, but no query: {e}"))?;
     let asked = Asked::read(&sent).map_err(|e| format!("answered, but no query: {e}"))?;
@@ -260,19 +261,20 @@ pub fn reply(query: &[u8], reply: &[u8], l2: usize) -> Checked<Reply> {
     ensure!(sent.sport == got.dport && sent.dport == got.sport, "ports {} to {}", got.sport, got.dport);
     ensure!(got.ttl == 64, "TTL {}", got.ttl);
     ensure!(got.class == 0, "TOS, traffic class or flow label {:x}", got.class);
-    // Small ones are never cut, and keep what the query had; others have a number of their own (RFC 6864 §4.1).
+    // Small packets are never fragmented and keep the query's identification; larger ones get one of their own (RFC 6864
+    // §4.1).
     let may_be_cut = got.src.is_ipv4() && got.ip_len > CUT_ABOVE;
     ensure!(!may_be_cut || got.fragment.1 == 0, "flags {:04x} on {} octets", got.fragment.1, got.ip_len);
     ensure!(may_be_cut || got.fragment == sent.fragment, "ID and flags {:x?}, not {:x?}", got.fragment, sent.fragment);
     ensure!(got.padding == 0, "{} octets behind the packet", got.padding);
-    // What reached us damaged must not become right on its way back.
+    // A damaged query must not become a valid reply.
     ensure!(
         sent.ip_error == got.ip_error,
         "IPv4 header sum off by {:04x}, the query's by {:04x}",
         got.ip_error,
         sent.ip_error
     );
-    // A damaged one that looks like one whose sum is to be finished goes back as such.
+    // A damaged query whose checksum looks like one to be completed goes back as such.
     let is_unfinished = sent.udp_error != 0 && sent.has_pseudo_sum && got.has_pseudo_sum;
     ensure!(
         sent.udp_error == got.udp_error || is_unfinished,
@@ -284,7 +286,7 @@ pub fn reply(query: &[u8], reply: &[u8], l2: usize) -> Checked<Reply> {
     message(&asked, got.payload)
 }
 
-/// Reads the message that answers `asked`.
+/// Parses the message that answers `asked`.
 pub fn message(asked: &Asked<'_>, dns: &[u8]) -> Checked<Reply> {
     ensure!(dns.len() >= DNS + asked.question.len(), "{} octets", dns.len());
     ensure!(dns.len() <= asked.limit(), "{} octets for a client that takes {}", dns.len(), asked.limit());
@@ -323,7 +325,7 @@ pub fn message(asked: &Asked<'_>, dns: &[u8]) -> Checked<Reply> {
     Ok(Reply { rcode, sections })
 }
 
-/// Checks MNAME and RNAME, and returns them in full with the five numbers behind them.
+/// Checks MNAME and RNAME. Returns them uncompressed, followed by the five numbers.
 fn soa(dns: &[u8], at: usize, end: usize, qname_len: usize) -> Checked<Vec<u8>> {
     let (mut out, at) = name(dns, at, qname_len)?;
     let (rname, at) = name(dns, at, qname_len)?;
@@ -333,7 +335,7 @@ fn soa(dns: &[u8], at: usize, end: usize, qname_len: usize) -> Checked<Vec<u8>> 
     Ok(out)
 }
 
-/// The end of a name without pointers.
+/// The end of a name that has no compression pointers.
 fn plain_name_end(dns: &[u8], start: usize) -> Checked<usize> {
     let mut at = start;
     loop {
@@ -348,7 +350,7 @@ fn plain_name_end(dns: &[u8], start: usize) -> Checked<usize> {
     }
 }
 
-/// A name in full and lower case, and where it ends. It may point to a label of the question's name only.
+/// An uncompressed name in lower case, and its end. Compression pointers may only point into the question's name.
 fn name(dns: &[u8], start: usize, qname_len: usize) -> Checked<(Vec<u8>, usize)> {
     let mut out = Vec::new();
     let mut at = start;
@@ -392,7 +394,7 @@ mod tests {
     use super::*;
     use crate::common::packet::{Opt, Packet, Query, TYPE_A};
 
-    /// A reply as it should be, before `damage` is done to the message and the sums are made right again.
+    /// A correct reply. `damage` changes the message; then the checksums are made correct again.
     fn checked(damage: impl FnOnce(&mut Vec<u8>)) -> Checked<Reply> {
         let query = Query::new("a.Example", TYPE_A).edns(&Opt::new(1232));
         let mut payload = query.octets();
@@ -407,7 +409,7 @@ mod tests {
         (back.src_mac, back.dst_mac, back.src, back.dst) = (sent.dst_mac, sent.src_mac, sent.dst, sent.src);
         (back.sport, back.dport, back.payload) = (53, sent.sport, payload);
         let mut frame = back.frame();
-        // TTL 64 in place of the query's, and with it the sum.
+        // TTL 64 instead of the query's; the checksum changes with it.
         frame[22] = 64;
         frame[24..26].copy_from_slice(&[0, 0]);
         let sum = !sum(&[&frame[14..34]]);

@@ -1,14 +1,14 @@
-//! What tests of the data plane share: a lab of network namespaces, packets in and out of it, and an opinion of its own on
-//! what a right reply is.
+//! What the tests of the data plane share: the lab of network namespaces, frames in and out of it, and independent checks of
+//! replies.
 // Each test is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
 pub mod attach;
-pub mod collide;
+pub mod collisions;
 pub mod decode;
+pub mod lab;
 pub mod model;
 pub mod mutate;
-pub mod netns;
 pub mod packet;
 pub mod raw;
 pub mod rng;
@@ -29,10 +29,10 @@ pub const TC_ACT_REDIRECT: u32 = 7;
 /// Both zones, for `ProgramSettings::set_any_server`.
 pub const BOTH_ZONES: u8 = 0b11;
 
-/// The loaded program, answering for any server, its heart beating once.
+/// Loads the program, configured to answer for any server, after one heartbeat.
 ///
 /// # Panics
-/// With the reason where it does not load; without privileges, that is one.
+/// If it does not load, for example without privileges. The message has the reason.
 pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
     assert!(
         nix::unistd::geteuid().is_root(),
@@ -46,15 +46,15 @@ pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
     (datapath, table)
 }
 
-/// Answers frames to any address, on the first interfaces of whatever network namespace: lo, which test runs are on, and those of
-/// a test.
+/// Accepts frames to any link-layer address on ifindexes 1 to 64 of every network namespace: lo, where test runs happen, and
+/// the interfaces of the test.
 pub fn accept_any(datapath: &Datapath) {
     let ports = (1..=64).map(|ifindex| (ifindex, Accepts::Any)).collect();
     datapath.set_ports(&ports).expect("frames that interfaces take");
 }
 
-/// Beats for a program until it is dropped, in a thread of its own: who has something else to do may come late on a loaded
-/// machine.
+/// Sends heartbeats from a thread of its own until it is dropped. On a loaded machine a thread that also does other work may
+/// be late.
 pub struct Heart {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -79,8 +79,8 @@ impl Drop for Heart {
     }
 }
 
-/// A number out of the environment, for runs longer than usual.
+/// A number from an environment variable, for runs longer than the default.
 pub fn env_number(name: &str, default: u64) -> u64 {
     std::env::var(name)
-        .map_or(default, |v| v.replace('_', "").parse().unwrap_or_else(|_| panic!("{name}={v}: no number")))
+        .map_or(default, |v| v.replace('_', "").parse().unwrap_or_else(|_| panic!("{name}={v}: not a number")))
 }

@@ -10,10 +10,10 @@ use edns::zone::node::{Answer, Kind, Node, Rotation, Verdict, ZoneId};
 use super::decode::{Asked, Record, Reply, message};
 use super::packet::{CLASS_IN, Opt, TYPE_A, TYPE_AAAA, TYPE_SOA, wire};
 
-/// A pointer to the question's name.
+/// A compression pointer to the question's name.
 pub const OWNER: [u8; 2] = [0xc0, 0x0c];
 
-/// A record on the wire.
+/// A record in wire format.
 pub fn record(owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
     let mut out = owner.to_vec();
     out.extend(rtype.to_be_bytes());
@@ -24,7 +24,7 @@ pub fn record(owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
     out
 }
 
-/// An answer of addresses of one family, which rotate.
+/// An answer of addresses of one family, rotated.
 pub fn addresses<A: Into<IpAddr> + Copy>(of: &[A], ttl: u32) -> Answer {
     let records: Vec<_> = of
         .iter()
@@ -37,7 +37,7 @@ pub fn addresses<A: Into<IpAddr> + Copy>(of: &[A], ttl: u32) -> Answer {
     Answer { kind: Kind::Answer, counts: [of.len() as u16, 0, 0], rotation, bytes: records.concat().into() }
 }
 
-/// A NODATA or NXDOMAIN with the SOA of `zone`, which is a name on the wire or a pointer to one.
+/// A negative answer, NODATA or NXDOMAIN, with the SOA of `zone`: a name in wire format or a pointer to one.
 pub fn absence(kind: Kind, zone: &[u8]) -> Answer {
     let mut rdata = wire("ns.dns.example");
     rdata.extend(wire("hostmaster.example"));
@@ -47,7 +47,7 @@ pub fn absence(kind: Kind, zone: &[u8]) -> Answer {
     Answer { kind, counts: [0, 1, 0], rotation: None, bytes: record(zone, TYPE_SOA, 30, &rdata).into() }
 }
 
-/// A node of these types and nothing below it.
+/// A node with these types and nothing below it.
 pub fn node(types: Vec<(u16, Answer)>) -> Node {
     let types = types.into_iter().map(|(t, a)| (t, Verdict::Answer(a))).collect();
     Node { types, ..Node::pass(ZoneId::Static) }
@@ -58,7 +58,7 @@ pub fn node(types: Vec<(u16, Answer)>) -> Node {
 pub struct Model(Nodes);
 
 impl Model {
-    /// Into the maps and the model.
+    /// Adds a name to the maps and to the model.
     pub fn put(&mut self, table: &mut Table, name: &str, node: Node) {
         let name = Name::parse(name).unwrap_or_else(|e| panic!("{name} {e}"));
         table.put(&name, &node).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -74,7 +74,7 @@ impl Model {
         self.0.look_up(&Name::from_wire(qname)?, qtype).ok().map(|found| found.answer)
     }
 
-    /// The answer to a query: None where it passes because nothing is known, or because it is too large for the client.
+    /// The answer to a query. None if it passes: the name is unknown or the answer too large for the client.
     pub fn expected(&self, asked: &Asked<'_>) -> Option<&Answer> {
         let opt = if asked.opt.is_some() { 11 } else { 0 };
         self.answer(&asked.qname, asked.qtype)
@@ -99,7 +99,7 @@ pub fn agrees(reply: &Reply, asked: &Asked<'_>, answer: &Answer) -> Result<(), S
     Ok(())
 }
 
-/// An answer's records, read as behind this question, in a message for a client that takes the largest.
+/// The records of an answer, parsed after this question in a message of the largest size.
 fn sections(asked: &Asked<'_>, answer: &Answer) -> [Vec<Record>; 3] {
     let asked = Asked { opt: Some((1232, false)), qname: asked.qname.clone(), ..*asked };
     let [answers, authority, additional] = answer.counts;

@@ -1,4 +1,4 @@
-//! Queries of all kinds for a zone of many kinds of names, damaged at random.
+//! Queries of all kinds for a zone of many kinds of names, mutated at random.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::packet::{
 };
 use super::rng::Rng;
 
-/// A test run takes frames up to about a page on every kernel.
+/// Test runs accept frames up to about a page on every kernel.
 const FRAME_MAX: usize = 3000;
 
-/// Names of all lengths and depths, wildcards, NODATA, one to many records, and answers of several sections.
+/// Names of all lengths and depths, wildcards, NODATA, answers of one to many records and of several sections.
 pub fn zone(table: &mut Table) -> Model {
     let mut model = Model::default();
     let v4 = |n: usize, base: u32| -> Vec<Ipv4Addr> { (0..n as u32).map(|i| Ipv4Addr::from(base + i)).collect() };
@@ -34,7 +34,7 @@ pub fn zone(table: &mut Table) -> Model {
             ]),
         );
     }
-    // Every length of a name: each ends otherwise in its last word.
+    // Names of every length: the last word of each is filled differently.
     for len in 1..=63 {
         put(&"q".repeat(len), node(vec![(TYPE_A, addresses(&v4(1, len as u32 + 0x0b00_0000), 5))]));
     }
@@ -47,7 +47,7 @@ pub fn zone(table: &mut Table) -> Model {
         "v4.example.org",
         node(vec![(TYPE_A, addresses(&v4(2, 0x0d00_0000), 30)), (TYPE_AAAA, absence(Kind::Nodata, &OWNER))]),
     );
-    // An odd number of octets, no rotation, and what the other types get.
+    // Answers of an odd number of octets, answers that don't rotate, and answers for types that a name lacks.
     let text: Vec<u8> = [&[5][..], b"hello"].concat();
     let texts = Answer {
         kind: Kind::Answer,
@@ -63,7 +63,7 @@ pub fn zone(table: &mut Table) -> Model {
     };
     put("txt.example.org", node(vec![(TYPE_TXT, texts), (ANY_TYPE, absence(Kind::Nodata, &OWNER))]));
 
-    // A zone: NXDOMAIN below, NODATA for types that a name lacks, from nodes that names share.
+    // A zone: NXDOMAIN below it, NODATA for types that a name lacks, from nodes that names share.
     let soa = wire("cluster.local");
     let nodata = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nodata, &soa))]));
     let nxdomain = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &soa))]));
@@ -81,7 +81,7 @@ pub fn zone(table: &mut Table) -> Model {
         let ips = v4(1 + i as usize % 3, 0x0a60_0000 + i * 16);
         put(&format!("svc-{i}.default.svc.cluster.local"), in_cluster(vec![(TYPE_A, addresses(&ips, 30))]));
     }
-    // One level only, with another answer below that.
+    // An answer for one level below, another one for deeper levels.
     put(
         "one.example.net",
         Node {
@@ -109,11 +109,11 @@ pub fn zone(table: &mut Table) -> Model {
     model
 }
 
-/// A query for a name of the zone, or near one.
+/// A query for a name of the zone or close to one.
 fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
     let mut name = rng.pick(names).clone();
     match rng.below(8) {
-        // Below a name, one label or more.
+        // A name below it, by one label or more.
         0 | 1 => {
             for _ in 0..=rng.below(4) * rng.below(6) {
                 let len = 1 + rng.below(12);
@@ -126,7 +126,7 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
         }
         // Its parent.
         2 if name[0] > 0 => drop(name.drain(..=usize::from(name[0]))),
-        // Another octet of it.
+        // A name with one octet changed.
         3 => {
             let at = rng.below(name.len());
             name[at] ^= 1 << rng.below(8);
@@ -159,7 +159,7 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
     query
 }
 
-/// Some that may be answered, and some that may not.
+/// OPT records and options that may be answered, and some that may not.
 fn options(rng: &mut Rng) -> Vec<u8> {
     let mut options = Vec::new();
     for _ in 0..rng.below(4) {
@@ -193,7 +193,7 @@ pub fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
     if rng.one_in(16) && packet.src.is_ipv4() {
         packet.udp_sum = Some(0);
     }
-    // Messages changed within right lengths get further than what is wrong outside.
+    // Messages that are changed inside correct lengths get further than those with wrong lengths outside.
     if rng.one_in(3) {
         for _ in 0..=rng.below(3) {
             damage(rng, &mut packet.payload, 0, names);
@@ -214,10 +214,10 @@ pub fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
     frame
 }
 
-/// Of a bridge that the interface may be a port of.
+/// Link-layer address of a bridge whose port the interface may be.
 pub const BRIDGE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xb0];
 
-/// An address that is no host's, or another host's, or that answers may go to all the same.
+/// Replaces an IP or link-layer address by one that is no host's or another host's, or by one to which answers are allowed.
 fn odd_ends(rng: &mut Rng, packet: &mut Packet) {
     let (v4, v6) = (
         [
@@ -244,7 +244,7 @@ fn odd_ends(rng: &mut Rng, packet: &mut Packet) {
     }
 }
 
-/// One change; in a frame, the first `head` octets stay whole.
+/// Makes one change. In a frame the first `head` octets stay unchanged.
 fn damage(rng: &mut Rng, octets: &mut Vec<u8>, head: usize, names: &[Vec<u8>]) {
     if octets.is_empty() {
         return;
@@ -254,7 +254,7 @@ fn damage(rng: &mut Rng, octets: &mut Vec<u8>, head: usize, names: &[Vec<u8>]) {
         0 | 1 => octets[at] ^= 1 << rng.below(8),
         2 => octets[at] = rng.octet(),
         3 => octets[at] = *rng.pick(&[0, 1, 0x3f, 0x40, 0x80, 0xc0, 0xff]),
-        // In the headers, where most of what counts is.
+        // In the headers, where most fields are.
         4 | 5 => {
             let at = rng.below(octets.len().min(head + IPV6 + UDP + 16));
             octets[at] ^= 1 << rng.below(8);
@@ -265,7 +265,7 @@ fn damage(rng: &mut Rng, octets: &mut Vec<u8>, head: usize, names: &[Vec<u8>]) {
             octets.extend(extra);
         }
         8 => {
-            // A piece of it once more, or somewhere else.
+            // Copies a part of it to the end or to another place.
             let len = rng.below(24).min(octets.len() - at);
             let piece = octets[at..at + len].to_vec();
             let to = head.min(octets.len()) + rng.below(octets.len() - head.min(octets.len()) + 1);
@@ -280,7 +280,7 @@ fn damage(rng: &mut Rng, octets: &mut Vec<u8>, head: usize, names: &[Vec<u8>]) {
             }
         }
         10 => {
-            // A number of 16 bits with a meaning, next to what it was.
+            // Changes a 16-bit field to a value close to it.
             if at + 1 < octets.len() {
                 let number =
                     u16::from_be_bytes([octets[at], octets[at + 1]]).wrapping_add(rng.below(5) as u16).wrapping_sub(2);
@@ -295,7 +295,7 @@ fn damage(rng: &mut Rng, octets: &mut Vec<u8>, head: usize, names: &[Vec<u8>]) {
     }
 }
 
-/// Lengths that fit the frame, so that what was damaged otherwise is looked at.
+/// Makes the lengths fit the frame, so that other damage is looked at.
 fn right_lengths(rng: &mut Rng, frame: &mut [u8]) {
     let v4 = frame.len() >= ETHERNET + IPV4 + UDP && frame[12..15] == [0x08, 0, 0x45];
     let v6 = frame.len() >= ETHERNET + IPV6 + UDP && frame[12..14] == [0x86, 0xdd];
@@ -323,7 +323,7 @@ fn right_sums(frame: &mut [u8]) {
     let (error, end) = (datagram.udp_error, frame.len() - datagram.padding);
     let at = end - datagram.payload.len() - 2;
     if datagram.has_sum {
-        // In one's complement, less what it is too much by.
+        // One's complement arithmetic: subtracts the error.
         let sum = sum(&[&frame[at..at + 2], &(!error).to_be_bytes()]);
         frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }

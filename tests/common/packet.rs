@@ -1,4 +1,4 @@
-//! Queries from the wire's point of view: frames with right sums and lengths, unless told otherwise.
+//! Queries as frames. Checksums and lengths are correct unless a test sets them.
 
 use std::net::IpAddr;
 
@@ -16,18 +16,18 @@ pub const TYPE_OPT: u16 = 41;
 pub const CLASS_IN: u16 = 1;
 pub const FLAG_RD: u16 = 0x0100;
 
-/// A DNS message. Every field is for a test to lie with.
+/// A DNS message. Tests may set every field to a wrong value.
 #[derive(Clone)]
 pub struct Query {
     pub id: u16,
     pub flags: u16,
     /// QDCOUNT, ANCOUNT, NSCOUNT, ARCOUNT.
     pub counts: [u16; 4],
-    /// On the wire.
+    /// QNAME in wire format.
     pub qname: Vec<u8>,
     pub qtype: u16,
     pub qclass: u16,
-    /// What follows the question.
+    /// Octets after the question.
     pub tail: Vec<u8>,
 }
 
@@ -40,7 +40,7 @@ impl Query {
         Self { id: 0x1234, flags: FLAG_RD, counts: [1, 0, 0, 0], qname, qtype, qclass: CLASS_IN, tail: Vec::new() }
     }
 
-    /// With an OPT behind what is there.
+    /// The query with an OPT record after what it has.
     pub fn edns(mut self, opt: &Opt) -> Self {
         self.counts[3] += 1;
         self.tail.extend(opt.octets());
@@ -69,7 +69,7 @@ pub struct Opt {
     pub version: u8,
     pub flags: u16,
     pub options: Vec<u8>,
-    /// In place of the options' length.
+    /// RDLENGTH, if it is to differ from the length of the options.
     pub rdlen: Option<u16>,
 }
 
@@ -90,7 +90,7 @@ impl Opt {
     }
 }
 
-/// RFC 7873, RFC 7830.
+/// Option codes (RFC 7873, RFC 7830).
 pub const OPTION_COOKIE: u16 = 10;
 pub const OPTION_PADDING: u16 = 12;
 
@@ -99,10 +99,10 @@ pub fn option(code: u16, data: &[u8]) -> Vec<u8> {
     [&code.to_be_bytes(), &(data.len() as u16).to_be_bytes(), data].concat()
 }
 
-/// A client's cookie as dig sends one (RFC 7873 §4).
+/// A client cookie as dig sends it (RFC 7873 §4).
 pub const COOKIE: [u8; 12] = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
 
-/// A UDP datagram in its frame.
+/// A UDP datagram in an Ethernet frame.
 #[derive(Clone)]
 pub struct Packet {
     pub dst_mac: [u8; 6],
@@ -114,17 +114,17 @@ pub struct Packet {
     pub sport: u16,
     pub dport: u16,
     pub payload: Vec<u8>,
-    /// IPv4's TOS, IPv6's traffic class.
+    /// TOS of IPv4, traffic class of IPv6.
     pub tos: u8,
-    /// IPv4: flags and fragment offset.
+    /// Flags and fragment offset of IPv4.
     pub frag: u16,
     /// IPv4 options, a multiple of four octets.
     pub ip_options: Vec<u8>,
-    /// IPv6 extension headers: each one's number and octets, the first of which is set to the next header's number.
+    /// IPv6 extension headers: number and octets of each. The first octet is replaced by the number of the next header.
     pub extensions: Vec<(u8, Vec<u8>)>,
-    /// Behind the IP packet.
+    /// Octets after the IP packet.
     pub padding: usize,
-    /// In place of the right ones.
+    /// Lengths and checksum, if they are to differ from the correct ones.
     pub ip_len: Option<u16>,
     pub udp_len: Option<u16>,
     pub udp_sum: Option<u16>,
@@ -174,7 +174,7 @@ impl Packet {
         out
     }
 
-    /// The frame without Ethernet.
+    /// The IP packet without the Ethernet header.
     pub fn ip(&self) -> Vec<u8> {
         match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.ipv4(src.octets(), dst.octets()),
@@ -232,7 +232,7 @@ impl Packet {
     }
 }
 
-/// The one's complement sum of parts, each as if it began at an even offset (RFC 1071).
+/// One's complement sum of several parts, each of which counts as starting at an even offset (RFC 1071).
 pub fn sum(parts: &[&[u8]]) -> u16 {
     let mut sum: u64 = 0;
     for part in parts {
@@ -246,7 +246,7 @@ pub fn sum(parts: &[&[u8]]) -> u16 {
     sum as u16
 }
 
-/// A dotted name on the wire, in the case that it is written in.
+/// A dotted name in wire format, in the case in which it is written.
 pub fn wire(name: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len() + 2);
     for label in name.split('.').filter(|l| !l.is_empty()) {
@@ -258,7 +258,7 @@ pub fn wire(name: &str) -> Vec<u8> {
     out
 }
 
-/// Octets for eyes.
+/// Octets as hexadecimal text.
 pub fn hex(octets: &[u8]) -> String {
     octets
         .chunks(16)

@@ -1,19 +1,19 @@
-//! Frames in and out of an interface, octet for octet (AF_PACKET).
+//! Sends and receives whole frames on an interface (AF_PACKET).
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::netns::Netns;
+use super::lab::Netns;
 
 const FRAME_MAX: usize = 65_536;
 
-/// A frame as the interface received it.
+/// A frame that the interface received.
 pub struct Received {
-    /// With the VLAN tag in its place, also where the kernel held it beside the frame.
+    /// With its VLAN tag in place, also if the kernel held the tag outside of the frame.
     pub octets: Vec<u8>,
-    /// The sender left the sum to an interface that never came: on the wire it would be another one.
+    /// The checksum is not complete: the sender left it to an interface.
     pub sum_pending: bool,
 }
 
@@ -27,9 +27,9 @@ impl RawSocket {
 
     fn bind(ifindex: i32) -> io::Result<Self> {
         let protocol = (libc::ETH_P_ALL as u16).to_be();
-        // SAFETY: no memory is passed. The protocol follows with bind, so that nothing of another interface comes in.
+        // SAFETY: no memory is passed. bind sets the protocol, so that no frame of another interface arrives before.
         let fd = check(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
-        // SAFETY: ours since just now.
+        // SAFETY: nothing else owns the new file descriptor.
         let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         socket.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
@@ -57,7 +57,7 @@ impl RawSocket {
         Ok(())
     }
 
-    /// Sends a frame as one of another protocol than its header says: the sender's kernel looks for the end of the headers by that.
+    /// Sends a frame with another protocol than its header has. The sending kernel parses the headers by that protocol.
     pub fn send_as(&self, protocol: u16, frame: &[u8]) -> io::Result<()> {
         // SAFETY: all zero is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -79,7 +79,7 @@ impl RawSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// The next frame that `wanted` takes; None where none comes in time.
+    /// The next frame that `wanted` accepts; None if none arrives in time.
     pub fn receive(&self, timeout: Duration, wanted: impl Fn(&Received) -> bool) -> Option<Received> {
         let end = Instant::now() + timeout;
         loop {

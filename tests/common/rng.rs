@@ -1,11 +1,11 @@
 //! Repeatable pseudo-random numbers.
 
-/// xorshift64*: a test only needs variety, and the same again from the same seed.
+/// xorshift64*. Tests need variety, and the same sequence from the same seed.
 pub struct Rng(u64);
 
 impl Rng {
     pub fn new(seed: u64) -> Self {
-        // Zero would stay zero; and near seeds begin far apart.
+        // A state of zero would stay zero. The multiplication separates close seeds.
         Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1)
     }
 
@@ -16,7 +16,7 @@ impl Rng {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Below `n`.
+    /// A number below `n`.
     pub fn below(&mut self, n: usize) -> usize {
         (((self.next() >> 32) * n as u64) >> 32) as usize
     }

@@ -1,16 +1,17 @@
-//! A tun or tap interface, and its other end.
+//! tun and tap interfaces, and their other end.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
 
-/// Makes an interface of a kind (`IFF_TUN`, `IFF_TAP`) in the network namespace of the thread. It goes with the file descriptor.
+/// Creates an interface of a kind (`IFF_TUN`, `IFF_TAP`) in the network namespace of the thread. It exists as long as the
+/// file descriptor is open.
 pub fn open(name: &str, kind: libc::c_int) -> OwnedFd {
     // SAFETY: the path is a C string.
     let fd = unsafe { libc::open(c"/dev/net/tun".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
     assert!(fd >= 0, "/dev/net/tun: {}", std::io::Error::last_os_error());
-    // SAFETY: ours since just now.
+    // SAFETY: nothing else owns the new file descriptor.
     let tun = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: all zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -24,7 +25,7 @@ pub fn open(name: &str, kind: libc::c_int) -> OwnedFd {
     tun
 }
 
-/// The next packet that is sent by it; None where none is in time.
+/// The next packet that the kernel sends by it; None if none arrives in time.
 pub fn read(tun: &OwnedFd, timeout: Duration) -> Option<Vec<u8>> {
     let mut fd = libc::pollfd { fd: tun.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one pollfd, which lives through the call.

@@ -1,4 +1,4 @@
-//! Neighbours of the program in a chain: see witness.bpf.c.
+//! Programs before and after eDNS' program in a chain; see witness.bpf.c.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
@@ -8,11 +8,11 @@ use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder};
 
 const FRAME_MAX: usize = 4096;
 
-/// What a packet carries beside its octets.
+/// Metadata of a packet (skb fields).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Carried {
-    /// Of the packet's own arrival or time to go, as the kernel sees it.
+    /// Time of arrival or of transmission, as the kernel has it.
     pub tstamp: u64,
     pub cb: [u32; 5],
     pub mark: u32,
@@ -26,7 +26,7 @@ pub struct Carried {
     pub vlan_tci: u32,
 }
 
-/// A packet as the program behind saw it.
+/// A packet as the program after eDNS' saw it.
 pub struct Seen {
     /// Packets so far.
     pub count: u64,
@@ -34,7 +34,7 @@ pub struct Seen {
     pub octets: Vec<u8>,
 }
 
-/// The two neighbours. What passes between them is one packet at a time.
+/// The two programs. One packet at a time may be between them.
 pub struct Witness(Object);
 
 static OBJECT: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -54,7 +54,7 @@ static OBJECT: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 impl Witness {
-    /// The one behind sends what it saw out by this interface, or on where there is none.
+    /// The program after eDNS' sends what it saw out by this interface; without one it returns "next".
     pub fn new(out: Option<i32>) -> Self {
         let mut open = ObjectBuilder::default().open_memory(&OBJECT).expect("witness.bpf.o");
         let mut rodata = open.maps_mut().find(|m| m.name().to_string_lossy().ends_with("rodata")).expect(".rodata");
@@ -63,12 +63,12 @@ impl Witness {
         Self(open.load().unwrap_or_else(|e| panic!("witness.bpf.o: {e}")))
     }
 
-    /// Gives each packet random values to carry.
+    /// The program before eDNS': gives each packet random metadata.
     pub fn front(&self) -> OwnedFd {
         self.program("front")
     }
 
-    /// Takes note of packets.
+    /// The program after eDNS': records packets.
     pub fn behind(&self) -> OwnedFd {
         self.program("behind")
     }
@@ -83,12 +83,12 @@ impl Witness {
         map.lookup(&[0; 4], MapFlags::ANY).expect("a map of one").expect("a map of one")
     }
 
-    /// What the last packet was given.
+    /// The metadata that the last packet got.
     pub fn given(&self) -> Carried {
         carried(&self.map("given"))
     }
 
-    /// The last packet behind.
+    /// The last packet that reached the program after eDNS'.
     pub fn seen(&self) -> Seen {
         let value = self.map("seen");
         let at = 8 + size_of::<Carried>();
@@ -108,6 +108,6 @@ fn word(value: &[u8], at: usize) -> u32 {
 
 fn carried(value: &[u8]) -> Carried {
     let octets = &value[..size_of::<Carried>()];
-    // SAFETY: as many octets, any of which make integers.
+    // SAFETY: the slice has the size of a `Carried`, whose fields are integers.
     unsafe { octets.as_ptr().cast::<Carried>().read_unaligned() }
 }

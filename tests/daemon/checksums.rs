@@ -1,4 +1,4 @@
-//! Sums of replies as tcpdump sees them; tests/offload.rs has what sockets see, with every setting of the offloads.
+//! Checksums of replies as tcpdump sees them. tests/offload.rs checks what sockets see, with every setting of the offloads.
 
 use std::process::Stdio;
 
@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use crate::lab::{Lab, SERVER, SERVER6, until};
 
-/// Answers of odd and even length, with and without an OPT behind them, at odd and even offsets.
+/// Answers of odd and even length, with and without an OPT record after them, at odd and even offsets.
 const QUESTIONS: [&str; 8] = [
     "apis.example.org A",
     "apis.example.org A +noedns",
@@ -27,7 +27,7 @@ fn lab() -> Lab {
 }
 
 #[test]
-fn with_all_offloads_off_no_sum_is_bad() {
+fn with_all_offloads_off_no_checksum_is_bad() {
     let lab = lab();
     let _daemon = lab.daemon();
     lab.sh("pod", "ethtool -K eth0 tx off rx off gso off gro off");
@@ -52,12 +52,12 @@ fn with_all_offloads_off_no_sum_is_bad() {
             assert!(reply.contains("status: NOERROR"), "{question}: {reply}");
         }
     }
-    // Queries and replies, besides those that showed that it captures.
+    // Queries and replies, without those that showed that tcpdump captures.
     let sums = |text: &str| text.matches("udp sum ok").count();
     let all = before + 4 * QUESTIONS.len();
     until("tcpdump shows all", || if sums(&text()) >= all { Ok(()) } else { Err(text()) });
     kill(Pid::from_raw(tcpdump.id() as i32), Signal::SIGTERM).unwrap();
     tcpdump.wait().unwrap();
-    // In brackets: a random cookie may well spell "bad".
+    // In brackets, because a random cookie may contain "bad".
     assert!(!text().contains("[bad "), "{}", text());
 }

@@ -1,4 +1,4 @@
-//! Pods' questions on ingress, by the clients that people use. Nobody else answers in these namespaces.
+//! Queries of pods on ingress, by common clients. No DNS server runs in these namespaces.
 
 use crate::lab::{Lab, SERVER, SERVER6, compile};
 
@@ -26,7 +26,7 @@ fn dig_gets_every_kind_of_answer_over_both_families() {
         for passes in [
             "y.apps.example.org",
             "z.y.apps.example.org",
-            // A wildcard's own name exists (RFC 4592 §2.2.1).
+            // The name of a wildcard exists (RFC 4592 §2.2.1).
             "ghost.*.apps.example.org",
             "a.ghost.*.apps.example.org",
             "apps.example.org",
@@ -46,7 +46,7 @@ fn replies_keep_the_questions_case_flags_and_edns() {
     let lab = Lab::new();
     let _daemon = lab.daemon();
     let reply = lab.dig(&format!("@{SERVER} ApIs.eXaMpLe.OrG +cdflag +dnssec +bufsize=4096"));
-    // dig itself refuses a reply whose question is not its own, octet by octet, and says so.
+    // dig rejects a reply whose question differs from its own in any octet, and prints that.
     assert!(reply.contains("ApIs.eXaMpLe.OrG.\t30\tIN\tA\t172.16.171.52"), "{reply}");
     assert!(reply.contains("flags: qr aa rd cd; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 1"), "{reply}");
     assert!(reply.contains("; EDNS: version: 0, flags: do; udp: 1232"), "{reply}");
@@ -86,7 +86,8 @@ fn getaddrinfo_of_glibc_and_musl_finds_names_by_the_search_list() {
             lines.sort();
             lines
         };
-        // A and AAAA at once, one of them without records: neither waits for a time-out, nor goes on down the list.
+        // A and AAAA at once, one of them without records: the resolver neither waits for a time-out nor tries the next
+        // suffix.
         assert_eq!(resolve("apis"), ["172.16.171.52"], "{compiler}");
         assert_eq!(resolve("db.example.org"), ["10.0.0.5", "10.0.0.6", "fd00::5"], "{compiler}");
         assert_eq!(resolve("some.apps.example.org"), ["10.0.0.9"], "{compiler}");
@@ -120,7 +121,7 @@ fn several_addresses_take_turns() {
 #[test]
 fn a_bridge_port_answers_too() {
     let mut lab = Lab::new();
-    // The server behind it says nothing.
+    // There is no server behind it.
     lab.bridge();
     let _daemon = lab.daemon();
     for server in [SERVER, SERVER6] {

@@ -1,4 +1,4 @@
-//! The way to attach on kernels before tcx, driven by the library: a kernel that has tcx never takes it by itself.
+//! The way to attach on kernels before tcx, through the library: the daemon never uses it on a kernel with tcx.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -10,11 +10,11 @@ use edns::zone::pass::PassNames;
 use edns::zone::statics::{self, Entry};
 use nix::net::if_::if_nametoindex;
 
-use crate::beside;
+use crate::coexistence;
 use crate::lab::{Lab, SERVER};
 
 const HANDLE: u32 = 0xed05;
-/// The config's others.
+/// The second handle of this config.
 const HANDLE2: u32 = HANDLE ^ 1 << 30;
 const HOOK: Hook = Hook::Clsact { priority: 7, handle: HANDLE };
 
@@ -37,7 +37,7 @@ fn link(name: &str) -> Link {
     }
 }
 
-/// A program that answers apis.example.org with the given address.
+/// A program that answers apis.example.org with an address that ends in this octet.
 fn datapath(last: u8) -> (Datapath, Table) {
     let options = Options { ext_btf: None, egress: false, max_records: 16, programs: Vec::new() };
     let (datapath, mut table) = Datapath::load(&options).unwrap();
@@ -67,13 +67,13 @@ fn attach_by(hook: Hook, datapath: &Datapath, link: &Link) -> Attachments {
     attachments
 }
 
-/// A filter that is none of a daemon's that lives.
+/// Adds a filter of no running daemon.
 fn add_filter(program: BorrowedFd<'_>, link: &Link, direction: Direction, priority: u32, handle: u32) {
     let point = match direction {
         Direction::Ingress => libbpf_sys::BPF_TC_INGRESS,
         Direction::Egress => libbpf_sys::BPF_TC_EGRESS,
     };
-    assert_eq!(beside::add_filter(program, link.ifindex as i32, point, priority, handle), 0);
+    assert_eq!(coexistence::add_filter(program, link.ifindex as i32, point, priority, handle), 0);
 }
 
 fn ask(lab: &Lab) -> String {
@@ -85,7 +85,7 @@ fn filters(lab: &Lab) -> usize {
 }
 
 #[test]
-fn a_filter_answers_and_goes_with_its_daemon_but_leaves_the_qdisc() {
+fn a_filter_is_removed_with_its_daemon_and_the_qdisc_stays() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (datapath, _table) = datapath(1);
@@ -100,7 +100,7 @@ fn a_filter_answers_and_goes_with_its_daemon_but_leaves_the_qdisc() {
 }
 
 #[test]
-fn what_a_killed_daemon_left_passes_everything_and_is_replaced() {
+fn the_filter_of_a_killed_daemon_passes_everything_and_is_replaced() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (dead, table) = datapath(1);
@@ -117,7 +117,7 @@ fn what_a_killed_daemon_left_passes_everything_and_is_replaced() {
 }
 
 #[test]
-fn the_older_daemon_of_two_takes_nothing_away_when_it_ends() {
+fn the_older_daemon_of_two_removes_no_filter_of_the_newer_one() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (old, _old_table) = datapath(1);
@@ -131,11 +131,11 @@ fn the_older_daemon_of_two_takes_nothing_away_when_it_ends() {
 }
 
 #[test]
-fn a_filter_of_somebody_else_stays_as_it_is() {
+fn a_filter_of_another_program_stays_unchanged() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (datapath, _table) = datapath(1);
-        add_filter(beside::program(0).as_fd(), &link, Direction::Ingress, 7, 1);
+        add_filter(coexistence::program(0).as_fd(), &link, Direction::Ingress, 7, 1);
         let attachments = attach(&datapath, &link);
         assert_eq!(filters(&lab), 2);
         assert_eq!(ask(&lab), "10.0.0.1");
@@ -145,7 +145,7 @@ fn a_filter_of_somebody_else_stays_as_it_is() {
     });
 }
 
-/// From now on this thread gets no sockets, as if too many files were open.
+/// From now on socket(2) fails in this thread, as when too many files are open.
 fn without_sockets() {
     let load = (libbpf_sys::BPF_LD | libbpf_sys::BPF_W | libbpf_sys::BPF_ABS) as u16;
     let equals = (libbpf_sys::BPF_JMP | libbpf_sys::BPF_JEQ | libbpf_sys::BPF_K) as u16;
@@ -164,7 +164,7 @@ fn without_sockets() {
 }
 
 #[test]
-fn a_filter_that_cannot_be_asked_for_is_not_gone() {
+fn a_filter_that_cannot_be_queried_counts_as_attached() {
     let lab = Lab::new();
     in_host(&lab, |link| {
         let (datapath, _table) = datapath(1);
@@ -179,7 +179,7 @@ fn a_filter_that_cannot_be_asked_for_is_not_gone() {
         });
         assert!(unasked.done.is_empty() && unasked.errors.is_empty(), "{unasked:?}");
         assert_eq!(ask(&lab), "10.0.0.1");
-        // One that is gone is, and comes back.
+        // A filter that was removed is reported and added again.
         lab.sh("host", "tc qdisc del dev veth0 clsact");
         let plan = AttachPlan::new(&datapath, std::slice::from_ref(&link), Direction::Ingress);
         let [gone, back] = [Done::Detached, Done::Attached].map(|done| done("veth0".into()));
@@ -197,14 +197,15 @@ fn remove_leftovers() -> usize {
 }
 
 #[test]
-fn what_killed_daemons_left_elsewhere_is_taken_away_and_nothing_else() {
+fn filters_of_killed_daemons_on_other_interfaces_are_removed_and_no_others() {
     let lab = Lab::new();
     lab.veth(("host", "veth1"), ("pod", "eth1"));
     in_host(&lab, |veth0| {
         let veth1 = link("veth1");
         let (killed, table) = datapath(1);
         let dead = killed.program(Program::Ethernet).unwrap();
-        // As it is now, twice as amid a move, and with another priority, direction and interface.
+        // Filters of this config as they are now, two as during a move, and filters with another priority, direction and
+        // interface.
         add_filter(dead, &veth0, Direction::Ingress, 7, HANDLE);
         add_filter(dead, &veth0, Direction::Ingress, 7, HANDLE2);
         add_filter(dead, &veth0, Direction::Ingress, 8, HANDLE);
@@ -212,17 +213,17 @@ fn what_killed_daemons_left_elsewhere_is_taken_away_and_nothing_else() {
         add_filter(dead, &veth1, Direction::Ingress, 7, HANDLE);
         add_filter(dead, &veth1, Direction::Ingress, 7, HANDLE2);
         add_filter(dead, &veth1, Direction::Egress, 9, HANDLE2);
-        // Of another config, and of somebody else.
+        // A filter of another config, and another program's.
         add_filter(dead, &veth1, Direction::Egress, 7, HANDLE + 1);
-        add_filter(beside::program(0).as_fd(), &veth1, Direction::Egress, 8, HANDLE);
+        add_filter(coexistence::program(0).as_fd(), &veth1, Direction::Egress, 8, HANDLE);
         drop((killed, table));
-        // In another container, where the config has the same path.
+        // A daemon in another container, whose config has the same path.
         let (living, _table) = datapath(2);
         let attachments = attach_by(Hook::Clsact { priority: 9, handle: HANDLE }, &living, &veth1);
 
         let (next, _table) = datapath(3);
         let _attachments = attach(&next, &veth0);
-        // Where it attaches it has taken them away already.
+        // Attaching has removed those of its own interface already.
         assert_eq!(filters(&lab), 2);
         assert_eq!(remove_leftovers(), 2);
         assert_eq!(ask(&lab), "10.0.0.3");

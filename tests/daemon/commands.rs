@@ -1,4 +1,4 @@
-//! The commands that ask a running daemon.
+//! The commands that query a running daemon.
 
 use crate::lab::{Lab, SERVER};
 
@@ -31,7 +31,7 @@ fn lookup_shows_what_the_kernel_answers() {
         assert_eq!(out(&lab, &["lookup", name]).0, Some(2), "{name:?}");
     }
     assert_eq!(out(&lab, &["lookup", "apis.example.org", "TYPE1"]).0, Some(0));
-    // Looking up is no query.
+    // A lookup is not counted as a query.
     assert_eq!(lab.count("answered"), 0);
 }
 
@@ -70,7 +70,7 @@ fn stats_counts_by_outcome_and_family() {
     assert_eq!(stats["attached_interfaces"], serde_json::json!(["veth0"]));
     let (_, text) = out(&lab, &["stats"]);
     assert!(text.contains("pass_not_found") && text.contains("66.7 % of 3 queries answered"), "{text}");
-    // In a terminal it goes on until interrupted.
+    // In a terminal `stats` continues until it is interrupted.
     let text =
         lab.sh("host", &format!("timeout -s INT 5 {} stats --watch --config config.yaml || true", crate::lab::EDNS));
     assert!(text.matches("per second").count() >= 2, "{text}");
@@ -109,7 +109,7 @@ fn pause_and_resume_are_the_operators_switch() {
     assert!(out(&lab, &["stats"]).1.contains("paused: everything passes"));
     assert_eq!(out(&lab, &["resume"]).0, Some(0));
     assert_eq!(ask(), "172.16.171.52");
-    // A pause ends by itself, but not one that was begun after it.
+    // A pause ends by itself, but doesn't end a later one.
     assert_eq!(out(&lab, &["pause", "--for", "1s"]).0, Some(0));
     assert_eq!(out(&lab, &["pause", "--for", "4s"]).0, Some(0));
     std::thread::sleep(std::time::Duration::from_millis(1300));

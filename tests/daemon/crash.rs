@@ -1,4 +1,4 @@
-//! `kill -9` at any moment, under load, while records change. EDNS_CRASHES says how often.
+//! `kill -9` at any moment, under load, while records change. EDNS_CRASHES sets the number of kills.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -12,21 +12,21 @@ use nix::sys::signal::Signal;
 use crate::common::env_number;
 use crate::common::packet::{Opt, Query, TYPE_A};
 use crate::common::rng::Rng;
-use crate::lab::{Lab, SERVER, SERVER6, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Lab, RefusingServer, SERVER, SERVER6, until};
+use crate::sockets::{Client, Reply};
 
-/// What is promised: after it nothing of a dead daemon's is answered.
+/// The promised time after which no program of a dead daemon answers.
 const BOUND: Duration = Duration::from_secs(3);
-/// A version that was replaced so long ago is no longer answered, whoever runs: many times what a reload takes.
+/// A version that was replaced longer ago is not answered by any daemon; many times the duration of a reload.
 const STALE: Duration = Duration::from_secs(20);
-/// Some reloads.
+/// Long enough for some reloads.
 const RELOADS: Duration = Duration::from_secs(1);
 const NAME: &str = "version.example.org";
 
-/// When each version of the record was written, and whether a daemon may answer at all.
+/// When each version of the record was written, and since when no daemon runs.
 struct Truth {
     written: Mutex<Vec<Instant>>,
-    /// Since when there is none; only set long after.
+    /// Only set long after the last daemon was killed.
     nobody_since: Mutex<Option<Instant>>,
     stop: AtomicBool,
     answered: AtomicU64,
@@ -34,7 +34,7 @@ struct Truth {
 }
 
 impl Truth {
-    /// Writes the next version, all of it at once.
+    /// Writes the next version in one step (rename).
     fn change(&self, lab: &Lab) {
         let mut written = self.written.lock().unwrap();
         let ip = Ipv4Addr::from(0x0a00_0000 + written.len() as u32);
@@ -51,7 +51,7 @@ impl Truth {
         });
     }
 
-    /// Asks until it is told to stop: each query has one reply, of a version that may still be answered or of the server.
+    /// Asks until it is stopped. Every query has one reply: of a version that may still be answered, or of the server.
     fn ask(&self, client: &Client) {
         let queries = [Query::new(NAME, TYPE_A), Query::new(NAME, TYPE_A).edns(&Opt::new(1232))];
         for query in queries.iter().cycle() {
@@ -79,7 +79,7 @@ impl Truth {
 fn kill_9_at_any_moment_leaves_nothing_stale_lost_or_behind() {
     let crashes = env_number("EDNS_CRASHES", 20);
     let lab = Lab::new();
-    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER, SERVER6]);
     let truth = Truth {
         written: Mutex::default(),
         nobody_since: Mutex::default(),
@@ -93,7 +93,7 @@ fn kill_9_at_any_moment_leaves_nothing_stale_lost_or_behind() {
     let start = began.elapsed();
     let mut rng = Rng::new(crashes);
     std::thread::scope(|scope| {
-        // Also where this fails.
+        // Stops the threads also if this fails.
         let stop = Stop(&truth.stop);
         for server in [SERVER, SERVER6, SERVER] {
             let client = Client::new(&lab, "pod", server);
@@ -109,7 +109,7 @@ fn kill_9_at_any_moment_leaves_nothing_stale_lost_or_behind() {
         });
         for crash in 0..crashes {
             let mut daemon = lab.spawn("host", "config.yaml");
-            // At any moment of a start, or of what comes then, however slow the machine is by now.
+            // At any moment of a start or after it, however slow the machine is.
             let moment = rng.below(100) as f64 / 100.0;
             if crash.is_multiple_of(2) {
                 sleep(start.mul_f64(moment));
@@ -119,7 +119,7 @@ fn kill_9_at_any_moment_leaves_nothing_stale_lost_or_behind() {
             }
             assert!(!changes.is_finished());
             daemon.signal(Signal::SIGKILL);
-            assert_eq!(daemon.wait(), None, "it ended before: {}", daemon.log());
+            assert_eq!(daemon.wait(), None, "it exited before: {}", daemon.log());
             if crash % 8 == 1 {
                 let killed = Instant::now();
                 sleep(BOUND);
@@ -133,7 +133,7 @@ fn kill_9_at_any_moment_leaves_nothing_stale_lost_or_behind() {
     let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
     assert!(count(&truth.answered) >= crashes / 2 && count(&truth.passed) > crashes, "{crashes} crashes under load");
 
-    // The next start finds its way, and cleans up behind itself and the others.
+    // The next start works and removes what it and the others left.
     let mut daemon = lab.daemon();
     let client = Client::new(&lab, "pod", SERVER);
     until("an answer", || match client.ask(&Query::new(NAME, TYPE_A)) {
@@ -147,7 +147,7 @@ fn kill_9_at_any_moment_leaves_nothing_stale_lost_or_behind() {
     assert_eq!(sockets(&lab), 0);
 }
 
-/// Tells threads to end, also where the one that started them fails.
+/// Stops threads when dropped, also after a failure.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -156,7 +156,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Files of daemons with this config where they listen.
+/// The number of control sockets of this config.
 fn sockets(lab: &Lab) -> usize {
     let socket = edns::control::socket_path(&lab.path("config.yaml")).unwrap();
     let stem = socket.file_stem().unwrap();
@@ -169,7 +169,7 @@ fn a_socket_of_a_start_that_was_killed_is_removed_by_the_next() {
     let lab = Lab::new();
     let socket = edns::control::socket_path(&lab.path("config.yaml")).unwrap();
     fs::create_dir_all(socket.parent().unwrap()).unwrap();
-    // As between bind and rename; a pid that nobody has.
+    // A socket between bind and rename, of a pid that doesn't exist.
     drop(std::os::unix::net::UnixListener::bind(socket.with_extension("4194305")).unwrap());
     let mut daemon = lab.daemon();
     assert_eq!(sockets(&lab), 1);

@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 
 use crate::lab::Lab;
 
-/// Routed out of veth0, to nobody.
+/// Addresses that no host has, routed to veth0.
 const NOWHERE: &str = "192.0.2.53";
 const NOWHERE6: &str = "2001:db8::53";
 
@@ -48,16 +48,9 @@ fn container(lab: &mut Lab) {
     lab.ip("host", "addr add fd30::1/64 dev br0 nodad");
     lab.ip("container", "addr add fd30::2/64 dev eth0 nodad");
     lab.ip("container", "-6 route add default via fd30::1");
-    lab.sh(
-        "host",
-        "echo 1 >/proc/sys/net/ipv4/ip_forward
-         echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
-         for family in ip ip6; do
-             nft add table $family nat
-             nft \"add chain $family nat post { type nat hook postrouting priority 100 ; }\"
-             nft add rule $family nat post oifname veth0 masquerade
-         done",
-    );
+    lab.netns("host").sysctl("net/ipv4/ip_forward", "1");
+    lab.netns("host").sysctl("net/ipv6/conf/all/forwarding", "1");
+    lab.nft("host", include_str!("nat.nft"));
 }
 
 #[test]
@@ -71,23 +64,16 @@ fn a_container_behind_nat_gets_its_answer() {
     assert_eq!(lab.count("answered"), 2);
 }
 
-/// Containers whose way out is chosen by a mark: their answers are not to go that way, too.
+/// Containers whose uplink is chosen by a mark: answers to them must not be routed by that mark.
 #[test]
 fn a_container_with_a_route_by_mark_gets_its_answer() {
     let mut lab = lab();
     container(&mut lab);
-    lab.sh(
-        "host",
-        "for family in ip ip6; do
-             nft add table $family ways
-             nft \"add chain $family ways pre { type filter hook prerouting priority -150 ; }\"
-             nft add rule $family ways pre iifname br0 meta mark set 7
-         done
-         ip rule add fwmark 7 lookup 100
-         ip route add default via 10.77.0.2 table 100
-         ip -6 rule add fwmark 7 lookup 100
-         ip -6 route add default via fd77::2 table 100",
-    );
+    lab.nft("host", include_str!("mark.nft"));
+    lab.ip("host", "rule add fwmark 7 lookup 100");
+    lab.ip("host", "route add default via 10.77.0.2 table 100");
+    lab.ip("host", "-6 rule add fwmark 7 lookup 100");
+    lab.ip("host", "-6 route add default via fd77::2 table 100");
     let _daemon = lab.daemon();
     for server in [NOWHERE, NOWHERE6] {
         for question in ["apis.example.org", "apis.example.org +noedns +nocookie", "APIS.example.org"] {
@@ -114,7 +100,7 @@ fn the_interface_of_the_default_route_is_followed() {
 #[test]
 fn a_clone_answers_with_its_own_configs_and_no_options() {
     let lab = lab();
-    // As a clone is, but not the one that somebody may be running from.
+    // A clone of the repository, made here because a daemon may run from the real one.
     let configs = lab.path("configs");
     std::fs::create_dir(&configs).unwrap();
     for file in ["config.yaml", "domain.yaml"] {

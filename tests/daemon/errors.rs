@@ -1,18 +1,18 @@
-//! What goes wrong at start is said in words that help, with the right exit status.
+//! Errors at the start name the cause and the way out, and have the right exit status.
 
 use std::fs;
 use std::process::Command;
 
 use crate::lab::{Daemon, EDNS, Lab, run};
 
-/// Starts the daemon, which has to fail; returns exit status and log.
+/// Starts the daemon, which has to fail. Returns exit status and log.
 fn fail(lab: &Lab) -> (Option<i32>, String) {
     let mut daemon = lab.spawn("host", "config.yaml");
     (daemon.wait(), daemon.log())
 }
 
 #[test]
-fn an_interface_that_is_not_there() {
+fn an_interface_that_does_not_exist() {
     let lab = Lab::new();
     lab.write("config.yaml", "Ifname: eth7\n");
     let (status, log) = fail(&lab);
@@ -66,7 +66,7 @@ fn a_file_of_absurd_size_is_refused() {
 }
 
 #[test]
-fn a_last_line_without_end_is_fine_and_said() {
+fn a_last_line_without_newline_is_valid_with_a_hint() {
     let lab = Lab::new();
     let hint = |lab: &Lab| -> Vec<String> {
         let check = lab.edns(&["check"]);
@@ -82,7 +82,7 @@ fn a_last_line_without_end_is_fine_and_said() {
     lab.write("config.yaml", "Ifname: veth0");
     lab.write("domain.yaml", "Domains: []");
     assert_eq!(hint(&lab), [path("config.yaml"), path("domain.yaml")]);
-    // There changes come as a whole.
+    // In a folder of a ConfigMap all files change in one step.
     lab.sh("host", "mkdir ..v1; mv domain.yaml ..v1; ln -s ..v1 ..data; ln -s ..data/domain.yaml domain.yaml");
     assert_eq!(hint(&lab), [path("config.yaml")]);
 }
@@ -112,7 +112,7 @@ fn no_privilege() {
     assert!(log.contains("run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"), "{log}");
 }
 
-/// The daemon under a /sys without the kernel's BTF.
+/// Starts the daemon under a /sys without the kernel's BTF.
 fn without_btf(lab: &Lab) -> Daemon {
     let mut command = lab.command("host", "unshare");
     let script =
@@ -122,7 +122,7 @@ fn without_btf(lab: &Lab) -> Daemon {
 }
 
 #[test]
-fn a_kernel_without_btf_wants_ext_btf() {
+fn a_kernel_without_btf_needs_ext_btf() {
     let lab = Lab::new();
     let mut daemon = without_btf(&lab);
     assert_eq!(daemon.wait(), Some(1));
@@ -135,7 +135,7 @@ fn a_kernel_without_btf_wants_ext_btf() {
 }
 
 #[test]
-fn a_file_that_is_no_btf_of_this_kernel() {
+fn a_file_that_is_not_the_btf_of_this_kernel() {
     let lab = Lab::new();
     lab.write("config.yaml", "ExtBTF: none.btf\nIfname: veth0\n");
     let (status, log) = fail(&lab);
@@ -147,14 +147,14 @@ fn a_file_that_is_no_btf_of_this_kernel() {
     assert_eq!(status, Some(1), "{log}");
     assert!(log.contains("none.btf: no BTF file"), "{log}");
 
-    // Of another kernel: as this one's, but that an interface's mtu lies elsewhere.
+    // BTF of another kernel: like this one's, but with another offset of an interface's mtu.
     fs::write(lab.path("none.btf"), btf_with_moved_member("net_device", "mtu")).unwrap();
     let (status, log) = fail(&lab);
     assert_eq!(status, Some(1), "{log}");
     assert!(log.contains("none.btf is not the BTF of this kernel"), "{log}");
 }
 
-/// The kernel's BTF with one member of a struct at another offset (`struct btf_type`, `struct btf_member` in linux/btf.h).
+/// The kernel's BTF with another offset of one struct member (`struct btf_type`, `struct btf_member` in linux/btf.h).
 fn btf_with_moved_member(of: &str, member: &str) -> Vec<u8> {
     let mut btf = fs::read("/sys/kernel/btf/vmlinux").unwrap();
     let word = |btf: &[u8], at: usize| u32::from_le_bytes(btf[at..at + 4].try_into().unwrap());
@@ -199,7 +199,7 @@ fn usage_errors_are_exit_status_2_and_help_suffices() {
     for command in ["run", "check", "lookup", "records", "stats", "completions", "--config", "Exit status"] {
         assert!(help.contains(command), "{command}: {help}");
     }
-    // Where there is no config to be found.
+    // No config can be found.
     let script = format!("mkdir -p /etc/edns && mount -t tmpfs none /etc/edns && cd /tmp && exec {EDNS} check");
     let output = Command::new("unshare").args(["-m", "sh", "-ec", &script]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

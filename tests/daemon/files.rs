@@ -1,4 +1,4 @@
-//! Files that others write in whatever way: nothing that may be half of something is believed.
+//! Files that are written in every way. The daemon never uses a half-written file.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -15,16 +15,16 @@ use nix::unistd::linkat;
 use crate::lab::{DOMAINS, Daemon, EDNS, Lab, SERVER, until};
 
 const NAME: &str = "apis.example.org";
-/// What [`DOMAINS`] says of it.
+/// Its address in [`DOMAINS`].
 const OLD: &str = "172.16.171.52";
-/// Longer than an event needs, shorter than anything is waited for.
+/// Longer than an event needs, shorter than any wait of the daemon.
 const SOON: Duration = Duration::from_millis(500);
 
 fn ask(lab: &Lab, name: &str) -> String {
     lab.dig(&format!("@{SERVER} +short {name}"))
 }
 
-/// For so many seconds the old answer is given.
+/// Asserts that the old answer stays for this many seconds.
 fn assert_stays(lab: &Lab, seconds: u64, after: &str) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(seconds) {
@@ -32,30 +32,30 @@ fn assert_stays(lab: &Lab, seconds: u64, after: &str) {
     }
 }
 
-/// Waits for an answer; until then there is none but the one before.
+/// Waits for an answer. Until then the previous one has to stay.
 fn until_changes(lab: &Lab, before: &str, wanted: &str) {
     until(&format!("{NAME} is {wanted}"), || match ask(lab, NAME) {
         answer if answer == wanted => Ok(()),
         answer => {
-            assert_eq!(answer, before, "on the way to {wanted}");
+            assert_eq!(answer, before, "before {wanted}");
             Err(answer)
         }
     });
 }
 
-/// What `edns stats` says of files.
+/// What `edns stats` reports about files.
 fn held(lab: &Lab) -> Vec<String> {
     let stats: serde_json::Value = serde_json::from_slice(&lab.edns(&["stats", "--json"]).stdout).expect("JSON");
     stats["held_files"].as_array().unwrap().iter().map(|f| f.as_str().unwrap().to_owned()).collect()
 }
 
-/// Makes a file look as if nobody had written it for long.
+/// Sets a file's modification time to this many seconds ago.
 fn age(lab: &Lab, file: &str, seconds: u64) {
     lab.sh("host", &format!("touch -d '{seconds} seconds ago' {file}"));
 }
 
 #[test]
-fn whatever_way_a_file_is_written_its_end_is_live() {
+fn however_a_file_is_written_the_final_version_takes_effect() {
     let lab = Lab::new();
     let daemon = lab.daemon();
     let mut before = OLD.to_owned();
@@ -92,7 +92,7 @@ fn whatever_way_a_file_is_written_its_end_is_live() {
 }
 
 #[test]
-fn a_line_is_believed_when_its_writer_has_closed_the_file() {
+fn a_change_is_used_when_its_writer_has_closed_the_file() {
     let lab = Lab::new();
     let _daemon = lab.daemon();
     let half = DOMAINS.replace("IP: 172.16.171.52\n", "IP: 10.0.0.1");
@@ -100,7 +100,7 @@ fn a_line_is_believed_when_its_writer_has_closed_the_file() {
     let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("domain.yaml")).unwrap();
     file.write_all(half.as_bytes()).unwrap();
     assert_stays(&lab, 4, "half a line");
-    // Nor when somebody else closes it meanwhile.
+    // Also not when another process closes the file meanwhile.
     drop(OpenOptions::new().append(true).open(lab.path("domain.yaml")).unwrap());
     assert_stays(&lab, 2, "half a line");
     file.write_all(format!("00\n{rest}").as_bytes()).unwrap();
@@ -122,9 +122,10 @@ fn a_file_of_absurd_size_leaves_the_old_records() {
     assert!(daemon.peak() < 128, "{} MiB", daemon.peak());
 }
 
-/// To whom it belongs decides whether the kernel tells that somebody has it open; inotify tells that somebody has closed it.
+/// The file's owner decides whether the kernel reports that a process has it open (leases). inotify reports that a process
+/// closed it.
 #[test]
-fn a_file_of_another_user_is_believed_when_anybody_has_closed_it() {
+fn a_file_of_another_user_is_used_when_any_process_has_closed_it() {
     let lab = Lab::new();
     lab.sh("host", "chown 65534 domain.yaml");
     let daemon = lab.daemon();
@@ -141,7 +142,7 @@ fn a_file_of_another_user_is_believed_when_anybody_has_closed_it() {
     assert_eq!(ask(&lab, NAME), "10.0.0.100");
 }
 
-/// As with every package: the files are root's, and the daemon is another user, or has given up the right to leases.
+/// As with a package: the files belong to root, and the daemon is another user or has no CAP_LEASE.
 #[test]
 fn sighup_waits_for_a_writer_of_another_users_file() {
     let lab = Lab::new();
@@ -160,14 +161,14 @@ fn sighup_waits_for_a_writer_of_another_users_file() {
     stays("a rename");
     lab.sh("host", "mv domain.yaml aside; mv aside domain.yaml");
     stays("two more");
-    // The config is read meanwhile, since nobody writes it.
+    // The config is read meanwhile, because it is not being written.
     daemon.wait_for("reloaded after SIGHUP");
     file.write_all(b"00\n").unwrap();
     drop(file);
     until_changes(&lab, OLD, "10.0.0.100");
     lab.write("domain.yaml", &format!("{}\n", text(OLD)));
     until_changes(&lab, "10.0.0.100", OLD);
-    // A file that never had a name before has no writer, either.
+    // A file that never had a name has no writer either.
     let mut file = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(lab.path("")).unwrap();
     file.write_all(format!("{}\n", text("10.0.0.7")).as_bytes()).unwrap();
     fchown(&file, Some(65534), None).unwrap();
@@ -178,7 +179,7 @@ fn sighup_waits_for_a_writer_of_another_users_file() {
     until_changes(&lab, OLD, "10.0.0.7");
     lab.write("domain.yaml", &format!("{}\n", text(OLD)));
     until_changes(&lab, "10.0.0.7", OLD);
-    // Cut, and then written in place.
+    // Truncated and then written in place.
     let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("domain.yaml")).unwrap();
     stays("the cut");
     file.write_all(text("10.0.0.1").as_bytes()).unwrap();
@@ -187,7 +188,7 @@ fn sighup_waits_for_a_writer_of_another_users_file() {
     assert_eq!(ask(&lab, NAME), OLD);
     file.write_all(b"23").unwrap();
     drop(file);
-    // SIGHUP has said that no newline is needed.
+    // After SIGHUP no newline is needed.
     until_changes(&lab, OLD, "10.0.0.123");
     assert!(held(&lab).is_empty());
 }
@@ -207,14 +208,14 @@ fn a_writer_killed_in_mid_line_leaves_the_old_records() {
     assert!(held(&lab)[0].contains("domain.yaml: its last line has no newline"), "{:?}", held(&lab));
     let text = lab.edns(&["stats"]);
     assert!(String::from_utf8_lossy(&text.stdout).contains("domain.yaml: its last line has no newline"), "{text:?}");
-    // Said once.
+    // Reported once.
     lab.sh("host", &die);
     sleep(SOON);
     assert_eq!(daemon.log().matches("its last line has no newline").count(), 1, "{}", daemon.log());
     lab.sh("host", "printf '00\\n' >>domain.yaml");
     until_changes(&lab, OLD, "10.0.0.100");
     assert!(held(&lab).is_empty());
-    // SIGHUP says that it is meant, and then no newline is needed.
+    // SIGHUP confirms the file, so that it needs no newline.
     lab.sh("host", &die);
     until("held", || if held(&lab).is_empty() { Err(daemon.log()) } else { Ok(()) });
     assert_eq!(ask(&lab, NAME), "10.0.0.100");
@@ -234,7 +235,8 @@ fn a_renamed_file_needs_no_last_newline() {
     until_changes(&lab, OLD, "10.0.0.1");
 }
 
-/// The daemon with a folder of its own in a mount namespace: `mount` makes it, with $1 as the lab's folder.
+/// Starts the daemon with a folder of its own in a mount namespace. `mount` is the script that makes it, with $1 as the lab's
+/// folder.
 fn mounted(lab: &Lab, mount: &str) -> Daemon {
     let mut command = lab.command("host", "unshare");
     let script = format!("{mount}\nexec {EDNS} --config \"$1/at/config.yaml\"");
@@ -244,7 +246,7 @@ fn mounted(lab: &Lab, mount: &str) -> Daemon {
     daemon
 }
 
-/// A shell command in the folder of [`mounted`]; whether it works.
+/// Runs a shell command in the folder of [`mounted`]. Whether it succeeds.
 fn sh_at(lab: &Lab, daemon: &Daemon, script: &str) -> bool {
     let mut command = Command::new("nsenter");
     command.arg(format!("--mount=/proc/{}/ns/mnt", daemon.pid())).args([
@@ -271,17 +273,17 @@ fn a_full_disk_leaves_the_old_records() {
     daemon.wait_for("domain.yaml: its last line has no newline");
     sleep(SOON * 4);
     assert_eq!((ask(&lab, NAME).as_str(), ask(&lab, "db.example.org").contains("10.0.0.5")), (OLD, true));
-    // With room again.
+    // After there is room again.
     lab.write("smaller", &DOMAINS.replace(OLD, "10.0.0.2"));
     assert!(sh_at(&lab, &daemon, "cp ../smaller domain.yaml"));
     until_changes(&lab, OLD, "10.0.0.2");
 }
 
 #[test]
-fn where_inotify_is_blind_two_equal_looks_count() {
+fn without_inotify_events_two_equal_reads_count() {
     let lab = Lab::new();
     lab.sh("host", "mkdir at; mkdir real; mv config.yaml domain.yaml real; touch at/config.yaml at/domain.yaml");
-    // A file that is mounted alone shows what is written in its own folder, and nothing is told of it.
+    // A file that is mounted by itself changes when it is written in its own folder, without an inotify event.
     let daemon = mounted(&lab, "for f in config.yaml domain.yaml; do mount --bind \"$1/real/$f\" \"$1/at/$f\"; done");
     let mut before = OLD.to_owned();
     for i in 1..3 {
@@ -291,7 +293,7 @@ fn where_inotify_is_blind_two_equal_looks_count() {
         before = after;
     }
     assert_eq!(daemon.log().matches("domain.yaml: inotify does not report its changes").count(), 1, "{}", daemon.log());
-    // SIGHUP waits for the second look, where leases tell nothing either.
+    // SIGHUP waits for the second read, because leases report nothing here either.
     lab.sh("host", "chown 65534 real/domain.yaml");
     let mut file = OpenOptions::new().write(true).truncate(true).open(lab.path("real/domain.yaml")).unwrap();
     daemon.signal(Signal::SIGHUP);
@@ -300,7 +302,7 @@ fn where_inotify_is_blind_two_equal_looks_count() {
     file.write_all(DOMAINS.replace(OLD, "172.16.171.3").as_bytes()).unwrap();
     drop(file);
     until_changes(&lab, &before, "172.16.171.3");
-    // Half a line is none here either.
+    // A half-written line is not used here either.
     let half = DOMAINS.replace(OLD, "172.16.171.2");
     lab.write("real/domain.yaml", &format!("{half}  - Name: new.example.org\n    IP: 10.0.0.1"));
     daemon.wait_for("domain.yaml: its last line has no newline");
@@ -315,7 +317,7 @@ fn where_inotify_is_blind_two_equal_looks_count() {
 }
 
 #[test]
-fn where_the_system_has_no_inotify_left_files_are_looked_at_until_it_has() {
+fn without_inotify_instances_files_are_polled_until_there_are_some() {
     for (limit, sysctl) in
         [("NO_INSTANCES", "fs.inotify.max_user_instances"), ("NO_WATCHES", "fs.inotify.max_user_watches")]
     {
@@ -335,9 +337,9 @@ fn where_the_system_has_no_inotify_left_files_are_looked_at_until_it_has() {
         let warnings: Vec<&str> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
         let [warning] = warnings[..] else { panic!("{log}") };
         assert!(warning.contains(sysctl) && warning.contains("polling for changes instead"), "{warning}");
-        // Once there is some it is used: what is renamed into place is read at once.
+        // Once inotify works again it is used: a file that is renamed into place is read at once.
         fs::remove_file(lab.path("limit")).unwrap();
-        until("told of changes", || {
+        until("inotify is used", || {
             let watches = lab.sh("host", &format!("cat /proc/{}/fdinfo/*", daemon.pid()));
             if watches.contains("inotify wd:") { Ok(()) } else { Err(watches) }
         });
@@ -357,7 +359,7 @@ fn a_writer_that_never_closes_is_named_and_changes_nothing() {
     assert!(began.elapsed() >= Duration::from_secs(9));
     assert!(held(&lab)[0].contains("open for writing"), "{:?}", held(&lab));
     assert_eq!(ask(&lab, NAME), OLD);
-    // Other changes are live all the while.
+    // Other files are still followed meanwhile.
     lab.configure("Ifname: veth0\nNetworkDirection: Ingress\nPassNames: [db.example.org]\n");
     daemon.wait_for("reloaded after a changed file");
     assert!(ask(&lab, "db.example.org").contains("no servers"));
@@ -369,10 +371,10 @@ fn a_writer_that_never_closes_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn what_shrinks_has_to_stay_so() {
+fn a_file_that_shrinks_has_to_stay_unchanged() {
     let lab = Lab::new();
     let daemon = lab.daemon();
-    // Truncated by one who closes, and written by another.
+    // Truncated by one process, which closes it, and written by another.
     let began = Instant::now();
     for _ in 0..4 {
         lab.sh("host", ": >domain.yaml; sleep 0.3; printf 'Domains:\\n' >domain.yaml; sleep 0.3");
@@ -380,13 +382,13 @@ fn what_shrinks_has_to_stay_so() {
     }
     lab.write("domain.yaml", &DOMAINS.replace(OLD, "10.0.0.1"));
     until_changes(&lab, OLD, "10.0.0.1");
-    // An empty list on purpose.
+    // A list that is empty on purpose.
     lab.write("domain.yaml", "Domains: []\n");
     daemon.wait_for(": 0 names");
 }
 
 #[test]
-fn the_config_is_half_written_too() {
+fn a_half_written_config_is_not_used() {
     let lab = Lab::new();
     let daemon = lab.daemon();
     let ttl = |wanted: &str| lab.dig(&format!("@{SERVER} {NAME}")).contains(&format!("{NAME}.\t{wanted}\tIN"));
@@ -421,7 +423,7 @@ fn ifname_that_is_cleared_changes_nothing() {
     daemon.wait_for("reloaded after a changed file");
 }
 
-/// Milliseconds from its start until a daemon is ready.
+/// Starts the daemon. Returns it with the time until it was ready.
 fn start(lab: &Lab) -> (Daemon, Duration) {
     let began = Instant::now();
     let daemon = lab.daemon();
@@ -451,7 +453,7 @@ fn a_start_waits_for_a_file_that_is_being_written() {
 }
 
 #[test]
-fn a_start_believes_a_file_without_an_end_when_it_is_old() {
+fn a_start_uses_an_old_file_without_a_final_newline() {
     let lab = Lab::new();
     lab.write("domain.yaml", &format!("Domains:\n  - Name: {NAME}\n    IP: 10.0.0.1"));
     age(&lab, "domain.yaml", 6);
@@ -460,7 +462,7 @@ fn a_start_believes_a_file_without_an_end_when_it_is_old() {
     assert!(daemon.log().contains("domain.yaml: its last line has no newline"), "{}", daemon.log());
     assert_eq!(ask(&lab, NAME), "10.0.0.1");
     drop(daemon);
-    // At once, and without a word, where it is older.
+    // An older file is used at once, without a warning.
     age(&lab, "domain.yaml", 20);
     let (daemon, _) = start(&lab);
     assert!(!daemon.log().contains("its last line has no newline"), "{}", daemon.log());
@@ -468,7 +470,7 @@ fn a_start_believes_a_file_without_an_end_when_it_is_old() {
 }
 
 #[test]
-fn a_start_beside_a_file_that_goes_on_changing_is_exit_status_2() {
+fn a_start_while_a_file_keeps_changing_is_exit_status_2() {
     for name in ["domain.yaml", "config.yaml"] {
         let lab = Lab::new();
         let mut file = OpenOptions::new().append(true).open(lab.path(name)).unwrap();

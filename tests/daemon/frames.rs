@@ -1,8 +1,9 @@
-//! Frames that are for others: an interface of a node may see them, a client's own port takes its client's all.
+//! Frames that are for other hosts. An interface of a node may see them; the host's end of a client's port accepts everything
+//! that its client sends.
 
 use crate::common::packet::{Query, TYPE_A};
-use crate::lab::{Lab, SERVER, SERVER6, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Lab, RefusingServer, SERVER, SERVER6, until};
+use crate::sockets::{Client, Reply};
 
 const FAR: &str = "10.77.0.53";
 const FAR6: &str = "fd77::53";
@@ -15,13 +16,13 @@ fn is_answered(reply: &Result<Reply, String>) -> bool {
     matches!(reply, Ok(Reply::Edns(..)))
 }
 
-/// The pod and a server are on a hub, and so is `eth0` of the host, which is a port of its bridge `br0`, as on a node with
-/// virtual machines: it sees what the pod sends to the server.
+/// The pod and a server are on a hub, and so is `eth0` of the host, a port of its bridge `br0`, as on a node with virtual
+/// machines. The host sees what the pod sends to the server.
 fn hub() -> Lab {
     let mut lab = Lab::new();
     lab.add("far");
     lab.ip("host", "addr flush dev veth0");
-    // It learns nothing, and so it floods all.
+    // A hub: it learns no addresses and floods every frame.
     lab.ip("host", "link add hub type bridge ageing_time 0");
     lab.ip("host", "link add br0 address 02:00:00:00:00:b0 type bridge");
     lab.ip("host", "link add eth0 type veth peer name port0");
@@ -37,18 +38,18 @@ fn hub() -> Lab {
     lab
 }
 
-/// Gives bridge and server their addresses, and the daemon a config.
+/// Sets the addresses of bridge and server, and the daemon's config.
 pub fn address(lab: &Lab) {
     for (ns, dev, v4, v6) in [("host", "br0", SERVER, SERVER6), ("far", "eth0", FAR, FAR6)] {
         lab.ip(ns, &format!("addr add {v4}/24 dev {dev}"));
         lab.ip(ns, &format!("addr add {v6}/64 dev {dev} nodad"));
     }
-    // Other interfaces of the host are not to speak for the bridge.
+    // Other interfaces of the host must not answer ARP for the bridge's addresses.
     lab.sh("host", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore");
     lab.configure("Ifname: eth0\nNetworkDirection: Ingress\n");
 }
 
-/// The MAC address of an interface of the host, as it is written.
+/// The link-layer address of an interface of the host, as text.
 pub fn mac(lab: &Lab, interface: &str) -> String {
     let shown = lab.sh("host", &format!("ip -o link show {interface}"));
     let mut words = shown.split_whitespace().skip_while(|w| *w != "link/ether");
@@ -56,13 +57,14 @@ pub fn mac(lab: &Lab, interface: &str) -> String {
 }
 
 #[test]
-fn a_third_host_leaves_to_others_what_a_switch_floods() {
-    leaves_to_others(&hub());
+fn a_third_host_ignores_frames_that_a_switch_floods() {
+    ignores_frames_for_others(&hub());
 }
 
-/// `eth0` of the host is a port of `br0`, which has [`SERVER`], and sees what `pod` and `far`, which has [`FAR`], send to each other.
-pub fn leaves_to_others(lab: &Lab) {
-    let _server = Server::new(lab, "far", &[FAR, FAR6]);
+/// `eth0` of the host is a port of `br0`, which has [`SERVER`]. It sees the frames between `pod` and `far`, which has
+/// [`FAR`].
+pub fn ignores_frames_for_others(lab: &Lab) {
+    let _server = RefusingServer::new(lab, "far", &[FAR, FAR6]);
     let _daemon = lab.daemon();
     for server in [FAR, FAR6] {
         let reply = Client::new(lab, "pod", server).ask(&apis());
@@ -74,7 +76,7 @@ pub fn leaves_to_others(lab: &Lab) {
         let reply = Client::new(lab, "pod", server).ask(&apis());
         assert!(is_answered(&reply), "{server}: {reply:?}");
     }
-    // Which may change.
+    // The bridge's address may change.
     lab.ip("host", "link set br0 address 02:00:00:00:00:b1");
     lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b1 dev eth0"));
     until("the bridge's other address", || {
@@ -82,21 +84,21 @@ pub fn leaves_to_others(lab: &Lab) {
         if client.is_silent(&apis()) { Err("no reply".into()) } else { Ok(()) }
     });
     lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b0 dev eth0"));
-    assert!(Client::new(lab, "pod", SERVER).is_silent(&apis()), "the address that it had");
-    // To the port's own.
+    assert!(Client::new(lab, "pod", SERVER).is_silent(&apis()), "the previous address");
+    // To the port's own address.
     lab.ip("pod", &format!("neigh replace {SERVER} lladdr {} dev eth0", mac(lab, "eth0")));
     let reply = Client::new(lab, "pod", SERVER).ask(&apis());
     assert!(is_answered(&reply), "{reply:?}");
-    // Of no bridge any more.
+    // After the port has left the bridge.
     lab.ip("pod", &format!("neigh replace {SERVER} lladdr 02:00:00:00:00:b1 dev eth0"));
     lab.ip("host", "link set eth0 nomaster");
-    until("the bridge's address is not its any more", || {
+    until("the bridge's address is no longer accepted", || {
         let client = Client::new(lab, "pod", SERVER);
         if client.is_silent(&apis()) { Ok(()) } else { Err("answered".into()) }
     });
 }
 
-/// A port that frames may leave by again, as container networks set them up.
+/// Hairpin mode, as container networks set it: frames may leave by the port that they came by.
 #[test]
 fn a_pod_on_a_bridge_port_with_hairpin_is_answered_once() {
     let mut lab = Lab::new();
@@ -104,7 +106,7 @@ fn a_pod_on_a_bridge_port_with_hairpin_is_answered_once() {
     for port in ["veth0", "veth1"] {
         lab.ip("host", &format!("link set {port} type bridge_slave hairpin on"));
     }
-    let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "far", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     for server in [SERVER, SERVER6] {
         let client = Client::new(&lab, "pod", server);
@@ -115,7 +117,7 @@ fn a_pod_on_a_bridge_port_with_hairpin_is_answered_once() {
     assert_eq!([lab.count("answered"), lab.count("pass_not_found")], [4, 2]);
 }
 
-/// The eth0 of a node that is itself a container is a veth whose peer is elsewhere, as those of pods are.
+/// The eth0 of a node that is itself a container is a veth with its peer in another namespace, like those of pods.
 #[test]
 fn a_containers_uplink_takes_frames_to_its_own_address_only() {
     let mut lab = Lab::new();
@@ -137,14 +139,14 @@ fn a_containers_uplink_takes_frames_to_its_own_address_only() {
     until("it is a client's again", || if client.is_silent(&apis()) { Err("no reply".into()) } else { Ok(()) });
 }
 
-/// A bridge with the default route whose ports are all veths, as on a node that is a container: any may be the uplink.
+/// A bridge with the default route whose ports are all veths, as on a node that is a container. Each port may be the uplink.
 #[test]
-fn where_uplink_and_pods_are_alike_each_gets_what_both_may_have() {
+fn if_uplink_and_pods_look_alike_each_accepts_what_both_may() {
     let mut lab = Lab::new();
     lab.bridge();
     lab.ip("host", "addr add 10.77.0.3/24 dev br0");
     lab.configure("Ifname: '@pods'\nNetworkDirection: Ingress\n");
-    let _server = Server::new(&lab, "far", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "far", &[SERVER]);
     let _daemon = lab.daemon();
     let to_another = Client::new(&lab, "pod", SERVER);
     let is_by_edns = |wanted: bool| {
@@ -158,7 +160,7 @@ fn where_uplink_and_pods_are_alike_each_gets_what_both_may_have() {
     is_by_edns(true);
     lab.ip("host", &format!("route add default via {SERVER}"));
     is_by_edns(false);
-    // A route that names the port tells; what does by its kind not all kernels have.
+    // A route that names the port decides. Not every kernel can tell by the kind of the port.
     lab.ip("host", "route add default dev veth1 metric 9");
     is_by_edns(true);
 }

@@ -1,4 +1,4 @@
-//! Interfaces as they come, go and change.
+//! Interfaces that come, go and change.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::common::packet::{Query, TYPE_A};
-use crate::lab::{Daemon, Lab, SERVER, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Daemon, Lab, RefusingServer, SERVER, until};
+use crate::sockets::{Client, Reply};
 
 fn attached(lab: &Lab) -> Vec<String> {
     let output = lab.edns(&["stats", "--json"]);
@@ -25,7 +25,7 @@ fn until_attached(lab: &Lab, wanted: &[&str]) {
     });
 }
 
-/// Makes so many of group 7, `v0` and so on.
+/// Creates this many veths of group 7, `v0` and so on.
 fn add_many(lab: &Lab, count: usize) {
     let ns = lab.ns("pod");
     let add = |i| format!("link add v{i} group 7 up type veth peer name e{i} netns {ns}\n");
@@ -33,7 +33,7 @@ fn add_many(lab: &Lab, count: usize) {
     lab.sh("host", "ip -batch add");
 }
 
-fn until_so_many_are_attached(lab: &Lab, count: usize) {
+fn until_count_is_attached(lab: &Lab, count: usize) {
     until("all are attached", || match attached(lab).len() {
         n if n == count => Ok(()),
         n => Err(n.to_string()),
@@ -41,7 +41,7 @@ fn until_so_many_are_attached(lab: &Lab, count: usize) {
 }
 
 #[test]
-fn globs_and_pods_are_attached_as_they_appear_and_forgotten_as_they_vanish() {
+fn globs_and_pods_are_attached_when_they_appear_and_detached_when_they_go() {
     let mut lab = Lab::new();
     lab.add("pod2");
     lab.write("config.yaml", "Ifname: 'cali*, @pods'\nNetworkDirection: Ingress\n");
@@ -63,7 +63,7 @@ fn globs_and_pods_are_attached_as_they_appear_and_forgotten_as_they_vanish() {
 
 /// The eth0 of a node that is itself a container is a veth, too.
 #[test]
-fn what_a_default_route_leads_to_is_no_pods() {
+fn an_interface_with_a_default_route_is_not_a_pods() {
     let mut lab = Lab::new();
     lab.add("outside");
     lab.veth(("host", "eth0"), ("outside", "eth0"));
@@ -75,7 +75,7 @@ fn what_a_default_route_leads_to_is_no_pods() {
     lab.configure("Ifname: '@pods'\nNetworkDirection: Ingress\n");
     let _daemon = lab.daemon();
     until_attached(&lab, &["eth1", "veth0"]);
-    // Of either family, of any metric, and where several share it.
+    // Default routes of either family and any metric, also several on one interface.
     lab.ip("host", "-6 route add default via fd79::2 metric 2000");
     until_attached(&lab, &["veth0"]);
     lab.ip("host", "-6 route del default");
@@ -85,15 +85,15 @@ fn what_a_default_route_leads_to_is_no_pods() {
     lab.ip("host", "route del default metric 50");
     lab.ip("host", "route replace default nexthop via 10.79.0.2 nexthop via 10.78.0.2");
     until_attached(&lab, &["veth0"]);
-    // Of another table.
+    // A route of another table doesn't count.
     lab.ip("host", "route add default via 10.77.0.2 table 7");
-    // IPv4's go with their interface without a word.
+    // IPv4 routes are deleted with their interface without a netlink message.
     lab.ip("host", "link set eth0 down");
     lab.ip("host", "link set eth1 down");
     until_attached(&lab, &["eth0", "eth1", "veth0"]);
 }
 
-/// A lab with `eth0` and `eth1` of the host, both of which lead to `outside`, and a daemon for `@pods`.
+/// A lab in which `eth0` and `eth1` of the host both lead to `outside`, and a daemon for `@pods`.
 fn two_ways_out() -> (Lab, Daemon) {
     let mut lab = Lab::new();
     lab.add("outside");
@@ -107,7 +107,7 @@ fn two_ways_out() -> (Lab, Daemon) {
 }
 
 #[test]
-fn what_is_below_a_default_routes_interface_is_no_pods() {
+fn a_port_of_an_interface_with_a_default_route_is_not_a_pods() {
     let (lab, _daemon) = two_ways_out();
     let route = |dev: &str| {
         lab.ip("host", &format!("addr add 10.78.0.1/24 dev {dev}"));
@@ -123,17 +123,17 @@ fn what_is_below_a_default_routes_interface_is_no_pods() {
     lab.ip("host", "link set eth0 master br0");
     route("br0");
     until_attached(&lab, &["eth1", "veth0"]);
-    // Either may be a pod's.
+    // Either port may be a pod's.
     lab.ip("host", "link set eth1 master br0");
     until_attached(&lab, &["eth0", "eth1", "veth0"]);
-    // What a pod can't have as its port: all others are pods'.
+    // A bridge with a port that no pod can have: all others are pods'.
     lab.ip("host", "link set eth1 nomaster");
     lab.ip("host", "link add link eth1 name mac1 type macvlan");
     lab.ip("host", "link set mac1 master br0");
     until_attached(&lab, &["eth0", "veth0"]);
 }
 
-/// The kernel says no interface of such routes, and nothing when they lead elsewhere.
+/// The kernel names no interface for such routes and sends no message when they change.
 #[test]
 fn routes_by_nexthop_objects_are_followed() {
     let (lab, _daemon) = two_ways_out();
@@ -155,7 +155,7 @@ fn routes_by_nexthop_objects_are_followed() {
     until_attached(&lab, &["veth0"]);
     lab.ip("host", "nexthop replace id 3 group 2");
     until_attached(&lab, &["eth0", "veth0"]);
-    // Its route goes with it.
+    // The route is deleted with it.
     lab.ip("host", "nexthop del id 3");
     until_attached(&lab, &["eth0", "eth1", "veth0"]);
     lab.ip("host", "nexthop add id 6 via fd78::2 dev eth0");
@@ -166,7 +166,7 @@ fn routes_by_nexthop_objects_are_followed() {
 }
 
 #[test]
-fn a_default_route_by_nexthop_is_followed_where_none_is_named() {
+fn a_default_route_by_nexthop_is_followed_without_ifname() {
     let lab = Lab::new();
     lab.sh("host", "echo 0 >/proc/sys/net/ipv4/nexthop_compat_mode");
     lab.ip("host", "nexthop add id 1 via 10.77.0.2 dev veth0");
@@ -187,7 +187,7 @@ fn a_named_interface_may_go_and_come_back() {
 }
 
 #[test]
-fn a_renamed_one_keeps_its_program() {
+fn a_renamed_interface_keeps_its_program() {
     let lab = Lab::new();
     lab.configure("Ifname: 'veth*'\nNetworkDirection: Ingress\n");
     let daemon = lab.daemon();
@@ -199,7 +199,7 @@ fn a_renamed_one_keeps_its_program() {
     assert_eq!(lab.tcx_programs("host", "veth7"), 1);
 }
 
-/// Files that the daemon has open, and its memory in KiB.
+/// The number of open files of the daemon, and its memory in KiB.
 fn holds(daemon: &Daemon) -> (usize, usize) {
     let proc = format!("/proc/{}", daemon.pid());
     let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
@@ -208,7 +208,7 @@ fn holds(daemon: &Daemon) -> (usize, usize) {
 }
 
 #[test]
-fn a_thousand_pods_come_and_go_and_none_is_missed_or_kept() {
+fn a_thousand_pods_come_and_go_and_all_are_attached_and_detached() {
     const AT_ONCE: usize = 125;
     const ROUNDS: usize = 8;
     let lab = Lab::new();
@@ -217,16 +217,16 @@ fn a_thousand_pods_come_and_go_and_none_is_missed_or_kept() {
     let mut before = None;
     for _ in 0..ROUNDS {
         add_many(&lab, AT_ONCE);
-        until_so_many_are_attached(&lab, AT_ONCE + 1);
+        until_count_is_attached(&lab, AT_ONCE + 1);
         for i in [0, AT_ONCE / 2, AT_ONCE - 1] {
             assert_eq!(lab.tcx_programs("host", &format!("v{i}")), 1);
         }
         lab.sh("host", "ip link del group 7");
         until_attached(&lab, &["veth0"]);
-        // From the first round on it has had all the room that it needs.
+        // After the first round the daemon has all the memory that it needs.
         let (files_before, memory_before) = *before.get_or_insert_with(|| holds(&daemon));
-        // While it looks at interfaces it has a few more.
-        let (_, memory) = until("no file is kept", || match holds(&daemon) {
+        // While it reads the interfaces it has a few more files open.
+        let (_, memory) = until("no more open files than before", || match holds(&daemon) {
             (files, memory) if files <= files_before => Ok((files, memory)),
             (files, _) => Err(format!("{files}, {files_before} at first")),
         });
@@ -234,16 +234,16 @@ fn a_thousand_pods_come_and_go_and_none_is_missed_or_kept() {
     }
 }
 
-/// The kernel does it in one go, and whoever wants to attach, detach or look at interfaces waits for it.
+/// The kernel deletes them in one step; attaching, detaching and reading interfaces wait for it.
 #[test]
-fn while_many_go_at_once_queries_and_commands_are_answered() {
+fn while_many_interfaces_go_at_once_queries_and_commands_are_answered() {
     const MANY: usize = 400;
     let lab = Lab::new();
     lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let _daemon = lab.daemon();
     add_many(&lab, MANY);
-    until_so_many_are_attached(&lab, MANY + 1);
+    until_count_is_attached(&lab, MANY + 1);
     let client = Client::new(&lab, "pod", SERVER);
     let is_answered = || {
         let reply = client.ask(&Query::new("apis.example.org", TYPE_A));
@@ -257,18 +257,18 @@ fn while_many_go_at_once_queries_and_commands_are_answered() {
             sleep(Duration::from_millis(50));
         }
     });
-    until_so_many_are_attached(&lab, 1);
+    until_count_is_attached(&lab, 1);
     is_answered();
     assert_eq!(lab.count("pass_daemon"), 0);
 }
 
 #[test]
-fn lost_messages_lose_no_interface() {
+fn lost_netlink_messages_lose_no_interface() {
     let lab = Lab::new();
     lab.configure("Ifname: 'v*'\nNetworkDirection: Ingress\n");
     let daemon = lab.daemon();
     daemon.signal(Signal::SIGSTOP);
-    // More messages than a socket's buffer takes; the last ones are of what matters.
+    // More messages than the socket's buffer has room for. The last ones are about matching interfaces.
     lab.write("flood", &(0..500).map(|i| format!("link set lo mtu {}\n", 2000 + i)).collect::<String>());
     lab.sh("host", "ip -batch flood");
     lab.ip("host", "link del veth0");
@@ -276,15 +276,15 @@ fn lost_messages_lose_no_interface() {
     assert!(lab.has_lost_messages());
     daemon.signal(Signal::SIGCONT);
     until_attached(&lab, &["v1"]);
-    // And it still hears of what comes then.
+    // Later messages are still received.
     lab.veth(("host", "v2"), ("pod", "eth2"));
     until_attached(&lab, &["v1", "v2"]);
 }
 
 #[test]
-fn ingress_on_a_physical_interface_for_everybody_is_warned_of() {
+fn ingress_on_a_physical_interface_for_any_server_is_a_warning() {
     let lab = Lab::new();
-    // The nearest to a physical interface that a namespace can have.
+    // Closest to a physical interface in a namespace.
     lab.ip("host", "link add link veth0 name mac0 type macvlan");
     lab.write("config.yaml", "Ifname: mac0\nNetworkDirection: Ingress\n");
     let daemon = lab.daemon();

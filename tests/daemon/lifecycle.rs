@@ -1,4 +1,4 @@
-//! Start, end, and all ways in which a daemon goes or hangs.
+//! Start and exit, and all ways in which a daemon dies or hangs.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -34,7 +34,7 @@ fn sigterm_and_sigint_detach_and_exit_0() {
 }
 
 #[test]
-fn a_command_with_a_config_that_no_daemon_has_names_those_that_run() {
+fn a_command_for_a_config_without_a_daemon_names_the_running_daemons() {
     let lab = Lab::new();
     let daemon = lab.daemon();
     lab.write("other.yaml", "Ifname: veth0\n");
@@ -54,7 +54,7 @@ fn kill_9_leaves_nothing_that_answers() {
     assert_eq!(daemon.wait(), None);
     assert!(!is_answered(&lab));
     assert_eq!(programs(&lab), 0);
-    // The next one starts as if nothing had been.
+    // The next daemon starts normally.
     let _next = lab.daemon();
     assert!(is_answered(&lab));
 }
@@ -80,7 +80,7 @@ fn a_stopped_daemons_program_passes_everything_within_three_seconds() {
 #[test]
 fn a_second_daemon_of_the_same_config_takes_over_without_a_gap() {
     let lab = Lab::new();
-    // An upgrade: the same program, as another version that lies elsewhere.
+    // An upgrade: the same program from another path, as another version.
     let upgrade = lab.path("edns-upgrade");
     std::fs::copy(EDNS, &upgrade).unwrap();
     let mut first = lab.daemon();
@@ -107,7 +107,7 @@ fn a_second_daemon_of_the_same_config_takes_over_without_a_gap() {
 }
 
 #[test]
-fn a_full_map_is_a_named_error_and_the_rest_is_answered() {
+fn a_full_map_is_an_error_and_the_names_in_it_are_answered() {
     let lab = Lab::new();
     lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Ingress\nMaxRecords: 3\n");
     let names = |n: usize| {
@@ -117,26 +117,26 @@ fn a_full_map_is_a_named_error_and_the_rest_is_answered() {
     lab.write("domain.yaml", &names(4));
     let daemon = lab.daemon();
     daemon.wait_for("MaxRecords allows 3 names");
-    // Three of the four names and the wildcard's.
+    // Three of the four names and the wildcard's name fit.
     let is_answered = |i: &u8| lab.dig(&format!("@{SERVER} +short n{i}.example.org")) == format!("10.1.0.{i}");
     let answered = (0..4).filter(is_answered).count();
     assert!((2..=3).contains(&answered), "{answered}");
-    // What did not fit is no name that the wildcard stands for: it goes on, if it is not itself what did not fit.
+    // A name that did not fit is not answered by the wildcard. The wildcard still answers other names, if it fits itself.
     let wildcard = lab.dig(&format!("@{SERVER} a.w.example.org"));
     let holds = if answered == 2 { "10.2.0.1" } else { "no servers could be reached" };
     assert!(wildcard.contains(holds), "{answered} names: {wildcard}");
     lab.write("domain.yaml", &names(2));
     for (name, address) in [("n0", "10.1.0.0"), ("n1", "10.1.0.1"), ("a.w", "10.2.0.1")] {
-        until("all fits, and is answered", || match lab.dig(&format!("@{SERVER} +short {name}.example.org")) {
+        until("all names fit and are answered", || match lab.dig(&format!("@{SERVER} +short {name}.example.org")) {
             a if a == address => Ok(()),
             other => Err(format!("{name}: {other}")),
         });
     }
 }
 
-/// What counts for the limit of a pod: the process, and the maps, of which some are in the process, too.
+/// The memory limit of a pod counts the process and the maps, some of which are mapped by the process.
 #[test]
-fn with_all_names_it_stays_below_the_memory_limit_of_the_manifest() {
+fn with_the_most_names_it_stays_below_the_memory_limit_of_the_manifest() {
     const NAMES: usize = 262_144; // MaxRecords' default
     let limit = include_str!("../../configs/kubernetes/daemonset.yaml").split_once("limits: {memory: ").unwrap().1;
     let limit: usize = limit.split_once("Mi}").unwrap().0.parse().unwrap();
@@ -156,7 +156,7 @@ fn with_all_names_it_stays_below_the_memory_limit_of_the_manifest() {
 }
 
 #[test]
-fn a_start_that_fails_or_ends_leaves_the_commands_to_the_one_that_runs() {
+fn a_start_that_fails_or_ends_leaves_the_commands_to_the_running_daemon() {
     let lab = Lab::new();
     let first = lab.daemon();
     let pid = |lab: &Lab| {
@@ -171,7 +171,7 @@ fn a_start_that_fails_or_ends_leaves_the_commands_to_the_one_that_runs() {
     assert_ne!(pid(&lab), pid_of_first);
     second.signal(Signal::SIGTERM);
     assert_eq!(second.wait(), Some(0));
-    until("the first is asked again", || match lab.edns(&["stats"]).status.code() {
+    until("commands reach the first daemon again", || match lab.edns(&["stats"]).status.code() {
         Some(0) => Ok(()),
         code => Err(format!("{code:?}")),
     });
@@ -181,7 +181,7 @@ fn a_start_that_fails_or_ends_leaves_the_commands_to_the_one_that_runs() {
 }
 
 #[test]
-fn systemd_is_told_of_start_life_and_end() {
+fn systemd_is_notified_of_start_watchdog_and_exit() {
     use std::os::unix::net::UnixDatagram;
     let lab = Lab::new();
     let socket = UnixDatagram::bind(lab.path("notify")).unwrap();

@@ -1,4 +1,4 @@
-//! /metrics, /healthz and /readyz, and what Prometheus and Grafana make of them.
+//! /metrics, /healthz and /readyz, and their use by Prometheus and Grafana.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, SERVER, until};
@@ -21,7 +20,7 @@ fn lab_with(config: &str) -> Lab {
     lab
 }
 
-/// Status and body.
+/// Status and body of a response.
 fn get(lab: &Lab, url: &str) -> Result<(String, String), String> {
     let output = lab
         .command("host", "curl")
@@ -40,7 +39,7 @@ fn metrics(lab: &Lab, addr: &str) -> String {
     })
 }
 
-/// Runs promtool on what this folder or the configs hold; returns what it says, which must be nothing bad.
+/// Runs promtool on a file; it has to succeed.
 fn promtool(lab: &Lab, args: &str) {
     lab.sh("host", &format!("promtool {args} 2>&1 || {{ promtool {args} >&2; exit 1; }}"));
 }
@@ -50,11 +49,11 @@ fn repository(path: &str) -> String {
 }
 
 #[test]
-fn a_page_is_prometheus_text_and_says_what_the_counters_say() {
+fn a_page_is_valid_for_prometheus_and_has_the_values_of_the_counters() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
     let _daemon = lab.daemon();
     let page = metrics(&lab, "127.0.0.1:9153");
-    // From the first one on, so that rates are right.
+    // All counters exist from the first page on, so that rates are right.
     assert_eq!(page.matches("\nedns_queries_total{").count(), 2 * edns::datapath::OUTCOMES.len(), "{page}");
     lab.dig(&format!("@{SERVER} apis.example.org"));
     lab.dig("@fd77::1 nothing.example.org");
@@ -88,9 +87,9 @@ fn a_page_is_prometheus_text_and_says_what_the_counters_say() {
 }
 
 #[test]
-fn alerts_and_dashboard_ask_for_what_there_is() {
+fn alerts_and_dashboard_use_existing_metrics_only() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: '[::]:9153'\nEnableK8S: true\nKubeConfig: kubeconfig\n"));
-    // A cluster that is away shows all that one in touch does.
+    // A cluster that is away has all the metrics of one that is reachable.
     lab.dead_cluster();
     let _daemon = lab.spawn("host", "config.yaml");
     // On both families.
@@ -114,7 +113,7 @@ fn alerts_and_dashboard_ask_for_what_there_is() {
     let dashboard: serde_json::Value = serde_json::from_str(&repository("configs/grafana/edns.json")).unwrap();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().unwrap() {
-            // As a rule, for promtool to parse; Grafana's variables stand for texts and durations.
+            // As a rule, which promtool can parse; Grafana's variables are replaced by durations.
             let expr = target["expr"].as_str().unwrap().replace("$__rate_interval", "5m");
             lab.write("rule.yaml", &format!("groups: [{{name: a, rules: [{{record: a, expr: '{expr}'}}]}}]\n"));
             promtool(&lab, "check rules rule.yaml");
@@ -132,7 +131,7 @@ fn alerts_fire_when_they_should() {
 }
 
 #[test]
-fn ready_means_attached_and_read_whole() {
+fn ready_means_attached_and_synced() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: localhost:9153\n"));
     let daemon = lab.daemon();
     let readyz = |what: &str, wanted: (&str, &str)| {
@@ -143,14 +142,14 @@ fn ready_means_attached_and_read_whole() {
     };
     readyz("ready", ("200", "ready\n"));
     assert_eq!(get(&lab, "localhost:9153/healthz").unwrap(), ("200".into(), "alive\n".into()));
-    // The interface goes, and comes back.
+    // The interface is deleted and created again.
     lab.ip("host", "link del veth0");
     readyz("not ready", ("503", "no interface of Ifname is there\n"));
     assert!(metrics(&lab, "localhost:9153").contains("\nedns_ready 0\n"));
     assert_eq!(get(&lab, "localhost:9153/healthz").unwrap().0, "200");
     lab.veth(("host", "veth0"), ("pod", "eth0"));
     readyz("ready again", ("200", "ready\n"));
-    // A daemon that does not run says nothing, which is no word of health.
+    // A stopped daemon doesn't reply, so it doesn't count as healthy.
     daemon.signal(Signal::SIGSTOP);
     assert!(get(&lab, "localhost:9153/healthz").is_err());
     daemon.signal(Signal::SIGCONT);
@@ -158,7 +157,7 @@ fn ready_means_attached_and_read_whole() {
 }
 
 #[test]
-fn a_failed_reload_shows_until_it_is_mended() {
+fn a_failed_reload_is_reported_until_the_file_is_fixed() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
     let daemon = lab.daemon();
     lab.write("config.yaml", "Ttl: 5\n");
@@ -175,20 +174,22 @@ fn a_failed_reload_shows_until_it_is_mended() {
 }
 
 #[test]
-fn the_address_changes_live() {
+fn the_address_changes_without_a_restart() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
     let daemon = lab.daemon();
     metrics(&lab, "127.0.0.1:9153");
     lab.write("config.yaml", &format!("{CONFIG}MetricsAddr: 0.0.0.0:9154\n"));
     metrics(&lab, &format!("{SERVER}:9154"));
-    until("the old one is closed", || get(&lab, "127.0.0.1:9153/metrics").map_or(Ok(()), |r| Err(format!("{r:?}"))));
+    until("the old address is closed", || {
+        get(&lab, "127.0.0.1:9153/metrics").map_or(Ok(()), |r| Err(format!("{r:?}")))
+    });
     lab.write("config.yaml", CONFIG);
-    until("all are closed", || get(&lab, "127.0.0.1:9154/metrics").map_or(Ok(()), |r| Err(format!("{r:?}"))));
+    until("all addresses are closed", || get(&lab, "127.0.0.1:9154/metrics").map_or(Ok(()), |r| Err(format!("{r:?}"))));
     assert!(!daemon.log().contains("restart"), "{}", daemon.log());
 }
 
 #[test]
-fn a_port_that_is_taken_is_tried_again() {
+fn a_port_in_use_is_tried_again() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
     let mut old = lab.daemon();
     metrics(&lab, "127.0.0.1:9153");
@@ -201,17 +202,13 @@ fn a_port_that_is_taken_is_tried_again() {
 }
 
 #[test]
-fn hostile_clients_hold_up_nothing() {
+fn hostile_clients_delay_neither_others_nor_the_daemon() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
     let _daemon = lab.daemon();
     metrics(&lab, "127.0.0.1:9153");
-    let netns = fs::File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
-    let connect = move || -> Vec<TcpStream> {
-        setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
-        (0..200).map(|_| TcpStream::connect("127.0.0.1:9153").unwrap()).collect()
-    };
-    let mut silent = std::thread::spawn(connect).join().unwrap();
-    // Some say nothing, some half a request, some an endless one, some never read what they asked for.
+    let connect = || -> Vec<TcpStream> { (0..200).map(|_| TcpStream::connect("127.0.0.1:9153").unwrap()).collect() };
+    let mut silent = lab.run_in("host", connect);
+    // Some send nothing, some half a request, some an endless one, and some never read the response.
     for (i, client) in silent.iter_mut().enumerate() {
         let _ = match i % 4 {
             0 => Ok(()),
@@ -220,7 +217,7 @@ fn hostile_clients_hold_up_nothing() {
             _ => client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"),
         };
     }
-    // Not kept out by them: one that had to wait until all of these are given up would come after a minute.
+    // Other clients are served meanwhile: waiting for all of these to be closed would take a minute.
     metrics(&lab, "127.0.0.1:9153");
     let report = {
         lab.write("queries", "apis.example.org A\n");
@@ -228,7 +225,7 @@ fn hostile_clients_hold_up_nothing() {
     };
     assert!(report.contains("Queries lost:         0 (0.00%)"), "{report}");
     assert_eq!(lab.count("pass_daemon"), 0);
-    // And they are given up.
+    // All of them are closed.
     for client in &mut silent {
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut all = Vec::new();
@@ -237,6 +234,6 @@ fn hostile_clients_hold_up_nothing() {
         }
     }
     let open =
-        Command::new("ss").args(["-H", "-t", "-n", "-N", &lab.ns("host"), "state", "established"]).output().unwrap();
+        Command::new("ss").args(["-H", "-t", "-n", "-N", lab.ns("host"), "state", "established"]).output().unwrap();
     assert!(open.stdout.is_empty(), "{}", String::from_utf8_lossy(&open.stdout));
 }

@@ -1,4 +1,4 @@
-//! With no more rights than it needs: given, and kept.
+//! The daemon with the least privileges: those that it is given, and those that it keeps.
 
 use std::fs;
 use std::process::Command;
@@ -6,11 +6,11 @@ use std::process::Command;
 use crate::lab::{Daemon, EDNS, Lab, SERVER, until};
 
 const NEEDED: &str = "-all,+bpf,+net_admin,+perfmon";
-/// Of CAP_DAC_OVERRIDE, CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF.
+/// CAP_DAC_OVERRIDE, CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF.
 const KEPT: u64 = 1 << 1 | 1 << 10 | 1 << 12 | 1 << 38 | 1 << 39;
 const NOBODY: u32 = 65534;
 
-/// Starts the daemon by `setpriv`, with a /run/edns of its own and a program file that any user can reach.
+/// Starts the daemon by `setpriv`, with a /run/edns of its own and a program file that every user can reach.
 fn spawn(lab: &Lab, owner: u32, setpriv: &str) -> Daemon {
     let setup = format!(
         "mount -t tmpfs tmpfs /run; install -d -o {owner} /run/edns; mount --bind {EDNS} edns; \
@@ -22,7 +22,7 @@ fn spawn(lab: &Lab, owner: u32, setpriv: &str) -> Daemon {
     Daemon::of(lab, command)
 }
 
-/// Options of `setpriv` for a user without any rights but these.
+/// Options of `setpriv` for a user with these capabilities only.
 fn by_anybody(capabilities: &str) -> String {
     format!(
         "--reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps {capabilities} --ambient-caps {capabilities} \
@@ -30,7 +30,7 @@ fn by_anybody(capabilities: &str) -> String {
     )
 }
 
-/// Whether it answers on the interface that was there and on one that comes later, and can load further programs.
+/// Checks that it answers on the first interface and on one that is created later, and that it can load further programs.
 fn works(lab: &Lab, daemon: &Daemon) {
     daemon.wait_for("ready");
     let answer = |args: &str| lab.dig(&format!("{args} +short apis.example.org"));
@@ -42,7 +42,7 @@ fn works(lab: &Lab, daemon: &Daemon) {
         "172.16.171.52" => Ok(()),
         other => Err(format!("{other}\n{}", daemon.log())),
     });
-    // The program for questions of its own is loaded when the first one is asked.
+    // The probe program is loaded for the first lookup.
     let lookup = Command::new("nsenter")
         .args([&format!("--mount=/proc/{}/ns/mnt", daemon.pid()), EDNS, "lookup", "apis.example.org", "--config"])
         .arg(lab.path("config.yaml"))
@@ -72,7 +72,7 @@ fn three_capabilities_are_enough_for_root_in_a_container() {
 }
 
 #[test]
-fn root_gives_up_what_is_not_needed_in_every_thread() {
+fn root_drops_unneeded_capabilities_in_every_thread() {
     let lab = lab();
     let daemon = spawn(&lab, 0, "");
     daemon.wait_for("ready");
@@ -94,7 +94,7 @@ fn root_gives_up_what_is_not_needed_in_every_thread() {
 }
 
 #[test]
-fn errors_name_the_right_that_is_missing() {
+fn errors_name_the_missing_privilege() {
     let lab = lab();
     let mut daemon = spawn(&lab, NOBODY, &by_anybody("-all"));
     assert_eq!(daemon.wait(), Some(1));
@@ -104,7 +104,7 @@ fn errors_name_the_right_that_is_missing() {
     assert_eq!(daemon.wait(), Some(1));
     assert!(daemon.log().contains("give /run/edns to"), "{}", daemon.log());
 
-    // Its socket is for its own user.
+    // The control socket belongs to the daemon's user.
     let daemon = lab.daemon();
     let script =
         format!("mount --bind {EDNS} edns; exec setpriv {} $PWD/edns stats --config config.yaml", by_anybody("-all"));

@@ -1,20 +1,20 @@
-//! Where somebody has made a qdisc of kind `ingress`, which has one block of filters and leaves no room for clsact.
+//! An interface with a qdisc of kind `ingress`. It has one block of filters and excludes clsact.
 
 use nix::sys::signal::Signal;
 
 use crate::common::packet::{Query, TYPE_A};
-use crate::lab::{Daemon, Lab, SERVER, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Daemon, Lab, RefusingServer, SERVER, until};
+use crate::sockets::{Client, Reply};
 
-/// Routed out of veth0, to nobody.
+/// An address that no host has, routed to veth0.
 const NOWHERE: &str = "192.0.2.53";
 const ANSWER: &str = "172.16.171.52";
 const WHY: &str = "veth0: its qdisc is of kind ingress";
 
-/// A host whose processes are answered, and which has a DNS server that the pod asks.
+/// A host whose processes eDNS answers, and whose DNS server the pod asks.
 fn lab() -> Lab {
     let lab = Lab::new();
-    // A pattern, as an interface that is named has to be attached to at start.
+    // A pattern: an interface that Ifname names has to be attached to at the start.
     lab.configure("Ifname: 'veth*'\nNetworkDirection: Egress\n");
     lab.ip("host", "route add default via 10.77.0.2");
     lab
@@ -30,13 +30,13 @@ fn stats(lab: &Lab) -> String {
 }
 
 fn until_unattached(lab: &Lab) {
-    until("named as unattached", || {
+    until("reported as not attached", || {
         let stats = stats(lab);
         if stats.contains(&format!("not attached: {WHY}")) { Ok(()) } else { Err(stats) }
     });
 }
 
-/// Queries from outside reach the server.
+/// Asserts that queries of the pod reach the server.
 fn assert_passes(lab: &Lab, client: &Client) {
     assert_eq!(lab.filters("host", "veth0"), 0);
     let reply = client.ask(&Query::new("apis.example.org", TYPE_A));
@@ -48,9 +48,9 @@ fn answer(lab: &Lab) -> String {
 }
 
 #[test]
-fn egress_is_not_attached_to_a_qdisc_without_it_but_when_that_is_gone() {
+fn egress_is_attached_only_after_a_qdisc_of_kind_ingress_is_removed() {
     let lab = lab();
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     lab.sh("host", "tc qdisc add dev veth0 ingress");
     let daemon = lab.daemon_on_clsact();
@@ -67,14 +67,14 @@ fn egress_is_not_attached_to_a_qdisc_without_it_but_when_that_is_gone() {
 }
 
 #[test]
-fn clsact_that_becomes_ingress_while_it_runs_is_left() {
+fn clsact_that_another_program_replaces_by_ingress_is_not_restored() {
     const ROUNDS: usize = 50;
     let lab = lab();
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon_on_clsact();
     assert_eq!(answer(&lab), ANSWER);
-    // The daemon's own may come in between.
+    // The daemon's clsact may be added in between.
     let replace =
         "until tc qdisc add dev veth0 ingress 2>/dev/null; do tc qdisc del dev veth0 clsact 2>/dev/null || true; done";
     lab.sh("host", replace);
@@ -83,7 +83,7 @@ fn clsact_that_becomes_ingress_while_it_runs_is_left() {
     lab.sh("host", "tc qdisc del dev veth0 ingress");
     until("an answer", || if answer(&lab) == ANSWER { Ok(()) } else { Err(daemon.log()) });
 
-    // At any moment of a look or a return.
+    // At any moment while the daemon reads or restores its filters.
     let round = "qdisc del dev veth0 clsact\nqdisc add dev veth0 ingress\nqdisc del dev veth0 ingress\nqdisc add dev veth0 clsact\n";
     lab.write("flap", &(round.repeat(ROUNDS) + "qdisc del dev veth0 clsact\nqdisc add dev veth0 ingress\n"));
     lab.sh("host", "tc -force -batch flap 2>/dev/null || true");
@@ -95,7 +95,7 @@ fn clsact_that_becomes_ingress_while_it_runs_is_left() {
 }
 
 #[test]
-fn ingress_is_served_by_a_qdisc_of_kind_ingress_which_stays() {
+fn ingress_uses_an_existing_qdisc_of_kind_ingress_and_leaves_it() {
     let lab = Lab::new();
     lab.sh("host", "tc qdisc add dev veth0 ingress");
     let daemon = lab.daemon_on_clsact();

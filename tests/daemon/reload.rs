@@ -1,4 +1,4 @@
-//! Edits of the files under a running daemon.
+//! Changes of the files while the daemon runs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,17 +19,17 @@ fn until_answer(lab: &Lab, name: &str, wanted: &str) {
 }
 
 #[test]
-fn an_edit_is_live_without_a_restart() {
+fn an_edit_takes_effect_without_a_restart() {
     let lab = Lab::new();
     let daemon = lab.daemon();
     lab.write("domain.yaml", &DOMAINS.replace("172.16.171.52", "172.16.171.53"));
     until_answer(&lab, "apis.example.org", "172.16.171.53");
-    // As editors do it.
+    // A rename, as editors do it.
     lab.write("new.yaml", &DOMAINS.replace("172.16.171.52", "172.16.171.54"));
     fs::rename(lab.path("new.yaml"), lab.path("domain.yaml")).unwrap();
     until_answer(&lab, "apis.example.org", "172.16.171.54");
     daemon.wait_for("reloaded after a changed file: 6 names, 1 changed");
-    // A file that somebody else writes beside it is nothing to us.
+    // Other files in the folder are ignored.
     let before = daemon.log();
     lab.write("other.yaml", "x");
     lab.write("domain.yaml", "Domains:\n");
@@ -61,7 +61,7 @@ fn a_config_maps_links_are_followed() {
         fs::remove_dir_all(lab.path(&format!("..v{}", n - 1))).unwrap();
         until_answer(&lab, "apis.example.org", &format!("172.16.171.{n}"));
     }
-    // Commands find the daemon all the while.
+    // Commands reach the daemon all the time.
     assert!(lab.count("answered") >= 4);
 }
 
@@ -98,17 +98,17 @@ fn an_edit_during_a_reload_is_not_lost() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     lab.write("one.yaml", "Domains:\n  - Name: n5.example.org\n    IP: 10.0.0.6\n");
     fs::rename(lab.path("one.yaml"), lab.path("domain.yaml")).unwrap();
-    // Twice two seconds and more without optimisation, many more on a loaded machine.
+    // More than four seconds without optimisation, many more on a loaded machine.
     within(120, "the last edit", || match ask(&lab, "n5.example.org") {
         answer if answer == "10.0.0.6" => Ok(()),
         answer => Err(answer),
     });
-    // A large file holds up neither the heartbeat nor commands.
+    // A large file delays neither the heartbeat nor commands.
     assert_eq!(lab.count("pass_daemon"), 0, "{}", daemon.log());
 }
 
 #[test]
-fn a_domain_file_may_come_later_and_go_for_a_moment() {
+fn a_domain_file_may_come_later_and_be_away_for_a_moment() {
     let lab = Lab::new();
     fs::remove_file(lab.path("domain.yaml")).unwrap();
     let daemon = lab.daemon();
@@ -130,7 +130,7 @@ fn sighup_rereads_both_files() {
 }
 
 #[test]
-fn pass_names_and_servers_change_live() {
+fn pass_names_and_servers_change_without_a_restart() {
     let lab = Lab::new();
     let daemon = lab.daemon();
     lab.write(
@@ -149,7 +149,7 @@ fn pass_names_and_servers_change_live() {
 }
 
 #[test]
-fn of_many_servers_each_is_answered_for() {
+fn queries_to_each_of_many_servers_are_answered() {
     let lab = Lab::new();
     let servers: Vec<String> = (1..=7).map(|i| format!("192.0.2.{i}")).collect();
     let config = |servers: &[String]| {

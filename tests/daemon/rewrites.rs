@@ -1,5 +1,5 @@
-//! A file that is written in pieces, in all ways, over and over: each answer was true in a whole version. EDNS_REWRITES says
-//! how often.
+//! A file that is written in pieces, in all ways, again and again. Every answer was correct in some complete version.
+//! EDNS_REWRITES sets the number of versions.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use crate::common::env_number;
 use crate::common::packet::{Query, TYPE_A};
 use crate::common::rng::Rng;
-use crate::lab::{Lab, SERVER, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{Lab, RefusingServer, SERVER, until};
+use crate::sockets::{Client, Reply};
 
 const NAMES: usize = 300;
-/// Every so many versions one is shorter, and waited for longer.
+/// One in this many versions is shorter and takes longer to settle.
 const SHORTER: usize = 20;
 
-/// What a version says of a name: three digits each, so that a part of an address is an address that no version has.
+/// The address of a name in a version: three digits per octet, so that a part of an address is an address that no version
+/// has.
 type Version = [u8; 2];
 
 fn address(version: Version, name: usize) -> [u8; 4] {
@@ -38,7 +39,7 @@ fn text(version: Version, comment: &str) -> String {
     format!("# {comment}\nDomains:\n{entries}")
 }
 
-/// Writes a text in pieces of any size, with pauses.
+/// Writes a text in pieces of random sizes, with pauses.
 fn write(file: &mut File, text: &str, rng: &mut Rng) {
     let mut left = text.as_bytes();
     while !left.is_empty() {
@@ -48,19 +49,19 @@ fn write(file: &mut File, text: &str, rng: &mut Rng) {
         if rng.one_in(3) {
             sleep(Duration::from_millis(rng.below(12) as u64));
         }
-        // Now and then for longer than a change takes to settle.
+        // Sometimes for longer than a change takes to settle.
         if rng.one_in(40) {
             sleep(Duration::from_millis(150));
         }
     }
 }
 
-/// Makes `text` what the file says, in one of the ways that there are.
+/// Makes `text` the content of the file, in a random way.
 fn rewrite(lab: &Lab, text: &str, rng: &mut Rng) {
     let path = lab.path("domain.yaml");
     let renamed = rng.one_in(4);
     let at = if renamed { lab.path("new") } else { path.clone() };
-    // Over what is there, or from nothing on; or in two files' place, as editors do that keep the old one.
+    // Over the old content or after truncation; or, as editors do that keep the old file, in both files' place.
     let kept = rng.one_in(3) && !renamed;
     if !renamed && !kept && rng.one_in(4) {
         fs::rename(&path, lab.path("old")).unwrap();
@@ -74,7 +75,7 @@ fn rewrite(lab: &Lab, text: &str, rng: &mut Rng) {
     }
 }
 
-/// Asks until it is told to stop; returns what was answered of which name.
+/// Asks until it is stopped. Returns the answers of each name.
 fn ask(client: &Client, stop: &AtomicBool) -> HashSet<(usize, Vec<u8>)> {
     let mut answers = HashSet::new();
     let queries: Vec<Query> = (0..NAMES).map(|i| Query::new(&name(i), TYPE_A)).collect();
@@ -91,10 +92,10 @@ fn ask(client: &Client, stop: &AtomicBool) -> HashSet<(usize, Vec<u8>)> {
 }
 
 #[test]
-fn each_answer_was_true_in_a_whole_version() {
+fn each_answer_was_correct_in_a_complete_version() {
     let rewrites = env_number("EDNS_REWRITES", 200) as usize;
     let lab = Lab::new();
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let mut rng = Rng::new(rewrites as u64);
     let mut versions = vec![[100, 100]];
     lab.write("domain.yaml", &text(versions[0], ""));
@@ -126,8 +127,8 @@ fn each_answer_was_true_in_a_whole_version() {
         (asker.join().unwrap(), took)
     });
     for (i, address_of) in &answers {
-        let was_true = versions.iter().any(|v| address(*v, *i)[..] == address_of[..]);
-        assert!(was_true, "{} was never {address_of:?}: {}", name(*i), daemon.log());
+        let was_correct = versions.iter().any(|v| address(*v, *i)[..] == address_of[..]);
+        assert!(was_correct, "{} was never {address_of:?}: {}", name(*i), daemon.log());
     }
     let log = daemon.log();
     assert!(log.matches("reloaded after a changed file").count() >= rewrites - 1, "{log}");
@@ -135,7 +136,7 @@ fn each_answer_was_true_in_a_whole_version() {
     println!("{rewrites} versions in {took:?}, {} answers that differ", answers.len());
 }
 
-/// Tells threads to end, also where the one that started them fails.
+/// Stops threads when dropped, also after a failure.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {

@@ -1,22 +1,16 @@
-//! Sockets of clients and of a server behind eDNS, who refuses everything: so every query has a reply, and the reply shows
-//! who it is of.
+//! Sockets of clients of a [`RefusingServer`]. Every query gets a reply, which shows whether eDNS or the server sent it.
 
 use std::net::UdpSocket;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::common::decode::{self, Asked};
 use crate::common::packet::{COOKIE, Opt, Query, hex};
-use crate::lab::Lab;
+use crate::lab::{FLAG_QR, Lab, REFUSED, RefusingServer};
 
-const FLAG_QR: u8 = 0x80;
-const REFUSED: u8 = 5;
 /// An emulated machine may be slow.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A socket that belongs to a namespace.
+/// A socket in a namespace.
 fn bind(lab: &Lab, ns: &str, local: &str) -> UdpSocket {
     lab.run_in(ns, || UdpSocket::bind(local)).unwrap_or_else(|e| panic!("{local}: {e}"))
 }
@@ -25,58 +19,13 @@ fn with_port(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
-/// Refuses what it is asked until it is dropped.
-pub struct Server {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Server {
-    pub fn new(lab: &Lab, ns: &str, addresses: &[&str]) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::new(AtomicU64::new(0));
-        let serve = |address: &&str| {
-            let socket = bind(lab, ns, &with_port(address, 53));
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
-            std::thread::spawn(move || {
-                let mut message = vec![0; 65_536];
-                while !stop.load(Ordering::Relaxed) {
-                    let Ok((len, client)) = socket.recv_from(&mut message) else { continue };
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    if len > 3 {
-                        message[2] |= FLAG_QR;
-                        message[3] |= REFUSED;
-                    }
-                    // The client's end may have gone.
-                    let _ = socket.send_to(&message[..len], client);
-                }
-            })
-        };
-        let threads = addresses.iter().map(serve).collect();
-        Self { stop, asked, threads }
-    }
-
-    /// Datagrams that reached it.
-    pub fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.drain(..).for_each(|t| t.join().unwrap());
-    }
-}
-
-/// Who a reply is of.
+/// The sender of a reply.
 #[derive(Debug)]
 pub enum Reply {
-    /// eDNS: a right message, with the data of the records in its answer section, sorted, and those in authority.
+    /// eDNS: a correct message. The sorted data of the records in its answer section, and the number of records in its
+    /// authority section.
     Edns(Vec<Vec<u8>>, usize),
-    /// The server, whom the query reached as it was sent.
+    /// The server, which received the query unchanged.
     Server,
 }
 
@@ -91,7 +40,7 @@ impl Client {
         Self(socket)
     }
 
-    /// Whether nobody replies within a second.
+    /// Whether no reply arrives within a second.
     pub fn is_silent(&self, query: &Query) -> bool {
         self.0.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let is_silent = self.ask(query).is_err();
@@ -99,7 +48,7 @@ impl Client {
         is_silent
     }
 
-    /// Asks; one reply has to come.
+    /// Sends a query and waits for one reply.
     pub fn ask(&self, query: &Query) -> Result<Reply, String> {
         let sent = query.octets();
         self.0.send(&sent).map_err(|e| e.to_string())?;
@@ -107,8 +56,9 @@ impl Client {
         read(&sent, &got)
     }
 
-    /// The same where the server's reply may be lost: that the query reached it, whom nobody else asks, is as good.
-    pub fn ask_one_way(&self, query: &Query, server: &Server) -> Result<Reply, String> {
+    /// Like [`Client::ask`], if the server's reply may be lost: a query that reached the server counts as its reply. No other
+    /// client may ask meanwhile.
+    pub fn ask_one_way(&self, query: &Query, server: &RefusingServer) -> Result<Reply, String> {
         let (sent, before, deadline) = (query.octets(), server.asked(), Instant::now() + SOON);
         self.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         self.0.send(&sent).map_err(|e| e.to_string())?;
@@ -116,7 +66,7 @@ impl Client {
             match self.receive() {
                 Ok(got) => return read(&sent, &got),
                 Err(_) if server.asked() > before => return Ok(Reply::Server),
-                Err(e) if Instant::now() > deadline => return Err(format!("neither reply nor passed: {e}")),
+                Err(e) if Instant::now() > deadline => return Err(format!("neither answered nor passed: {e}")),
                 Err(_) => {}
             }
         }
@@ -130,7 +80,7 @@ impl Client {
     }
 }
 
-/// Who a reply to the query is of.
+/// Decides which of the two sent a reply.
 fn read(sent: &[u8], got: &[u8]) -> Result<Reply, String> {
     let mut refused = sent.to_vec();
     refused[2] |= FLAG_QR;
@@ -146,7 +96,7 @@ fn read(sent: &[u8], got: &[u8]) -> Result<Reply, String> {
     Ok(Reply::Edns(data, authority.len()))
 }
 
-/// A question without EDNS, with it, and with all that a resolver may put there.
+/// A query without EDNS, with EDNS, and with everything that a resolver may add.
 pub fn forms(name: &str, qtype: u16) -> [Query; 3] {
     let plain = Query::new(name, qtype);
     let opt = Opt { flags: 0x8000, options: COOKIE.into(), ..Opt::new(4096) };

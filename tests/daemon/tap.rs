@@ -1,4 +1,4 @@
-//! A virtual machine's port.
+//! The tap interface of a virtual machine.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::frames::mac;
 use crate::lab::{Lab, until};
 
 #[test]
-fn a_tap_takes_all_frames_unless_it_is_the_uplink() {
+fn a_tap_accepts_all_frames_unless_it_is_the_uplink() {
     let lab = Lab::new();
     let tap = lab.run_in("host", || tun::open("tap0", libc::IFF_TAP));
     lab.ip("host", "addr add 10.79.0.1/24 dev tap0");
@@ -29,11 +29,11 @@ fn a_tap_takes_all_frames_unless_it_is_the_uplink() {
     assert!(replies(&tap, &to_itself), "to its own address");
 }
 
-/// Whether there is a right reply.
+/// Whether a correct reply arrives.
 fn replies(tap: &OwnedFd, query: &Packet) -> bool {
     let frame = query.frame();
     nix::unistd::write(tap, &frame).unwrap();
-    // The kernel has frames of its own to send.
+    // The kernel sends frames of its own.
     while let Some(got) = tun::read(tap, Duration::from_secs(1)) {
         if got.len() > ETHERNET && got[..6] == frame[6..12] && Datagram::read(&got, ETHERNET).is_ok() {
             let asked = Datagram::read(&frame, ETHERNET).unwrap();

@@ -1,4 +1,4 @@
-//! `edns trace` and `edns stats --top`: what the kernel tells of queries.
+//! `edns trace` and `edns stats --top`: events of queries.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::lab::{EDNS, Lab, SERVER, until};
 
-/// A command that goes on, with all that it says in a file. What still runs at the end goes with the lab.
+/// A command that continues running, with its output in a file. The lab ends it.
 struct Running {
     child: Child,
     out: PathBuf,
@@ -32,7 +32,7 @@ impl Running {
         Self { child, out }
     }
 
-    /// A trace that has begun: it shows what is asked.
+    /// Starts a trace and waits until it shows queries.
     fn trace(lab: &Lab, file: &str, args: &[&str]) -> Self {
         let trace = Self::start(lab, file, &[&["trace"], args].concat());
         until("the trace shows queries", || {
@@ -80,7 +80,7 @@ fn every_query_is_shown_with_its_outcome() {
     lab.dig("@fd77::1 apis.example.org AAAA");
     lab.dig(&format!("@{SERVER} nothing.example.org TXT"));
     lab.dig(&format!("@{SERVER} +opcode=4 apis.example.org"));
-    // Of an attacker: it would clear the screen.
+    // An attacker's name, which would clear the screen.
     lab.dig(&format!("@{SERVER} a\\027[2J\\.\\032b.example.org"));
     for end in [
         " > 10.77.0.1 APIS.example.org. A answered\n",
@@ -97,7 +97,7 @@ fn every_query_is_shown_with_its_outcome() {
     assert!(words[0].len() == "00:00:00.000000Z".len() && words[0].ends_with('Z'), "{line}");
     assert!(words[1] == "veth0" && words[2].starts_with("[fd77::2]:"), "{line}");
     assert!(said.bytes().all(|b| b == b'\n' || (b' '..=b'~').contains(&b)), "{said:?}");
-    // dig tries each once.
+    // dig sends each query once.
     assert_eq!(said.matches("APIS").count(), 1, "{said}");
 }
 
@@ -140,13 +140,13 @@ fn a_trace_ends_with_its_command_or_daemon() {
     assert_eq!(lost(&lab), 0);
     trace.signal(Signal::SIGKILL);
     trace.wait();
-    // What follows does not fit into the ring where it is still written.
-    until("nothing is written any more", || {
+    // Later events don't fit into the ring while the trace still writes.
+    until("no more output", || {
         let before = lost(&lab);
         flood(&lab);
         if lost(&lab) == before { Ok(()) } else { Err(String::new()) }
     });
-    // What was left in the ring is none of the next one's.
+    // Events that were left in the ring don't appear in the next trace.
     lab.dig(&format!("@{SERVER} before.apps.example.org"));
     let mut trace = Running::trace(&lab, "third", &[]);
     assert!(!trace.said().contains("before") && !trace.said().contains("nothing"), "{}", trace.said());
@@ -157,7 +157,7 @@ fn a_trace_ends_with_its_command_or_daemon() {
 }
 
 #[test]
-fn who_reads_too_slowly_holds_up_nothing_and_is_told() {
+fn a_slow_reader_delays_nothing_and_is_told_of_lost_events() {
     let lab = Lab::new();
     let _daemon = lab.daemon();
     let trace = Running::trace(&lab, "trace", &[]);
@@ -166,11 +166,11 @@ fn who_reads_too_slowly_holds_up_nothing_and_is_told() {
     assert!(lost(&lab) > 2500, "of 5000 the ring holds some hundred");
     assert_eq!(lab.count("pass_error") + lab.count("pass_daemon"), 0);
     trace.signal(Signal::SIGCONT);
-    until("it is told", || trace.shows("queries are not shown: they came faster than they can be read"));
+    until("the loss is reported", || trace.shows("queries are not shown: they came faster than they can be read"));
 }
 
 #[test]
-fn the_most_asked_for_are_shown_on_request() {
+fn the_most_queried_names_are_shown_on_request() {
     let lab = Lab::new();
     let _daemon = lab.daemon();
     let mut top = Running::start(&lab, "top", &["stats", "--watch", "--top", "2"]);
@@ -185,7 +185,7 @@ fn the_most_asked_for_are_shown_on_request() {
     assert!(top.said().contains("most asked for in ") && !top.said().contains("x.y."), "{}", top.said());
     top.signal(Signal::SIGINT);
     top.wait();
-    // By itself it looks at counters only.
+    // Without a trace `stats` only reads counters.
     assert_eq!(lab.edns(&["stats", "--top"]).status.code(), Some(2));
     let _trace = Running::trace(&lab, "trace", &[]);
 }

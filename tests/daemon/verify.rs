@@ -1,30 +1,20 @@
 //! `edns verify` against NSD, with right and wrong data, on a path where the program answers over UDP.
 
-use crate::lab::{EDNS, Lab, until};
+use crate::lab::{EDNS, Lab, fill, until};
 
 const DNS: &str = "10.77.0.2";
-const RIGHT: &str = "apis A 172.16.171.52\ndb A 10.0.0.5\ndb A 10.0.0.6\ndb AAAA fd00::5\n*.apps A 10.0.0.9\n\
-                     x.y.apps A 10.0.0.10\nall A 10.0.0.11\n";
+const DNS6: &str = "fd77::2";
+/// The records of the lab's domain.yaml.
+const RIGHT: &str = include_str!("nsd/same.zone");
 
-/// NSD in `pod`, which the daemon's host reaches by the interface on whose egress the program is.
+/// NSD in `pod`. The daemon's host reaches it by the interface on whose egress the program is.
 fn lab(zone: &str) -> Lab {
     let lab = Lab::new();
     lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Egress\n");
-    lab.write(
-        "example.org.zone",
-        &format!(
-            "$ORIGIN example.org.\n$TTL 300\n@ SOA ns hostmaster 7 3600 600 86400 300\n@ NS ns\nns A {DNS}\n{zone}"
-        ),
-    );
-    let dir = lab.dir.display();
+    lab.write("example.org.zone", zone);
     lab.write(
         "nsd.conf",
-        &format!(
-            "server:\n  ip-address: {DNS}\n  username: root\n  zonesdir: {dir}\n  database: \"\"\n  \
-             pidfile: {dir}/nsd.pid\n  xfrdfile: {dir}/xfrd\n  zonelistfile: {dir}/zones\n  xfrdir: {dir}\n  \
-             logfile: {dir}/nsd.log\nremote-control:\n  control-enable: no\n\
-             zone:\n  name: example.org\n  zonefile: example.org.zone\n"
-        ),
+        &fill(include_str!("nsd/nsd.conf"), &[("ADDRESS", &DNS), ("ADDRESS6", &DNS6), ("DIR", &lab.dir.display())]),
     );
     lab.sh("pod", "nsd -c nsd.conf");
     until("NSD answers", || match lab.dig_in("host", &format!("@{DNS} +tcp +short ns.example.org")) {
@@ -41,11 +31,11 @@ fn verify(lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_server_that_says_the_same_is_no_difference() {
+fn a_server_with_the_same_data_is_no_difference() {
     let lab = lab(RIGHT);
     lab.write("config.yaml", &format!("Ifname: veth0\nNetworkDirection: Egress\nDnsServers: {DNS}\n"));
     let _daemon = lab.daemon();
-    // The daemon knows the server.
+    // DnsServers names the server.
     let (status, text) = verify(&lab, &[]);
     assert_eq!(status, Some(0), "{text}");
     assert!(text.starts_with(&format!("asking {DNS}:53 over TCP")), "{text}");
@@ -54,12 +44,12 @@ fn a_server_that_says_the_same_is_no_difference() {
         line.split(' ').next().unwrap().parse().unwrap()
     };
     let all = asked(&text);
-    // A and AAAA of four names, one more of a type of its own, and the wildcard.
+    // A and AAAA of four names, one type of one more name, and the wildcard.
     assert!(all >= 9, "{text}");
     let (status, text) = verify(&lab, &["--server", DNS, "--sample", "1"]);
     assert_eq!(status, Some(0), "{text}");
     assert!(asked(&text) < all, "{text}");
-    // Asking is no query, and what is over TCP is none that counts.
+    // The lookups in the kernel are not counted, and queries over TCP pass uncounted.
     assert_eq!(lab.count("answered"), 0);
 }
 
@@ -72,7 +62,7 @@ fn every_difference_is_printed() {
         .replace("*.apps A 10.0.0.9", "*.apps A 10.0.0.99");
     let lab = lab(&wrong);
     let _daemon = lab.daemon();
-    // The program does answer what would go to that server.
+    // The program answers queries to that server.
     assert_eq!(lab.dig_in("host", &format!("@{DNS} +short apis.example.org")), "172.16.171.52");
     let (status, text) = verify(&lab, &["--server", DNS]);
     assert_eq!(status, Some(1), "{text}");

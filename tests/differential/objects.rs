@@ -1,4 +1,4 @@
-//! Random objects, of few names and values, so that they meet.
+//! Random objects with few names and values, so that they collide.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,14 +9,14 @@ use crate::rng::Rng;
 use crate::writer::Write;
 
 pub const NAMESPACES: [&str; 3] = ["n0", "n1", "n2"];
-/// The last is as long as a label may be.
+/// The last name has the greatest length of a label.
 pub const SERVICES: [&str; 7] =
     ["web", "db", "ext", "to", "tcp", "x1", "a-name-of-sixty-three-octets-which-is-all-that-a-label-may-have"];
-/// Slices by name, which says the type of their addresses.
+/// Names of slices, which state the type of their addresses.
 const SLICES: [&str; 5] = ["a4", "b4", "c4", "a6", "fq"];
 pub const V4: [&str; 7] =
     ["10.244.8.1", "10.244.8.2", "10.244.8.3", "10.244.8.4", "10.244.8.5", "10.96.7.1", "10.96.7.9"];
-/// Some in forms that nobody writes, and one that is IPv4's.
+/// Some in unusual notation, and one that is IPv4-mapped.
 pub const V6: [&str; 9] = [
     "fd00:244:8::1",
     "fd00:244:8::",
@@ -28,15 +28,15 @@ pub const V6: [&str; 9] = [
     "fd00:244:8:0:0:0:0:c",
     "::ffff:10.244.8.1",
 ];
-/// What slices without a label have, and others now and then.
+/// The address of slices without a label, and sometimes of others.
 pub const SILENT: &str = "10.244.8.99";
-/// What a slice's label may say, and no Service's name is.
+/// Values of the label that no Service's name has.
 const NOBODY: [&str; 6] = ["nobody", "x.y", "Web", "a_b", "svc", "_tcp"];
-/// Of slices that are large: the last octet of their addresses counts.
+/// Addresses of large slices; the last octet counts up.
 pub const LARGE: &str = "10.244.9.";
 pub const HOSTS: [&str; 3] = ["www.example.org", "web.n0.svc.cluster.local", "a.b.example"];
 pub const HOSTNAMES: [&str; 5] = ["h1", "tcp", "db-0", "10-244-8-1", "www-example-org"];
-/// Of Services and slices: name, protocol, number.
+/// Ports of Services and slices: name, protocol, number.
 const PORTS: [(&str, &str, i64); 6] = [
     ("http", "TCP", 80),
     ("https", "TCP", 443),
@@ -45,7 +45,7 @@ const PORTS: [(&str, &str, i64); 6] = [
     ("any", "SCTP", 7),
     ("alt", "TCP", 8080),
 ];
-/// That the API takes of slices only.
+/// Numbers that the API accepts in slices only.
 const ODD_PORTS: [i64; 7] = [0, -1, -5, 65_535, 65_536, 70_000, i32::MIN as i64];
 const TARGETS: [&str; 34] = [
     "www.example.org",
@@ -84,7 +84,7 @@ const TARGETS: [&str; 34] = [
     "192.0.2.7",
 ];
 
-/// Those that there are, by their paths.
+/// The existing objects by their paths.
 #[derive(Default)]
 pub struct Objects(BTreeMap<String, Value>);
 
@@ -95,12 +95,12 @@ impl fmt::Display for Objects {
 }
 
 impl Objects {
-    /// What is there at first.
+    /// The objects at the start.
     pub fn first(&self) -> Vec<Write> {
         NAMESPACES.iter().map(|name| Write { path: namespace(name), object: Some(namespace_object(name)) }).collect()
     }
 
-    /// Takes note of what became of a write; returns a line on it.
+    /// Records the outcome of a write. Returns a line about it.
     pub fn note(&mut self, write: &Write, done: Result<(), String>) -> String {
         let Write { path, object } = write;
         let what = object.as_ref().map_or_else(|| "gone".into(), Value::to_string);
@@ -114,13 +114,13 @@ impl Objects {
         format!("{path} {what}")
     }
 
-    /// A change of one of them.
+    /// A random change of a random object.
     pub fn random(&self, rng: &mut Rng) -> Write {
         let ns = *rng.pick(&NAMESPACES);
         let path = namespace(ns);
         let is_there = self.0.contains_key(&path);
         match rng.below(20) {
-            // Where there is none, all else is mostly refused.
+            // Without the namespace most other writes are refused.
             0 if is_there => Write { path, object: None },
             0..10 if !is_there => Write { path, object: Some(namespace_object(ns)) },
             0..=9 => self.service(rng, ns),
@@ -141,7 +141,7 @@ impl Objects {
         if old.is_some() && rng.one_in(2) {
             return Write { path, object: None };
         }
-        // What it is stays with it.
+        // The type of a Service doesn't change.
         let what = match old {
             Some(spec) if spec["type"] == "ExternalName" => 0,
             Some(spec) if spec["clusterIP"] == "None" => 1,
@@ -174,7 +174,7 @@ fn namespace_object(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
-/// Some, at least so many; a single one may have no name.
+/// Random ports, at least this many. A single one may have no name.
 fn ports(rng: &mut Rng, least: usize) -> Value {
     if rng.one_in(4) {
         return json!([{"port": 1 + rng.below(9), "protocol": rng.pick(&["TCP", "UDP", "SCTP"])}]);
@@ -210,7 +210,7 @@ fn slice(rng: &mut Rng, name: &str) -> Value {
             let ready = rng.pick(&[json!(true), json!(true), json!(null), json!(false)]).clone();
             let mut conditions = json!({"ready": ready});
             if rng.one_in(4) {
-                // Which of them are looked at.
+                // A condition that DNS ignores.
                 conditions["serving"] = json!(rng.one_in(2));
                 conditions["terminating"] = json!(rng.one_in(2));
             }
@@ -230,7 +230,7 @@ fn slice(rng: &mut Rng, name: &str) -> Value {
         "endpoints": endpoints, "ports": ports});
     if kind == "IPv4" && rng.one_in(30) {
         object["metadata"]["labels"] = rng.pick(&[json!({}), json!({"kubernetes.io/service-name": ""})]).clone();
-        // To a question for these CoreDNS sends nothing, and time passes until that is known: one address has to do.
+        // CoreDNS doesn't reply to questions for these, and every such question takes a time-out: one address is enough.
         object["endpoints"] = json!([{"addresses": [SILENT]}]);
     }
     object

@@ -1,7 +1,6 @@
-//! What stands between the daemon and the API server: it passes everything, or has a bad day with watches.
+//! A proxy between the daemon and the API server, which can break watches and lists.
 
 use std::convert::Infallible;
-use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -16,22 +15,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::lab::Lab;
 
-const PORT: u16 = 8080;
+/// On the node.
+pub const PORT: u16 = 8080;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Through,
-    /// Each watch gets 410, as HTTP's status or as its first event.
+    /// Each watch gets 410, as the HTTP status or as its first event.
     Gone,
     GoneInStream,
-    /// The same with 500.
+    /// Each watch gets 500, as the HTTP status or as its first event.
     Error,
     ErrorInStream,
     /// Each watch ends in the middle of its first event.
@@ -48,14 +47,14 @@ pub struct Proxy {
 type Response = http::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl Proxy {
-    /// On the node, with the rights of this kubeconfig.
+    /// Starts it on the node, with the credentials of this kubeconfig.
     pub fn new(lab: &Lab, kubeconfig: &Path) -> Self {
-        let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
+        let netns = lab.netns("host").handle();
         let kubeconfig = kubeconfig.to_owned();
         let (mode, modes) = watch::channel(Mode::Through);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
-            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
+            netns.enter();
             let _ = rustls::crypto::ring::default_provider().install_default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -68,16 +67,7 @@ impl Proxy {
         Self { mode, thread: Some(thread) }
     }
 
-    /// For daemons on the node.
-    pub fn kubeconfig(&self) -> String {
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
-             clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:{PORT}'}}}}]\n\
-             users: [{{name: a, user: {{}}}}]\ncontexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n"
-        )
-    }
-
-    /// From now on; watches that are open end.
+    /// Changes the mode. Open watches end.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
@@ -85,7 +75,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Ends the thread.
+        // The thread ends when its sender is dropped.
         self.mode = watch::channel(Mode::Through).0;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -120,7 +110,7 @@ async fn reply(request: http::Request<Incoming>, kubeconfig: PathBuf, mut modes:
         Mode::ErrorInStream => return text(200, event(&status(500))),
         Mode::Through | Mode::Half => {}
     }
-    // Anew each time: the API server is another after it was killed.
+    // A new configuration each time, because a restarted API server is another one.
     let config = Access::KubeConfig(Some(kubeconfig)).config().await.unwrap();
     let client = kube::Client::try_from(config).unwrap();
     let path = request.uri().path_and_query().unwrap().clone();
@@ -135,7 +125,7 @@ async fn reply(request: http::Request<Incoming>, kubeconfig: PathBuf, mut modes:
     let frames = BodyStream::new(body).filter_map(|frame| future::ready(frame.ok()));
     let is_half = if is_watch { mode == Mode::Half } else { mode == Mode::HalfLists };
     let frames = if is_half { frames.take(1).map(half).left_stream() } else { frames.right_stream() };
-    // A list goes on; what is broken of it is the reader's to find out.
+    // A list continues when the mode changes; the client has to detect a broken one.
     let changed = async move {
         if is_watch {
             let _ = modes.changed().await;

@@ -1,4 +1,4 @@
-//! Random questions, mostly for names that there may be, and for those around them.
+//! Random questions, mostly for names that may exist and for names close to them.
 
 use hickory_proto::rr::RecordType::{
     self, A, AAAA, ANY, CAA, CNAME, DS, HTTPS, MX, NAPTR, NS, PTR, SOA, SRV, SVCB, TXT, Unknown,
@@ -6,12 +6,12 @@ use hickory_proto::rr::RecordType::{
 
 use crate::objects::{HOSTNAMES, HOSTS, LARGE, NAMESPACES, SERVICES, SILENT, V4, V6};
 use crate::rng::Rng;
-use crate::statics;
+use crate::static_names;
 
 const TYPES: [RecordType; 16] = [A, A, A, A, AAAA, AAAA, AAAA, SRV, SRV, SRV, CNAME, TXT, MX, HTTPS, SOA, NS];
-/// Those that are asked for now and then.
+/// Types that are asked for rarely.
 const RARE: [RecordType; 8] = [ANY, CAA, DS, NAPTR, PTR, SVCB, Unknown(250), Unknown(65280)];
-/// In front of a Service's name.
+/// Labels before the name of a Service.
 const RELATIVES: [&str; 30] = [
     "_http._tcp.",
     "_https._tcp.",
@@ -44,7 +44,7 @@ const RELATIVES: [&str; 30] = [
     "a-b-example.",
     "web-n0-svc-cluster-local.",
 ];
-/// In front of the zone's.
+/// Labels before the name of the zone.
 const STRUCTURE: [&str; 20] = [
     "",
     "svc.",
@@ -101,10 +101,10 @@ pub fn random(rng: &mut Rng) -> (String, RecordType) {
         0 => format!("{}cluster.local", rng.pick(&STRUCTURE)),
         1 => format!("{}{ns}.pod.cluster.local", rng.pick(&PODS)),
         2 if rng.one_in(2) => rng.pick(&ELSEWHERE).to_string(),
-        2 => rng.pick(&statics::NAMES).to_string(),
+        2 => rng.pick(&static_names::NAMES).to_string(),
         3 => format!("{ns}.svc.cluster.local"),
         4 => {
-            // What resolvers make of a name by a search list.
+            // Names as a resolver's search list forms them.
             let typed =
                 [format!("{service}.{ns}.svc.cluster.local"), "www.example.org".into(), format!("{service}.{ns}")];
             format!(
@@ -155,7 +155,7 @@ fn reverse(address: &str) -> String {
     }
 }
 
-/// As resolvers send names that look at replies' case.
+/// Random case, as resolvers send that check the case of replies.
 fn random_case(rng: &mut Rng, name: &str) -> String {
     name.chars().map(|c| if rng.one_in(2) { c.to_ascii_uppercase() } else { c }).collect()
 }

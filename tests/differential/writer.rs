@@ -1,34 +1,32 @@
-//! Writes objects, whatever becomes of the API server.
+//! Writes objects, and tries again while the API server is away.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use edns::source::kubernetes::Access;
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::lab::Lab;
 
-/// Between tries, while nobody answers.
+/// Between tries while the API server doesn't answer.
 const RETRY: Duration = Duration::from_millis(200);
 const TRIES: u32 = 300;
 
-/// That an object shall be there like this, or not be there.
+/// The wanted state of an object; None deletes it.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// Of the object in the API.
+    /// The path of the object in the API.
     pub path: String,
     pub object: Option<Value>,
 }
 
-/// Why the API server refuses it, where it does.
+/// The reason if the API server refuses the write.
 pub type Outcome = Result<(), String>;
 
-/// A thread in the lab, where the API server is; it ends with this.
+/// A thread in the lab's `host`. It ends when this is dropped.
 pub struct Writer {
     orders: Sender<Write>,
     outcomes: Receiver<Outcome>,
@@ -36,12 +34,12 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(lab: &Lab) -> Self {
-        let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
+        let netns = lab.netns("host").handle();
         let kubeconfig = lab.path("kubeconfig");
         let (orders, ordered) = channel();
         let (done, outcomes) = channel();
         thread::spawn(move || {
-            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
+            netns.enter();
             work(kubeconfig, &ordered, &done);
         });
         Self { orders, outcomes }
@@ -54,7 +52,7 @@ impl Writer {
 }
 
 fn work(kubeconfig: PathBuf, orders: &Receiver<Write>, done: &Sender<Outcome>) {
-    // The daemon's library is used by this program too, and with it another provider of cryptography may be.
+    // This program also uses the daemon's library, and there may be another provider of cryptography.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(async {
@@ -81,7 +79,7 @@ async fn put(client: &kube::Client, path: &str, object: &Value) -> Outcome {
     ask(client, http::Method::PATCH, &path, Some(object)).await.map(drop)
 }
 
-/// What a controller does that there is none of here.
+/// Ends a namespace, in place of the controller, which doesn't run here.
 async fn end_namespace(client: &kube::Client, path: &str) -> Outcome {
     ask(client, http::Method::DELETE, path, None).await?;
     let mut namespace: Value = serde_json::from_str(&ask(client, http::Method::GET, path, None).await?).unwrap();
@@ -89,7 +87,7 @@ async fn end_namespace(client: &kube::Client, path: &str) -> Outcome {
     ask(client, http::Method::PUT, &format!("{path}/finalize"), Some(&namespace)).await.map(drop)
 }
 
-/// Asks until somebody answers. An API server that just started forbids what it allows a little later.
+/// Sends a request until the API server answers. A starting API server answers 403 for a moment.
 async fn ask(client: &kube::Client, method: http::Method, path: &str, body: Option<&Value>) -> Result<String, String> {
     let kind = if method == http::Method::PATCH { "application/apply-patch+yaml" } else { "application/json" };
     let mut last = String::new();

@@ -1,4 +1,4 @@
-//! Who the daemon is to the API server: tokens, certificates and rights that are wrong, taken away, or others by now.
+//! The daemon's access to the API server: wrong, expired and replaced tokens, certificates and permissions.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::cluster::{API, Cluster};
 use crate::lab::{EDNS, within};
 use crate::node::{CURRENT_WITHIN, Node};
 
-/// What the manual says to apply, for a service account of this name.
+/// The manual's manifest, for a service account of this name.
 fn rbac(name: &str) -> String {
     let text =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/kubernetes/rbac.yaml")).unwrap();
@@ -23,10 +23,10 @@ fn token(cluster: &Cluster, account: &str) -> String {
     cluster.ask(&["create", "token", account, "-n", "kube-system"])
 }
 
-/// Breaks the connections, so that watches are begun anew.
+/// Breaks the connections, so that new watches begin.
 fn force_new_watches(node: &Node) {
     node.refuse_api();
-    // Whoever waits for something to come sends something after a while.
+    // A client that waits for data sends something after a while.
     within(30, "no connection is left", || {
         match node.lab.sh("host", "ss -Htn state established dport = :443").trim() {
             "" => Ok(()),
@@ -37,7 +37,7 @@ fn force_new_watches(node: &Node) {
 }
 
 #[test]
-fn a_token_that_is_wrong_or_old_and_rights_that_are_taken_away() {
+fn a_wrong_or_old_token_and_revoked_permissions_are_recovered_from() {
     let node = Node::shared();
     let cluster = &node.cluster;
     cluster.apply(&rbac("edns-token"));
@@ -49,31 +49,31 @@ fn a_token_that_is_wrong_or_old_and_rights_that_are_taken_away() {
     kubeconfig("wrong");
     node.configure_access("KubeConfig: kubeconfig", "");
     let daemon = node.spawn();
-    node.says(&daemon, 30, "401");
+    node.until_log(&daemon, 30, "401");
     let client = node.pod();
     // Static names are answered meanwhile.
     node.until_address(&client, "apis.example.org", "172.16.171.52");
     assert!(!daemon.log().contains("] ready"));
     kubeconfig(&token(cluster, "edns-token"));
-    node.ready(&daemon);
+    node.until_ready(&daemon);
     node.until_answered(&client, "web.default.svc.cluster.local");
 
-    // A watch that is open goes on without rights; a new one doesn't begin.
+    // An open watch continues without permissions; a new one is refused.
     cluster.delete(&["clusterrolebinding", "edns-token"]);
     force_new_watches(&node);
-    node.says(&daemon, 30, "is forbidden");
-    node.until_out_of_touch(&client, &daemon);
-    // What is known is still answered.
+    node.until_log(&daemon, 30, "is forbidden");
+    node.until_stale(&client, &daemon);
+    // Known names are still answered.
     node.until_answered(&client, "web.default.svc.cluster.local");
     cluster.apply(&rbac("edns-token"));
-    node.until_absence_is(&client, CURRENT_WITHIN, true);
+    node.until_negative_answers_are(&client, CURRENT_WITHIN, true);
 
-    // The account made anew: its old tokens are nobody's.
+    // The service account is created again: its old tokens are invalid.
     cluster.delete(&["serviceaccount", "edns-token", "-n", "kube-system"]);
     cluster.apply(&rbac("edns-token"));
     let old = daemon.log().matches("401").count();
     within(60, "the old token is refused", || {
-        // The API server remembers for some seconds whose it was.
+        // The API server caches valid tokens for some seconds.
         force_new_watches(&node);
         sleep(Duration::from_secs(1));
         let log = daemon.log();
@@ -85,13 +85,13 @@ fn a_token_that_is_wrong_or_old_and_rights_that_are_taken_away() {
     cluster.delete(&["service", "after-token"]);
 }
 
-/// What a daemon says in ten seconds with such a kubeconfig, as loudly as it does by default; without `ready` in it.
-fn says_at_first(node: &Node, kubeconfig: &str) -> String {
+/// The log of ten seconds of a daemon with this kubeconfig, at the default level. It doesn't get ready.
+fn first_log(node: &Node, kubeconfig: &str) -> String {
     node.lab.write("kubeconfig", kubeconfig);
     node.configure_access("KubeConfig: kubeconfig", "");
-    // In the place of the system's list.
+    // Replaces the system's list of CAs.
     let daemon = node.lab.spawn_with("host", "config.yaml", &[("SSL_CERT_FILE", node.lab.path("other.crt"))]);
-    node.says(&daemon, 30, "retrying until it succeeds");
+    node.until_log(&daemon, 30, "retrying until it succeeds");
     sleep(Duration::from_secs(10));
     let log = daemon.log();
     assert!(!log.contains("] ready"), "{log}");
@@ -99,18 +99,18 @@ fn says_at_first(node: &Node, kubeconfig: &str) -> String {
 }
 
 #[test]
-fn a_missing_right_is_named_once_with_what_grants_it() {
+fn a_missing_permission_is_named_once_with_the_manifest_that_grants_it() {
     let node = Node::shared();
     let cluster = &node.cluster;
     cluster.apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: edns-nothing, namespace: kube-system}\n");
     let token = format!("token: {}", token(cluster, "edns-nothing"));
-    let log = says_at_first(&node, &cluster.kubeconfig(&token));
+    let log = first_log(&node, &cluster.kubeconfig(&token));
     let line = only_warning(&log);
     assert!(line.contains("403 Forbidden") && line.contains("cannot list resource"), "{line}");
     assert!(line.contains("configs/kubernetes/rbac.yaml"), "{line}");
 }
 
-/// The one line of such a log that is a warning or worse.
+/// The only line of a log that is a warning or worse.
 fn only_warning(log: &str) -> &str {
     let lines: Vec<&str> = log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).collect();
     let [line] = lines[..] else { panic!("{log}") };
@@ -118,13 +118,10 @@ fn only_warning(log: &str) -> &str {
 }
 
 #[test]
-fn a_ca_that_is_another_is_named_once() {
+fn a_wrong_ca_is_named_once() {
     let node = Node::shared();
     let cluster = &node.cluster;
-    node.lab.sh(
-        "host",
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=other -keyout other.key -out other.crt 2>/dev/null",
-    );
+    node.lab.sh("host", include_str!("files/other_ca.sh"));
     let kubeconfig = cluster.kubeconfig("token: none");
     let (ours, other) = (cluster.lab.path("ca.crt").display().to_string(), node.lab.path("other.crt"));
     let of_system = format!("the system's CA list ({} names no CA)", node.lab.path("kubeconfig").display());
@@ -132,7 +129,7 @@ fn a_ca_that_is_another_is_named_once() {
         (kubeconfig.replace(&ours, &other.display().to_string()), other.display().to_string()),
         (kubeconfig.replace(&format!(", certificate-authority: {ours}"), ""), of_system),
     ] {
-        let log = says_at_first(&node, &kubeconfig);
+        let log = first_log(&node, &kubeconfig);
         let line = only_warning(&log);
         assert!(line.contains(&format!("is not signed by the CA in {place}")), "{line}");
         assert!(line.contains("UnknownIssuer"), "{line}");
@@ -140,10 +137,10 @@ fn a_ca_that_is_another_is_named_once() {
 }
 
 #[test]
-fn a_name_that_is_not_in_the_servers_certificate_is_told_once_with_those_that_are() {
+fn a_name_missing_in_the_servers_certificate_is_reported_once_with_its_names() {
     let node = Node::shared();
     let kubeconfig = node.cluster.kubeconfig("token: none");
-    let log = says_at_first(&node, &kubeconfig.replace("server: ", "tls-server-name: wrong, server: "));
+    let log = first_log(&node, &kubeconfig.replace("server: ", "tls-server-name: wrong, server: "));
     let line = only_warning(&log);
     let file = node.lab.path("kubeconfig");
     let remedy = format!("let server or tls-server-name in {} be one of them", file.display());
@@ -152,7 +149,7 @@ fn a_name_that_is_not_in_the_servers_certificate_is_told_once_with_those_that_ar
 }
 
 #[test]
-fn in_a_pod_with_the_least_rights() {
+fn in_a_pod_with_the_least_permissions() {
     let node = Node::shared();
     let cluster = &node.cluster;
     cluster.apply(&rbac("edns"));
@@ -181,7 +178,7 @@ fn in_a_pod_with_the_least_rights() {
     let client = node.pod();
     node.until_address(&client, "web.default.svc.cluster.local", "10.96.0.50");
     assert_eq!(client.rcode("nobody.default.svc.cluster.local", A), "NXDomain");
-    // Its commands are where only it sees them.
+    // Its control socket is visible in its mount namespace only.
     let stats = Command::new("nsenter")
         .args(["-m", "-t", &daemon.id().to_string(), EDNS, "stats", "--config"])
         .arg(node.lab.path("config.yaml"))
@@ -194,7 +191,7 @@ fn in_a_pod_with_the_least_rights() {
 }
 
 #[test]
-fn certificates_that_are_all_others() {
+fn certificates_that_are_all_replaced() {
     let cluster = Arc::new(Cluster::new());
     let node = Node::new(&cluster);
     let copy = || {
@@ -212,7 +209,7 @@ fn certificates_that_are_all_others() {
     cluster.kill_api();
     cluster.certificates();
     cluster.start_api();
-    node.says(&daemon, 30, "invalid peer certificate");
+    node.until_log(&daemon, 30, "invalid peer certificate");
     node.until_answered(&client, "web.default.svc.cluster.local");
     copy();
     cluster.apply(

@@ -1,37 +1,32 @@
-//! Work with a client of the API server, many requests at a time: kubectl makes one after the other.
-
-use std::fs::File;
+//! Parallel requests to the API server; kubectl sends one after the other.
 
 use edns::source::kubernetes::Access;
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
-use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
 
-/// Requests at a time.
+/// Parallel requests.
 const AT_A_TIME: usize = 32;
 
-/// Does something with a client of the API server.
+/// Runs `work` with a client of the API server, in the namespace of the control plane.
 pub fn run<T: Send>(cluster: &Cluster, work: impl AsyncFnOnce(kube::Client) -> T + Send) -> T {
-    let netns = File::open(format!("/run/netns/{}", cluster.lab.ns("host"))).expect("the namespace");
     let kubeconfig = cluster.lab.path("kubeconfig");
-    let run = || {
-        setns(&netns, CloneFlags::CLONE_NEWNET).expect("root");
+    cluster.lab.run_in("host", || {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let config = Access::KubeConfig(Some(kubeconfig)).config().await.expect("a config");
             work(kube::Client::try_from(config).expect("a client")).await
         })
-    };
-    std::thread::scope(|scope| scope.spawn(run).join().expect("no panic"))
+    })
 }
 
-/// Makes namespaces, Services and slices: those of the first before those of the next. An object says what it is by `kind` alone.
+/// Creates namespaces, Services and slices, all of one part before the next part. The objects state their `kind` and no
+/// apiVersion.
 pub fn create(cluster: &Cluster, parts: &[Vec<Value>]) {
     run(cluster, async |client| {
         for objects in parts {

@@ -1,4 +1,4 @@
-//! Objects that come and go while others are asked for.
+//! Objects come and go while other names are asked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,8 +9,8 @@ use crate::cluster::DNS;
 use crate::lab::within;
 use crate::node::Node;
 
-/// Asks for both families of names, pair by pair, while something is done; then none of them was said not to exist, or got
-/// no reply.
+/// Asks for A and AAAA of these names in turn while something is done. Every query has to get a reply, and no name may be
+/// NXDOMAIN.
 pub fn never_missing<T>(client: &Client, names: &[String], work: impl FnOnce() -> T) -> T {
     let stop = AtomicBool::new(false);
     let ask = || {
@@ -21,7 +21,7 @@ pub fn never_missing<T>(client: &Client, names: &[String], work: impl FnOnce() -
             for rtype in [A, AAAA] {
                 let mut rcode = client.rcode(name, rtype);
                 if rcode == "none" {
-                    // A machine that is too busy loses some, and resolvers ask again.
+                    // A machine that is too busy loses some replies, and resolvers ask again.
                     rcode = client.rcode(name, rtype);
                 }
                 if rcode != "NoError" {
@@ -34,7 +34,7 @@ pub fn never_missing<T>(client: &Client, names: &[String], work: impl FnOnce() -
     };
     std::thread::scope(|scope| {
         let asking = scope.spawn(ask);
-        // Also where the work panics.
+        // Ends the queries also if the work panics.
         let stopping = Stop(&stop);
         let result = work();
         drop(stopping);
@@ -53,7 +53,7 @@ impl Drop for Stop<'_> {
 }
 
 #[test]
-fn names_that_live_are_never_missing_while_all_around_them_changes() {
+fn existing_names_are_never_missing_while_others_change() {
     let node = Node::shared();
     let cluster = &node.cluster;
     let _daemon = node.daemon();
@@ -84,7 +84,7 @@ fn names_that_live_are_never_missing_while_all_around_them_changes() {
             let flood =
                 scope.spawn(|| node.lab.sh("pod", &format!("dnsperf -s {DNS} -d queries -l 8 -c 2 -Q 10000 -t 2")));
             for round in 0.. {
-                // Living ones change, others come, change and go.
+                // The existing objects change, others come, change and go.
                 let mut objects = service("stays", 80 + round, "") + &service("lives", 80 + round, "clusterIP: None, ");
                 objects += &(slice(0, round * 7) + &slice(1, round * 11));
                 objects.extend((0..10).map(|i| service(&format!("other-{i}"), 80 + round, "")));
@@ -133,18 +133,18 @@ fn many_endpoints_are_written_once() {
         let counts = log.lines().filter_map(|l| l.split("Kubernetes: ").nth(1)?.split(" names changed").next());
         counts.filter_map(|n| n.parse::<usize>().ok()).sum()
     };
-    // A thousand endpoints and their addresses, come and gone. It is told a moment after it is done.
+    // A thousand endpoints and their reverse names, removed and added. The log line comes a moment after the write.
     within(10, "all names written", || match written() {
         enough if enough >= 4000 => Ok(()),
         written => Err(written.to_string()),
     });
     cluster.delete(&["namespace", "many"]);
-    // And for each of ten slices the Service and its ports. Other tests change something, too.
+    // For each of ten slices the Service and its ports are written, too. Other tests also change objects.
     assert!(written() < 8000, "{} names written", written());
 }
 
 #[test]
-fn an_alias_follows_what_it_stands_for() {
+fn an_alias_follows_its_target() {
     let node = Node::shared();
     let cluster = &node.cluster;
     let _daemon = node.daemon();
@@ -168,7 +168,7 @@ fn an_alias_follows_what_it_stands_for() {
     }
     cluster.delete(&["namespace", "follow"]);
     cluster.delete(&["endpointslice", "app-a", "-n", "follow"]);
-    within(20, "the alias stands for nothing", || match client.data("to.follow.svc.cluster.local", A) {
+    within(20, "the alias has no addresses", || match client.data("to.follow.svc.cluster.local", A) {
         data if data.is_empty() => Ok(()),
         data => Err(format!("{data:?}")),
     });

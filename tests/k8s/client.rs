@@ -1,7 +1,6 @@
-//! A DNS client in a network namespace, and replies in a form that can be compared.
+//! A DNS client in a network namespace, with replies in a form that can be compared.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::IoSliceMut;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
@@ -10,12 +9,11 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
 use crate::lab::Lab;
 
-/// What two servers have to agree on: all but TTLs, the order, and the SOA's serial.
+/// The parts of a reply in which two servers have to agree: everything except TTLs, order, and the SOA's serial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub rcode: String,
@@ -26,7 +24,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// With TTLs, or without.
+    /// With or without TTLs.
     pub fn of(message: &Message, ttls: bool) -> Self {
         let set = |records: &[Record]| records.iter().map(|record| text(record, ttls)).collect();
         Self {
@@ -39,7 +37,7 @@ impl Reply {
     }
 }
 
-/// Whether nobody forwarded a reply with this TTL.
+/// Whether a reply with this TTL was sent by eDNS: no router decremented it.
 const fn is_kernels(ttl: i32) -> bool {
     ttl == 64
 }
@@ -50,41 +48,34 @@ pub const TRIES: usize = 3;
 pub struct Client {
     socket: UdpSocket,
     id: AtomicU16,
-    /// Whether it takes replies that are larger than 512 octets.
+    /// Whether it accepts replies larger than 512 octets (by an OPT record).
     pub edns: bool,
-    /// Whether records are told with their TTLs.
+    /// Whether records have their TTLs.
     pub ttls: bool,
 }
 
 impl Client {
-    /// In this namespace of the lab's.
+    /// In this namespace of the lab.
     pub fn new(lab: &Lab, ns: &str, server: &str) -> Self {
-        let netns = File::open(format!("/run/netns/{}", lab.ns(ns))).unwrap();
-        let socket = std::thread::scope(|scope| {
-            let open = || {
-                setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
-                UdpSocket::bind("0.0.0.0:0").unwrap()
-            };
-            scope.spawn(open).join().unwrap()
-        });
+        let socket = lab.run_in(ns, || UdpSocket::bind("0.0.0.0:0").unwrap());
         socket.connect((server, 53)).unwrap();
         setsockopt(&socket, sockopt::Ipv4RecvTtl, &true).unwrap();
         let client = Self { socket, id: AtomicU16::new(1), edns: false, ttls: false };
-        client.patience(Duration::from_secs(2));
+        client.set_timeout(Duration::from_secs(2));
         client
     }
 
-    /// Waits for replies for so long.
-    pub fn patience(&self, time: Duration) {
+    /// Sets the time-out of replies.
+    pub fn set_timeout(&self, time: Duration) {
         self.socket.set_read_timeout(Some(time)).unwrap();
     }
 
-    /// The rcode, or `none` where there is no reply in time.
+    /// The rcode, or `none` if no reply arrives in time.
     pub fn rcode(&self, name: &str, rtype: RecordType) -> String {
         self.ask(name, rtype).map_or_else(|| "none".into(), |reply| reply.rcode)
     }
 
-    /// The data of the records that answer, sorted.
+    /// The sorted data of the answer section.
     pub fn data(&self, name: &str, rtype: RecordType) -> Vec<String> {
         let reply = (0..TRIES).find_map(|_| self.ask(name, rtype));
         let records = reply.map(|reply| reply.answer).unwrap_or_default();
@@ -93,17 +84,17 @@ impl Client {
         data
     }
 
-    /// None where there is no reply in time.
+    /// The reply; None if it doesn't arrive in time.
     pub fn ask(&self, name: &str, rtype: RecordType) -> Option<Reply> {
-        self.ask_whom(name, rtype).map(|(reply, _)| reply)
+        self.ask_with_sender(name, rtype).map(|(reply, _)| reply)
     }
 
-    /// The reply, and whether nobody forwarded it: from a pod, that it was made in the kernel.
-    pub fn ask_whom(&self, name: &str, rtype: RecordType) -> Option<(Reply, bool)> {
+    /// The reply, and whether no router forwarded it. In a pod this means that eDNS sent it.
+    pub fn ask_with_sender(&self, name: &str, rtype: RecordType) -> Option<(Reply, bool)> {
         let id = self.id.fetch_add(1, Ordering::Relaxed);
         let mut message = Message::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
-        // Whatever is in its labels.
+        // Labels may have any octets.
         let labels = name.split('.').map(str::as_bytes).filter(|label| !label.is_empty());
         let mut qname = Name::from_labels(labels).unwrap();
         qname.set_fqdn(true);
@@ -117,29 +108,29 @@ impl Client {
         let (reply, ttl) = loop {
             let (octets, ttl) = self.receive()?;
             let reply = Message::from_vec(&octets).unwrap_or_else(|e| panic!("{name} {rtype}: {e}"));
-            // Others came too late.
+            // A reply to an earlier query, which was too late.
             if reply.metadata.id == id {
                 break (reply, ttl);
             }
         };
-        // Letter by letter: resolvers look at the case.
+        // Including the case, which resolvers check.
         assert_eq!(reply.queries[0].name().to_string(), qname.to_string());
         Some((Reply::of(&reply, self.ttls), is_kernels(ttl)))
     }
 
-    /// The reply to a message of any kind, octet by octet, and whether nobody forwarded it; None where there is none in time.
+    /// The octets of the reply to any message, and whether no router forwarded it; None if it doesn't arrive in time.
     pub fn exchange(&self, message: &[u8]) -> Option<(Vec<u8>, bool)> {
         self.socket.send(message).unwrap();
         loop {
             let (octets, ttl) = self.receive()?;
-            // Others came too late.
+            // A reply to an earlier query, which was too late.
             if octets[..2] == message[..2] {
                 return Some((octets, is_kernels(ttl)));
             }
         }
     }
 
-    /// What comes next, and its TTL.
+    /// The next message, and the TTL of its packet.
     fn receive(&self) -> Option<(Vec<u8>, i32)> {
         let mut octets = vec![0; 4096];
         let mut space = nix::cmsg_space!(i32);

@@ -1,4 +1,4 @@
-//! A control plane and CoreDNS in a network namespace of their own, with the addresses that they have in a cluster.
+//! A control plane and CoreDNS in a network namespace, with the addresses that they have in a cluster.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -9,18 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{Lab, run, within};
+use crate::lab::{Lab, fill, run, within};
 
-/// Of the Service kubernetes.
+/// Address of the Service kubernetes.
 pub const API: &str = "10.96.0.1";
-/// Of the Service kube-dns.
+/// Address of the Service kube-dns.
 pub const DNS: &str = "10.96.0.10";
 
-/// The objects that are there at first.
-const BASE: &str = include_str!("base.yaml");
+/// The objects at the start.
+const BASE: &str = include_str!("files/base.yaml");
 
 pub struct Cluster {
-    /// Its `host` is where the control plane runs.
+    /// The control plane runs in its `host`.
     pub lab: Lab,
     bin: PathBuf,
     children: Mutex<Vec<(&'static str, Child)>>,
@@ -28,7 +28,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The one for tests that leave it alone: they use namespaces of their own in it.
+    /// The cluster for tests that use Kubernetes namespaces of their own and leave the rest of it alone.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl Cluster {
         cluster
     }
 
-    /// Without a server on the address of the DNS service.
+    /// Without a DNS server on the address of kube-dns.
     pub fn without_dns() -> Self {
         let bin = std::env::var_os("EDNS_K8S_TOOLS").expect("EDNS_K8S_TOOLS is set by make");
         let lab = Lab::new();
@@ -61,14 +61,7 @@ impl Cluster {
     }
 
     fn start_dns(&self) {
-        self.lab.write(
-            "Corefile",
-            &format!(
-                ".:53 {{\n bind {DNS}\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig kubeconfig edns\n \
-                 pods insecure\n ttl 30\n fallthrough in-addr.arpa ip6.arpa\n }}\n \
-                 hosts {{\n 192.0.2.80 www.example.org\n fallthrough\n }}\n}}\n"
-            ),
-        );
+        self.lab.write("Corefile", &fill(include_str!("files/Corefile"), &[("DNS", &DNS)]));
         self.start("coredns", &["-conf", "Corefile"]);
         within(60, "CoreDNS answers", || {
             let text = self.lab.dig_in("host", &format!("@{DNS} kubernetes.default.svc.cluster.local"));
@@ -76,41 +69,24 @@ impl Cluster {
         });
     }
 
-    /// The number of one more node.
+    /// The number of the next node.
     pub fn next_node(&self) -> u8 {
         self.nodes.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A CA, a certificate for the API server and one for us, and a key for service accounts' tokens. Called again: others.
+    /// Creates a CA, certificates of the API server and of an administrator, and the key of service account tokens. A second
+    /// call replaces the certificates.
     pub fn certificates(&self) {
-        self.lab.sh(
-            "host",
-            "ca='-CA ca.crt -CAkey ca.key -CAcreateserial -days 30'
-             openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=ca -keyout ca.key -out ca.crt 2>/dev/null
-             one() {
-                 openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj \"$2\" -keyout $1.key -out $1.csr 2>/dev/null
-                 echo \"$3\" >$1.ext
-                 openssl x509 -req -in $1.csr $ca -extfile $1.ext -out $1.crt 2>/dev/null
-             }
-             one api /CN=kube-apiserver 'subjectAltName=DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1'
-             one admin /O=system:masters/CN=admin extendedKeyUsage=clientAuth
-             test -e sa.key || openssl genrsa -out sa.key 2048 2>/dev/null
-             openssl rsa -in sa.key -pubout -out sa.pub 2>/dev/null",
-        );
+        self.lab.sh("host", include_str!("files/certificates.sh"));
         let dir = self.lab.dir.display();
         let user = format!("client-certificate: {dir}/admin.crt, client-key: {dir}/admin.key");
         self.lab.write("kubeconfig", &self.kubeconfig(&user));
     }
 
-    /// A kubeconfig for such a user.
+    /// A kubeconfig with these credentials.
     pub fn kubeconfig(&self, user: &str) -> String {
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: edns\n\
-             clusters: [{{name: edns, cluster: {{server: 'https://{API}', certificate-authority: {}/ca.crt}}}}]\n\
-             users: [{{name: user, user: {{{user}}}}}]\n\
-             contexts: [{{name: edns, context: {{cluster: edns, user: user}}}}]\n",
-            self.lab.dir.display()
-        )
+        let dir = self.lab.dir.display();
+        fill(include_str!("files/kubeconfig.yaml"), &[("API", &API), ("DIR", &dir), ("USER", &user)])
     }
 
     /// Starts one of the tools.
@@ -129,12 +105,12 @@ impl Cluster {
         self.children.lock().unwrap().push((name, child));
     }
 
-    /// Starts etcd, with what is in the folder of that name.
+    /// Starts etcd with the data of its folder.
     pub fn start_etcd(&self) {
         self.start("etcd", &["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level=error"]);
     }
 
-    /// Starts the API server, and returns when it is ready.
+    /// Starts the API server. Returns when it is ready.
     pub fn start_api(&self) {
         self.start(
             "kube-apiserver",
@@ -161,12 +137,12 @@ impl Cluster {
         });
     }
 
-    /// Ends the API server as a crash does.
+    /// Kills the API server.
     pub fn kill_api(&self) {
         self.stop("kube-apiserver");
     }
 
-    /// Ends one of the tools as a crash does.
+    /// Kills one of the tools.
     pub fn stop(&self, name: &str) {
         let mut children = self.children.lock().unwrap();
         let at = children.iter().position(|(n, _)| *n == name).unwrap();
@@ -194,7 +170,7 @@ impl Cluster {
         command
     }
 
-    /// What kubectl says.
+    /// The output of kubectl.
     pub fn ask(&self, args: &[&str]) -> String {
         String::from_utf8_lossy(&run(&mut self.kubectl(args)).stdout).into_owned()
     }
@@ -210,7 +186,7 @@ impl Cluster {
         run(self.kubectl(&["delete", "--wait=false"]).args(what));
     }
 
-    /// A namespace of the API for a test of its own.
+    /// Creates a Kubernetes namespace.
     pub fn namespace(&self, name: &str) {
         self.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"));
     }

@@ -1,4 +1,4 @@
-//! Deployments and StatefulSets scaled, rolled and deleted, with the real controllers behind them; kwok plays the node.
+//! Deployments and StatefulSets are scaled, rolled out and deleted by the real controllers; kwok simulates the node.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -29,12 +29,10 @@ fn start_controllers(cluster: &Cluster) {
             &controllers,
         ],
     );
-    cluster.apply(
-        "apiVersion: v1\nkind: Node\nmetadata: {name: node-0, annotations: {kwok.x-k8s.io/node: fake}, labels: {kubernetes.io/hostname: node-0}}\n",
-    );
+    cluster.apply(include_str!("files/kwok_node.yaml"));
     let stages = std::env::var("EDNS_K8S_TOOLS").unwrap() + "/kwok.yaml";
-    within(60, "kwok plays the node", || {
-        // It may die at its first node.
+    within(60, "kwok simulates the node", || {
+        // kwok may crash at its first node.
         if !cluster.runs("kwok") {
             cluster.start(
                 "kwok",
@@ -47,46 +45,10 @@ fn start_controllers(cluster: &Cluster) {
     });
 }
 
-const OBJECTS: &str = r#"
-apiVersion: v1
-kind: Service
-metadata: {name: front, namespace: rolled}
-spec: {selector: {app: front}, ports: [{name: http, port: 80}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: front-pods, namespace: rolled}
-spec: {selector: {app: front}, clusterIP: None, ports: [{name: http, port: 80}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: front, namespace: rolled}
-spec:
-  replicas: 12
-  selector: {matchLabels: {app: front}}
-  template:
-    metadata: {labels: {app: front}}
-    spec: {nodeName: node-0, containers: [{name: c, image: c, ports: [{name: http, containerPort: 80}]}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: db, namespace: rolled}
-spec: {selector: {app: db}, clusterIP: None, ports: [{name: pg, port: 5432}]}
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: db, namespace: rolled}
-spec:
-  serviceName: db
-  replicas: 3
-  selector: {matchLabels: {app: db}}
-  template:
-    metadata: {labels: {app: db}}
-    spec: {nodeName: node-0, containers: [{name: c, image: c}]}
-"#;
+const OBJECTS: &str = include_str!("files/rollout.yaml");
 
 #[test]
-fn rollouts_are_followed_and_no_living_name_is_missing() {
+fn rollouts_are_followed_and_no_existing_name_is_missing() {
     let node = Node::shared();
     let cluster = &node.cluster;
     start_controllers(cluster);
@@ -111,7 +73,7 @@ fn rollouts_are_followed_and_no_living_name_is_missing() {
         node.until_rcode(&client, 20, &format!("db-{i}.db.rolled.svc.cluster.local"), "NoError");
     }
 
-    // These live through all that follows; db-0 is away while it is rolled.
+    // These names exist all the time; db-0 is away during its rollout.
     let living = ["front", "front-pods", "db"].map(|s| format!("{s}.rolled.svc.cluster.local"));
     never_missing(&client, &living, || {
         cluster.ask(&["scale", "-n", "rolled", "deployment/front", "--replicas=30"]);

@@ -1,4 +1,4 @@
-//! The same questions to eDNS and to CoreDNS, on the same API server.
+//! The same questions to eDNS and to CoreDNS, which watch the same API server.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use crate::lab::within;
 use crate::names::{around, implied, random_case, searched};
 use crate::node::Node;
 
-const SHAPES: &str = concat!(include_str!("shapes.yaml"), "---\n", include_str!("mixed.yaml"));
+const SHAPES: &str = concat!(include_str!("files/shapes.yaml"), "---\n", include_str!("files/mixed.yaml"));
 const TYPES: [RecordType; 9] = [A, AAAA, SRV, CNAME, TXT, MX, PTR, SOA, NS];
 
-/// Every name that the namespace's objects imply, and some that they do not.
+/// All names that the objects of a namespace imply, and some that they don't.
 fn names(node: &Node, namespace: &str) -> BTreeSet<String> {
     let implied = implied(&node.cluster, namespace);
     let mut names = around(namespace);
@@ -50,12 +50,13 @@ fn names(node: &Node, namespace: &str) -> BTreeSet<String> {
     names
 }
 
-/// Asks both, and for what differs again: one of them may not have heard yet.
+/// Asks both servers. Repeats what differs, because one of them may not have seen a change yet.
 pub fn compare(node: &Node, names: &BTreeSet<String>, types: &[RecordType]) {
-    let (ours, theirs) = (node.pod(), node.beside());
+    let (via_edns, direct) = (node.pod(), node.direct());
     let asked = |name: &str, rtype| {
-        let (our, their) = (ours.ask(name, rtype), theirs.ask(name, rtype));
-        (our != their).then(|| format!("{name} {rtype}\n  edns    {our:?}\n  coredns {their:?}"))
+        let (edns_reply, coredns_reply) = (via_edns.ask(name, rtype), direct.ask(name, rtype));
+        (edns_reply != coredns_reply)
+            .then(|| format!("{name} {rtype}\n  edns    {edns_reply:?}\n  coredns {coredns_reply:?}"))
     };
     let mut left: Vec<(String, RecordType)> =
         names.iter().flat_map(|name| types.iter().map(|t| (random_case(name), *t))).collect();
@@ -67,7 +68,7 @@ pub fn compare(node: &Node, names: &BTreeSet<String>, types: &[RecordType]) {
 }
 
 #[test]
-fn no_answer_differs_from_coredns_as_objects_come_change_and_go() {
+fn no_answer_differs_from_coredns_while_objects_come_change_and_go() {
     let node = Node::shared();
     let cluster = &node.cluster;
     let _daemon = node.daemon();
@@ -82,7 +83,7 @@ fn no_answer_differs_from_coredns_as_objects_come_change_and_go() {
     cluster.apply(SHAPES);
     compare_all();
 
-    // Ports, addresses, hostnames, readiness and targets are others.
+    // Ports, addresses, hostnames, readiness and targets change.
     let changed = [
         ("10.244.", "10.245."),
         ("fd00:244:", "fd00:245:"),
@@ -105,6 +106,6 @@ fn no_answer_differs_from_coredns_as_objects_come_change_and_go() {
     compare_all();
     cluster.delete(&["namespace", "shapes"]);
     println!("{asked} questions, {} answered in the kernel", node.answered());
-    // Else CoreDNS was compared with itself. What passes by design is told by another test.
+    // Otherwise CoreDNS was compared with itself. kernel_share.rs tests what passes by design.
     assert!(node.answered() as usize * 2 > asked, "{} of {asked}", node.answered());
 }

@@ -1,4 +1,4 @@
-//! Queries with EDNS options: what is answered in the kernel is what CoreDNS says, and what CoreDNS refuses is left to it.
+//! Queries with EDNS options. Answers in the kernel equal CoreDNS'; queries that CoreDNS refuses pass.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType::A};
@@ -9,7 +9,7 @@ use crate::node::Node;
 const NAMES: [&str; 2] = ["web.default.svc.cluster.local.", "nobody.default.svc.cluster.local."];
 const COOKIE: u16 = 10;
 const PADDING: u16 = 12;
-/// Of the OPT's fixed part: the root, its type, the size that replies may have, flags, and the length of the options.
+/// Length of the fixed part of an OPT record: root, type, UDP size, flags, RDLENGTH.
 const OPT: usize = 11;
 
 /// A query with an OPT of one option.
@@ -21,7 +21,7 @@ fn query(id: u16, name: &str, code: u16, data: &[u8]) -> Vec<u8> {
     edns.set_max_payload(1232);
     message.set_edns(edns);
     let mut octets = message.to_vec().unwrap();
-    // The OPT is the last record, and its length the last that it has.
+    // The OPT record is the last one and ends with RDLENGTH.
     octets.truncate(octets.len() - 2);
     octets.extend((4 + data.len() as u16).to_be_bytes());
     octets.extend(code.to_be_bytes());
@@ -30,7 +30,7 @@ fn query(id: u16, name: &str, code: u16, data: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// A reply without what servers may do differently: the options, which CoreDNS sends back, and the size that it takes.
+/// A reply without the parts in which servers may differ: the options, which CoreDNS echoes, and the UDP size.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     flags: [u8; 2],
@@ -38,11 +38,11 @@ struct Outcome {
     opt_flags: Option<u32>,
 }
 
-/// What a server makes of it, and whether it was made in the kernel.
+/// The reply of a server, and whether eDNS sent it.
 fn outcome(client: &Client, message: &[u8]) -> (Outcome, bool) {
     let (mut reply, in_kernel) = (0..TRIES).find_map(|_| client.exchange(message)).expect("a reply");
     let has_opt = reply.len() > 12 && reply[10..12] != [0, 0];
-    // It is the last record, and its options end with the message: they are cut off, since the library refuses some.
+    // The options end the message. They are removed because the library rejects some of them.
     let opt = has_opt.then(|| (0..reply.len() - OPT).rfind(|at| is_opt(&reply[*at..]))).flatten();
     if let Some(at) = opt {
         reply.truncate(at + OPT);
@@ -53,16 +53,16 @@ fn outcome(client: &Client, message: &[u8]) -> (Outcome, bool) {
     (Outcome { flags, reply: Message::from_vec(&reply).ok().map(|m| Reply::of(&m, false)), opt_flags }, in_kernel)
 }
 
-/// Whether an OPT begins here that ends with the message.
+/// Whether an OPT record that ends with the message starts here.
 fn is_opt(octets: &[u8]) -> bool {
     octets[..3] == [0, 0, 41] && usize::from(u16::from_be_bytes([octets[9], octets[10]])) == octets.len() - OPT
 }
 
 #[test]
-fn options_of_each_code_and_length() {
+fn options_of_each_code_and_length_are_answered_like_coredns() {
     let node = Node::shared();
     let _daemon = node.daemon();
-    let (ours, theirs) = (node.pod(), node.beside());
+    let (via_edns, direct) = (node.pod(), node.direct());
     let (mut id, mut answerable, mut answered, mut refused) = (0, 0, 0, 0);
     let mut differences = Vec::new();
     for code in 0..=20 {
@@ -70,21 +70,23 @@ fn options_of_each_code_and_length() {
             for (name, data) in NAMES.iter().zip([(0..len).map(|i| i + 1).collect::<Vec<u8>>(), vec![0; len.into()]]) {
                 id += 1;
                 let message = query(id, name, code, &data);
-                let ((our, in_kernel), (their, _)) = (outcome(&ours, &message), outcome(&theirs, &message));
-                if our != their {
-                    differences.push(format!("code {code}, {len} octets: edns {our:?}, coredns {their:?}"));
+                let ((edns_reply, in_kernel), (coredns_reply, _)) =
+                    (outcome(&via_edns, &message), outcome(&direct, &message));
+                if edns_reply != coredns_reply {
+                    differences
+                        .push(format!("code {code}, {len} octets: edns {edns_reply:?}, coredns {coredns_reply:?}"));
                 }
                 let asks_nothing = code == PADDING || code == COOKIE && (len == 8 || len >= 16);
-                assert!(asks_nothing || !in_kernel, "code {code}, {len} octets: {our:?}");
+                assert!(asks_nothing || !in_kernel, "code {code}, {len} octets: {edns_reply:?}");
                 answerable += usize::from(asks_nothing);
                 answered += usize::from(in_kernel);
-                refused += usize::from(their.flags[1] & 0xf == 1);
+                refused += usize::from(coredns_reply.flags[1] & 0xf == 1);
             }
         }
     }
     assert!(differences.is_empty(), "{}:\n{}", differences.len(), differences.join("\n"));
     println!("{id} queries, {answered} answered in the kernel, {refused} FORMERR at CoreDNS");
-    // A machine that is too busy for a heartbeat lets some pass.
+    // A machine that is too busy for a heartbeat lets some queries pass.
     assert!(answered > answerable / 2, "{answered} of {answerable}");
     assert!(refused > 0, "CoreDNS refuses no option");
 }

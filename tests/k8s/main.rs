@@ -1,36 +1,35 @@
-//! The daemon beside a real control plane and a real CoreDNS, in network namespaces of its own: `make test-k8s`.
+//! The daemon with a real control plane and a real CoreDNS, in network namespaces of its own: `make test-k8s`.
 
-#[allow(dead_code, reason = "the tests of the daemon use the rest")]
-#[path = "../daemon/lab.rs"]
+#[path = "../common/lab/mod.rs"]
 mod lab;
 
 #[allow(dead_code, reason = "the tests of the daemon use the rest")]
-#[path = "../common/collide.rs"]
-mod collide;
+#[path = "../common/collisions.rs"]
+mod hash_collisions;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../common/rng.rs"]
 mod rng;
 
 mod access;
 mod api;
+mod api_restart;
 mod changes;
 mod client;
 mod cluster;
-mod colliding;
+mod collisions;
 mod controllers;
 mod coredns;
+mod dns_servers;
 mod edns;
-mod full;
-mod hoard;
-mod large;
+mod etcd_restore;
+mod full_maps;
+mod kernel_share;
+mod large_objects;
 mod manifests;
 mod names;
 mod node;
 mod outages;
+mod oversized_tenant;
 mod pods;
-mod restart;
-mod restored;
-mod servers;
 mod settings;
-mod share;
 mod verify;

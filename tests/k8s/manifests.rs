@@ -1,5 +1,5 @@
-//! configs/kubernetes, taken by a real API server, and a daemon as its DaemonSet runs it: with that account's token, that config
-//! and those capabilities.
+//! configs/kubernetes is accepted by a real API server. A daemon runs as in the DaemonSet: with the token of its service
+//! account, its config and its capabilities.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,7 +19,7 @@ fn get(cluster: &Cluster, what: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Writes a ConfigMap's files as the kubelet does: all of them change when one link does.
+/// Writes the files of a ConfigMap as the kubelet does: replacing one link changes all of them.
 fn mount(cluster: &Cluster, version: &str) {
     let folder = cluster.lab.path("etc");
     let data = folder.join(format!("..{version}"));
@@ -36,7 +36,7 @@ fn mount(cluster: &Cluster, version: &str) {
 struct Pod(Daemon);
 
 impl Pod {
-    /// With what the container runtime and the kubelet would make of the manifest.
+    /// Starts the daemon as the kubelet and the container runtime would.
     fn start(cluster: &Cluster, container: &Value) -> Self {
         let context = &container["securityContext"];
         assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]));
@@ -59,7 +59,7 @@ impl Pod {
         Self(Daemon::of(&cluster.lab, command))
     }
 
-    /// A command in it.
+    /// A command of edns in the pod.
     fn exec(&self, cluster: &Cluster, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.0.pid())).arg(EDNS).args(arguments);
@@ -79,7 +79,7 @@ impl Pod {
 }
 
 #[test]
-fn manifests_are_valid_and_what_they_describe_answers() {
+fn manifests_are_valid_and_the_daemon_that_they_describe_answers() {
     let cluster = Cluster::new();
     let lab = &cluster.lab;
     run(&mut cluster.kubectl(&["apply", "--server-side", "--dry-run=server", "-k", MANIFESTS]));
@@ -89,10 +89,10 @@ fn manifests_are_valid_and_what_they_describe_answers() {
     let daemonset = get(&cluster, &["daemonset", "edns"]);
     let pod = &daemonset["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
-    // Else a second one would find no room on the node.
+    // Otherwise a second pod would find no room on the node.
     assert_eq!(daemonset["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"], 1);
     assert!(container["ports"].is_null(), "{container}");
-    // On every node, where the pods' interfaces are, and never by the DNS server that it stands in for.
+    // On every node, in the network namespace of the node, and without using the DNS server that it answers for.
     assert_eq!((&pod["hostNetwork"], &pod["dnsPolicy"]), (&Value::from(true), &Value::from("Default")));
     assert_eq!(pod["tolerations"], serde_json::json!([{ "operator": "Exists" }]));
     assert_eq!(pod["priorityClassName"], "system-node-critical");
@@ -114,7 +114,7 @@ fn manifests_are_valid_and_what_they_describe_answers() {
     assert_eq!(ask("web.default.svc.cluster.local"), "10.96.0.50");
     assert_eq!(answered(&old), 1);
 
-    // A new version takes over, as maxSurge has it.
+    // A new version takes over, as maxSurge allows.
     let new = Pod::start(&cluster, container);
     new.wait_until_started(&cluster, container);
     assert_eq!(ask("web.default.svc.cluster.local"), "10.96.0.50");
@@ -131,7 +131,7 @@ fn manifests_are_valid_and_what_they_describe_answers() {
     assert_eq!(ask("web.default.svc.cluster.local"), "10.96.0.50");
     assert_eq!(answered(&new), 2);
 
-    // The ConfigMap's files change without a restart.
+    // The files of the ConfigMap change without a restart.
     let names = "Domains:\n  - Name: apis.example.org\n    IP: 172.16.171.52\n";
     let patch = serde_json::json!({ "data": { "domain.yaml": names } }).to_string();
     run(&mut cluster.kubectl(&["-n", "kube-system", "patch", "configmap", "edns", "-p", &patch]));

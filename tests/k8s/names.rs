@@ -1,4 +1,4 @@
-//! Names to ask for: those that a cluster's objects imply, as search lists and typing errors spell them, too.
+//! Names to ask for: those that the objects of a cluster imply, also as search lists and typing errors form them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 
-/// The names of the Services and slices in a namespace, and of its own.
+/// The names of the Services and slices of a namespace.
 pub struct Names {
-    /// Of Services themselves.
+    /// Names of Services.
     pub services: BTreeSet<String>,
-    /// Of their ports, as they are written in SRV queries.
+    /// Names of ports, as in SRV queries.
     pub ports: BTreeSet<String>,
-    /// Of endpoints.
+    /// Names of endpoints.
     pub endpoints: BTreeSet<String>,
-    /// In in-addr.arpa and ip6.arpa, of those that are ready.
+    /// Reverse names of ClusterIPs and of ready endpoints.
     pub reverse: BTreeSet<String>,
 }
 
@@ -28,7 +28,7 @@ fn array<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value[key].as_array().into_iter().flatten()
 }
 
-/// The names in a namespace as it is now.
+/// The names in a namespace now.
 pub fn implied(cluster: &Cluster, namespace: &str) -> Names {
     let [mut services, mut ports, mut endpoints, mut reverse] = [const { BTreeSet::new() }; 4];
     let full = |service: &str| format!("{service}.{namespace}.svc.cluster.local");
@@ -78,7 +78,7 @@ fn reverse_of(address: IpAddr) -> String {
     }
 }
 
-/// Names around a namespace that there are always, and that there never are.
+/// Names in and near a namespace that always exist, and some that never do.
 pub fn around(namespace: &str) -> BTreeSet<String> {
     let structural = ["", "svc.", "pod.", &format!("{namespace}.svc."), &format!("{namespace}.pod.")];
     let missing = [
@@ -99,7 +99,7 @@ pub fn around(namespace: &str) -> BTreeSet<String> {
     structural.into_iter().chain(missing).map(|name| format!("{name}cluster.local")).collect()
 }
 
-/// What resolvers make of a Service's name by a search list.
+/// A Service's name with the suffixes of a search list.
 pub fn searched(service: &str, namespace: &str) -> Vec<String> {
     let own = format!("{namespace}.svc.cluster.local");
     let domains = [&*own, "svc.cluster.local", "cluster.local"];
@@ -108,7 +108,7 @@ pub fn searched(service: &str, namespace: &str) -> Vec<String> {
     typed.iter().flat_map(|typed| domains.iter().map(move |domain| format!("{typed}.{domain}"))).collect()
 }
 
-/// The same name with some of its letters in upper case, as resolvers send it that look at replies' case.
+/// A name with random letters in upper case, as resolvers send it that check the case of replies.
 pub fn random_case(name: &str) -> String {
     use std::hash::{BuildHasher as _, RandomState};
     let random = RandomState::new();

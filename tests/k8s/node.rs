@@ -1,4 +1,4 @@
-//! A node of a cluster: a pod, the daemon on its interface, and a way to the control plane that can be cut.
+//! A node of a cluster: a pod, the daemon on the pod's interface, and a connection to the control plane that can be cut.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use hickory_proto::rr::RecordType::{self, A};
 
 use crate::client::{Client, Reply, TRIES};
 use crate::cluster::{Cluster, DNS};
-use crate::lab::{Daemon, Lab, within};
+use crate::lab::{Daemon, Lab, fill, veth, within};
 
 pub struct Node {
-    /// Its `host` is the node, its `pod` a pod there.
+    /// Its `host` is the node, its `pod` a pod on it.
     pub lab: Lab,
     pub cluster: Arc<Cluster>,
 }
 
-/// As a test needs it that runs beside others; the promise is ten.
+/// Seconds until the view is current again, in tests that run at the same time as others; the promise is ten.
 pub const CURRENT_WITHIN: u64 = 30;
 /// Outcomes that are answers.
 const ANSWERS: [&str; 3] = ["answered", "nodata", "nxdomain"];
@@ -25,19 +25,12 @@ impl Node {
     pub fn new(cluster: &Arc<Cluster>) -> Self {
         let lab = Lab::new();
         let n = cluster.next_node();
-        let plane = cluster.lab.ns("host");
-        lab.ip("host", &format!("link add api0 type veth peer name node{n} netns {plane}"));
-        lab.ip("host", "link set api0 up");
+        veth((lab.netns("host"), "api0"), (cluster.lab.netns("host"), &format!("node{n}")));
         lab.ip("host", &format!("addr add 10.78.{n}.2/24 dev api0"));
-        cluster.lab.ip("host", &format!("link set node{n} up"));
         cluster.lab.ip("host", &format!("addr add 10.78.{n}.1/24 dev node{n}"));
         lab.ip("host", &format!("route add 10.96.0.0/16 via 10.78.{n}.1"));
-        lab.sh(
-            "host",
-            "echo 1 >/proc/sys/net/ipv4/ip_forward
-             nft 'add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oifname api0 masquerade'
-             nft 'add table inet api; add chain inet api in { type filter hook input priority 0; }; add chain inet api out { type filter hook output priority 0; }'",
-        );
+        lab.netns("host").sysctl("net/ipv4/ip_forward", "1");
+        lab.nft("host", include_str!("files/node.nft"));
         let node = Self { lab, cluster: Arc::clone(cluster) };
         node.configure("");
         node
@@ -48,13 +41,13 @@ impl Node {
         Self::new(&Cluster::shared())
     }
 
-    /// Writes a config with some more lines.
+    /// Writes a config with these additional lines.
     pub fn configure(&self, more: &str) {
         let kubeconfig = self.cluster.lab.path("kubeconfig");
         self.configure_access(&format!("KubeConfig: {}", kubeconfig.display()), more);
     }
 
-    /// The same, with the lines that say how the API is reached.
+    /// Writes a config with these lines for the access to the API, and additional lines.
     pub fn configure_access(&self, access: &str, more: &str) {
         self.lab.write(
             "config.yaml",
@@ -62,24 +55,24 @@ impl Node {
         );
     }
 
-    /// Starts the daemon; returns when it is ready.
+    /// Starts the daemon. Returns when it is ready.
     pub fn daemon(&self) -> Daemon {
         let daemon = self.spawn();
-        self.ready(&daemon);
+        self.until_ready(&daemon);
         daemon
     }
 
-    /// Starts the daemon, with all that it has to say.
+    /// Starts the daemon at log level debug.
     pub fn spawn(&self) -> Daemon {
         self.lab.spawn_with("host", "config.yaml", &[("RUST_LOG", PathBuf::from("edns=debug"))])
     }
 
-    pub fn ready(&self, daemon: &Daemon) {
-        self.says(daemon, 60, "] ready");
+    pub fn until_ready(&self, daemon: &Daemon) {
+        self.until_log(daemon, 60, "] ready");
     }
 
-    /// Waits until the log has a line with this text.
-    pub fn says(&self, daemon: &Daemon, seconds: u64, text: &str) {
+    /// Waits until a line of the log contains this text.
+    pub fn until_log(&self, daemon: &Daemon, seconds: u64, text: &str) {
         within(seconds, &format!("{text:?} in the log"), || {
             let log = daemon.log();
             log.lines().any(|l| l.contains(text)).then_some(()).ok_or(log)
@@ -91,24 +84,24 @@ impl Node {
         Client::new(&self.lab, "pod", DNS)
     }
 
-    /// A client that the daemon is not between and CoreDNS.
-    pub fn beside(&self) -> Client {
+    /// A client that reaches CoreDNS without passing eDNS' program.
+    pub fn direct(&self) -> Client {
         Client::new(&self.lab, "host", DNS)
     }
 
-    /// How many queries were answered in the kernel.
+    /// The number of queries that were answered in the kernel.
     pub fn answered(&self) -> u64 {
         self.lab.counts(&ANSWERS)
     }
 
-    /// The reply to the pod's client, and whether it was made in the kernel.
+    /// The reply to a client in the pod, and whether eDNS sent it.
     pub fn ask(&self, client: &Client, name: &str, rtype: RecordType) -> (Reply, bool) {
-        let reply = (0..TRIES).find_map(|_| client.ask_whom(name, rtype));
+        let reply = (0..TRIES).find_map(|_| client.ask_with_sender(name, rtype));
         reply.unwrap_or_else(|| panic!("no reply: {name} {rtype}"))
     }
 
-    /// Waits until a question for A is answered in the kernel. It is all the time, but where the machine is so busy that a
-    /// heartbeat comes too late.
+    /// Waits until a query for A is answered in the kernel. It may pass for a moment if the machine is too busy for a
+    /// heartbeat.
     pub fn until_answered(&self, client: &Client, name: &str) {
         within(20, &format!("{name} is answered in the kernel"), || match self.ask(client, name, A) {
             (reply, true) if reply.rcode == "NoError" => Ok(()),
@@ -116,7 +109,7 @@ impl Node {
         });
     }
 
-    /// Waits until this is the one address of a name.
+    /// Waits until a name has this address only.
     pub fn until_address(&self, client: &Client, name: &str, address: &str) {
         within(20, &format!("{name} is {address}"), || match client.data(name, A) {
             data if data == [address] => Ok(()),
@@ -124,13 +117,13 @@ impl Node {
         });
     }
 
-    /// Waits until the daemon says that its view is not current any more, and the kernel nothing of names that are not there.
-    pub fn until_out_of_touch(&self, client: &Client, daemon: &Daemon) {
-        self.says(daemon, 150, "out of touch");
-        self.until_absence_is(client, 10, false);
+    /// Waits until the view is stale and the kernel's negative answers are suspended.
+    pub fn until_stale(&self, client: &Client, daemon: &Daemon) {
+        self.until_log(daemon, 150, "out of touch");
+        self.until_negative_answers_are(client, 10, false);
     }
 
-    /// Waits until a question for A has this rcode.
+    /// Waits until a query for A has this rcode.
     pub fn until_rcode(&self, client: &Client, seconds: u64, name: &str, rcode: &str) {
         within(seconds, &format!("{name} is {rcode}"), || match client.rcode(name, A) {
             is if is == rcode => Ok(()),
@@ -138,10 +131,10 @@ impl Node {
         });
     }
 
-    /// Waits until the kernel says of a name that it does not exist, or until it says nothing of it any more.
-    pub fn until_absence_is(&self, client: &Client, seconds: u64, answered: bool) -> Duration {
+    /// Waits until a name that doesn't exist is answered in the kernel (or passes). Returns how long it took.
+    pub fn until_negative_answers_are(&self, client: &Client, seconds: u64, answered: bool) -> Duration {
         let start = Instant::now();
-        within(seconds, &format!("absence is answered: {answered}"), || {
+        within(seconds, &format!("negative answers in the kernel: {answered}"), || {
             let (reply, in_kernel) = self.ask(client, "nobody.default.svc.cluster.local", A);
             if reply.rcode == "NXDomain" && in_kernel == answered {
                 Ok(())
@@ -152,22 +145,18 @@ impl Node {
         start.elapsed()
     }
 
-    /// Makes the way to the API server refuse what is sent on it.
+    /// Makes connections to the API server fail with a reset.
     pub fn refuse_api(&self) {
-        self.nft("add rule inet api in tcp sport 443 tcp flags & rst == 0 drop; add rule inet api out tcp dport 443 reject with tcp reset");
+        self.lab.nft("host", include_str!("files/refuse_api.nft"));
     }
 
-    /// Makes it swallow everything, after so many octets from the API server.
+    /// Drops packets from the API server, after this many octets from it.
     pub fn drop_api(&self, after: u64) {
-        self.nft(&format!("add rule inet api in tcp sport 443 quota over {after} bytes drop"));
+        self.lab.nft("host", &fill(include_str!("files/drop_api.nft"), &[("OCTETS", &after)]));
     }
 
     /// Ends both.
     pub fn reach_api(&self) {
-        self.nft("flush table inet api");
-    }
-
-    fn nft(&self, command: &str) {
-        self.lab.sh("host", &format!("nft '{command}'"));
+        self.lab.nft("host", "flush table inet api");
     }
 }

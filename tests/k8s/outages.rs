@@ -1,4 +1,4 @@
-//! The way to the API server lost, by refusal or in silence, and regained; the API server itself goes on.
+//! The connection to the API server is lost, by resets or silently, and restored. The API server itself keeps running.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn service(name: &str, namespace: &str) -> String {
     )
 }
 
-/// Loses the API server by `lose` for more than a minute, and regains it.
+/// Loses the API server by `lose` for more than a minute, and restores the connection.
 fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     let node = Node::shared();
     let cluster = &node.cluster;
@@ -27,7 +27,7 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     cluster.namespace(namespace);
     cluster.apply(&(service("old", namespace) + &service("web", namespace)));
     [&old, &known].iter().for_each(|name| node.until_rcode(&client, 20, name, "NoError"));
-    node.until_absence_is(&client, 20, true);
+    node.until_negative_answers_are(&client, 20, true);
 
     for line in ["edns_sync_synced 1", "edns_sync_current 1", "edns_sync_lists_total{kind=\"services\"} 1"] {
         has_metric(&node, line);
@@ -38,33 +38,33 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     lose(&node);
     cluster.delete(&["service", "old", "-n", namespace]);
     cluster.apply(&service("born", namespace));
-    node.says(&daemon, 40, "retrying until it succeeds");
-    within(10, "broken watches are told", || match stats(&node) {
+    node.until_log(&daemon, 40, "retrying until it succeeds");
+    within(10, "broken watches are reported", || match stats(&node) {
         text if text.contains("still counts as current; no contact: ") => Ok(()),
         text => Err(text),
     });
     has_metric(&node, "edns_sync_broken{kind=\"services\"} 1");
-    // Until half a minute after the first failure the view counts as current; then CoreDNS is asked.
-    node.until_out_of_touch(&client, &daemon);
+    // Until half a minute after the first failure the view counts as current; then negative answers are CoreDNS'.
+    node.until_stale(&client, &daemon);
     has_metric(&node, "edns_sync_current 0");
     assert!(stats(&node).contains("not current: known names are answered as they were"));
     node.until_rcode(&client, 20, &born, "NoError");
     assert!(node.lab.count("pass_stale") > 0);
-    // What is known is still answered in the kernel, also what is no more: nobody told.
+    // Known names are still answered in the kernel, also a deleted one, because its event didn't arrive.
     [&known, &old].iter().for_each(|name| node.until_answered(&client, name));
-    // NODATA says that something is absent, too.
+    // NODATA is a negative answer, too.
     assert!(!node.ask(&client, &known, AAAA).1);
 
-    // From here on it is never said not to exist.
+    // From now on this name is never answered NXDOMAIN.
     never_missing(&node.pod(), std::slice::from_ref(&born), || {
         sleep(Duration::from_secs(65).saturating_sub(lost.elapsed()));
         node.reach_api();
-        let took = node.until_absence_is(&client, CURRENT_WITHIN, true);
+        let took = node.until_negative_answers_are(&client, CURRENT_WITHIN, true);
         println!("{namespace}: current again {took:?} after the way was there");
         node.until_answered(&client, &born);
         node.until_rcode(&client, CURRENT_WITHIN, &old, "NXDomain");
     });
-    node.says(&daemon, 20, "the view is current");
+    node.until_log(&daemon, 20, "the view is current");
     assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
     has_metric(&node, "edns_sync_broken{kind=\"services\"} 0");
     let page = metrics(&node);
@@ -74,7 +74,7 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
 }
 
 #[test]
-fn names_pass_after_the_bound_of_staleness_and_come_back_at_once() {
+fn names_pass_after_max_stale_and_are_answered_again_at_once() {
     let node = Node::shared();
     node.lab.write("domain.yaml", DOMAINS);
     node.configure("MaxStale: 5\nMetricsAddr: 127.0.0.1:9153\n");
@@ -83,10 +83,10 @@ fn names_pass_after_the_bound_of_staleness_and_come_back_at_once() {
     let known = "web.default.svc.cluster.local";
     node.until_answered(&client, known);
     node.refuse_api();
-    node.until_out_of_touch(&client, &daemon);
-    node.says(&daemon, 20, "(MaxStale): all names of the cluster pass");
+    node.until_stale(&client, &daemon);
+    node.until_log(&daemon, 20, "(MaxStale): all names of the cluster pass");
     let stale = node.lab.count("pass_stale");
-    // By the server behind.
+    // Answered by the server.
     let (reply, in_kernel) = node.ask(&client, known, A);
     assert!(reply.rcode == "NoError" && !in_kernel, "{reply:?}");
     assert!(node.lab.count("pass_stale") > stale);
@@ -95,7 +95,7 @@ fn names_pass_after_the_bound_of_staleness_and_come_back_at_once() {
     has_metric(&node, "edns_sync_expired 1");
 
     node.reach_api();
-    node.says(&daemon, CURRENT_WITHIN, "the view is current");
+    node.until_log(&daemon, CURRENT_WITHIN, "the view is current");
     node.until_answered(&client, known);
     has_metric(&node, "edns_sync_expired 0");
 }
@@ -116,26 +116,26 @@ fn has_metric(node: &Node, line: &str) {
 }
 
 #[test]
-fn refused() {
+fn refused_connections_make_the_view_stale_until_they_are_back() {
     lose_and_regain("refused", Node::refuse_api);
 }
 
 #[test]
-fn silent() {
+fn silent_connections_make_the_view_stale_until_they_are_back() {
     lose_and_regain("silent", |node| node.drop_api(0));
 }
 
 #[test]
-fn silent_from_the_middle_of_the_first_list_on() {
+fn a_connection_that_is_silent_from_the_middle_of_the_first_list_on() {
     let node = Node::shared();
     let cluster = &node.cluster;
     cluster.namespace("middle");
     cluster.apply(&(0..30).map(|i| service(&format!("s{i}"), "middle")).collect::<String>());
     node.lab.write("domain.yaml", DOMAINS);
-    // Three handshakes, and some of the lists.
+    // Three TLS handshakes, and a part of the lists.
     node.drop_api(20_000);
     let daemon = node.spawn();
-    node.says(&daemon, 60, "retrying until it succeeds");
+    node.until_log(&daemon, 60, "retrying until it succeeds");
     let client = node.pod();
     // Static names are answered meanwhile.
     node.until_address(&client, "apis.example.org", "172.16.171.52");
@@ -143,34 +143,34 @@ fn silent_from_the_middle_of_the_first_list_on() {
     for name in ["s0.middle", "s29.middle", "nobody.middle"] {
         client.rcode(&format!("{name}.svc.cluster.local"), A);
     }
-    assert_eq!(node.answered(), before, "nothing is answered from half of the lists");
+    assert_eq!(node.answered(), before, "nothing is answered from incomplete lists");
     assert!(!daemon.log().contains("] ready"), "{}", daemon.log());
     node.reach_api();
-    node.ready(&daemon);
+    node.until_ready(&daemon);
     for i in 0..30 {
         node.until_answered(&client, &format!("s{i}.middle.svc.cluster.local"));
     }
-    node.until_absence_is(&client, CURRENT_WITHIN, true);
+    node.until_negative_answers_are(&client, CURRENT_WITHIN, true);
     cluster.delete(&["namespace", "middle"]);
 }
 
 #[test]
-fn not_there_at_start() {
+fn an_api_server_that_is_away_at_the_start() {
     let node = Node::shared();
     let statics = "  - {Name: web.default.svc.cluster.local, IP: 10.1.1.1}\n  - {Name: '*.team.svc.cluster.local', IP: 10.1.1.2}\n";
     node.lab.write("domain.yaml", &format!("{DOMAINS}{statics}"));
     node.refuse_api();
     let daemon = node.spawn();
-    node.says(&daemon, 30, "waiting for the first list");
-    node.says(&daemon, 30, "retrying until it succeeds");
+    node.until_log(&daemon, 30, "waiting for the first list");
+    node.until_log(&daemon, 30, "retrying until it succeeds");
     let client = node.pod();
     // Static names are answered meanwhile.
     node.until_address(&client, "apis.example.org", "172.16.171.52");
     node.until_address(&client, "web.default.svc.cluster.local", "10.1.1.1");
     let before = node.answered();
     let counts = || ["pass_not_synced", "pass_not_found", "pass_server"].map(|outcome| node.lab.count(outcome));
-    // Whom `auto` stands for is not known either; that other names are not, is.
-    within(20, "queries are counted as of a cluster that was not read", || {
+    // The servers of `auto` are unknown before the first sync; names outside of the cluster are known not to be in the file.
+    within(20, "queries are counted as not synced", || {
         let [held, unknown, elsewhere] = counts();
         for name in
             ["cluster.local", "nobody.cluster.local", "api.team.svc.cluster.local", "dual.default.svc.cluster.local"]
@@ -185,14 +185,14 @@ fn not_there_at_start() {
     assert_eq!(node.answered(), before);
     assert!(!daemon.log().contains("] ready"), "{}", daemon.log());
     node.reach_api();
-    node.ready(&daemon);
+    node.until_ready(&daemon);
     node.until_answered(&client, "dual.default.svc.cluster.local");
-    node.until_absence_is(&client, CURRENT_WITHIN, true);
+    node.until_negative_answers_are(&client, CURRENT_WITHIN, true);
     node.until_address(&client, "web.default.svc.cluster.local", "10.1.1.1");
     node.until_address(&client, "nobody.team.svc.cluster.local", "10.1.1.2");
     let [held, _, elsewhere] = counts();
     let other = Client::new(&node.lab, "pod", "10.77.0.1");
-    within(20, "another server is known to be none of ours", || {
+    within(20, "another server is not in DnsServers", || {
         other.ask("api.team.svc.cluster.local", A);
         let [_, _, now] = counts();
         if now > elsewhere { Ok(()) } else { Err(format!("{now}")) }

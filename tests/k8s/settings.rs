@@ -5,7 +5,7 @@ use hickory_proto::rr::RecordType::{A, AAAA, MX, SRV};
 use crate::node::Node;
 
 #[test]
-fn without_negative_answers_only_what_exists_is_answered() {
+fn without_negative_answers_only_existing_names_are_answered() {
     let node = Node::shared();
     node.configure("NegativeAnswers: false\n");
     let _daemon = node.daemon();
@@ -31,7 +31,7 @@ fn without_negative_answers_only_what_exists_is_answered() {
 }
 
 #[test]
-fn names_to_pass_pass_whatever_there_is() {
+fn pass_names_pass_also_if_they_exist() {
     let node = Node::shared();
     node.configure(
         "PassNames: [web.default.svc.cluster.local, '*.team.svc.cluster.local', nobody.default.svc.cluster.local]\n",
@@ -50,13 +50,13 @@ fn names_to_pass_pass_whatever_there_is() {
         ("x.nobody.default.svc", "NXDomain", false),
         ("somebody.default.svc", "NXDomain", true),
         ("db.default.svc", "NoError", true),
-        // An alias leads where another server may answer otherwise.
+        // A chain of aliases may end at another server.
         ("alias.default.svc", "NoError", false),
     ] {
         let (reply, in_kernel) = node.ask(&client, &format!("{name}.cluster.local"), A);
         assert_eq!((&*reply.rcode, in_kernel), (rcode, answered), "{name}");
     }
-    // Both can change while it runs.
+    // Both settings can change while the daemon runs.
     node.configure("PassNames: [db.default.svc.cluster.local]\nNegativeAnswers: false\n");
     crate::lab::within(20, "the change", || match node.ask(&client, "db.default.svc.cluster.local", A).1 {
         false => Ok(()),

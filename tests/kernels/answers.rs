@@ -1,13 +1,13 @@
-//! What clients get on each kind of interface, with checksums left to it and not.
+//! Answers to clients on each kind of interface, with and without checksum offload.
 
 use crate::common::packet::{Query, TYPE_A, TYPE_AAAA, TYPE_TXT};
-use crate::lab::{Lab, SERVER, SERVER6, run, until};
-use crate::sockets::{Client, Reply, Server, forms};
+use crate::lab::{Lab, RefusingServer, SERVER, SERVER6, run, until};
+use crate::sockets::{Client, Reply, forms};
 use crate::{is_at_least, lab};
 
 const INGRESS: &str = "Ifname: veth0\nNetworkDirection: Ingress\n";
 
-/// Names of odd and even length, answers of one and of several records, and none.
+/// Checks names of odd and even length, answers of one and of several records, and negative answers.
 fn check(what: &str, client: &Client) {
     let db6 = "fd00::5".parse::<std::net::Ipv6Addr>().unwrap().octets().to_vec();
     let answered: [(&str, u16, Vec<Vec<u8>>); 6] = [
@@ -33,14 +33,14 @@ fn check(what: &str, client: &Client) {
     }
 }
 
-/// Asks both servers with each end's sums left to the interface or not.
+/// Asks both servers with each combination of checksum offload on both ends.
 fn check_with_offloads(lab: &Lab, ns: &str, servers: [&str; 2], ends: [(&str, &str); 2]) {
     for sums in ["on", "off"] {
         for (ns, interface) in ends {
             lab.sh(ns, &format!("ethtool -K {interface} tx {sums} rx {sums} 2>&1"));
         }
         for server in servers {
-            check(&format!("{server}, sums {sums}"), &Client::new(lab, ns, server));
+            check(&format!("{server}, offload {sums}"), &Client::new(lab, ns, server));
         }
     }
 }
@@ -48,7 +48,7 @@ fn check_with_offloads(lab: &Lab, ns: &str, servers: [&str; 2], ends: [(&str, &s
 #[test]
 fn of_a_pod_on_a_veth() {
     let lab = lab(INGRESS);
-    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "veth0")]);
 }
@@ -57,12 +57,12 @@ fn of_a_pod_on_a_veth() {
 fn of_a_pod_on_a_bridge_port() {
     let mut lab = lab(INGRESS);
     lab.bridge();
-    let _server = Server::new(&lab, "far", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "far", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "veth0")]);
 }
 
-/// One whose other end is in the same namespace: the reply goes by the wire.
+/// A veth whose peer is in the same namespace: the reply is sent, not redirected to the peer.
 #[test]
 fn of_a_peer_in_the_same_namespace() {
     let lab = lab("Ifname: near0\nNetworkDirection: Ingress\n");
@@ -72,13 +72,14 @@ fn of_a_peer_in_the_same_namespace() {
         lab.ip("host", &format!("link set br-{port} up"));
         lab.ip("host", &format!("link set {port} master br-{port}"));
     }
-    // Pod, veth0, a bridge, near1, near0, and another bridge, where the server is. The first one is not to speak for it.
+    // Path: pod, veth0, a bridge, near1, near0, another bridge with the server's address. The first bridge must not answer
+    // ARP for it.
     lab.sh("host", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore");
     lab.ip("host", "addr flush dev veth0");
     lab.ip("host", "link set veth0 master br-near1");
     lab.ip("host", &format!("addr add {SERVER}/24 dev br-near0"));
     lab.ip("host", &format!("addr add {SERVER6}/64 dev br-near0 nodad"));
-    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "pod", [SERVER, SERVER6], [("pod", "eth0"), ("host", "near0")]);
 }
@@ -92,12 +93,12 @@ fn of_a_process_of_the_host() {
     }
     lab.ip("host", "route add 192.0.2.53 via 10.77.0.2");
     lab.ip("host", "route add 2001:db8::53 via fd77::2");
-    let _server = Server::new(&lab, "pod", &servers);
+    let _server = RefusingServer::new(&lab, "pod", &servers);
     let _daemon = lab.daemon();
     check_with_offloads(&lab, "host", servers, [("host", "veth0"), ("pod", "eth0")]);
 }
 
-/// The daemon on the VLAN's interface, and on the one below, where the kernel holds the tag beside the frame.
+/// The daemon on the VLAN interface, and on the one below it, where the kernel holds the tag outside of the frame.
 #[test]
 fn of_a_pod_in_a_vlan() {
     for ifname in ["veth0.7", "veth0"] {
@@ -109,13 +110,13 @@ fn of_a_pod_in_a_vlan() {
             lab.ip(ns, &format!("addr add fd78::{last}/64 dev {interface}.7 nodad"));
         }
         let servers = ["10.78.0.1", "fd78::1"];
-        let _server = Server::new(&lab, "host", &servers);
+        let _server = RefusingServer::new(&lab, "host", &servers);
         let _daemon = lab.daemon();
         check_with_offloads(&lab, "pod", servers, [("pod", "eth0.7"), ("host", "veth0.7")]);
     }
 }
 
-/// The eth0 of a node that is a container may carry the default route in a VLAN.
+/// The eth0 of a node that is a container may have the default route on a VLAN interface.
 #[test]
 fn below_the_vlan_of_a_default_route_frames_for_others_pass() {
     let lab = lab(INGRESS);
@@ -141,7 +142,7 @@ fn of_a_pod_on_a_netkit() {
         return;
     }
     lab.ip("host", "link del veth0");
-    // The pair's other end gets a name of the kernel's choice.
+    // The kernel chooses the name of the other end.
     lab.ip("host", add);
     let all = run(lab.command("host", "ip").args(["-o", "link", "show", "type", "netkit"]));
     let all = String::from_utf8_lossy(&all.stdout).into_owned();
@@ -153,7 +154,7 @@ fn of_a_pod_on_a_netkit() {
         lab.ip(ns, &format!("addr add 10.77.0.{last}/24 dev {interface}"));
         lab.ip(ns, &format!("addr add fd77::{last}/64 dev {interface} nodad"));
     }
-    let _server = Server::new(&lab, "host", &[SERVER, SERVER6]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER, SERVER6]);
     let _daemon = lab.daemon();
     for server in [SERVER, SERVER6] {
         check(server, &Client::new(&lab, "pod", server));

@@ -1,13 +1,13 @@
-//! Where the program's view of the kernel comes from.
+//! Sources of the kernel's BTF.
 
 use crate::common::packet::{Query, TYPE_A};
 use crate::lab::{KERNEL_BTF, Lab, RIGHT_BTF, SERVER};
 use crate::sockets::{Client, Reply};
 
-/// Of another kernel.
+/// BTF of another kernel.
 const WRONG_BTF: &str = "/btf/wrong";
 
-/// Starts the daemon with this ExtBTF; whether it got ready, and the log.
+/// Starts the daemon with this ExtBTF. Returns whether it got ready, and the log.
 fn starts(lab: &Lab, ext_btf: &str) -> (bool, String) {
     lab.write("config.yaml", &format!("ExtBTF: {ext_btf}\nIfname: veth0\nNetworkDirection: Ingress\n"));
     let mut daemon = lab.spawn("host", "config.yaml");

@@ -1,4 +1,4 @@
-//! Where the program is attached.
+//! The hooks that the program is attached to.
 
 use nix::sys::signal::Signal;
 
@@ -9,7 +9,7 @@ pub fn has_tcx() -> bool {
 }
 
 #[test]
-fn tcx_where_the_kernel_has_it_else_a_filter_of_our_priority() {
+fn tcx_if_the_kernel_has_it_otherwise_a_filter_of_our_priority() {
     for direction in ["Ingress", "Egress"] {
         let lab = lab(&format!("Ifname: veth0\nNetworkDirection: {direction}\nTcPriority: 7\n"));
         let mut daemon = lab.daemon();

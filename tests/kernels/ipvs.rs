@@ -1,4 +1,4 @@
-//! Queries to addresses that IPVS hands on, as kube-proxy's ipvs mode has it, on the way out to a DNS server elsewhere.
+//! Queries to addresses of IPVS, as in kube-proxy's ipvs mode, which it forwards to a DNS server on another host.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -10,14 +10,15 @@ use crate::common::model::{Model, addresses, node};
 use crate::common::packet::{Packet, Query, TYPE_A};
 use crate::common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC};
 use crate::lab;
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::RefusingServer;
+use crate::sockets::{Client, Reply};
 
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const ROUNDS: u64 = 20;
 
 #[test]
-fn none_of_its_queries_is_lost() {
+fn no_query_by_ipvs_is_lost() {
     let mut lab = lab("Ifname: veth0\nNetworkDirection: Egress\n");
     lab.add("client");
     lab.veth(("host", "c0"), ("client", "eth0"));
@@ -27,7 +28,7 @@ fn none_of_its_queries_is_lost() {
     lab.ip("host", &format!("addr add {SERVICE}/32 dev lo"));
     lab.sh("host", "echo 1 >/proc/sys/net/ipv4/ip_forward");
     lab.run_in("host", || add_service(SERVICE, ENDPOINT));
-    let _server = Server::new(&lab, "pod", &[&ENDPOINT.to_string()]);
+    let _server = RefusingServer::new(&lab, "pod", &[&ENDPOINT.to_string()]);
     let _daemon = lab.daemon();
     let query = Query::new("apis.example.org", TYPE_A);
     for ns in ["host", "client"] {
@@ -38,13 +39,13 @@ fn none_of_its_queries_is_lost() {
         }
     }
     assert_eq!(lab.count("pass_ipvs"), 2 * ROUNDS);
-    // Others are answered.
+    // Queries to other addresses are answered.
     for ns in ["host", "client"] {
         let reply = Client::new(&lab, ns, &ENDPOINT.to_string()).ask(&query);
         assert!(matches!(reply, Ok(Reply::Edns(..))), "{ns}: {reply:?}");
     }
     assert_eq!(lab.count("answered"), 2);
-    // Where programs can't see which are its, all pass; in another network namespace none.
+    // If programs can't see IPVS' marks, all packets pass; in another network namespace none does.
     let options = Options { ext_btf: None, egress: true, max_records: 64, programs: Vec::new() };
     for (ns, verdict) in [("host", TC_ACT_UNSPEC), ("pod", TC_ACT_REDIRECT)] {
         lab.run_in(ns, || {
@@ -60,8 +61,8 @@ fn none_of_its_queries_is_lost() {
     }
 }
 
-/// Has IPVS hand UDP to port 53 of an address on to another one. By setsockopt, which needs no program of its own
-/// (`linux/ip_vs.h`).
+/// Adds an IPVS service for UDP port 53 of an address with one endpoint, by setsockopt (`linux/ip_vs.h`), which needs no
+/// program in the guest.
 fn add_service(service: Ipv4Addr, endpoint: Ipv4Addr) {
     const SET_ADD: libc::c_int = 64 + 1024 + 64 + 2;
     const SET_ADD_DEST: libc::c_int = SET_ADD + 5;
@@ -111,7 +112,7 @@ fn add_service(service: Ipv4Addr, endpoint: Ipv4Addr) {
     // SAFETY: no memory is passed.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW) };
     assert!(fd >= 0, "a raw socket: {}", io::Error::last_os_error());
-    // SAFETY: ours since just now.
+    // SAFETY: nothing else owns the new file descriptor.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     set(&socket, SET_ADD, &service());
     set(&socket, SET_ADD_DEST, &Both(service(), destination));

@@ -1,4 +1,4 @@
-//! Ways in which a daemon goes, hangs, and hands over to the next.
+//! Daemons that die, hang, or hand over to the next one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use nix::sys::signal::Signal;
 use crate::common::packet::{Query, TYPE_A};
 use crate::hooks::has_tcx;
 use crate::lab;
-use crate::lab::{SERVER, until};
-use crate::sockets::{Client, Reply, Server};
+use crate::lab::{RefusingServer, SERVER, until};
+use crate::sockets::{Client, Reply};
 
 const INGRESS: &str = "Ifname: veth0\nNetworkDirection: Ingress\n";
-/// What is promised of a daemon that is no more.
+/// The promised time until the program of a dead daemon passes everything.
 const BOUND: Duration = Duration::from_secs(3);
 
 fn is_answered(client: &Client) -> bool {
@@ -24,11 +24,11 @@ fn is_answered(client: &Client) -> bool {
 }
 
 #[test]
-fn what_kill_9_leaves_passes_everything_and_is_replaced() {
+fn the_filter_that_kill_9_leaves_passes_everything_and_is_replaced() {
     let lab = lab(INGRESS);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
-    // In the place of the first one's filter there is none of the second.
+    // The second daemon's filter has another priority and doesn't replace the first one's.
     for priority in [3, 1] {
         lab.configure(&format!("{INGRESS}TcPriority: {priority}\n"));
         let mut daemon = lab.daemon();
@@ -52,7 +52,7 @@ fn what_kill_9_leaves_passes_everything_and_is_replaced() {
 #[test]
 fn a_stopped_daemons_program_passes_everything() {
     let lab = lab(INGRESS);
-    let _server = Server::new(&lab, "host", &[SERVER]);
+    let _server = RefusingServer::new(&lab, "host", &[SERVER]);
     let client = Client::new(&lab, "pod", SERVER);
     let daemon = lab.daemon();
     assert!(is_answered(&client));
@@ -64,11 +64,11 @@ fn a_stopped_daemons_program_passes_everything() {
 }
 
 #[test]
-fn the_next_daemon_takes_over_without_an_unanswered_query() {
+fn the_next_daemon_takes_over_without_a_gap() {
     for direction in ["Ingress", "Egress"] {
         let lab = lab(&format!("Ifname: veth0\nNetworkDirection: {direction}\n"));
         let (ns, server) = if direction == "Ingress" { ("pod", SERVER) } else { ("host", "10.77.0.2") };
-        let _server = Server::new(&lab, if ns == "pod" { "host" } else { "pod" }, &[server]);
+        let _server = RefusingServer::new(&lab, if ns == "pod" { "host" } else { "pod" }, &[server]);
         let mut first = lab.daemon();
         let client = Client::new(&lab, ns, server);
         let stop = AtomicBool::new(false);

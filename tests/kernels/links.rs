@@ -1,4 +1,4 @@
-//! Interfaces as they come and go.
+//! Interfaces that come and go.
 
 use crate::common::packet::{Query, TYPE_A};
 use crate::lab;
@@ -6,7 +6,7 @@ use crate::lab::until;
 use crate::sockets::{Client, Reply};
 
 #[test]
-fn pods_are_found_as_they_come_and_forgotten_as_they_go() {
+fn pods_are_attached_when_they_come_and_detached_when_they_go() {
     let mut lab = lab("Ifname: '@pods'\nNetworkDirection: Ingress\n");
     let daemon = lab.daemon();
     for i in 0..3 {
@@ -25,7 +25,7 @@ fn pods_are_found_as_they_come_and_forgotten_as_they_go() {
         lab.ip("host", &format!("link del other{i}"));
         daemon.wait_for(&format!("other{i}: detached"));
     }
-    // The one that the lab has is still there.
+    // The lab's own interface is still attached.
     until("one interface", || {
         let stats = String::from_utf8_lossy(&lab.edns(&["stats"]).stdout).into_owned();
         if stats.lines().next().is_some_and(|l| l.ends_with("on veth0")) { Ok(()) } else { Err(stats) }

@@ -1,18 +1,15 @@
-//! The daemon on whatever kernel this runs on, asked by real sockets: `make test-kernels` boots others and runs it there.
+//! The daemon on the running kernel, asked by real sockets. `make test-kernels` boots other kernels and runs this there.
 
-#[path = "../daemon/beside.rs"]
-mod beside;
-#[path = "../daemon/chain.rs"]
+#[path = "../daemon/chain/mod.rs"]
 mod chain;
+#[path = "../daemon/coexistence.rs"]
+mod coexistence;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../daemon/crash.rs"]
 mod crash;
 #[path = "../daemon/frames.rs"]
 mod frames;
-#[allow(dead_code, reason = "the tests of the daemon use the rest")]
-#[path = "../daemon/lab.rs"]
-mod lab;
 #[path = "../daemon/sockets.rs"]
 mod sockets;
 
@@ -25,7 +22,8 @@ mod links;
 mod memlock;
 mod nics;
 
-use lab::Lab;
+use common::lab;
+use common::lab::Lab;
 
 /// Whether the kernel is of this version or a newer one.
 fn is_at_least(version: (u32, u32)) -> bool {

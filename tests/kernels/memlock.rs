@@ -1,4 +1,4 @@
-//! As a user who may lock little memory, which is what maps count as before Linux 5.11.
+//! A user with a low limit of locked memory, which maps count against before Linux 5.11.
 
 use edns::control::RUN_DIR;
 
@@ -7,7 +7,7 @@ use crate::{is_at_least, lab};
 
 const NOBODY: u32 = 65534;
 
-/// With a /run/edns of its own.
+/// Starts the daemon with a /run/edns of its own.
 fn spawn(lab: &Lab, capabilities: &str) -> Daemon {
     std::fs::create_dir_all(RUN_DIR).unwrap();
     let script = format!(
@@ -22,7 +22,7 @@ fn spawn(lab: &Lab, capabilities: &str) -> Daemon {
 }
 
 #[test]
-fn the_limit_of_locked_memory_is_lifted_with_cap_sys_resource_and_otherwise_named() {
+fn the_limit_of_locked_memory_is_raised_with_cap_sys_resource_or_named() {
     let lab = lab("Ifname: veth0\nNetworkDirection: Ingress\n");
     spawn(&lab, "-all,+bpf,+net_admin,+perfmon,+sys_resource").wait_for("ready");
     let mut without = spawn(&lab, "-all,+bpf,+net_admin,+perfmon");

@@ -1,4 +1,4 @@
-//! Network cards of the guest, on a hub of QEMU's: they see each other's frames.
+//! Network cards of the guest on one hub of QEMU: each sees the frames of the others.
 
 use std::process::Command;
 
@@ -6,12 +6,12 @@ use crate::frames;
 use crate::lab::{Lab, run};
 
 #[test]
-fn a_third_host_leaves_to_others_what_a_switch_floods() {
+fn a_third_host_ignores_frames_that_a_switch_floods() {
     let mut lab = Lab::new();
     lab.add("far");
     lab.ip("host", "link del veth0");
     for (card, ns) in [("eth0", "host"), ("eth1", "pod"), ("eth2", "far")] {
-        run(Command::new("ip").args(["link", "set", card, "netns", &lab.ns(ns)]));
+        run(Command::new("ip").args(["link", "set", card, "netns", lab.ns(ns)]));
         if card != "eth0" {
             lab.ip(ns, &format!("link set {card} name eth0"));
         }
@@ -23,5 +23,5 @@ fn a_third_host_leaves_to_others_what_a_switch_floods() {
     lab.ip("pod", "addr add 10.77.0.2/24 dev eth0");
     lab.ip("pod", "addr add fd77::2/64 dev eth0 nodad");
     frames::address(&lab);
-    frames::leaves_to_others(&lab);
+    frames::ignores_frames_for_others(&lab);
 }

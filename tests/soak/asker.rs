@@ -10,7 +10,7 @@ use crate::lab::Lab;
 use crate::rng::Rng;
 use crate::truth::Truth;
 
-/// Between questions; the rest of the machine works too.
+/// Between questions, to leave processor time to the rest.
 const PAUSE: Duration = Duration::from_micros(300);
 
 pub struct Asker {
@@ -19,12 +19,12 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// In this namespace of the lab's.
+    /// In this namespace of the lab.
     pub fn new(lab: &Lab, ns: &str, seed: u64) -> Self {
         Self { client: Client::new(lab, ns, DNS), rng: Rng::new(seed) }
     }
 
-    /// Questions at random.
+    /// Asks random questions until it is stopped.
     pub fn ask_until(&mut self, truth: &Truth, over: &AtomicBool) {
         while !over.load(Ordering::Relaxed) {
             self.ask(truth);
@@ -32,7 +32,7 @@ impl Asker {
         }
     }
 
-    /// A question at random.
+    /// Asks a random question.
     pub fn ask(&mut self, truth: &Truth) {
         let subject = self.rng.below(truth.subjects.len());
         let question = self.rng.below(truth.subjects[subject].questions.len());
@@ -42,13 +42,13 @@ impl Asker {
         truth.note((subject, question), start, floor, reply.as_ref());
     }
 
-    /// Whether the kernel answers for this interface yet.
+    /// Whether eDNS answers on this interface yet.
     pub fn is_answered(&self, truth: &Truth) -> bool {
         let question = &truth.subjects[0].questions[0];
         self.client.ask(&question.name, question.rtype).is_some_and(|reply| reply.rcode != "Refused")
     }
 
-    /// Every question, while nothing is written: the first reply that is not of the last version.
+    /// Asks every question while nothing is written. An error names the first reply that is not of the last version.
     pub fn ask_all(&mut self, truth: &Truth) -> Result<(), String> {
         for subject in &truth.subjects {
             for question in &subject.questions {

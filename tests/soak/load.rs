@@ -1,4 +1,4 @@
-//! dnsperf in the pod, on names that stay while everything around them changes: each is found, and no query is lost.
+//! dnsperf in the pod, for names that stay while everything around them changes. Each is found, and no query is lost.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cluster::DNS;
 use crate::lab::Lab;
 
-/// Queries a second: no more than leaves room for the rest.
+/// Queries a second, few enough to leave processor time to the rest.
 const RATE: u32 = 4000;
 
 pub struct Load(Child);
@@ -33,7 +33,7 @@ impl Load {
     /// Waits for its end.
     ///
     /// # Panics
-    /// Where a query was lost or its name not found.
+    /// If a query was lost or a name not found.
     pub fn check(self) {
         let output = self.0.wait_with_output().unwrap();
         let report = String::from_utf8_lossy(&output.stdout);

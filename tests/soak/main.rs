@@ -1,12 +1,12 @@
-//! Services, slices, pods and the API server come, change and go for as long as it is told to, under load; and every answer is
-//! one that held at some moment between question and reply: `make soak MINUTES=n`.
+//! Services, slices, pods and the API server come, change and go under load for a given time. Every answer was correct at
+//! some moment between query and reply. `make soak MINUTES=n`.
 //!
-//! Addresses spell the version of the object that they are of ([`objects`]), and a log tells when each version was written and
-//! acknowledged ([`truth`]). It goes in rounds, with a restart of the API server in each: after a round the churn rests, the
-//! answers have to be what was written last, and memory, file descriptors and names what they were after the first round.
+//! Addresses encode the version of their object ([`objects`]), and a log has the times when each version was written and
+//! acknowledged ([`truth`]). The test runs in rounds with a restart of the API server in each. After a round the changes
+//! pause: the answers have to be those of the last writes, and memory, file descriptors and names no more than after the
+//! first round.
 
-#[allow(dead_code, reason = "the tests of the daemon use the rest")]
-#[path = "../daemon/lab.rs"]
+#[path = "../common/lab/mod.rs"]
 mod lab;
 
 #[allow(dead_code, reason = "the tests of the cluster use the rest")]
@@ -22,7 +22,6 @@ mod client;
 mod rng;
 
 mod asker;
-mod behind;
 mod load;
 mod objects;
 mod pods;
@@ -35,19 +34,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use asker::Asker;
-use behind::Behind;
-use cluster::Cluster;
+use cluster::{Cluster, DNS};
+use lab::RefusingServer;
 use resources::Resources;
 use truth::Truth;
 use writer::Writer;
 
-/// Of churn in a round.
+/// Duration of the changes in a round.
 const CHURN: Duration = Duration::from_secs(18);
 /// Threads that check answers.
 const ASKERS: u64 = 2;
 
 #[test]
-fn every_answer_holds_and_nothing_grows() {
+fn every_answer_was_correct_and_no_resource_grows() {
     let seconds: u64 = std::env::var("EDNS_SOAK_SECONDS").map_or(60, |s| s.parse().expect("EDNS_SOAK_SECONDS"));
     let end = Instant::now() + Duration::from_secs(seconds);
 
@@ -57,7 +56,7 @@ fn every_answer_holds_and_nothing_grows() {
         .lab
         .write("config.yaml", "EnableK8S: true\nKubeConfig: kubeconfig\nIfname: '@pods'\nNetworkDirection: Ingress\n");
     pods::prepare(&mut cluster.lab);
-    let behind = Behind::new(&cluster.lab);
+    let server = RefusingServer::new(&cluster.lab, "host", &[DNS]);
     let truth = Truth::new(objects::all());
     let writer = Writer::new(&cluster.lab);
     writer.rest(&truth);
@@ -73,12 +72,12 @@ fn every_answer_holds_and_nothing_grows() {
         truth.verdict();
         samples.push(sample);
     }
-    drop(behind);
-    // The first round is the warm-up: memory that it did not need, no later one may.
+    drop(server);
+    // The first round is the warm-up; later rounds may need no more memory.
     samples[samples.len() - 1].compare(&samples[0]);
 }
 
-/// Everything comes, changes and goes for a while.
+/// Runs one round of changes.
 fn round(number: u64, cluster: &Cluster, truth: &Truth, writer: &Writer) {
     let lab = &cluster.lab;
     let over = AtomicBool::new(false);
@@ -107,12 +106,12 @@ fn round(number: u64, cluster: &Cluster, truth: &Truth, writer: &Writer) {
     writer.rest(truth);
 }
 
-/// Waits until every question has the answer of what was written last.
+/// Waits until every question has the answer of the last write.
 fn at_rest(cluster: &Cluster, truth: &Truth) {
     let mut asker = Asker::new(&cluster.lab, "pod", u64::MAX);
     let deadline = Instant::now() + truth::AFTER_OUTAGE;
     while let Err(difference) = asker.ask_all(truth) {
-        assert!(Instant::now() < deadline, "nothing changes any more, and yet {difference}");
+        assert!(Instant::now() < deadline, "after the last change {difference}");
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,4 +1,4 @@
-//! The objects that change, and what is to be answered of each of their versions.
+//! The objects that change, and the answers of each of their versions.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -8,23 +8,24 @@ use serde_json::{Value, json};
 
 use crate::client::Reply;
 
-/// The number of a version, which its addresses spell; None: it is not there.
+/// The number of a version, which its addresses encode. None: the object doesn't exist.
 pub type State = Option<u16>;
 
-/// Numbers of versions: they come again long after nobody can see them any more.
+/// Versions wrap long after the old ones were visible.
 pub const VERSIONS: u16 = 4000;
 const SERVICES: u8 = 8;
 const HEADLESS: u8 = 8;
 
 #[derive(Clone, Copy)]
 pub enum Object {
-    /// With addresses of both families and one port, which spell the version alike; and an alias to it that stays.
+    /// A Service with addresses of both families and one port, all of which encode the version. An alias to it exists all the
+    /// time.
     Service(u8),
-    /// A slice of a headless Service that stays: of one to five endpoints, the first of which has a hostname.
+    /// A slice of a headless Service that exists all the time: one to five endpoints, the first of which has a hostname.
     Slice(u8),
 }
 
-/// Kinds that are watched, each with a stream of its own.
+/// Kinds that are watched, each by a watch of its own.
 pub const KINDS: usize = 2;
 
 pub struct Question {
@@ -37,7 +38,7 @@ pub fn all() -> Vec<Object> {
     (0..SERVICES).map(Object::Service).chain((0..HEADLESS).map(Object::Slice)).collect()
 }
 
-/// What stays: the Services of the slices, and aliases.
+/// Objects that exist all the time: the Services of the slices, and aliases.
 pub fn lasting() -> Vec<Value> {
     let headless = (0..HEADLESS).map(|i| {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("h{i}")},
@@ -71,7 +72,7 @@ fn endpoints(i: u8, version: u16) -> Vec<Ipv4Addr> {
     (0..=(version % 5) as u8).map(|n| Ipv4Addr::new(10, 128 + i * 8 + n, high, low)).collect()
 }
 
-/// Below its Service.
+/// The name of an endpoint, below its Service.
 fn endpoint_name(i: u8, n: usize, address: Ipv4Addr) -> String {
     let first = if n == 0 { "first".into() } else { address.to_string().replace('.', "-") };
     format!("{first}.{}", headless(i))
@@ -85,7 +86,7 @@ impl Object {
         }
     }
 
-    /// Below [`KINDS`].
+    /// A number below [`KINDS`].
     pub const fn kind(self) -> usize {
         match self {
             Self::Service(_) => 0,
@@ -93,7 +94,7 @@ impl Object {
         }
     }
 
-    /// As the API takes it.
+    /// The object for the API server.
     pub fn manifest(self, version: u16) -> Value {
         match self {
             Self::Service(i) => {
@@ -172,7 +173,7 @@ impl Question {
     }
 }
 
-/// A name that is not there without its object.
+/// A question for a name that doesn't exist without its object.
 fn ask(name: &str, rtype: RecordType, reply: impl Fn(u16) -> Reply + Send + Sync + 'static) -> Question {
     let reply = move |state: State| state.map_or_else(|| nothing("NXDomain"), &reply);
     Question { name: name.to_owned(), rtype, reply: Box::new(reply) }

@@ -1,4 +1,4 @@
-//! Pods that come and go: each gets a veth, is answered in the kernel within moments and from then on, and goes.
+//! Pods that come and go. Each gets a veth, is answered in the kernel soon and until its end, and is deleted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,21 +10,21 @@ use crate::rng::Rng;
 use crate::truth::Truth;
 
 const SLOTS: usize = 4;
-/// From an interface that is up to answers in the kernel.
+/// From an interface that is up to the first answer in the kernel.
 const ATTACHED_BY: Duration = Duration::from_secs(5);
-/// Questions of each visit to a pod.
+/// Questions of each pod.
 const QUESTIONS: usize = 20;
-/// Between what happens.
+/// Between events.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes the namespaces.
+/// Creates the namespaces.
 pub fn prepare(lab: &mut Lab) {
     for slot in 0..SLOTS {
         lab.add(&namespace(slot));
     }
 }
 
-/// Pods come, ask and go until it is over; then all are gone.
+/// Creates pods, lets them ask, and deletes them, until it is stopped; then deletes all.
 pub fn churn(lab: &Lab, truth: &Truth, seed: u64, over: &AtomicBool) {
     let mut rng = Rng::new(seed);
     let mut pods: [Option<Asker>; SLOTS] = Default::default();
@@ -56,7 +56,7 @@ fn come(lab: &Lab, truth: &Truth, slot: usize, seed: u64) -> Asker {
     let pod = Asker::new(lab, &ns, seed);
     let up = Instant::now();
     while !pod.is_answered(truth) {
-        assert!(up.elapsed() < ATTACHED_BY, "{veth} came at {:.3} s and is not attached", truth.seconds(up));
+        assert!(up.elapsed() < ATTACHED_BY, "{veth} was created at {:.3} s and is not attached", truth.seconds(up));
         thread::sleep(Duration::from_millis(5));
     }
     pod

@@ -1,11 +1,11 @@
-//! What the daemon holds.
+//! Memory, file descriptors and names of the daemon.
 
 use std::fmt;
 use std::fs;
 
 use crate::lab::Lab;
 
-/// A heap is never quite what it was: so much is no leak.
+/// The resident memory varies; this much is not a leak.
 const SLACK_KIB: u64 = 4096;
 /// Connections that are being closed.
 const SLACK_DESCRIPTORS: usize = 4;
@@ -35,7 +35,7 @@ impl Resources {
     }
 
     /// # Panics
-    /// Where it is more than `before`.
+    /// If there are more than in `before`.
     pub fn compare(&self, before: &Self) {
         let same = self.names == before.names && self.interfaces == before.interfaces;
         let flat = self.rss_kib <= before.rss_kib + SLACK_KIB

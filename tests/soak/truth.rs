@@ -1,6 +1,6 @@
-//! What held when. A version of an object can be seen from when its write is sent; and until the next one's write was
-//! acknowledged and the event had time to arrive. Where the API server was away, that begins when the first version is seen
-//! that was written after its return: events of a kind come in order.
+//! Which versions may be visible at which time. A version may be visible from the moment when its write is sent, until the
+//! next write was acknowledged and its event had time to arrive. After an outage of the API server that time starts when the
+//! first version is seen that was written after the outage, because events of a kind arrive in order.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::client::Reply;
 use crate::objects::{KINDS, Object, Question, State};
 
-/// From an acknowledged write to the answer. It takes milliseconds; but the machine may be busy.
+/// From an acknowledged write to the answer: milliseconds, with reserve for a busy machine.
 pub const PROPAGATION: Duration = Duration::from_secs(4);
-/// From the API server's return to a daemon that has read everything, at most: its longest wait, twice, and a list.
+/// From the API server's return until the daemon has read everything: twice the longest backoff, and a list.
 pub const AFTER_OUTAGE: Duration = Duration::from_secs(20);
 
 struct Version {
@@ -20,20 +20,21 @@ struct Version {
     acknowledged: Option<Instant>,
 }
 
-/// An object, its questions, and what became of it.
+/// An object with its questions and its versions.
 pub struct Subject {
     pub object: Object,
     pub questions: Vec<Question>,
-    /// For each question the oldest version that may still be seen: nobody sees an older one after somebody saw this.
+    /// For each question the oldest version that may still be visible: after one client saw it, no client may see an older
+    /// one.
     floors: Vec<AtomicUsize>,
     versions: Mutex<Vec<Version>>,
 }
 
-/// Of the API server.
+/// An outage of the API server.
 struct Outage {
     gone: Instant,
     back: Option<Instant>,
-    /// When something written since was seen, of each kind.
+    /// When a version of each kind was seen that was written after the outage.
     read_again: [Option<Instant>; KINDS],
 }
 
@@ -75,7 +76,7 @@ impl Truth {
         self.outages.lock().unwrap().last_mut().unwrap().back = Some(Instant::now());
     }
 
-    /// Until when something older than a write that was acknowledged then may be seen; None: for now.
+    /// The time until which a version may be visible that is older than a write acknowledged then. None: no limit yet.
     fn seen_by(&self, kind: usize, acknowledged: Instant) -> Option<Instant> {
         let mut by = acknowledged + PROPAGATION;
         for outage in self.outages.lock().unwrap().iter().filter(|outage| acknowledged + PROPAGATION > outage.gone) {
@@ -87,7 +88,7 @@ impl Truth {
         Some(by)
     }
 
-    /// A version was seen that was sent then.
+    /// Records that a version was seen which was sent then.
     fn see(&self, kind: usize, sent: Instant) {
         if let Some(outage) = self.outages.lock().unwrap().last_mut()
             && outage.back.is_some_and(|back| back < sent)
@@ -96,12 +97,12 @@ impl Truth {
         }
     }
 
-    /// The oldest version that an answer to this question may be of, when it is asked now.
+    /// The oldest version that an answer to this question may have if it is asked now.
     pub fn floor(&self, subject: usize, question: usize) -> usize {
         self.subjects[subject].floors[question].load(Ordering::SeqCst)
     }
 
-    /// Notes a reply to a question that was asked at a time, with the floor of then.
+    /// Checks and records a reply. `asked` and `floor` are those of the moment of the question.
     pub fn note(&self, at: (usize, usize), asked: Instant, floor: usize, reply: Option<&Reply>) {
         let replied = Instant::now();
         self.answers.fetch_add(1, Ordering::Relaxed);
@@ -120,7 +121,7 @@ impl Truth {
             }
         }
         let is_it = |(_, state): &&(usize, State)| reply == Some(&question.reply(*state));
-        // What is absent in several versions tells no more than that it is none before the first of them.
+        // A negative answer fits several versions; it only shows that no version before the first of them was visible.
         match (possible.iter().rfind(is_it), possible.iter().find(is_it)) {
             (Some((first, _)), Some((last, _))) => {
                 subject.floors[at.1].fetch_max(*first, Ordering::SeqCst);
@@ -149,7 +150,7 @@ impl Truth {
         }
     }
 
-    /// How much was checked, and how long after a write the state before it was still seen.
+    /// How much was checked, and how long after a write the previous state was still visible.
     pub fn summary(&self) -> String {
         let mut lags = std::mem::take(&mut *self.lags.lock().unwrap());
         lags.sort();
@@ -164,7 +165,7 @@ impl Truth {
     }
 
     /// # Panics
-    /// Where an answer was none that held.
+    /// If an answer was wrong.
     pub fn verdict(&self) {
         let failures = self.failures.lock().unwrap();
         let outages: Vec<String> = self
@@ -192,12 +193,12 @@ impl Subject {
         self.versions.lock().unwrap().last().and_then(|v| v.state)
     }
 
-    /// A version is about to be written.
+    /// Records that a version is about to be written.
     pub fn send(&self, state: State) {
         self.versions.lock().unwrap().push(Version { state, sent: Instant::now(), acknowledged: None });
     }
 
-    /// The one that was sent is refused, and so another one is sent in its place.
+    /// Records that the version was refused and another one is sent instead.
     pub fn send_instead(&self, state: State) {
         self.versions.lock().unwrap().last_mut().unwrap().state = state;
     }

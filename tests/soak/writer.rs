@@ -1,6 +1,5 @@
-//! Writes versions of the objects, one after the other, whatever becomes of the API server.
+//! Writes versions of the objects one after the other, and tries again while the API server is away.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,35 +11,33 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
-use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::lab::Lab;
+use crate::lab::{Handle, Lab};
 use crate::objects::{self, Object, VERSIONS};
 use crate::rng::Rng;
 use crate::truth::{PROPAGATION, Subject, Truth};
 
-/// A write takes some 10 ms, and the pause after it up to so many: mostly, an object changes a few times a second.
+/// The longest usual pause in milliseconds. A write takes some 10 ms, so most objects change a few times a second.
 const PAUSE_MAX: usize = 300;
-/// Sometimes it stays for longer than its news may take, so that news that never comes is not made up for by the next.
+/// Sometimes an object stays for longer than its event may take, so that a lost event is not hidden by the next one.
 const LONG_PAUSE: Duration = PROPAGATION.saturating_mul(2);
-/// Of pauses.
+/// The granularity of pauses.
 const TICK: Duration = Duration::from_millis(20);
-/// Between tries, while nobody answers.
+/// Between tries while the API server doesn't answer.
 const RETRY: Duration = Duration::from_millis(200);
 
 pub struct Writer {
-    netns: File,
+    netns: Handle,
     kubeconfig: PathBuf,
 }
 
 impl Writer {
-    /// Makes what stays.
+    /// Creates the objects that exist all the time.
     pub fn new(lab: &Lab) -> Self {
-        let netns = File::open(format!("/run/netns/{}", lab.ns("host"))).unwrap();
-        let writer = Self { netns, kubeconfig: lab.path("kubeconfig") };
+        let writer = Self { netns: lab.netns("host").handle(), kubeconfig: lab.path("kubeconfig") };
         writer.run(async |client| {
             let services: Api<Service> = Api::default_namespaced(client);
             for object in objects::lasting() {
@@ -50,7 +47,7 @@ impl Writer {
         writer
     }
 
-    /// Versions of everything until it is over.
+    /// Writes versions of all objects until it is stopped.
     pub fn churn(&self, truth: &Truth, seed: u64, over: &AtomicBool) {
         self.run(async |client| {
             let all = truth.subjects.iter().enumerate().map(|(i, subject)| {
@@ -70,7 +67,7 @@ impl Writer {
         });
     }
 
-    /// Everything is there, and as large as it was at the last rest.
+    /// Makes all objects exist, in the sizes that they had at the last rest.
     pub fn rest(&self, truth: &Truth) {
         self.run(async |client| {
             let all = truth.subjects.iter().enumerate().map(|(i, subject)| {
@@ -87,11 +84,11 @@ impl Writer {
         });
     }
 
-    /// In the lab, where the API server is.
+    /// Runs in the lab's `host`, where the API server is.
     fn run(&self, work: impl AsyncFnOnce(kube::Client) + Send) {
         let run = || {
-            setns(&self.netns, CloneFlags::CLONE_NEWNET).unwrap();
-            // The daemon's library is used by this program too, and with it another provider of cryptography may be.
+            self.netns.enter();
+            // This program also uses the daemon's library, and there may be another provider of cryptography.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -103,7 +100,7 @@ impl Writer {
     }
 }
 
-/// One step of an object's life. A Service keeps its addresses for life, so it goes between two of its versions.
+/// One step of an object's life. The addresses of a Service are immutable, so it is deleted between two of its versions.
 async fn step(client: &kube::Client, subject: &Subject, rng: &mut Rng) {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(100);
     let goes = subject.state().is_some() && (matches!(subject.object, Object::Service(_)) || rng.one_in(6));
@@ -111,7 +108,7 @@ async fn step(client: &kube::Client, subject: &Subject, rng: &mut Rng) {
     write(client, subject, (!goes).then_some(next)).await;
 }
 
-/// Writes until it is acknowledged. What is written twice is as if it were written once.
+/// Writes until the write is acknowledged. Writing twice has the same result as writing once.
 async fn write(client: &kube::Client, subject: &Subject, state: Option<u16>) {
     let mut state = state;
     subject.send(state);
@@ -122,7 +119,7 @@ async fn write(client: &kube::Client, subject: &Subject, state: Option<u16>) {
         };
         match (done, &mut state) {
             (Ok(()), _) => break,
-            // An API server that died between two steps of its own leaves an address that nobody has.
+            // An API server that died between two steps of its own leaves an address allocated.
             (Err(kube::Error::Api(e)), Some(version)) if e.message.contains("already allocated") => {
                 *version = (*version + 5) % VERSIONS;
                 subject.send_instead(state);

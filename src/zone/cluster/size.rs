@@ -1,5 +1,5 @@
 //! The most room that names take in the maps, computed from a plan before any node is rendered. A node is a header, its types,
-//! its name and its answers, each padded to eight octets (`struct edns_node` in `src/bpf/edns_abi.h`).
+//! its name and its answers, each padded to eight octets (`struct edns_node` in `src/bpf/abi.h`).
 
 use std::net::IpAddr;
 
