@@ -32,7 +32,7 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     for line in ["edns_sync_synced 1", "edns_sync_current 1", "edns_sync_lists_total{kind=\"services\"} 1"] {
         has_metric(&node, line);
     }
-    assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
+    assert!(stats(&node).contains("cluster: synced, view current; last heard: services "));
 
     let lost = Instant::now();
     lose(&node);
@@ -40,14 +40,14 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     cluster.apply(&service("born", namespace));
     node.says(&daemon, 40, "tried again until it works");
     within(10, "broken watches are told", || match stats(&node) {
-        text if text.contains("still counts as current; no contact: ") => Ok(()),
+        text if text.contains("view still current; watch broken: ") => Ok(()),
         text => Err(text),
     });
     has_metric(&node, "edns_sync_broken{kind=\"services\"} 1");
     // Until half a minute after the first failure the view counts as current; then CoreDNS is asked.
     node.until_out_of_touch(&client, &daemon);
     has_metric(&node, "edns_sync_current 0");
-    assert!(stats(&node).contains("not current: known names are answered as they were"));
+    assert!(stats(&node).contains("view stale: known names answered"));
     node.until_rcode(&client, 20, &born, "NoError");
     assert!(node.lab.count("pass_stale") > 0);
     // What is known is still answered in the kernel, also what is no more: nobody told.
@@ -65,7 +65,7 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
         node.until_rcode(&client, CURRENT_WITHIN, &old, "NXDomain");
     });
     node.says(&daemon, 20, "the view is current");
-    assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
+    assert!(stats(&node).contains("cluster: synced, view current; last heard: services "));
     has_metric(&node, "edns_sync_broken{kind=\"services\"} 0");
     let page = metrics(&node);
     let count = page.lines().find_map(|l| l.strip_prefix("edns_sync_programming_duration_seconds_count ")).unwrap();
