@@ -1,5 +1,5 @@
-# An image of the program, the libraries that it loads, and the default config: docs/install.md tells how to run it.
-# BUILDER is a Debian 12 or later with Rust.
+# An image with the program, the libraries that it loads, and the default config. docs/install.md describes how to run it.
+# BUILDER is an image of Debian 12 or newer with Rust.
 ARG BUILDER=docker.io/library/rust:1-bookworm
 
 FROM ${BUILDER} AS build

@@ -100,7 +100,7 @@ deb: build ## make $(target)/debian/edns_*.deb, by cargo-deb
 	mkdir -p target/dist
 	strip -o target/dist/edns $(target)/release/edns
 	for s in bash zsh fish; do ./edns completions $$s >target/dist/edns.$$s; done
-	$(CARGO) run --release --locked --quiet --package edns-man >target/dist/edns.8
+	$(CARGO) run --release --locked --quiet --package xtask >target/dist/edns.8
 	rm -f $(target)/debian/edns_*.deb
 	scripts/cargo-deb.sh --no-build --locked
 

@@ -8,21 +8,19 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use glob::Pattern;
 
-use crate::control::running;
+use crate::control::running::{self, USUAL_CONFIGS};
 
-/// Of the server that `verify` asks, where no other is said.
+/// Port of the server that `verify` asks, unless --server names another one.
 pub const DNS_PORT: u16 = 53;
-/// Looked for in this order where --config is not given.
-const CONFIGS: [&str; 2] = ["configs/config.yaml", "/etc/edns/config.yaml"];
 
-/// Answers DNS queries in the kernel, on the interface that they come in by.
+/// Answers DNS queries in the kernel, on the interface that they pass.
 ///
-/// A TC eBPF program looks names up in maps that this daemon keeps true; what it can't answer with certainty goes on to the
-/// DNS server, untouched. Without a command, the daemon runs.
+/// A TC eBPF program looks names up in maps that the daemon keeps up to date. A query that it can't answer with certainty goes
+/// on to the DNS server, unchanged. Without a command, edns runs the daemon.
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Is it answering? `edns stats`; `edns stats --watch` and `edns trace` show it live, `edns verify` that it is right.\n\
+    after_help = "`edns stats` shows whether queries are answered, `edns trace` each query, `edns verify` whether answers are right.\n\
                   Exit status: 0 done, 1 failure at run time, 2 bad usage or config."
 )]
 pub struct Cli {
@@ -34,83 +32,82 @@ pub struct Cli {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// The config file; it also names the daemon that a command talks to [default: configs/config.yaml, else
-    /// /etc/edns/config.yaml]
+    /// Config file; a command asks the daemon that runs with it [default: configs/config.yaml, else /etc/edns/config.yaml]
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// What to do.
+/// A command of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Run the daemon. SIGHUP reloads config and records; SIGTERM and SIGINT detach and end it
+    /// Run the daemon. SIGHUP reloads config and static names; SIGTERM and SIGINT detach the program and end the daemon
     Run,
-    /// Validate config and records; touch nothing
+    /// Validate the config and the static names; change nothing
     Check,
-    /// Show what the running daemon's maps answer, as dig does; exit status 1 where the question passes
+    /// Show what the kernel answers, in the form of dig; exit status 1 if the query passes
     Lookup {
-        /// The name; absolute, with or without the final dot
+        /// Absolute name, with or without the final dot
         name: String,
-        /// The type, such as A, AAAA, SRV or PTR
+        /// Record type, such as A, AAAA, SRV or PTR
         #[arg(name = "TYPE", default_value = "A")]
         qtype: String,
     },
-    /// Show what the running daemon's maps hold
+    /// Show the names and answers in the maps
     Records {
-        /// As JSON, a list
+        /// Print a JSON list
         #[arg(long)]
         json: bool,
     },
-    /// Show whether eDNS answers, how much, why the rest passes, and how old its view of the cluster is
+    /// Show counters, interfaces, the view of the cluster, and why queries pass
     Stats {
-        /// As JSON, an object
+        /// Print a JSON object
         #[arg(long)]
         json: bool,
-        /// Again every second, with rates, until interrupted
+        /// Print it every second, with rates, until interrupted
         #[arg(long, short, conflicts_with = "json")]
         watch: bool,
-        /// With --watch: the N names that are asked for most, too
+        /// With --watch: also show the N names with the most queries (10 if N is not given)
         #[arg(long, value_name = "N", requires = "watch", num_args = 0..=1, default_missing_value = "10")]
         top: Option<usize>,
     },
-    /// Show each query as the kernel sees it, with its outcome, until interrupted; one trace at a time
+    /// Show each query with its outcome, live, until interrupted; one trace at a time
     Trace {
-        /// Only for names that match this, such as '*.example.org', in any case and without the final dot
+        /// Show only names that match, such as '*.example.org'; case and a final dot do not matter
         #[arg(long, value_name = "GLOB")]
         name: Option<Pattern>,
-        /// Only on this interface
-        #[arg(long, value_name = "I")]
+        /// Show only queries on this interface
+        #[arg(long, value_name = "IFNAME")]
         ifname: Option<String>,
     },
-    /// Ask the real DNS server what the maps answer, and print every difference; exit status 1 where there is one
+    /// Compare the answers in the maps with those of the DNS server; exit status 1 if one differs
     ///
-    /// It is asked over TCP, which eDNS never answers, for all names in the maps and for made-up ones beside and below them.
-    /// rcode, AA and records are compared, whatever their order and TTL.
+    /// The server is asked over TCP, which eDNS never answers, for all names in the maps and for made-up names beside and below
+    /// them. rcode, AA and records are compared; the order and TTL of records are not.
     Verify {
-        /// The server's address, with or without a port [default: one that the daemon answers for, by DnsServers]
+        /// Address of the server, with or without a port [default: one of DnsServers]
         #[arg(long, value_name = "IP", value_parser = server)]
         server: Option<SocketAddr>,
-        /// Only so many names, chosen at random
+        /// Compare only N names, chosen at random
         #[arg(long, value_name = "N")]
         sample: Option<usize>,
     },
-    /// Make the running daemon pass everything to the DNS server
+    /// Pass all queries to the DNS server
     Pause {
-        /// For so long, such as 90s, 10m or 2h; else until `edns resume`
+        /// Duration, such as 90s, 10m or 2h; without it the pause lasts until `edns resume`
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         time: Option<Duration>,
     },
-    /// End a pause
+    /// End a pause; queries are answered again
     Resume,
-    /// Write a completion script for a shell
+    /// Print a completion script for a shell
     Completions {
-        /// The shell
+        /// Shell
         shell: Shell,
     },
 }
 
 impl Cli {
-    /// The command; `run` where none is given.
+    /// The command; `run` if none is given.
     #[must_use]
     pub fn command(&self) -> Command {
         self.command.clone().unwrap_or(Command::Run)
@@ -119,43 +116,44 @@ impl Cli {
     /// The config file.
     ///
     /// # Errors
-    /// Where none is given and none is there: a text that says where it was looked for.
+    /// If --config is not given and neither of the usual files exists: a text that names both.
     pub fn config(&self) -> Result<PathBuf, String> {
         if let Some(config) = &self.global.config {
             return Ok(config.clone());
         }
-        CONFIGS.iter().map(Path::new).find(|p| p.exists()).map(Path::to_owned).ok_or_else(|| {
-            format!("no config file: neither {} nor {} is there; name one with --config FILE", CONFIGS[0], CONFIGS[1])
+        USUAL_CONFIGS.iter().map(Path::new).find(|p| p.exists()).map(Path::to_owned).ok_or_else(|| {
+            format!(
+                "no config file: neither {} nor {} exists; name one with --config FILE",
+                USUAL_CONFIGS[0], USUAL_CONFIGS[1]
+            )
         })
     }
 
-    /// The config of the daemon that a command talks to: without --config the first of the usual ones whose daemon runs.
-    ///
-    /// # Errors
-    /// As [`Self::config`], where none of them runs.
-    pub fn running_config(&self) -> Result<PathBuf, String> {
-        let mut usual = CONFIGS.iter().map(Path::new).filter(|_| self.global.config.is_none());
-        usual.find(|c| running::is_running(c)).map_or_else(|| self.config(), |c| Ok(c.to_owned()))
+    /// The first of the usual config files that a daemon runs with; None with --config, or if no daemon runs with either.
+    #[must_use]
+    pub fn running_config(&self) -> Option<PathBuf> {
+        let mut usual = USUAL_CONFIGS.iter().map(Path::new).filter(|_| self.global.config.is_none());
+        usual.find(|c| running::is_running(c)).map(Path::to_owned)
     }
 }
 
-/// An address, on the port of DNS where none is said.
+/// Parses an IP address with or without a port; without one the port is 53.
 fn server(text: &str) -> Result<SocketAddr, String> {
     let addr = text.parse().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, DNS_PORT)));
-    addr.map_err(|_| "an IP address, such as 10.96.0.10 or [fd00::10]:5353".into())
+    addr.map_err(|_| "not an IP address, such as 10.96.0.10 or [fd00::10]:5353".into())
 }
 
-/// A number of seconds, minutes or hours.
+/// Parses a number of seconds, minutes or hours: `90s`, `10m`, `2h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let unit = text.chars().last().and_then(|c| [('s', 1), ('m', 60), ('h', 3600)].into_iter().find(|(u, _)| *u == c));
     let number = unit.and_then(|(unit, _)| text.strip_suffix(unit)).unwrap_or(text).parse::<u64>();
     match (number, unit) {
         (Ok(n), Some((_, seconds))) if n > 0 => Ok(Duration::from_secs(n.saturating_mul(seconds))),
-        _ => Err("a number with s, m or h behind it, such as 10m".into()),
+        _ => Err("not a number followed by s, m or h, such as 10m".into()),
     }
 }
 
-/// Writes a completion script to standard output.
+/// Prints a completion script on standard output.
 pub fn completions(shell: Shell) {
     clap_complete::generate(shell, &mut <Cli as CommandFactory>::command(), "edns", &mut std::io::stdout());
 }
@@ -165,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         <Cli as CommandFactory>::command().debug_assert();
     }
 
@@ -192,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_without_a_command_and_takes_the_config_anywhere() {
+    fn without_a_command_it_runs_and_config_may_follow_the_command() {
         assert_eq!(Cli::parse_from(["edns"]).command(), Command::Run);
         let cli = Cli::parse_from(["edns", "lookup", "a.example", "--config", "x.yaml"]);
         assert_eq!(cli.config(), Ok("x.yaml".into()));

@@ -1,4 +1,4 @@
-//! Commands that ask the running daemon.
+//! The commands that ask the running daemon over its control socket.
 
 pub mod lookup;
 pub mod pause;
@@ -13,27 +13,27 @@ use std::io::{self, Write};
 
 use crate::control::client::ClientError;
 
-/// Why a command ended with exit status 1 or 2.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// Of the daemon, or on the way to it.
+    /// The daemon could not be asked, or refused the request.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Nobody reads the output.
+    /// Standard output can't be written.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
-    /// Something else on the way.
+    /// Another failure at run time: exit status 1.
     #[error("{0}")]
     Failed(String),
-    /// What was asked makes no sense.
+    /// A bad argument: exit status 2.
     #[error("{0}")]
     Usage(String),
 }
 
-/// Whether what was asked for is there: exit status 0 or 1.
+/// The result of a command: true is exit status 0, false exit status 1 without an error text.
 pub type CommandResult = Result<bool, CommandError>;
 
-/// Standard output, in pieces of sensible size.
+/// Standard output, locked and buffered.
 fn stdout() -> io::BufWriter<impl Write> {
     io::BufWriter::new(io::stdout().lock())
 }

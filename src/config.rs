@@ -18,27 +18,27 @@ use crate::zone::name::Name;
 use crate::zone::pass::PassNames;
 use crate::zone::statics::TTL_RANGE;
 
-/// Beside the config file, read where the config names no other.
+/// Name of the file with static names, in the folder of the config file, if the config has no `DomainFile`.
 pub const DOMAIN_FILE: &str = "domain.yaml";
-const TTL_DEFAULT: u32 = 30;
+const TTL_DEFAULT: u32 = 30; // seconds
 const MAX_RECORDS_DEFAULT: u32 = 1 << 18;
-/// A year.
+/// Upper limit of `MaxStale`: a year, in seconds.
 const MAX_STALE_MAX: u32 = 365 * 86400;
 
-/// Who may be answered for.
+/// An entry of `DnsServers`: servers whose queries eDNS answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerSpec {
-    /// Whoever was asked.
+    /// Every server.
     Any,
-    /// The cluster's DNS service.
+    /// The cluster's DNS servers: the Services labelled `k8s-app=kube-dns` in kube-system, their endpoints, and 169.254.20.10.
     Auto,
-    /// This server.
+    /// The server with this address.
     Addr(IpAddr),
-    /// A Service's addresses and its endpoints.
+    /// The addresses of a Service and of its endpoints.
     Service {
-        /// Of the Service.
+        /// Namespace of the Service.
         namespace: String,
-        /// Of the Service.
+        /// Name of the Service.
         name: String,
     },
 }
@@ -59,55 +59,55 @@ impl FromStr for ServerSpec {
             Some((namespace, name)) if [namespace, name].iter().all(|s| is_dns_label(s)) => {
                 Ok(Self::Service { namespace: namespace.into(), name: name.into() })
             }
-            _ => Err(format!("{text:?} is no address, namespace/name, auto or any")),
+            _ => Err(format!("{text:?} is not an address, namespace/name, auto or any")),
         }
     }
 }
 
-/// RFC 1123 §2.1 as Kubernetes has it for namespaces and Services.
+/// Whether Kubernetes accepts this as the name of a namespace or Service (a lower-case label of RFC 1123 §2.1).
 fn is_dns_label(text: &str) -> bool {
     let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len()) && text.chars().all(ok) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// A config file, validated.
+/// A validated config file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The file itself.
+    /// Path of the config file.
     pub path: PathBuf,
-    /// BTF of the kernel; None: its own.
+    /// `ExtBTF`; None: the BTF of the running kernel.
     pub ext_btf: Option<PathBuf>,
-    /// Whether to read the Kubernetes API.
+    /// `EnableK8S`: whether to watch the Kubernetes API.
     pub enable_k8s: bool,
-    /// Whether to reach it as a pod does.
+    /// `IsInK8S`: whether to connect to the API with the service account of a pod.
     pub is_in_k8s: bool,
-    /// How to reach it from elsewhere.
+    /// `KubeConfig`; None: `$KUBECONFIG`, then `~/.kube/config`.
     pub kube_config: Option<PathBuf>,
-    /// What to attach to.
+    /// `Ifname`: interfaces to attach to.
     pub ifname: Vec<IfPattern>,
-    /// And in which direction.
+    /// `NetworkDirection`: the hook to attach to.
     pub direction: Direction,
-    /// Static records.
+    /// `DomainFile`: file with static names.
     pub domain_file: PathBuf,
-    /// Whether it need not be there: the config does not name it.
+    /// Whether the domain file may be missing, because the config has no `DomainFile`.
     pub domain_file_optional: bool,
-    /// The cluster's zone.
+    /// `ClusterDomain`: the cluster zone.
     pub cluster_domain: Name,
-    /// Whose queries are answered; empty: everybody's for static names.
+    /// `DnsServers`; empty: every server for static names, [`ServerSpec::Auto`] for the cluster zone.
     pub dns_servers: HashSet<ServerSpec>,
-    /// Whether absence below the cluster's zone is answered.
+    /// `NegativeAnswers`: whether to answer NXDOMAIN and NODATA in the cluster zone.
     pub negative_answers: bool,
-    /// Names that always pass.
+    /// `PassNames`: names that always pass.
     pub pass_names: PassNames,
-    /// Seconds, of answers that state none.
+    /// `TTL`: seconds, for answers that have no TTL of their own.
     pub ttl: u32,
-    /// How many names the maps can hold.
+    /// `MaxRecords`: number of names that the maps can hold.
     pub max_records: u32,
-    /// Of the filter on clsact.
+    /// `TcPriority`: priority of the filter on clsact.
     pub tc_priority: u16,
-    /// Where metrics are served.
+    /// `MetricsAddr`: host:port of the HTTP server for metrics; None: no server.
     pub metrics_addr: Option<String>,
-    /// Seconds for which the cluster's names are answered while the view of the API is not current; 0: for ever.
+    /// `MaxStale`: seconds for which names of the cluster are answered from a stale view; 0: no limit.
     pub max_stale: u32,
 }
 
@@ -137,25 +137,25 @@ struct Raw {
 }
 
 impl Config {
-    /// Reads and validates a file. Nothing else is touched: interfaces and records may still be missing.
+    /// Reads and validates a config file. Does not check whether the interfaces and files that it names exist.
     ///
     /// # Errors
-    /// With file, line, setting and reason.
+    /// With file, line, key and reason.
     pub fn load(path: &Path) -> Result<Self, Error> {
         Self::parse(path, &yaml::text(path)?)
     }
 
-    /// As [`Self::load`], of the file's text.
+    /// Validates the text of a config file. `path` is for error texts and relative paths.
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// With file, line, key and reason.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         Self::validate(path, yaml::parse(path, text)?)
     }
 
     fn validate(path: &Path, raw: Raw) -> Result<Self, Error> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        // Paths are meant from where the file lies: the daemon's own folder is nobody's concern.
+        // Relative paths start at the folder of the config file, not at the daemon's working directory.
         let file = |p: Option<PathBuf>| p.filter(|p| !p.as_os_str().is_empty()).map(|p| folder.join(p));
         let domain_file = file(raw.domain_file);
         let check = Check { path };
@@ -194,13 +194,13 @@ impl Config {
         })
     }
 
-    /// Who we are to the API server.
+    /// Credentials for the API server.
     #[must_use]
     pub fn access(&self) -> Access {
         if self.is_in_k8s { Access::InCluster } else { Access::KubeConfig(self.kube_config.clone()) }
     }
 
-    /// Settings that are set here otherwise than in `running` and that a running daemon can't change.
+    /// Keys whose values differ from those in `running` and that take effect only with a restart.
     #[must_use]
     pub fn changes_needing_restart(&self, running: &Self) -> Vec<&'static str> {
         let changed = [
@@ -227,7 +227,7 @@ fn direction(text: &str) -> Result<Direction, String> {
 
 fn cluster_domain(text: &str) -> Result<Name, String> {
     match Name::parse(text) {
-        Ok(name) if name == Name::root() => Err("the root is no cluster's domain".into()),
+        Ok(name) if name == Name::root() => Err("the root can't be the cluster domain".into()),
         Ok(name) => Ok(name),
         Err(e) => Err(format!("{text:?} {e}")),
     }
@@ -240,11 +240,11 @@ fn host_port(text: &str) -> Result<String, String> {
     };
     match text.rsplit_once(':') {
         Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => Ok(text.into()),
-        _ => Err(format!("{text:?} is no host:port, such as 127.0.0.1:9153 or [::]:9153")),
+        _ => Err(format!("{text:?} is not host:port, such as 127.0.0.1:9153 or [::]:9153")),
     }
 }
 
-/// Turns what is wrong with a setting into an error with its place.
+/// Validates values; its errors name the file, the place and the key.
 struct Check<'a> {
     path: &'a Path,
 }
@@ -254,7 +254,7 @@ impl Check<'_> {
         Error::new(self.path, at, format!("{key}: {reason}"))
     }
 
-    /// A setting that is a text; None where it is not set or empty.
+    /// Parses a text value; None if the key is missing or empty.
     fn text<T>(
         &self,
         key: &str,
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_users_files_work() {
+    fn the_first_users_config_files_are_valid() {
         for text in [
             "ExtBTF: \nEnableK8S: true\nIsInK8S: true\nIfname: veth5b0d81b\nNetworkDirection: Ingress\n",
             "ExtBTF: \nEnableK8S: true\nIsInK8S: true\nIfname: \nNetworkDirection: Egress\n",
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_all_defaults() {
+    fn an_empty_file_has_all_defaults() {
         for text in ["", "# nothing\n", "---\n"] {
             let config = parse(text).unwrap();
             assert_eq!(config.direction, Direction::Egress);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_file_line_setting_and_reason() {
+    fn errors_name_file_line_key_and_reason() {
         for (text, wanted) in [
             ("TTL: 0\n", "dir/config.yaml:1:6: TTL: 0 is out of range: 1 to 3600"),
             ("Ifname: eth0\nTtl: 5\n", "dir/config.yaml:2:"),
@@ -341,8 +341,8 @@ mod tests {
             ("TcPriority: 70000\n", "dir/config.yaml:1:13: TcPriority: 70000 is out of range: 1 to 65535"),
             ("Ifname: @pods\n", "dir/config.yaml:1:9:"),
             ("NetworkDirection: Both\n", "dir/config.yaml:1:19: NetworkDirection: \"Both\" is neither"),
-            ("DnsServers: [10.0.0.10, nope]\n", "dir/config.yaml:1:25: DnsServers: \"nope\" is no address"),
-            ("DnsServers: nope\n", "dir/config.yaml:1:13: DnsServers: \"nope\" is no address"),
+            ("DnsServers: [10.0.0.10, nope]\n", "dir/config.yaml:1:25: DnsServers: \"nope\" is not an address"),
+            ("DnsServers: nope\n", "dir/config.yaml:1:13: DnsServers: \"nope\" is not an address"),
             ("PassNames:\n  - a..b\n", "dir/config.yaml:2:5: PassNames: \"a..b\" has an empty label"),
             ("ClusterDomain: .\n", "dir/config.yaml:1:16: ClusterDomain: the root"),
             ("Ifname: this-name-is-too-long\n", "dir/config.yaml:1:9: Ifname:"),
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_may_be_one_text() {
+    fn a_list_may_be_one_text() {
         let config =
             parse("DnsServers: any\nPassNames: ['*.corp.example', x.example]\nDomainFile: names.yaml\n").unwrap();
         assert_eq!(config.dns_servers, [ServerSpec::Any].into());
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_needs_a_restart() {
+    fn names_the_keys_that_need_a_restart() {
         let old = parse("TTL: 30\n").unwrap();
         let new = parse("TTL: 60\nMaxStale: 300\nMaxRecords: 10\nNetworkDirection: Ingress\n").unwrap();
         assert_eq!(new.changes_needing_restart(&old), ["NetworkDirection", "MaxRecords"]);

@@ -1,4 +1,4 @@
-//! The socket between a running daemon and the commands: one request a connection, a JSON text a line.
+//! The control socket between the daemon and the commands. A connection carries one request; every message is one line of JSON.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,209 +9,209 @@ pub mod client;
 pub mod running;
 pub mod server;
 
-/// Where daemons listen. systemd's RuntimeDirectory=edns makes it for a daemon without root's rights.
+/// The folder of the control sockets. For a daemon without root's rights, systemd makes it (RuntimeDirectory=edns).
 pub const RUN_DIR: &str = "/run/edns";
 
-/// What a command asks.
+/// A request of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Runs the kernel's program on a query. Replied to with one [`LookupReply`].
+    /// Run the BPF program on a query. The reply is one [`LookupReply`].
     Lookup {
-        /// Dotted text.
+        /// Name in presentation format, with or without the final dot.
         name: String,
         /// RFC 1035 TYPE.
         qtype: u16,
     },
-    /// All that the maps hold. Replied to with a [`RecordReply`] for each answer.
+    /// List what the maps hold. One [`RecordReply`] for each answer.
     Records,
-    /// Replied to with one [`StatsReply`].
+    /// Read counters and state. The reply is one [`StatsReply`].
     Stats,
-    /// Addresses that queries are answered in place of. Replied to with a list of them, the likeliest to be there first.
+    /// List the addresses of `DnsServers`. The reply is one list, NodeLocal DNSCache's address last.
     Servers,
-    /// Interfaces with the program. Replied to with a list of their numbers and names.
+    /// List the interfaces with the program. The reply is one list of ifindex and name.
     Interfaces,
-    /// Queries are told of one by one, until the connection ends. Replied to with null, and with it the file descriptor of
-    /// the ring of events ([`crate::datapath::QueryEvents`]).
+    /// Write an event for each query to the ring buffer until the connection ends. The reply is null and carries the file
+    /// descriptor of the ring ([`crate::datapath::Events`]).
     Trace,
-    /// Everything passes from now on. Replied to with null.
+    /// Pass all queries from now on. The reply is null.
     Pause {
-        /// For so long; None: until [`Request::Resume`].
+        /// Duration of the pause; None: until [`Request::Resume`].
         seconds: Option<u64>,
     },
-    /// The end of a pause. Replied to with null.
+    /// End a pause. The reply is null.
     Resume,
 }
 
-/// What the kernel's program does with a query.
+/// The result of running the BPF program on a query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookupReply {
-    /// As in `edns_queries_total`.
+    /// Outcome, named as in `edns_queries_total`.
     pub outcome: String,
-    /// The DNS message, where it is answered.
+    /// The DNS message of the answer; None if the query passes.
     pub message: Option<Vec<u8>>,
 }
 
 /// An answer in the maps.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordReply {
-    /// The owner, with the final dot; below a name: `*` and that name.
+    /// Owner name with the final dot; `*.` and a name for what holds below that name.
     pub name: String,
-    /// RFC 1035 TYPE; 0 for all that the name does not list.
+    /// RFC 1035 TYPE; 0 for all types that the name does not list.
     pub qtype: u16,
-    /// Octets behind the question; None where the question passes.
+    /// Octets of the message after the question; None if the query passes.
     pub answer: Option<Vec<u8>>,
-    /// Records in the answer, authority and additional section.
+    /// Number of records in the answer, authority and additional section.
     pub counts: [u16; 3],
 }
 
-/// The counters, what the daemon holds, and how it stands with it.
+/// Counters and state of the daemon: what `edns stats`, /metrics and the health checks show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatsReply {
-    /// Queries by outcome and family since the daemon began.
+    /// Queries by outcome and family since the daemon started.
     pub queries: Vec<OutcomeCount>,
     /// Names in the maps.
     pub records: u64,
-    /// Names that fit.
+    /// Names that the maps can hold (`MaxRecords`).
     pub max_records: u64,
-    /// Names that pass for want of a place in the maps.
+    /// Names that pass because the maps have no place for them.
     pub refused_records: u64,
-    /// How often names collided, and are hashed by another key since.
+    /// How often the index got another hash key because names collided.
     pub rekeys: u64,
-    /// Names that pass for want of a place, by reason.
+    /// Names that pass because the maps have no place for them, by reason.
     pub names_passed: Vec<PassedReply>,
-    /// Namespaces of the cluster that have most names.
+    /// The namespaces with the most names, largest first.
     pub holders: Vec<HolderReply>,
-    /// Octets of kernel memory that records take.
+    /// Kernel memory of the record maps, in bytes.
     pub map_bytes: u64,
-    /// Interfaces with our program.
+    /// Names of the interfaces with the program.
     pub attached_interfaces: Vec<String>,
-    /// The same, with their places in the chains.
+    /// Interfaces with the program, and the programs that run before it there.
     pub interfaces: Vec<InterfaceReply>,
-    /// Why interfaces that should have it have it not.
+    /// For each interface that could not be attached: its name and the reason.
     pub unattached: Vec<String>,
-    /// How often attaching failed.
+    /// Number of failures to attach.
     pub attach_errors: u64,
-    /// How often config and names were read anew since the start, and took effect.
+    /// Number of reloads that took effect.
     pub reloads: u64,
-    /// How often they could not be.
+    /// Number of reloads that failed.
     pub reload_errors: u64,
-    /// Why, where that is so of the last time.
+    /// Why the last reload failed; None if it took effect.
     pub reload_error: Option<String>,
-    /// Why changes of files are not in effect.
+    /// For each file whose change is held back as half-written: its path and the reason.
     #[serde(default)]
     pub held_files: Vec<String>,
-    /// How it stands with the cluster, where there is one.
+    /// The view of the cluster; None without `EnableK8S`.
     pub sync: Option<SyncReply>,
-    /// Why the daemon is not ready, where it is not.
+    /// Why the daemon is not ready; None if it is.
     pub not_ready: Option<String>,
-    /// Of the daemon.
+    /// Version of the daemon.
     pub version: String,
-    /// Of the daemon.
+    /// Pid of the daemon, in its own PID namespace.
     pub pid: u32,
-    /// When it started, in seconds since the Unix epoch.
+    /// Start of the daemon, in seconds since the Unix epoch.
     pub start_time_seconds: u64,
-    /// Since it is up.
+    /// Seconds since the start of the daemon.
     pub uptime_seconds: u64,
-    /// Events for which the ring had no room while somebody traced.
+    /// Events that were lost because the ring was full during a trace.
     pub events_lost: u64,
-    /// Whether everything passes since it was told so.
+    /// Whether `edns pause` is in effect.
     pub paused: bool,
 }
 
-/// An interface with our program.
+/// An interface with the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceReply {
-    /// Of the interface.
+    /// Name of the interface.
     pub name: String,
-    /// Whether no other program but eDNS' goes first.
+    /// Whether no program of another owner runs before eDNS.
     pub is_first: bool,
-    /// Those that do.
+    /// The programs of other owners that run before eDNS, in order.
     pub in_front: Vec<InFrontReply>,
 }
 
-/// A program of somebody else's that runs before ours, and may end the chain.
+/// A program of another owner that runs before eDNS and may end the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InFrontReply {
-    /// As the kernel numbers BPF programs; other kinds of filters have none.
+    /// BPF program id; None for a filter that is no BPF program.
     pub id: Option<u32>,
-    /// What its filter on clsact is called.
+    /// Name of the filter on clsact; None on tcx.
     pub name: Option<String>,
-    /// Of that filter.
+    /// Priority of the filter on clsact; None on tcx.
     pub priority: Option<u16>,
 }
 
-/// Names that pass for want of a place in the maps.
+/// Number of names that pass because the maps have no place for them, for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassedReply {
-    /// As in `edns_names_passed`.
+    /// Reason, named as in `edns_names_passed`.
     pub reason: String,
-    /// Names.
+    /// Number of names.
     pub count: u64,
 }
 
-/// A namespace and its names.
+/// A namespace and the number of its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HolderReply {
-    /// Of the cluster.
+    /// Name of the namespace.
     pub namespace: String,
-    /// Names that it has.
+    /// Number of its names.
     pub names: u64,
-    /// Names of these that pass, since it has more than its share of the maps.
+    /// How many of them pass because the namespace exceeds its share of the maps.
     pub passing: u64,
-    /// Where some pass, the Service or EndpointSlice that has most.
+    /// The Service or EndpointSlice with the most names; None if no name passes.
     pub largest: Option<String>,
 }
 
 /// The view of the Kubernetes API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SyncReply {
-    /// Whether the cluster's zone was read whole, and is answered.
+    /// Whether the initial sync is done, so that the cluster zone is answered.
     pub synced: bool,
-    /// Whether the view is current, so that what is absent from it does not exist.
+    /// Whether the view is current, so that negative answers are given.
     pub current: bool,
-    /// Since it is not, where it was before.
+    /// For how many seconds the view has been stale; None if it is current.
     pub stale_seconds: Option<f64>,
-    /// How long that may be before all names of the cluster pass, on this node; None: for ever.
+    /// `MaxStale` with this node's random offset, in seconds; None: no limit.
     pub max_stale_seconds: Option<f64>,
-    /// Whether it has been for longer.
+    /// Whether the view has been stale for longer than that, so that all names of the cluster pass.
     #[serde(default)]
     pub expired: bool,
-    /// By kind of object.
+    /// The view of each kind of object.
     pub kinds: Vec<KindReply>,
 }
 
 /// The view of one kind of object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KindReply {
-    /// As in the API's paths.
+    /// Kind, as in the paths of the API: `services`, `endpointslices`, `namespaces`.
     pub kind: String,
-    /// Since the API server was heard of.
+    /// Seconds since the last message of the API server.
     pub silent_seconds: f64,
-    /// Since a list or watch failed, where none has succeeded since.
+    /// For how many seconds the list or watch has been failing; None if it works.
     pub broken_seconds: Option<f64>,
-    /// Lists and watches that failed.
+    /// Number of lists and watches that failed.
     pub errors: u64,
-    /// Lists that were read whole.
+    /// Number of lists that were read completely.
     pub lists: u64,
 }
 
-/// A counter.
+/// Number of queries with one outcome over one IP version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeCount {
-    /// As in `edns_queries_total`.
+    /// Outcome, named as in `edns_queries_total`.
     pub outcome: String,
     /// `ipv4` or `ipv6`.
     pub family: String,
-    /// Queries.
+    /// Number of queries.
     pub count: u64,
 }
 
-/// The socket of the daemon with this config file: its name, for who looks, and a hash of its path, since there may be
-/// several of one name.
+/// The control socket of the daemon with this config file. Its name has the config file's stem, for readers of the folder, and a
+/// hash of its path, which is unique.
 ///
 /// # Errors
-/// Where the config file's folder is not there.
+/// If the folder of the config file does not exist.
 pub fn socket_path(config: &Path) -> io::Result<PathBuf> {
     let config = config_path(config)?;
     let stem = config.file_stem().unwrap_or_default().to_string_lossy();
@@ -219,22 +219,23 @@ pub fn socket_path(config: &Path) -> io::Result<PathBuf> {
     Ok(Path::new(RUN_DIR).join(format!("{stem}-{:016x}.sock", path_hash(&config))))
 }
 
-/// What tells the daemon with this config file from others.
+/// A hash of the config file's path, which identifies the daemon with this config.
 ///
 /// # Errors
-/// As [`socket_path`].
+/// If the folder of the config file does not exist.
 pub fn config_hash(config: &Path) -> io::Result<u64> {
     config_path(config).map(|p| path_hash(&p))
 }
 
-/// The one path of a config file. A link that is the file itself stays: a ConfigMap's leads elsewhere after each change.
+/// The canonical path of a config file. Resolves its folder, not the file: the file of a ConfigMap is a symbolic link whose target
+/// changes with each update.
 fn config_path(config: &Path) -> io::Result<PathBuf> {
     let name = config.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let folder = config.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(folder.canonicalize()?.join(name))
 }
 
-/// FNV-1a: the same in every version, so that a new one finds what an old one made.
+/// FNV-1a, which never changes: a new version has to find the sockets and filters of an old one.
 fn path_hash(path: &Path) -> u64 {
     path.as_os_str()
         .as_encoded_bytes()

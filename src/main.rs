@@ -1,6 +1,6 @@
 //! The `edns` binary: command line in, exit status out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     }
     let config = match command {
         Command::Run | Command::Check => cli.config(),
-        _ => cli.running_config(),
+        _ => daemon_config(&cli),
     };
     let config = match config {
         Ok(config) => config,
@@ -38,12 +38,24 @@ fn main() -> ExitCode {
         Command::Verify { server, sample } => finish(verify::run(&config, server, sample)),
         Command::Pause { time } => finish(pause::pause(&config, time)),
         Command::Resume => finish(pause::resume(&config)),
-        Command::Completions { .. } => unreachable!("dealt with above, since it needs no config"),
+        Command::Completions { .. } => unreachable!("handled above: it needs no config"),
     }
 }
 
+/// The config of the daemon that a command asks. In a clone this may be the installed daemon; stderr says so.
+fn daemon_config(cli: &Cli) -> Result<PathBuf, String> {
+    let usual = cli.config();
+    let Some(running) = cli.running_config() else { return usual };
+    if let Ok(usual) = usual.as_ref()
+        && *usual != running
+    {
+        eprintln!("edns: no daemon runs with {}; asking the one with {}", usual.display(), running.display());
+    }
+    Ok(running)
+}
+
 fn run(config: &Path) -> ExitCode {
-    // Of these libraries' warnings ours say the same, once and with what helps.
+    // The daemon logs these libraries' warnings itself, once and with a way out.
     let default = env_logger::Env::default().default_filter_or(
         "info,kube_client::client=error,kube_runtime::watcher=error,netlink_proto=error,rustls_platform_verifier=off",
     );
@@ -61,21 +73,28 @@ fn check(path: &Path) -> ExitCode {
     let checked = yaml::text(path).and_then(|text| {
         let config = config::Config::parse(path, &text)?;
         let domains = file::text(&config.domain_file);
-        let names = file::parse(&config.domain_file, &domains, config.domain_file_optional)?;
-        let texts = [(path.to_owned(), Some(text.into())), (config.domain_file, domains?)];
-        Ok((names.map_or(0, |names| names.len()), config.max_records, texts))
+        let entries = file::parse(&config.domain_file, &domains, config.domain_file_optional)?;
+        Ok((text, config, domains?, entries))
     });
     match checked {
-        Ok((names, max, texts)) => {
-            println!("{}: fine, {names} static names", path.display());
-            if names > max as usize {
-                println!("MaxRecords allows {max}: names without room pass to the DNS server, raise it");
+        Ok((text, config, domains, entries)) => {
+            match &entries {
+                Some(entries) => println!("{}: fine, {} static names", path.display(), entries.len()),
+                None => println!(
+                    "{}: fine, no static names: {} does not exist",
+                    path.display(),
+                    config.domain_file.display()
+                ),
             }
-            for (path, text) in texts {
-                if text.is_some_and(|text| file::may_be_incomplete(&path, &text)) {
+            let max = config.max_records;
+            if entries.is_some_and(|entries| entries.len() > max as usize) {
+                println!("MaxRecords is {max}: static names beyond that pass to the DNS server; raise MaxRecords");
+            }
+            for (path, text) in [(path, Some(text.into())), (&*config.domain_file, domains)] {
+                if text.is_some_and(|text| file::may_be_incomplete(path, &text)) {
                     println!(
-                        "{}: its last line has no end: where it is written in place, a running daemon takes it for \
-                         half-written until it ends with a newline, or SIGHUP says that it is meant",
+                        "{}: its last line has no newline: a running daemon that has a version with one may hold this \
+                         one back as half-written; add the newline, or send SIGHUP",
                         path.display()
                     );
                 }
@@ -90,7 +109,7 @@ fn finish(result: CommandResult) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILURE),
-        // As other tools do where the reader of a pipe has enough.
+        // The reader of the pipe has closed it, as `head` does: no failure.
         Err(CommandError::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(e @ CommandError::Usage(_)) => fail(USAGE, &e),
         Err(e) => fail(FAILURE, &e),

@@ -1,4 +1,4 @@
-//! The counters in Prometheus' text format. A page is a function of what `edns stats` shows, so the two never differ.
+//! The metrics page, in Prometheus' text format. It is made from [`StatsReply`], which `edns stats` shows, so the two agree.
 
 mod process;
 
@@ -9,31 +9,28 @@ use prometheus::{
 
 use crate::control::{StatsReply, SyncReply};
 
-/// From what a local change takes to what an operator would not bear.
+/// Upper bounds in seconds: from the duration of a single local change to an intolerable delay.
 const PROGRAMMING_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// Seconds from an event's arrival to the maps.
+/// Makes the histogram of seconds from the arrival of an API event until its names are in the maps.
 ///
 /// # Panics
 /// Never: name and buckets are valid.
 #[must_use]
 pub fn programming_duration() -> Histogram {
-    let help = "From the arrival of an event of the Kubernetes API to the moment when its names are in the maps.";
+    let help = "Seconds from the arrival of an event of the Kubernetes API until its names are in the maps.";
     let opts = HistogramOpts::new("edns_sync_programming_duration_seconds", help).buckets(PROGRAMMING_BUCKETS.into());
     Histogram::with_opts(opts).expect("a valid name, and buckets in order")
 }
 
-/// A page of /metrics.
+/// Makes the page of /metrics.
 ///
 /// # Errors
-/// Where a metric has no valid name, or is there twice.
+/// If a metric has an invalid name or is registered twice.
 pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
     let page = Page(Registry::new());
     let queries = IntCounterVec::new(
-        Opts::new(
-            "edns_queries_total",
-            "DNS queries over UDP by what became of them; pass_...: left to the DNS server.",
-        ),
+        Opts::new("edns_queries_total", "DNS queries over UDP by outcome; pass_...: passed to the DNS server."),
         &["outcome", "family"],
     )?;
     for q in &stats.queries {
@@ -42,45 +39,52 @@ pub fn page(stats: &StatsReply, programming: &Histogram) -> Result<String> {
     page.add(queries)?;
     page.gauge("edns_records", "Names in the maps.", stats.records as f64)?;
     page.gauge("edns_records_capacity", "Names that the maps can hold (MaxRecords).", stats.max_records as f64)?;
-    page.gauge("edns_records_refused", "Names that did not fit, and pass.", stats.refused_records as f64)?;
+    page.gauge(
+        "edns_records_refused",
+        "Names that pass because the maps have no place for them.",
+        stats.refused_records as f64,
+    )?;
     page.counter(
         "edns_index_rekeys_total",
-        "How often names collided, and were hashed by another key since.",
+        "How often the index got another hash key because names collided.",
         stats.rekeys,
     )?;
-    let passed =
-        Opts::new("edns_names_passed", "Names that pass for want of a place in the maps, by what there is not.");
+    let passed = Opts::new("edns_names_passed", "Names that pass because the maps have no place for them, by reason.");
     let passed_by = GaugeVec::new(passed, &["reason"])?;
     for p in &stats.names_passed {
         passed_by.with_label_values(&[&p.reason]).set(p.count as f64);
     }
     page.add(passed_by)?;
-    page.gauge("edns_map_memory_bytes", "Kernel memory of the maps.", stats.map_bytes as f64)?;
+    page.gauge("edns_map_memory_bytes", "Kernel memory of the record maps.", stats.map_bytes as f64)?;
     page.gauge("edns_attached_interfaces", "Interfaces with the program.", stats.attached_interfaces.len() as f64)?;
     page.gauge(
         "edns_unattached_interfaces",
-        "Interfaces that should have the program and could not be attached.",
+        "Interfaces that match Ifname and could not be attached.",
         stats.unattached.len() as f64,
     )?;
     page.gauge(
         "edns_interfaces_shadowed",
-        "Interfaces where another program goes before ours and may end the chain.",
+        "Interfaces on which another program runs before eDNS and may end the chain.",
         stats.interfaces.iter().filter(|i| !i.is_first).count() as f64,
     )?;
-    page.counter("edns_attach_errors_total", "Failures to attach the program.", stats.attach_errors)?;
-    page.counter("edns_reloads_total", "Changes of config and static names that took effect.", stats.reloads)?;
-    page.counter("edns_reload_errors_total", "Changes that could not, and changed nothing.", stats.reload_errors)?;
+    page.counter("edns_attach_errors_total", "Failures to attach the program to an interface.", stats.attach_errors)?;
+    page.counter("edns_reloads_total", "Reloads of config and static names that took effect.", stats.reloads)?;
+    page.counter(
+        "edns_reload_errors_total",
+        "Reloads that failed; the previous configuration was kept.",
+        stats.reload_errors,
+    )?;
     page.gauge(
         "edns_last_reload_successful",
-        "Whether what is in the files is in effect.",
+        "Whether the current content of the config and domain file is in effect.",
         flag(stats.reload_error.is_none() && stats.held_files.is_empty()),
     )?;
-    page.gauge("edns_paused", "Whether everything passes since `edns pause`.", flag(stats.paused))?;
-    page.gauge("edns_ready", "Whether /readyz says so.", flag(stats.not_ready.is_none()))?;
+    page.gauge("edns_paused", "Whether all queries pass because of `edns pause`.", flag(stats.paused))?;
+    page.gauge("edns_ready", "Whether the daemon is ready, as /readyz says.", flag(stats.not_ready.is_none()))?;
     if let Some(sync) = &stats.sync {
         page.sync(sync, programming)?;
     }
-    let build = GaugeVec::new(Opts::new("edns_build_info", "Always 1."), &["version"])?;
+    let build = GaugeVec::new(Opts::new("edns_build_info", "Version of the daemon; always 1."), &["version"])?;
     build.with_label_values(&[&stats.version]).set(1.0);
     page.add(build)?;
     process::add(&page, stats.start_time_seconds)?;
@@ -110,26 +114,33 @@ impl Page {
         self.add(counter)
     }
 
-    /// The view of the Kubernetes API, by kind of object.
+    /// Adds the metrics of the view of the Kubernetes API.
     fn sync(&self, sync: &SyncReply, programming: &Histogram) -> Result<()> {
-        self.gauge("edns_sync_synced", "Whether the cluster's zone was read whole.", flag(sync.synced))?;
+        self.gauge(
+            "edns_sync_synced",
+            "Whether the initial sync is done, so that the cluster zone is answered.",
+            flag(sync.synced),
+        )?;
         self.gauge(
             "edns_sync_current",
-            "Whether the view of the cluster is current, so that the absence of names is answered.",
+            "Whether the view of the cluster is current, so that negative answers are given.",
             flag(sync.current),
         )?;
         self.gauge(
             "edns_sync_expired",
-            "Whether it has not been for longer than MaxStale, so that all names of the cluster pass.",
+            "Whether the view has been stale for longer than MaxStale, so that all names of the cluster pass.",
             flag(sync.expired),
         )?;
         let vec = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["kind"]);
         let counters = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["kind"]);
-        let silent =
-            vec("edns_sync_silence_seconds", "Since the API server was heard of; it is once a minute at least.")?;
-        let broken = vec("edns_sync_broken", "Whether a list or watch failed and none has succeeded since.")?;
+        let silent = vec(
+            "edns_sync_silence_seconds",
+            "Seconds since the last message of the API server; bookmarks come about once a minute.",
+        )?;
+        let broken = vec("edns_sync_broken", "Whether the list or watch of this kind is failing.")?;
         let errors = counters("edns_sync_errors_total", "Lists and watches that failed.")?;
-        let lists = counters("edns_sync_lists_total", "Lists that were read whole; the first is the first sync.")?;
+        let lists =
+            counters("edns_sync_lists_total", "Lists that were read completely; the first is the initial sync.")?;
         for kind in &sync.kinds {
             let label = &[kind.kind.as_str()];
             silent.with_label_values(label).set(kind.silent_seconds);
@@ -182,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_what_the_counters_say() {
+    fn a_page_has_the_values_of_the_counters() {
         let text = page(&stats(), &programming_duration()).unwrap();
         for line in [
             "edns_queries_total{family=\"ipv6\",outcome=\"answered\"} 7",
@@ -209,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_shows_by_kind_of_object() {
+    fn a_cluster_has_metrics_for_each_kind() {
         let kind = |kind: &str, broken| KindReply {
             kind: kind.into(),
             silent_seconds: 0.5,

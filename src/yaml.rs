@@ -1,4 +1,4 @@
-//! YAML files, and errors that say where in them.
+//! YAML files, and errors that name file, line and column.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -9,28 +9,28 @@ use serde::de::{self, DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::{Location, Options, Spanned};
 
-/// Octets of a file, at most: some two million static names. What is larger was not meant, and may be larger than
-/// the memory, as a sparse file is.
+/// Maximum size of a file, in bytes: about two million static names. A larger file, such as a sparse one, might not fit into
+/// memory.
 pub const SIZE_MAX: u64 = 128 << 20;
 
-/// What is wrong with a file, and where.
+/// A mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     path: PathBuf,
-    /// Line and column, from 1 on.
+    /// Line and column, from 1; None: the mistake concerns the whole file.
     at: Option<(u64, u64)>,
     reason: String,
 }
 
 impl Error {
-    /// An error at a place in the file.
+    /// A mistake at a place in the file.
     #[must_use]
     pub fn new(path: &Path, at: Location, reason: impl Into<String>) -> Self {
         let at = (at != Location::UNKNOWN).then(|| (at.line(), at.column()));
         Self { path: path.into(), at, reason: reason.into() }
     }
 
-    /// An error of the file as a whole.
+    /// A mistake that concerns the whole file.
     #[must_use]
     pub fn of_file(path: &Path, reason: impl Into<String>) -> Self {
         Self { path: path.into(), at: None, reason: reason.into() }
@@ -49,44 +49,44 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads a file's text.
+/// Reads a file.
 ///
 /// # Errors
-/// Where it can't be read, or is larger than [`SIZE_MAX`].
+/// If it can't be read, is not a regular file, or is larger than [`SIZE_MAX`].
 pub fn text(path: &Path) -> Result<String, Error> {
     let of_file = |e: io::Error| Error::of_file(path, e.to_string());
-    // Others may keep who reads them waiting for ever.
+    // Reading a FIFO or a device may block for ever.
     let metadata = fs::metadata(path).map_err(of_file)?;
     if !metadata.is_file() {
-        return Err(Error::of_file(path, "is no regular file"));
+        return Err(Error::of_file(path, "is not a regular file"));
     }
     let mut size = metadata.len();
     if size <= SIZE_MAX {
         let mut text = String::with_capacity(size as usize);
-        // It may grow meanwhile.
+        // The file may grow while it is read.
         File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_string(&mut text)).map_err(of_file)?;
         size = text.len() as u64;
         if size <= SIZE_MAX {
             return Ok(text);
         }
     }
-    Err(Error::of_file(path, format!("has {size} octets, and the most is {SIZE_MAX} ({} MiB)", SIZE_MAX >> 20)))
+    Err(Error::of_file(path, format!("is too large: {size} bytes, the maximum is {SIZE_MAX} ({} MiB)", SIZE_MAX >> 20)))
 }
 
-/// What a file's text says; an empty one is a `T` with nothing set.
+/// Parses the text of a file; an empty text is the default `T`.
 ///
 /// # Errors
-/// Where it is no YAML, or holds something else than a `T`.
+/// If it is not YAML, or does not describe a `T`.
 pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T, Error> {
     let mut options = Options::default();
-    // The operator's own file, of as many names as there are.
+    // The limits are for untrusted input; the operator's file may have any number of names, up to SIZE_MAX.
     options.budget = None;
     let value: Option<T> = serde_yaml::from_str_with_options(text, options).map_err(|e| {
         let e = e.without_snippet();
         let reason = plain(&e.to_string());
-        // YAML's own signs: an alias, and what no plain text may begin with.
+        // `*` begins an alias, and `@` is reserved (YAML 1.2 §5.3): both need quotes.
         let hint = if ["alias", "anchor", "unexpected character"].iter().any(|w| reason.contains(w)) {
-            "; a text that begins with * or @ needs quotes"
+            "; a value that begins with * or @ needs quotes"
         } else {
             ""
         };
@@ -95,21 +95,21 @@ pub fn parse<T: DeserializeOwned + Default>(path: &Path, text: &str) -> Result<T
     Ok(value.unwrap_or_default())
 }
 
-/// The parser's words without the place, which stands in front here, and without what is for programmers.
+/// The parser's message without the place, which [`Error`] has, and without hints about Rust code.
 fn plain(reason: &str) -> String {
     let reason = reason.split(" at line ").next().unwrap_or(reason);
     let reason = [", set DuplicateKeyPolicy", "; use Option", "; use from_str", " (use from_"]
         .iter()
         .fold(reason, |reason, cut| reason.split(cut).next().unwrap_or(reason));
-    reason.replace("invalid u32", "not a number that fits here").replace("invalid u16", "not a number that fits here")
+    reason.replace("invalid u32", "not a number in range").replace("invalid u16", "not a number in range")
 }
 
-/// A text, or a list of them.
+/// A value that is a text or a list of texts.
 #[derive(Debug, Default)]
 pub struct Texts(Vec<(Location, String)>);
 
 impl Texts {
-    /// The texts with their places; `at` is where the whole stands.
+    /// The texts with their places; the place of the whole value where the parser gives none for an item.
     pub fn located(spanned: Spanned<Self>) -> impl Iterator<Item = (Location, String)> {
         let whole = spanned.referenced;
         spanned.value.0.into_iter().map(move |(at, text)| (if at == Location::UNKNOWN { whole } else { at }, text))

@@ -96,7 +96,7 @@ pub fn print(services: &Services, outcomes: &BTreeMap<String, usize>, questions:
     }
 }
 
-/// Writes the charts and the headline of the README.
+/// Writes the plots and the sentences for the README.
 pub fn write(dir: &Path, figures: &[Figures]) {
     let names = ALL.map(|c| c.name);
     let [_, steady] = RATES;
@@ -115,9 +115,9 @@ pub fn write(dir: &Path, figures: &[Figures]) {
     let title = format!("latency at {steady} queries/s, µs: p50, p99, p99.9");
     let [edns, coredns, cache, ..] = figures else { unreachable!("as many as contenders") };
     let headline = format!(
-        "At {steady} queries a second on one node, 99 of 100 are answered within {:.0} µs; by NodeLocal DNSCache within {:.0} µs, \
-         by CoreDNS within {:.0} µs.\nA query costs the machine {:.1} µs of CPU, client included; with NodeLocal DNSCache {:.1} µs, \
-         with CoreDNS {:.1} µs.\n",
+        "At {steady} queries per second on one node, eDNS answers 99 % of queries within {:.0} µs, NodeLocal DNSCache within {:.0} µs, \
+         CoreDNS within {:.0} µs.\nA query takes {:.1} µs of CPU time on the machine with eDNS, client included; {:.1} µs with \
+         NodeLocal DNSCache, {:.1} µs with CoreDNS.\n",
         edns.latency[1][2], cache.latency[1][2], coredns.latency[1][2], edns.cpu[0], cache.cpu[0], coredns.cpu[0]
     );
     for (file, text) in [

@@ -1,4 +1,4 @@
-//! `edns lookup`: a reply in dig's form.
+//! `edns lookup`: the answer of the BPF program, in the form of dig.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::control::{LookupReply, Request};
 use crate::datapath::Outcome;
 use crate::zone::name::Name;
 
-/// Asks the daemon, and with it the kernel's program, for a name and type.
+/// Has the daemon run the BPF program on a query and prints the answer. False if the query passes.
 ///
 /// # Errors
-/// An unknown type, or no daemon.
+/// For a bad name or type, and if no daemon runs.
 pub fn run(config: &Path, name: &str, qtype: &str) -> CommandResult {
     Name::parse(name).map_err(|e| CommandError::Usage(format!("{name:?} {e}")))?;
     let rtype = parse_type(qtype)?;
@@ -35,7 +35,7 @@ pub fn run(config: &Path, name: &str, qtype: &str) -> CommandResult {
         }
         Some(octets) => {
             let message = Message::from_vec(&octets)
-                .map_err(|e| io::Error::other(format!("the reply can't be read: {e}: {octets:02x?}")))?;
+                .map_err(|e| io::Error::other(format!("can't decode the answer: {e}: {octets:02x?}")))?;
             print(&mut out, &message, &reply.outcome, octets.len())?;
             out.flush()?;
             Ok(true)
@@ -43,12 +43,12 @@ pub fn run(config: &Path, name: &str, qtype: &str) -> CommandResult {
     }
 }
 
-/// A type by name, or as TYPE65 (RFC 3597 §5).
+/// Parses a record type: a name, or TYPE and a number (RFC 3597 §5).
 fn parse_type(text: &str) -> Result<RecordType, CommandError> {
     let upper = text.to_ascii_uppercase();
     let number = upper.strip_prefix("TYPE").and_then(|n| n.parse::<u16>().ok()).map(RecordType::from);
     number.or_else(|| RecordType::from_str(&upper).ok()).ok_or_else(|| {
-        CommandError::Usage(format!("{text:?} is no record type: such as A, AAAA, SRV, PTR, CNAME, or TYPE65"))
+        CommandError::Usage(format!("{text:?} is not a record type, such as A, AAAA, SRV, PTR, CNAME or TYPE65"))
     })
 }
 

@@ -1,4 +1,4 @@
-//! `edns pause` and `edns resume`: the operator's switch.
+//! `edns pause` and `edns resume`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use super::CommandResult;
 use crate::control::Request;
 use crate::control::client::ask_one;
 
-/// Lets everything pass, for a time or until [`resume`].
+/// Makes the daemon pass all queries, for a time or until [`resume`].
 ///
 /// # Errors
-/// No daemon.
+/// If no daemon runs.
 pub fn pause(config: &Path, time: Option<Duration>) -> CommandResult {
     ask_one::<()>(config, &Request::Pause { seconds: time.map(|t| t.as_secs()) })?;
     Ok(true)
@@ -19,7 +19,7 @@ pub fn pause(config: &Path, time: Option<Duration>) -> CommandResult {
 /// Ends a pause.
 ///
 /// # Errors
-/// No daemon.
+/// If no daemon runs.
 pub fn resume(config: &Path) -> CommandResult {
     ask_one::<()>(config, &Request::Resume)?;
     Ok(true)

@@ -12,24 +12,24 @@ use crate::control::client::ask;
 use crate::control::{RecordReply, Request};
 use crate::zone::node::ANY_TYPE;
 
-/// An answer as it is shown.
+/// An answer as `--json` prints it.
 #[derive(Serialize)]
 struct Shown {
     name: String,
-    /// `ANY` for all types that the name does not list.
+    /// `ANY` stands for all types that the name does not list.
     #[serde(rename = "type")]
     qtype: String,
-    /// Whether the question passes to the DNS server.
+    /// Whether queries of this type pass to the DNS server.
     pass: bool,
     answer: Vec<String>,
     authority: Vec<String>,
     additional: Vec<String>,
 }
 
-/// Prints every answer, sorted by name.
+/// Prints every answer in the maps, sorted by name.
 ///
 /// # Errors
-/// No daemon.
+/// If no daemon runs.
 pub fn run(config: &Path, json: bool) -> CommandResult {
     let mut records = Vec::new();
     ask(config, &Request::Records, |r: RecordReply| records.push(r))?;
@@ -49,7 +49,7 @@ pub fn run(config: &Path, json: bool) -> CommandResult {
                 writeln!(out, "{name}\t{qtype}\t{record}")?;
             }
             for record in &shown.authority {
-                writeln!(out, "{name}\t{qtype}\tnothing; {record}")?;
+                writeln!(out, "{name}\t{qtype}\tno records; {record}")?;
             }
         }
     }
@@ -72,7 +72,7 @@ fn show(reply: &RecordReply) -> Shown {
     }
 }
 
-/// The message that the kernel would make of an answer.
+/// Decodes an answer: puts it behind its question, as the BPF program does.
 fn decode(reply: &RecordReply, rtype: RecordType, octets: &[u8]) -> Option<Message> {
     const COUNTS_AT: usize = 6; // ANCOUNT, NSCOUNT, ARCOUNT (RFC 1035 §4.1.1)
     let mut question = Message::new(0, MessageType::Response, OpCode::Query);

@@ -1,4 +1,4 @@
-//! `edns stats`: whether eDNS answers, how much, why it passes what it passes, and how old its view of the cluster is.
+//! `edns stats`: counters, interfaces, the view of the cluster, and why queries pass.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -13,15 +13,15 @@ use crate::control::{HolderReply, InFrontReply, InterfaceReply, Request, StatsRe
 use crate::datapath::Outcome;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Clears the terminal from its upper left corner on (ECMA-48).
+/// Clears the terminal (ECMA-48: cursor to the upper left corner, erase to the end).
 const CLEAR: &str = "\x1b[H\x1b[J";
-/// Names of interfaces that are shown; of hundreds the count says more.
+/// Number of interface names that are printed; of more, only the count is.
 const INTERFACES_MAX: usize = 4;
 
-/// Prints the counters once.
+/// Prints the state and the counters once.
 ///
 /// # Errors
-/// No daemon.
+/// If no daemon runs.
 pub fn run(config: &Path, json: bool) -> CommandResult {
     let stats: StatsReply = ask_one(config, &Request::Stats)?;
     let mut out = stdout();
@@ -35,10 +35,10 @@ pub fn run(config: &Path, json: bool) -> CommandResult {
     Ok(true)
 }
 
-/// Prints counters and rates every second, and so many of the names that are asked for most.
+/// Prints state, counters and rates every second; with `names`, also that many of the names with the most queries.
 ///
 /// # Errors
-/// No daemon, or not any more.
+/// If no daemon runs, or it ends.
 pub fn watch(config: &Path, names: Option<usize>) -> CommandResult {
     let mut top = names.map(|count| Top::start(config, count)).transpose()?;
     let ask = || ask_one::<StatsReply>(config, &Request::Stats).map(|stats| (stats, Instant::now()));
@@ -60,7 +60,7 @@ pub fn watch(config: &Path, names: Option<usize>) -> CommandResult {
     }
 }
 
-/// Queries by outcome, over both families.
+/// Number of queries by outcome, over IPv4 and IPv6.
 struct Queries<'a>(HashMap<&'a str, u64>);
 
 impl<'a> Queries<'a> {
@@ -84,7 +84,7 @@ impl<'a> Queries<'a> {
         self.0.iter().filter(|(outcome, _)| !outcome.starts_with("pass_")).map(|(_, n)| n).sum()
     }
 
-    /// What came after `earlier`; nothing where another daemon counts now.
+    /// The queries since `earlier`; 0 where a new daemon has started counting from 0.
     fn since(&self, earlier: &Self) -> Self {
         Self(self.0.iter().map(|(outcome, n)| (*outcome, n.saturating_sub(earlier.get(outcome)))).collect())
     }
@@ -101,16 +101,16 @@ fn print(out: &mut impl Write, stats: &StatsReply, last: Option<(&StatsReply, Du
     writeln!(out, "\n{:.1} % of {} queries answered", percent(all.answered(), all.total()), all.total())?;
     if let Some((new, seconds)) = &new {
         let rate = new.total() as f64 / seconds;
-        writeln!(out, "{:.1} % of {rate:.0} per second at present", percent(new.answered(), new.total()))?;
+        writeln!(out, "{:.1} % of {rate:.0} per second now", percent(new.answered(), new.total()))?;
     }
     if all.total() == 0 {
-        writeln!(out, "no query over UDP to port 53 came by: do they take these interfaces, in this direction?")?;
+        writeln!(out, "no UDP query to port 53 has passed: check Ifname and NetworkDirection")?;
     }
     let rates = if new.is_some() { format!("{:>12}", "per second") } else { String::new() };
     writeln!(out, "\n{:<16}{:>13}{:>8}{rates}", "outcome", "queries", "share")?;
     let mut shown: Vec<&str> = Vec::new();
     for outcome in stats.queries.iter().map(|q| q.outcome.as_str()) {
-        // The answers always, reasons to pass where there are any.
+        // Answers are always printed, reasons to pass only if they occurred.
         let count = all.get(outcome);
         if shown.contains(&outcome) || (count == 0 && outcome.starts_with("pass_")) {
             continue;
@@ -125,7 +125,7 @@ fn print(out: &mut impl Write, stats: &StatsReply, last: Option<(&StatsReply, Du
     Ok(())
 }
 
-/// How it stands, and what is to be done about it.
+/// Prints the state of the daemon, and what keeps it from answering.
 fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
     let up = span(stats.uptime_seconds as f64);
     writeln!(
@@ -150,7 +150,7 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
         writeln!(out, "cluster: {}", view(sync))?;
     }
     if stats.paused {
-        writeln!(out, "paused: everything passes to the DNS server; `edns resume` ends that")?;
+        writeln!(out, "paused: everything passes to the DNS server; `edns resume` ends the pause")?;
     }
     for error in &stats.unattached {
         writeln!(out, "not attached: {error}")?;
@@ -158,13 +158,16 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
     print_places(out, &stats.interfaces)?;
     for passed in stats.names_passed.iter().filter(|p| p.count > 0) {
         let (what, cure) = shortage(&passed.reason);
-        writeln!(out, "{what} for {} names: they pass, and so does what is below them{cure}", passed.count)?;
+        writeln!(out, "{what} for {} names: they and the names below them pass{cure}", passed.count)?;
     }
     if stats.rekeys > 0 {
-        writeln!(out, "names collided: they were hashed by another key {} times since", stats.rekeys)?;
+        writeln!(out, "names collided: the hash key was changed {} times", stats.rekeys)?;
     }
-    if let Some(error) = &stats.reload_error {
-        writeln!(out, "the last change is not in effect: {error}")?;
+    // The mistake may be corrected in the version that is held back.
+    let is_held =
+        |error: &str| stats.held_files.iter().any(|h| h.split_once(": ").is_some_and(|(f, _)| error.starts_with(f)));
+    if let Some(error) = stats.reload_error.as_ref().filter(|e| !is_held(e)) {
+        writeln!(out, "last reload failed; keeping the previous configuration: {error}")?;
     }
     for file in &stats.held_files {
         writeln!(out, "{file}")?;
@@ -172,13 +175,13 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
     Ok(())
 }
 
-/// Where in its chain our program is, for every interface.
+/// Prints whether eDNS runs before all other programs on each interface.
 fn print_places(out: &mut impl Write, interfaces: &[InterfaceReply]) -> io::Result<()> {
     let (first, behind): (Vec<_>, Vec<_>) = interfaces.iter().partition(|i| i.is_first);
     for interface in &behind {
         let programs: Vec<String> = interface.in_front.iter().map(program).collect();
         let name = &interface.name;
-        writeln!(out, "not first on {name}: {} may keep queries from eDNS", programs.join(", "))?;
+        writeln!(out, "not first in the chain on {name}: {} may keep queries from eDNS", programs.join(", "))?;
     }
     match (first.len(), behind.len()) {
         (0, _) => Ok(()),
@@ -198,13 +201,13 @@ fn program(program: &InFrontReply) -> String {
     text
 }
 
-/// What there is none of for names that pass, and what helps.
+/// Why names have no place in the maps, and what to do about it.
 fn shortage(reason: &str) -> (&'static str, &'static str) {
     match reason {
-        "full" => ("no room", "; raise MaxRecords, restart"),
+        "full" => ("no room", "; raise MaxRecords and restart"),
         "memory" => ("no memory", ""),
-        "collision" => ("no slot", ""),
-        _ => ("no form", ""),
+        "collision" => ("no free slot", ""),
+        _ => ("no encoding", ""),
     }
 }
 
@@ -216,42 +219,42 @@ fn interfaces(names: &[String]) -> String {
     }
 }
 
-/// How old the view of the cluster is, and what follows from that.
+/// Describes the view of the cluster: whether it is current, and when the API server was last heard.
 fn view(sync: &SyncReply) -> String {
     let broken: Vec<_> = sync.kinds.iter().filter_map(|k| k.broken_seconds.map(|s| (k, s))).collect();
     let contact = if broken.is_empty() {
         let silent: Vec<_> = sync.kinds.iter().map(|k| format!("{} {}", k.kind, span(k.silent_seconds))).collect();
-        format!("last word of {} ago", silent.join(", "))
+        format!("last heard: {} ago", silent.join(", "))
     } else {
         let broken: Vec<_> =
             broken.iter().map(|(k, s)| format!("{} for {} ({} failures)", k.kind, span(*s), k.errors)).collect();
-        format!("no contact: {}", broken.join(", "))
+        format!("watch broken: {}", broken.join(", "))
     };
     let state = match (sync.synced, sync.current) {
-        (false, _) => "not read whole yet, its names pass",
+        (false, _) => "initial sync not done, its names pass",
         (true, false) => &stale(sync),
-        (true, true) if sync.kinds.iter().any(|k| k.broken_seconds.is_some()) => "read whole, still counts as current",
-        (true, true) => "read whole and current",
+        (true, true) if sync.kinds.iter().any(|k| k.broken_seconds.is_some()) => "synced, view still current",
+        (true, true) => "synced, view current",
     };
     format!("{state}; {contact}")
 }
 
-/// What becomes of the cluster's names while the view is not current.
+/// What happens to names of the cluster while the view is stale.
 fn stale(sync: &SyncReply) -> String {
     let left = sync.max_stale_seconds.zip(sync.stale_seconds).map(|(max, time)| (max - time).max(0.0));
     match (sync.expired, left) {
         (true, _) => {
             let time = sync.stale_seconds.unwrap_or_default();
-            format!("not current for {}, longer than MaxStale allows: all its names pass", span(time))
+            format!("view stale for {}, longer than MaxStale: all its names pass", span(time))
         }
         (false, Some(left)) => {
-            format!("not current: known names are answered as they were for {} yet, others pass", span(left))
+            format!("view stale: known names answered for {} more, negative answers suspended", span(left))
         }
-        (false, None) => "not current: known names are answered as they were, others pass".into(),
+        (false, None) => "view stale: known names answered, negative answers suspended".into(),
     }
 }
 
-/// A time in the unit that tells most.
+/// A duration in the most readable unit.
 fn span(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
@@ -268,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_view_that_is_not_current_tells_what_becomes_of_names() {
+    fn a_stale_view_says_what_happens_to_names() {
         let sync = |stale_seconds, max_stale_seconds, expired| SyncReply {
             synced: true,
             current: false,
@@ -278,15 +281,12 @@ mod tests {
             kinds: Vec::new(),
         };
         for (sync, text) in [
-            (sync(Some(90.0), None, false), "not current: known names are answered as they were, others pass; "),
+            (sync(Some(90.0), None, false), "view stale: known names answered, negative answers suspended; "),
             (
                 sync(Some(90.0), Some(270.0), false),
-                "not current: known names are answered as they were for 3 min yet, others pass; ",
+                "view stale: known names answered for 3 min more, negative answers suspended; ",
             ),
-            (
-                sync(Some(600.0), Some(270.0), true),
-                "not current for 10 min, longer than MaxStale allows: all its names pass; ",
-            ),
+            (sync(Some(600.0), Some(270.0), true), "view stale for 10 min, longer than MaxStale: all its names pass; "),
         ] {
             assert!(view(&sync).starts_with(text), "{}", view(&sync));
         }
@@ -320,13 +320,13 @@ mod tests {
         assert_eq!(text(std::slice::from_ref(&first)), "first in the chain on every interface\n");
         assert_eq!(
             text(&[behind, first]),
-            "not first on veth1: ender id 8 priority 1, program id 7 may keep queries from eDNS\n\
+            "not first in the chain on veth1: ender id 8 priority 1, program id 7 may keep queries from eDNS\n\
              first in the chain on every other interface\n"
         );
     }
 
     #[test]
-    fn times_have_a_unit_that_tells_most() {
+    fn durations_have_the_most_readable_unit() {
         for (seconds, text) in
             [(0.42, "0.4 s"), (59.9, "59 s"), (600.0, "10 min"), (7200.0, "2 h"), (864_000.0, "10 days")]
         {

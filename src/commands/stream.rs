@@ -1,4 +1,4 @@
-//! Queries as running programs tell of them, for `edns trace` and `edns stats --top`.
+//! The stream of query events from the BPF programs, for `edns trace` and `edns stats --top`.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -14,15 +14,15 @@ use crate::control::client::{ClientError, ask_fd, ask_one};
 use crate::control::{Request, StatsReply};
 use crate::datapath::{QueryEvent, QueryEvents};
 
-/// Between two looks at how many events were lost.
+/// Interval between reads of the number of lost events.
 const LOST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A trace, until it is dropped. The daemon ends it when the connection goes, however that comes.
+/// A trace. The daemon ends it when the connection is closed, also if this process is killed.
 pub(super) struct Tracing {
     config: PathBuf,
     connection: UnixStream,
     events: QueryEvents,
-    /// What is older was left by somebody else.
+    /// Start of the trace; older events are left over from an earlier trace.
     since: Duration,
     lost: u64,
     lost_read: Instant,
@@ -34,15 +34,16 @@ impl Tracing {
         let lost = ask_one::<StatsReply>(config, &Request::Stats)?.events_lost;
         let (connection, ring) = ask_fd(config, &Request::Trace)?;
         connection.set_nonblocking(true)?;
-        let events = QueryEvents::open(ring)
-            .map_err(|e| CommandError::Failed(format!("the ring of events: {e}: run as root, or with CAP_BPF")))?;
+        let events = QueryEvents::open(ring).map_err(|e| {
+            CommandError::Failed(format!("can't open the ring buffer of events: {e}; run as root, or with CAP_BPF"))
+        })?;
         Ok(Self { config: config.into(), connection, events, since, lost, lost_read: Instant::now() })
     }
 
-    /// Waits for queries, for so long at most.
+    /// Waits for queries, `wait` at most.
     ///
     /// # Errors
-    /// Where the daemon is gone.
+    /// If the daemon has ended.
     pub(super) fn poll(&mut self, wait: Duration) -> Result<Vec<QueryEvent>, CommandError> {
         let mut events = self.events.poll(wait)?;
         events.retain(|e| e.time >= self.since);
@@ -53,10 +54,10 @@ impl Tracing {
         }
     }
 
-    /// How many queries nobody told of since the last call that said so, for they came too fast.
+    /// Number of events that were lost since the last call that returned more than 0. Reads it once a second at most.
     ///
     /// # Errors
-    /// Where the daemon is gone.
+    /// If the daemon has ended.
     pub(super) fn lost(&mut self) -> Result<u64, CommandError> {
         if self.lost_read.elapsed() < LOST_INTERVAL {
             return Ok(0);
@@ -69,13 +70,13 @@ impl Tracing {
     }
 }
 
-/// The clock of events.
+/// CLOCK_MONOTONIC, the clock of the events.
 pub(super) fn monotonic() -> io::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into())
 }
 
-/// Name and type that a message asks for; None where it holds no question. The name comes from anybody: what could drive a
-/// terminal, or be taken for something else, is escaped (RFC 1035 §5.1).
+/// The qname and qtype of a DNS message; None if it has no question. The name is untrusted: octets that are not printable, dots
+/// and backslashes within labels are escaped (RFC 1035 §5.1).
 pub(super) fn question(message: &[u8]) -> Option<(String, RecordType)> {
     const HEADER: usize = 12; // RFC 1035 §4.1.1
     let mut name = String::new();
@@ -113,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn names_do_not_drive_the_terminal() {
+    fn control_characters_in_names_are_escaped() {
         let (name, qtype) = question(&message(b"\x0a\x1b[2J\x00\xff.\\ b\x03Org\x00")).unwrap();
         assert_eq!((name.as_str(), qtype), ("\\027[2J\\000\\255\\.\\\\\\032b.Org.", RecordType::AAAA));
         assert_eq!(question(&message(b"\0")).unwrap().0, ".");
     }
 
     #[test]
-    fn what_is_no_question_is_none() {
+    fn a_message_without_a_question_is_none() {
         for name in [&b"\xc0\x0c"[..], b"\x40a\0", b"\x05abc"] {
             assert_eq!(question(&message(name)), None, "{name:?}");
         }

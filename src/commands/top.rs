@@ -1,4 +1,4 @@
-//! The names that are asked for most, over the last seconds.
+//! `edns stats --top`: the names with the most queries in the last seconds.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 use super::CommandError;
 use super::stream::{Tracing, question};
 
-/// Seconds that count.
+/// Length of the sliding window, in seconds.
 const WINDOW: usize = 10;
-/// Names that are counted in each of them: somebody may ask for another one each time.
+/// Limit of distinct names in each second: a client may ask for a new name with every query.
 const NAMES_MAX: usize = 100_000;
-/// Characters of a name that are shown.
+/// Maximum number of characters of a name that are printed.
 const WIDTH: usize = 58;
 
-/// Counts while it lives.
+/// Counts queries by name. A trace is on until it is dropped.
 pub(super) struct Top {
     tracing: Tracing,
-    /// How many names are shown.
+    /// Number of names to print.
     count: usize,
     seconds: VecDeque<HashMap<String, u64>>,
     lost: u64,
@@ -29,7 +29,7 @@ impl Top {
         Ok(Self { tracing: Tracing::start(config)?, count, seconds: VecDeque::new(), lost: 0 })
     }
 
-    /// Counts for so long.
+    /// Counts the queries of the next `time`, which becomes one second of the window.
     pub(super) fn listen(&mut self, time: Duration) -> Result<(), CommandError> {
         let end = Instant::now() + time;
         let mut names: HashMap<String, u64> = HashMap::new();
@@ -58,8 +58,8 @@ impl Top {
         let total: u64 = sums.values().sum();
         let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
         sums.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
-        let sample = if self.lost > 0 { ", of a sample: more come than can be read" } else { "" };
-        writeln!(out, "\nmost asked for in {} s{sample}", self.seconds.len())?;
+        let sample = if self.lost > 0 { ", from a sample: queries come faster than they can be read" } else { "" };
+        writeln!(out, "\nmost queried names in {} s{sample}", self.seconds.len())?;
         for (name, count) in sums.into_iter().take(self.count) {
             let share = count as f64 * 100.0 / total as f64;
             writeln!(out, "{count:>10}{share:>7.1}%  {name:.WIDTH$}")?;

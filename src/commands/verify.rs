@@ -1,8 +1,7 @@
-//! `edns verify`: the real DNS server is asked what the maps hold, and names that they say don't exist.
+//! `edns verify`: compares the answers in the maps with those of the DNS server, also for names that don't exist.
 //!
-//! The maps are asked by running the kernel's program on each question, so gates, wildcards and what holds below a name count
-//! as they do for a packet. The server is asked over TCP: a query over UDP might be answered by the very program that is to
-//! be verified, which leaves TCP alone wherever it is attached.
+//! The daemon runs the BPF program on each question, so gates, wildcards and negative answers apply as they do to a packet. The
+//! server is asked over TCP: the program might answer a query over UDP itself.
 
 mod compare;
 mod questions;
@@ -25,15 +24,15 @@ use crate::cli::DNS_PORT;
 use crate::control::client::{ask, ask_one};
 use crate::control::{LookupReply, RecordReply, Request};
 
-/// What differs is asked once more after this: of a change, one of the two may have heard earlier.
+/// Delay before a question that differs is asked again: after a change, eDNS or the server may learn of it first.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Between two words on how far it is.
+/// Interval between progress reports on stderr.
 const PROGRESS: Duration = Duration::from_millis(200);
 
-/// Compares, and prints every difference. False where there is one.
+/// Compares and prints every difference. False if there is one.
 ///
 /// # Errors
-/// No daemon, or no server that answers.
+/// If no daemon runs, or no server can be reached.
 pub fn run(config: &Path, server: Option<SocketAddr>, sample: Option<usize>) -> CommandResult {
     let mut server = match server {
         Some(addr) => Server::connect(addr).map_err(|e| CommandError::Failed(format!("--server {addr}: {e}")))?,
@@ -63,18 +62,17 @@ pub fn run(config: &Path, server: Option<SocketAddr>, sample: Option<usize>) -> 
     let asked = questions.len() - first.passing;
     let verdict = if different.is_empty() { "no difference" } else { "differences at" };
     let count = if different.is_empty() { String::new() } else { format!(" {}", different.len()) };
-    writeln!(out, "{verdict}{count} in {asked} questions; {} more are left to the server", first.passing)?;
+    writeln!(out, "{verdict}{count} in {asked} questions; {} more pass to the server", first.passing)?;
     out.flush()?;
     Ok(different.is_empty())
 }
 
-/// A server that the daemon answers for, and that can be reached.
+/// The first server of DnsServers that accepts a TCP connection.
 fn connect_default(config: &Path) -> Result<Server, CommandError> {
     let servers: Vec<IpAddr> = ask_one(config, &Request::Servers)?;
     if servers.is_empty() {
         return Err(CommandError::Failed(
-            "no DNS server is known: DnsServers names none and stands for none at present; name one with --server"
-                .into(),
+            "no DNS server is known: DnsServers has no address at present; name a server with --server".into(),
         ));
     }
     let mut failures = Vec::new();
@@ -84,14 +82,14 @@ fn connect_default(config: &Path) -> Result<Server, CommandError> {
             Err(e) => failures.push(format!("{ip}: {e}")),
         }
     }
-    Err(CommandError::Failed(format!("no DNS server can be reached ({}); name one with --server", failures.join(", "))))
+    Err(CommandError::Failed(format!("can't reach a DNS server ({}); name one with --server", failures.join(", "))))
 }
 
-/// What a pass over questions found.
+/// Result of asking a list of questions.
 #[derive(Default)]
 struct Found {
     different: Vec<(Question, Vec<String>)>,
-    /// Questions that the kernel leaves to the server.
+    /// Number of questions that the program passes to the server.
     passing: usize,
 }
 
@@ -113,7 +111,7 @@ fn pass(config: &Path, server: &mut Server, questions: &[Question]) -> Result<Fo
         let ours = Message::from_vec(&ours).map_err(|e| CommandError::Failed(format!("{}: {e}", question.name)))?;
         let lines = match server.ask(question) {
             Ok(theirs) => differences(&ours, &theirs),
-            Err(e) => vec![format!("the server gives no reply: {e}")],
+            Err(e) => vec![format!("no reply from the server: {e}")],
         };
         if !lines.is_empty() {
             found.different.push((question.clone(), lines));

@@ -1,4 +1,4 @@
-//! The command's end.
+//! The client side of the control socket, which the commands use.
 
 use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
@@ -11,39 +11,39 @@ use serde::de::DeserializeOwned;
 
 use super::{Request, running, socket_path};
 
-/// A daemon that runs answers at once; one that is stopped or hangs does not.
+/// A running daemon replies at once; a daemon that is stopped or hangs does not reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Octets of a reply that comes with a file descriptor.
+/// Maximum size, in bytes, of a reply that carries a file descriptor.
 const REPLY_MAX: usize = 4096;
 
-/// Why the daemon gave no reply.
+/// Why a request to the daemon failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The config file, which names the daemon, is not there.
+    /// The folder of the config file, whose path identifies the daemon, does not exist.
     #[error("{0}: {1}")]
     Config(PathBuf, io::Error),
-    /// Nobody listens. Last the daemons of other configs.
+    /// No daemon listens on the socket. The last field describes the daemons of other configs.
     #[error(
-        "no daemon runs with {0} ({1}: {2}): start it with `edns run --config {0}`, or name its config with --config{others}",
+        "no daemon runs with {0} ({1}: {2}); start it with `edns run --config {0}`, or name another config with --config{others}",
         others = others(.3)
     )]
     NotRunning(PathBuf, PathBuf, io::Error, Vec<String>),
-    /// The socket is root's, or that of who runs the daemon.
-    #[error("no permission to ask the daemon with {0}: run as root, or as the daemon's user")]
+    /// The socket belongs to another user.
+    #[error("no permission to connect to the daemon with {0}; run as root, or as the daemon's user")]
     Permission(PathBuf),
-    /// It broke off, or took too long.
+    /// The connection broke, or the reply took more than 5 s.
     #[error("the daemon with {0} does not answer ({1}): is it stopped, or of another version?")]
     NoReply(PathBuf, io::Error),
-    /// It refused.
+    /// The daemon refused the request, for this reason.
     #[error("{0}")]
     Refused(String),
 }
 
 fn others(running: &[String]) -> String {
-    if running.is_empty() { String::new() } else { format!("; these run: {}", running.join(", ")) }
+    if running.is_empty() { String::new() } else { format!("; these run: {}", running.join("; ")) }
 }
 
-/// Asks the daemon of `config`; calls `each` for every reply.
+/// Sends a request to the daemon with this config file; calls `each` with every reply.
 ///
 /// # Errors
 /// [`ClientError`].
@@ -54,7 +54,7 @@ pub fn ask<T: DeserializeOwned>(config: &Path, request: &Request, mut each: impl
         .map_or(Ok(()), |e| Err(ClientError::Refused(e)))
 }
 
-/// A socket whose time is over says "try again", which helps nobody.
+/// Turns the EAGAIN of a socket time-out into `TimedOut`, whose text says what happened.
 fn no_reply(config: &Path, error: io::Error) -> ClientError {
     let is_late = error.kind() == io::ErrorKind::WouldBlock;
     ClientError::NoReply(config.into(), if is_late { io::ErrorKind::TimedOut.into() } else { error })
@@ -69,7 +69,7 @@ fn connect(config: &Path) -> Result<UnixStream, ClientError> {
     })
 }
 
-/// Like [`ask`], for requests with one reply.
+/// Like [`ask`], for a request with exactly one reply.
 ///
 /// # Errors
 /// [`ClientError`].
@@ -79,7 +79,7 @@ pub fn ask_one<T: DeserializeOwned>(config: &Path, request: &Request) -> Result<
     reply.ok_or_else(|| ClientError::NoReply(config.into(), io::ErrorKind::UnexpectedEof.into()))
 }
 
-/// Asks for a file descriptor. What was asked for holds for as long as the stream.
+/// Sends a request whose reply carries a file descriptor. The daemon ends what was requested when the stream is closed.
 ///
 /// # Errors
 /// [`ClientError`].
@@ -97,7 +97,7 @@ fn receive_fd(stream: &UnixStream) -> io::Result<Result<OwnedFd, String>> {
     let mut text = [IoSliceMut::new(&mut line)];
     let message = recvmsg::<()>(stream.as_raw_fd(), &mut text, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let fd = message.cmsgs()?.find_map(|m| match m {
-        // SAFETY: the kernel has just made it for us, and nobody else knows of it.
+        // SAFETY: the kernel made this descriptor for this message; nothing else in the process owns it.
         ControlMessageOwned::ScmRights(fds) => fds.first().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }),
         _ => None,
     });
@@ -109,7 +109,7 @@ fn receive_fd(stream: &UnixStream) -> io::Result<Result<OwnedFd, String>> {
     }
 }
 
-/// Returns the daemon's error where it sends one.
+/// Sends a request and reads the replies. Returns the error text that the daemon sends, if it sends one.
 fn exchange<T: DeserializeOwned>(
     stream: &UnixStream,
     request: &Request,

@@ -1,17 +1,22 @@
-//! Daemons that run on this machine, found by their sockets.
+//! Finds the daemons that run on this machine, by their sockets.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, getsockopt, socket};
 
 use super::{RUN_DIR, socket_path};
 
-/// Whether the daemon with this config file runs; true also where nobody but its user may know.
+/// Config files that edns tries, in this order, without --config. A relative path starts at the working directory.
+pub const USUAL_CONFIGS: [&str; 2] = ["configs/config.yaml", "/etc/edns/config.yaml"];
+
+/// Whether a daemon runs with this config file. Also true if only the daemon's user may connect to its socket.
 #[must_use]
 pub fn is_running(config: &Path) -> bool {
     let connected = socket_path(config).and_then(|path| connect(&path));
@@ -22,7 +27,7 @@ pub fn is_running(config: &Path) -> bool {
 /// Connects to a daemon's socket.
 ///
 /// # Errors
-/// As connect(2); `WouldBlock` where the daemon takes no connections, being stopped or hung: that is not waited for.
+/// Those of connect(2). `WouldBlock` if the daemon accepts no connections because it is stopped or hangs; does not wait for it.
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
@@ -32,8 +37,8 @@ pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// The process that listens at this socket, as this PID namespace numbers it; 0 where it is none of this namespace's, or can't
-/// be asked. None where nobody listens.
+/// The pid, in this PID namespace, of the process that listens on a socket. 0 if that process is in another PID namespace, or
+/// accepts no connections; None if no process listens.
 #[must_use]
 pub fn pid_at(socket: &Path) -> Option<i32> {
     match connect(socket) {
@@ -42,23 +47,38 @@ pub fn pid_at(socket: &Path) -> Option<i32> {
     }
 }
 
-/// Process number and command line of each daemon that runs, of whichever config.
+/// A description of each running daemon: pid, command line, and the `--config` option that reaches it where that can be found.
 #[must_use]
 pub fn all() -> Vec<String> {
     let sockets = fs::read_dir(RUN_DIR).into_iter().flatten().flatten();
-    let mut pids: Vec<i32> = sockets.filter_map(|socket| pid_at(&socket.path())).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    pids.into_iter().map(describe).collect()
+    let mut daemons: Vec<_> = sockets.filter_map(|s| Some((pid_at(&s.path())?, s.path()))).collect();
+    daemons.sort();
+    daemons.into_iter().map(|(pid, socket)| describe(pid, &socket)).collect()
 }
 
-fn describe(pid: i32) -> String {
+fn describe(pid: i32, socket: &Path) -> String {
     if pid == 0 {
-        return "one that tells no pid".into();
+        return "one whose pid is unknown (stopped, or in another PID namespace)".into();
     }
-    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    // Whatever a process calls itself, a terminal gets no control characters.
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
-    let command: String = String::from_utf8_lossy(&command).trim_end_matches('\0').chars().map(printable).collect();
-    if command.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({command})") }
+    let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let args: Vec<&[u8]> = cmdline.split(|b| *b == 0).filter(|a| !a.is_empty()).collect();
+    // A process chooses its own command line: control characters must not reach the terminal.
+    let printable = |text: &str| -> String { text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect() };
+    let command = printable(&String::from_utf8_lossy(&args.join(&b' ')));
+    let mut text = if command.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({command})") };
+    if let Some(config) = config_of(pid, &args, socket) {
+        text += &format!(": --config {}", printable(&config.display().to_string()));
+    }
+    text
+}
+
+/// The config file, as an absolute path, of the daemon that listens on `socket`. None if it is in another mount namespace or its
+/// command line is not its own: the path has to lead to that very socket.
+fn config_of(pid: i32, args: &[&[u8]], socket: &Path) -> Option<PathBuf> {
+    let folder = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+    let path = |octets: &[u8]| PathBuf::from(OsString::from_vec(octets.into()));
+    let separate = args.windows(2).filter(|w| [&b"--config"[..], b"-c"].contains(&w[0])).map(|w| path(w[1]));
+    let joined = args.iter().filter_map(|a| a.strip_prefix(b"--config=").or_else(|| a.strip_prefix(b"-c"))).map(path);
+    let mut configs = separate.chain(joined).chain(USUAL_CONFIGS.map(PathBuf::from)).map(|config| folder.join(config));
+    configs.find(|config| socket_path(config).is_ok_and(|path| path == socket))
 }

@@ -1,4 +1,4 @@
-//! The daemon's end.
+//! The daemon's side of the control socket.
 
 use std::fs;
 use std::io;
@@ -16,12 +16,12 @@ use tokio::net::{UnixListener, UnixStream};
 use super::running::{connect, pid_at};
 use super::{Request, socket_path};
 
-/// A request is a line of a few hundred octets.
+/// Maximum size of a request, in bytes; real ones have a few hundred.
 const REQUEST_MAX: u64 = 4096;
-/// A command that says nothing, or does not read its reply, is given up.
+/// A command that sends no request, or does not read its reply, for this long is disconnected.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Listens; removes its socket when dropped, unless another daemon has taken it over.
+/// The listening socket. Dropping it removes the socket file, unless another daemon has replaced that.
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
@@ -30,10 +30,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the place of a daemon with the same config, if there is one: from now on commands reach this one.
+    /// Listens for commands. If another daemon listens with the same config, replaces its socket: commands reach this one from
+    /// now on.
     ///
     /// # Errors
-    /// Where the directory can't be made or written.
+    /// If the folder can't be made or written.
     pub fn bind(config: &Path) -> io::Result<Self> {
         Self::bind_at(socket_path(config)?)
     }
@@ -43,7 +44,7 @@ impl Server {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
         remove_dead(&path)?;
         let predecessor = pid_at(&path);
-        // Bound beside and renamed, so that there is always somebody to talk to.
+        // Bound under another name and renamed: at every moment a daemon listens on the path.
         let new = path.with_extension(std::process::id().to_string());
         let _ = fs::remove_file(&new);
         let listener = UnixListener::bind(&new)?;
@@ -53,16 +54,16 @@ impl Server {
         Ok(Self { listener, path, inode, predecessor })
     }
 
-    /// The process whose place it has taken; 0 where that is in another PID namespace.
+    /// Pid of the daemon whose socket this one replaced; 0 if its pid is unknown (stopped, or in another PID namespace).
     #[must_use]
     pub const fn predecessor(&self) -> Option<i32> {
         self.predecessor
     }
 
-    /// Binds again where the socket is gone: another daemon took it over, and ended.
+    /// Binds again if the socket file no longer exists: another daemon has replaced it and ended.
     ///
     /// # Errors
-    /// As [`Self::bind`].
+    /// If the folder can't be made or written.
     pub fn ensure(&mut self) -> io::Result<()> {
         if !fs::exists(&self.path)? {
             *self = Self::bind_at(self.path.clone())?;
@@ -70,16 +71,16 @@ impl Server {
         Ok(())
     }
 
-    /// The next command.
+    /// Waits for the next command.
     ///
     /// # Errors
-    /// The system call's, such as too many open files: to be tried again later.
+    /// Those of accept(2), such as EMFILE; call it again later.
     pub async fn accept(&self) -> io::Result<Connection> {
         self.listener.accept().await.map(|(stream, _)| Connection(stream))
     }
 }
 
-/// Removes what daemons left that were killed before they could rename their socket: nobody listens there.
+/// Removes socket files of daemons that were killed before they renamed them.
 fn remove_dead(path: &Path) -> io::Result<()> {
     for file in fs::read_dir(path.parent().unwrap_or(Path::new("/")))? {
         let file = file?.path();
@@ -99,14 +100,14 @@ impl Drop for Server {
     }
 }
 
-/// A command that waits for its reply.
+/// The connection of a command that waits for its reply.
 pub struct Connection(UnixStream);
 
 impl Connection {
-    /// What it asks.
+    /// Reads the request.
     ///
     /// # Errors
-    /// Where it says nothing in time, or nothing that this version understands; that is said to it.
+    /// If none comes in time, or this version does not know it; the command then gets an error as reply.
     pub async fn request(&mut self) -> io::Result<Request> {
         let mut line = String::new();
         let mut reader = BufReader::new((&mut self.0).take(REQUEST_MAX));
@@ -124,7 +125,7 @@ impl Connection {
     /// Sends replies.
     ///
     /// # Errors
-    /// Where the command is gone or does not read.
+    /// If the command has ended or does not read.
     pub async fn reply<T: Serialize>(&mut self, replies: impl IntoIterator<Item = T>) -> io::Result<()> {
         let mut text = Vec::new();
         for reply in replies {
@@ -134,10 +135,10 @@ impl Connection {
         self.write(&text).await
     }
 
-    /// Sends a reply that has nothing to say, and a file descriptor with it.
+    /// Sends null as reply, with a file descriptor.
     ///
     /// # Errors
-    /// As [`Self::reply`].
+    /// If the command has ended or does not read.
     pub async fn reply_with_fd(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let mut text = serde_json::to_vec(&Ok::<_, ()>(()))?;
         text.push(b'\n');
@@ -145,22 +146,22 @@ impl Connection {
         let send = || {
             let control = [ControlMessage::ScmRights(&fds)];
             let (socket, text) = (self.0.as_raw_fd(), [IoSlice::new(&text)]);
-            // So few octets are sent whole, or not at all.
+            // A message this short is sent completely or not at all.
             sendmsg::<()>(socket, &text, &control, MsgFlags::MSG_NOSIGNAL, None).map_err(io::Error::from)
         };
         tokio::time::timeout(TIMEOUT, self.0.async_io(Interest::WRITABLE, send)).await??;
         Ok(())
     }
 
-    /// Returns when the command has gone.
+    /// Returns when the command has closed the connection.
     pub async fn closed(&mut self) {
         while self.0.read_u8().await.is_ok() {}
     }
 
-    /// Refuses.
+    /// Sends an error as reply.
     ///
     /// # Errors
-    /// As [`Self::reply`].
+    /// If the command has ended or does not read.
     pub async fn error(&mut self, error: &str) -> io::Result<()> {
         let mut text = serde_json::to_vec(&Err::<(), _>(error))?;
         text.push(b'\n');

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::error::DaemonError;
 use crate::config::{Config, DOMAIN_FILE};
@@ -12,6 +14,9 @@ use crate::yaml;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 use crate::zone::statics;
+
+/// A start that waits for a file for longer than this says so in the log.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Config and static names.
 pub(super) struct Loaded {
@@ -26,16 +31,29 @@ pub(super) async fn start(path: &Path) -> Result<(FileWatcher, Loaded), DaemonEr
     // The usual domain file is looked at while the config is: each may have to be looked at for some time.
     let usual = path.with_file_name(DOMAIN_FILE);
     let mut files = FileWatcher::new(&[path.to_owned(), usual]);
-    files.wait_complete(path).await?;
+    wait_complete(&mut files, path).await?;
     loop {
         match load(path, &mut files).await? {
             Ok(loaded) => {
                 files.mark_applied();
                 return Ok((files, loaded));
             }
-            Err(domain_file) => files.wait_complete(&domain_file).await?,
+            Err(domain_file) => wait_complete(&mut files, &domain_file).await?,
         }
     }
+}
+
+/// Like [`FileWatcher::wait_complete`]; logs what it waits for if that takes long.
+async fn wait_complete(files: &mut FileWatcher, path: &Path) -> Result<(), yaml::Error> {
+    if let Ok(done) = timeout(QUIET, files.wait_complete(path)).await {
+        return done;
+    }
+    log::info!(
+        "{}: waiting for its writer: it changed less than 10 s ago, and is still changing, open for writing, or without a newline \
+         at its end; it is read at the latest when it has not changed for 10 s",
+        path.display()
+    );
+    files.wait_complete(path).await
 }
 
 /// What both files say, as they were when they were whole last; or the domain file, where that never was.

@@ -86,9 +86,9 @@ fn stats_says_why_little_is_answered() {
     let _daemon = lab.daemon();
     let text = out(&lab, &["stats"]).1;
     assert!(text.contains("on 8 interfaces: veth0, veth1, veth2, veth3 and 4 more\n"), "{text}");
-    assert!(text.contains("no query over UDP to port 53 came by"), "{text}");
+    assert!(text.contains("no UDP query to port 53 has passed"), "{text}");
     assert!(
-        text.contains("no room for 3 names: they pass, and so does what is below them; raise MaxRecords, restart"),
+        text.contains("no room for 3 names: they and the names below them pass; raise MaxRecords and restart"),
         "{text}"
     );
     lab.dig(&format!("@{SERVER} nothing.example.org"));

@@ -53,7 +53,7 @@ fn a_file_of_absurd_size_is_refused() {
     let lab = Lab::new();
     for file in ["config.yaml", "domain.yaml"] {
         lab.sh("host", &format!("cp {file} kept; truncate -s 3G {file}"));
-        let wanted = format!("{file}: has 3221225472 octets, and the most is 134217728 (128 MiB)");
+        let wanted = format!("{file}: is too large: 3221225472 bytes, the maximum is 134217728 (128 MiB)");
         let (status, log) = fail(&lab);
         assert!(status == Some(2) && log.contains(&wanted), "{status:?} {log}");
         let check = lab.edns(&["check"]);
@@ -66,14 +66,31 @@ fn a_file_of_absurd_size_is_refused() {
 }
 
 #[test]
-fn a_last_line_without_newline_is_valid_with_a_hint() {
+fn check_says_whether_the_domain_file_exists() {
+    let lab = Lab::new();
+    let check = || {
+        let check = lab.edns(&["check"]);
+        (check.status.code(), String::from_utf8([check.stdout, check.stderr].concat()).unwrap())
+    };
+    let (config, domain) = (lab.path("config.yaml"), lab.path("domain.yaml"));
+    assert_eq!(check(), (Some(0), format!("{}: fine, 5 static names\n", config.display())));
+    fs::remove_file(&domain).unwrap();
+    let wanted = format!("{}: fine, no static names: {} does not exist\n", config.display(), domain.display());
+    assert_eq!(check(), (Some(0), wanted));
+    lab.write("config.yaml", "DomainFile: domain.yaml\n");
+    let (status, text) = check();
+    assert!(status == Some(2) && text.contains("domain.yaml: No such file"), "{text}");
+}
+
+#[test]
+fn check_warns_of_a_last_line_without_newline() {
     let lab = Lab::new();
     let hint = |lab: &Lab| -> Vec<String> {
         let check = lab.edns(&["check"]);
         assert_eq!(check.status.code(), Some(0), "{check:?}");
         let out = String::from_utf8(check.stdout).unwrap();
         out.lines()
-            .filter_map(|l| l.split_once(": its last line has no end"))
+            .filter_map(|l| l.split_once(": its last line has no newline"))
             .map(|(path, _)| path.to_owned())
             .collect()
     };
@@ -82,7 +99,7 @@ fn a_last_line_without_newline_is_valid_with_a_hint() {
     lab.write("config.yaml", "Ifname: veth0");
     lab.write("domain.yaml", "Domains: []");
     assert_eq!(hint(&lab), [path("config.yaml"), path("domain.yaml")]);
-    // In a folder of a ConfigMap all files change in one step.
+    // A ConfigMap changes as a whole.
     lab.sh("host", "mkdir ..v1; mv domain.yaml ..v1; ln -s ..v1 ..data; ln -s ..data/domain.yaml domain.yaml");
     assert_eq!(hint(&lab), [path("config.yaml")]);
 }

@@ -114,7 +114,7 @@ fn a_file_of_absurd_size_leaves_the_old_records() {
     let daemon = lab.daemon();
     for file in ["config.yaml", "domain.yaml"] {
         lab.sh("host", &format!("cp {file} kept; truncate -s 3G {file}"));
-        daemon.wait_for(&format!("{file}: has 3221225472 octets, and the most is 134217728 (128 MiB)"));
+        daemon.wait_for(&format!("{file}: is too large: 3221225472 bytes, the maximum is 134217728 (128 MiB)"));
         assert_eq!(ask(&lab, NAME), OLD);
         lab.sh("host", &format!("mv kept {file}"));
         daemon.wait_for("reloaded");
@@ -191,6 +191,22 @@ fn sighup_waits_for_a_writer_of_another_users_file() {
     // After SIGHUP no newline is needed.
     until_changes(&lab, OLD, "10.0.0.123");
     assert!(held(&lab).is_empty());
+}
+
+#[test]
+fn stats_shows_no_mistake_of_a_version_before_the_one_that_is_held_back() {
+    let lab = Lab::new();
+    let daemon = lab.daemon();
+    let shows = |text: &str| {
+        let stats = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
+        if stats.contains(text) { Ok(()) } else { Err(stats) }
+    };
+    lab.write("domain.yaml", &DOMAINS.replace(OLD, "x"));
+    daemon.wait_for("\"x\" is no");
+    until("the mistake is shown", || shows("\"x\" is no"));
+    lab.write("domain.yaml", DOMAINS.trim_end());
+    until("the new version is held back", || shows("may be half-written"));
+    assert!(shows("\"x\" is no").is_err());
 }
 
 #[test]
@@ -460,12 +476,13 @@ fn a_start_uses_an_old_file_without_a_final_newline() {
     let (daemon, took) = start(&lab);
     assert!(took > Duration::from_secs(2), "{took:?}");
     assert!(daemon.log().contains("domain.yaml: its last line has no newline"), "{}", daemon.log());
+    assert_eq!(daemon.log().matches("domain.yaml: waiting for its writer").count(), 1, "{}", daemon.log());
     assert_eq!(ask(&lab, NAME), "10.0.0.1");
     drop(daemon);
     // An older file is used at once, without a warning.
     age(&lab, "domain.yaml", 20);
     let (daemon, _) = start(&lab);
-    assert!(!daemon.log().contains("its last line has no newline"), "{}", daemon.log());
+    assert!(!daemon.log().contains("its last line") && !daemon.log().contains("waiting for"), "{}", daemon.log());
     assert_eq!(ask(&lab, NAME), "10.0.0.1");
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{EDNS, Lab, PATIENCE, SERVER, until};
+use crate::lab::{Daemon, EDNS, Lab, PATIENCE, SERVER, until};
 
 fn is_answered(lab: &Lab) -> bool {
     lab.dig(&format!("@{SERVER} +short apis.example.org")) == "172.16.171.52"
@@ -43,6 +43,34 @@ fn a_command_for_a_config_without_a_daemon_names_the_running_daemons() {
     assert_eq!(reply.status.code(), Some(1));
     let said = String::from_utf8_lossy(&reply.stderr).into_owned();
     assert!(said.contains("these run: ") && said.contains(&format!("pid {} (", daemon.pid())), "{said}");
+    let reach = format!("): --config {}", lab.path("config.yaml").display());
+    assert!(said.contains(&reach), "{said}");
+}
+
+#[test]
+fn in_a_clone_a_command_asks_the_installed_daemon_if_only_that_runs() {
+    let lab = Lab::new();
+    // An /etc/edns and a /run/edns of this test's own.
+    lab.sh("host", "mkdir -p /etc/edns /run/edns clone/configs; cp config.yaml clone/configs");
+    let script = "mount -t tmpfs none /etc/edns; mount -t tmpfs none /run/edns; cp config.yaml domain.yaml /etc/edns; \
+                  exec \"$0\" --config /etc/edns/config.yaml";
+    let mut command = lab.command("host", "unshare");
+    command.args(["-m", "sh", "-ec", script, EDNS]).current_dir(&lab.dir);
+    let daemon = Daemon::of(&lab, command);
+    daemon.wait_for("ready");
+    let stats = |args: &[&str]| {
+        let mut command = Command::new("nsenter");
+        let pid = daemon.pid().to_string();
+        command.args(["-m", "-t", &pid, "sh", "-ec", "cd \"$0\"; exec \"$@\""]).arg(lab.path("clone"));
+        let output = command.args([EDNS, "stats"]).args(args).output().unwrap();
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (status, out, err) = stats(&[]);
+    assert!(status == Some(0) && out.contains(&format!("(pid {})", daemon.pid())), "{out}{err}");
+    assert_eq!(err, "edns: no daemon runs with configs/config.yaml; asking the one with /etc/edns/config.yaml\n");
+    let (status, _, err) = stats(&["--config", "configs/config.yaml"]);
+    assert!(status == Some(1) && err.contains("): --config /etc/edns/config.yaml"), "{err}");
 }
 
 #[test]

@@ -99,6 +99,14 @@ fn alerts_and_dashboard_use_existing_metrics_only() {
     promtool(&lab, "check metrics <page");
     let samples: HashSet<&str> =
         page.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split(['{', ' ']).next()).collect();
+    let manual = repository("docs/metrics.md");
+    for sample in samples.iter().filter(|s| !s.starts_with("process_")) {
+        let name = ["_bucket", "_sum", "_count"]
+            .iter()
+            .fold(*sample, |name, suffix| name.strip_suffix(suffix).unwrap_or(name));
+        let is_documented = ["`", "{"].iter().any(|end| manual.contains(&format!("\n| `{name}{end}")));
+        assert!(is_documented, "docs/metrics.md: {name}");
+    }
     for (file, least) in [("configs/prometheus/alerts.yaml", 10), ("configs/grafana/edns.json", 10)] {
         let text = repository(file);
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -165,7 +173,10 @@ fn a_failed_reload_is_reported_until_the_file_is_fixed() {
     let page = metrics(&lab, "127.0.0.1:9153");
     assert!(page.contains("\nedns_last_reload_successful 0\n"), "{page}");
     let stats = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
-    assert!(stats.contains("the last change is not in effect: ") && stats.contains("config.yaml:1:"), "{stats}");
+    assert!(
+        stats.contains("last reload failed; keeping the previous configuration: ") && stats.contains("config.yaml:1:"),
+        "{stats}"
+    );
     lab.write("config.yaml", &format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
     daemon.wait_for("reloaded after");
     let page = metrics(&lab, "127.0.0.1:9153");

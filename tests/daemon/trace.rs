@@ -130,6 +130,16 @@ fn names_and_interfaces_can_be_chosen() {
 }
 
 #[test]
+fn an_interface_without_the_program_is_an_error() {
+    let lab = Lab::new();
+    let _daemon = lab.daemon();
+    let output = lab.edns(&["trace", "--ifname", "veth7"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("eDNS is not attached to veth7; it is attached to veth0"), "{said}");
+}
+
+#[test]
 fn a_trace_ends_with_its_command_or_daemon() {
     let lab = Lab::new();
     let mut daemon = lab.daemon();
@@ -182,7 +192,7 @@ fn the_most_queried_names_are_shown_on_request() {
         }
         top.shows("%  apis.example.org.\n").and_then(|()| top.shows("%  db.example.org.\n"))
     });
-    assert!(top.said().contains("most asked for in ") && !top.said().contains("x.y."), "{}", top.said());
+    assert!(top.said().contains("most queried names in ") && !top.said().contains("x.y."), "{}", top.said());
     top.signal(Signal::SIGINT);
     top.wait();
     // Without a trace `stats` only reads counters.

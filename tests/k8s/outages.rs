@@ -32,7 +32,7 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     for line in ["edns_sync_synced 1", "edns_sync_current 1", "edns_sync_lists_total{kind=\"services\"} 1"] {
         has_metric(&node, line);
     }
-    assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
+    assert!(stats(&node).contains("cluster: synced, view current; last heard: services "));
 
     let lost = Instant::now();
     lose(&node);
@@ -47,7 +47,7 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
     // Until half a minute after the first failure the view counts as current; then negative answers are CoreDNS'.
     node.until_stale(&client, &daemon);
     has_metric(&node, "edns_sync_current 0");
-    assert!(stats(&node).contains("not current: known names are answered as they were"));
+    assert!(stats(&node).contains("view stale: known names answered"));
     node.until_rcode(&client, 20, &born, "NoError");
     assert!(node.lab.count("pass_stale") > 0);
     // Known names are still answered in the kernel, also a deleted one, because its event didn't arrive.

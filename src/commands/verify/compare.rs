@@ -1,11 +1,11 @@
-//! What differs between two replies to a question: rcode, AA and the records of each section, whatever their order and TTL.
+//! Compares two replies to a question: rcode, AA and the records of each section, without their order and TTL.
 
 use std::collections::BTreeSet;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-/// A line for each difference.
+/// Describes each difference in one line.
 pub(super) fn differences(ours: &Message, theirs: &Message) -> Vec<String> {
     let mut lines = Vec::new();
     let (rcode, their_rcode) = (ours.metadata.response_code, theirs.metadata.response_code);
@@ -33,17 +33,17 @@ fn sets(lines: &mut Vec<String>, section: &str, ours: BTreeSet<String>, theirs: 
     lines.extend(theirs.difference(&ours).map(|r| format!("{section}: only at the server: {r}")));
 }
 
-/// Where a static name has no record of a type, a SOA of its own stands for that of a zone that only the server knows.
+/// Whether this is the SOA that eDNS synthesizes for NODATA of a static name. The server has the SOA of the real zone there.
 fn is_stand_in(record: &Record) -> bool {
     matches!(&record.data, RData::SOA(soa) if record.name == soa.mname)
 }
 
-/// The NS records that a server adds out of courtesy (RFC 1034 §4.3.2) are no part of the answer.
+/// The authority section without NS records, which a server may add (RFC 1034 §4.3.2).
 fn authority(message: &Message) -> BTreeSet<String> {
     records(message.authorities.iter().filter(|r| r.record_type() != RecordType::NS))
 }
 
-/// The same goes for addresses, but those of what a SRV record names.
+/// The additional section, only addresses of the targets of SRV records; a server may add others.
 fn additional(message: &Message) -> BTreeSet<String> {
     let targets: Vec<&Name> = message
         .answers
@@ -60,7 +60,7 @@ fn records<'a>(records: impl IntoIterator<Item = &'a Record>) -> BTreeSet<String
     records.into_iter().map(text).collect()
 }
 
-/// Without TTL, and without what a SOA says of the time at which its zone was written.
+/// A record as text, without its TTL and without the serial of a SOA.
 fn text(record: &Record) -> String {
     let data = match &record.data {
         RData::SOA(soa) => {
@@ -69,6 +69,6 @@ fn text(record: &Record) -> String {
         data => data.to_string(),
     };
     let text = format!("{} {} {data}", record.name, record.record_type()).to_lowercase();
-    // The server may be anybody's: nothing of it drives the terminal.
+    // The server is not trusted: its control characters must not reach the terminal.
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

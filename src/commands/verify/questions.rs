@@ -1,4 +1,4 @@
-//! What is asked: everything that the maps hold, and names beside and below that, which may not exist.
+//! The questions: all names in the maps, and made-up names beside and below them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -8,22 +8,22 @@ use hickory_proto::rr::RecordType;
 use crate::control::RecordReply;
 use crate::zone::node::ANY_TYPE;
 
-/// Stands for the types that a name does not list: in no cluster's zone, and of no static name.
+/// The type to ask for where the maps answer all types that a name does not list: MX is in no cluster zone and no static name.
 const OTHER_TYPE: RecordType = RecordType::MX;
 const WILDCARD: &str = "*.";
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Question {
-    /// With the final dot.
+    /// Name with the final dot.
     pub name: String,
     pub qtype: u16,
 }
 
-/// The questions, sorted by name; of `sample` names where that is fewer than there are.
+/// The questions, sorted by name; with `sample`, for that many names, chosen at random.
 pub(super) fn questions(records: &[RecordReply], sample: Option<usize>) -> Vec<Question> {
     let names: HashSet<&str> = records.iter().map(|r| r.name.as_str()).collect();
     let chosen = choose(names, sample);
-    // Nobody has a name like this, and nobody has asked for it before.
+    // A random label: it does not exist, and no cache knows it.
     let label = format!("edns-verify-{:016x}", RandomState::new().hash_one(()));
     let mut questions = BTreeSet::new();
     for record in records.iter().filter(|r| r.answer.is_some() && chosen.contains(r.name.as_str())) {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_for_what_is_held_and_for_names_beside_and_below() {
+    fn asks_for_names_in_the_maps_and_beside_and_below_them() {
         let records = [
             record("a.example.", 1, true),
             record("a.example.", 28, false),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_has_so_many_names() {
+    fn a_sample_has_that_many_names() {
         let records: Vec<_> = (0..50).map(|n| record(&format!("n{n}."), 1, true)).collect();
         let held = |questions: &[Question]| questions.iter().filter(|q| q.name.starts_with('n')).count();
         assert_eq!(held(&questions(&records, Some(7))), 7);

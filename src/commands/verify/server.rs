@@ -1,4 +1,4 @@
-//! The real DNS server, over TCP (RFC 7766).
+//! A client of the DNS server over TCP (RFC 7766).
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use super::questions::Question;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that is made anew when the server has closed it: after a silence, or some number of queries.
+/// A connection to a DNS server. It reconnects once where the server has closed it, as after an idle time.
 pub(super) struct Server {
     addr: SocketAddr,
     stream: TcpStream,
@@ -45,7 +45,7 @@ impl Server {
         let name = Name::from_str(&question.name).map_err(io::Error::other)?;
         query.add_query(Query::query(name, RecordType::from(question.qtype)));
         let query = query.to_vec().map_err(io::Error::other)?;
-        // In one piece, so that nothing waits for an acknowledgement.
+        // Length and message in one write, so that the message does not wait for an acknowledgement of the length.
         let mut framed = (query.len() as u16).to_be_bytes().to_vec();
         framed.extend(query);
         self.stream.write_all(&framed)?;

@@ -178,7 +178,7 @@ fn a_program_that_insists_stays_first_and_is_named() {
     assert!(in_front[0]["name"].as_str().unwrap().starts_with("other") && in_front[0]["priority"] == 1, "{in_front}");
     let text = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
     let wanted = format!(" id {} priority 1 may keep queries from eDNS", in_front[0]["id"]);
-    assert!(text.contains("\nnot first on veth0: other") && text.contains(&wanted), "{text}");
+    assert!(text.contains("\nnot first in the chain on veth0: other") && text.contains(&wanted), "{text}");
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn on_tcx_a_program_in_front_is_reported_and_nothing_moves() {
     assert!(stats["interfaces"][0]["in_front"][0]["id"].as_u64().unwrap() > 0, "{stats}");
     assert!(!is_answered(&client) && lab.tcx_programs("host", "veth0") == 2);
     let text = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
-    assert!(text.contains("\nnot first on veth0: program id "), "{text}");
+    assert!(text.contains("\nnot first in the chain on veth0: program id "), "{text}");
     drop(link);
     daemon.wait_for("veth0: first in the chain again");
     until_answered(&client);

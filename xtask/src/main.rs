@@ -1,5 +1,5 @@
-//! Writes the man page to standard output: `make deb` packs it. Commands come from the command line's definition, config keys from
-//! the manual's table.
+//! Prints the man page edns(8) for the package (`make deb`). The commands come from the definition of the command line, the config
+//! keys from the table in docs/configuration.md.
 
 use std::io::{self, Write};
 
@@ -9,16 +9,16 @@ use edns::cli::Cli;
 
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 
-/// Paths that the daemon reads or makes.
+/// Paths that the daemon reads or creates, with their meaning.
 const FILES: [(&str, &str); 5] = [
     (
         "/etc/edns/config.yaml",
-        "The configuration, where --config names no other file and configs/config.yaml is not there.",
+        "The config, unless --config names another file or configs/config.yaml exists in the working directory.",
     ),
-    ("/etc/edns/domain.yaml", "Static names: domain.yaml beside the configuration."),
-    ("/run/edns", "Sockets by which commands reach the daemon."),
-    ("/sys/kernel/btf/vmlinux", "The kernel's types (BTF); ExtBTF names another file."),
-    ("/usr/share/doc/edns", "The manual."),
+    ("/etc/edns/domain.yaml", "Static names; DomainFile names another file."),
+    ("/run/edns", "Control sockets, by which the commands reach the daemons."),
+    ("/sys/kernel/btf/vmlinux", "BTF of the kernel; ExtBTF names another file."),
+    ("/usr/share/doc/edns", "The manual: start with README.md; operate.md in docs has troubleshooting by symptom."),
 ];
 
 fn main() -> io::Result<()> {
@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
     man.render_description_section(&mut out)?;
     man.render_options_section(&mut out)?;
     edns.build();
-    // Subcommands in one page: a page for each would say little.
+    // All commands are on one page: a page for each would be short.
     for command in edns.get_subcommands() {
         writeln!(out, ".SH \"EDNS {}\"", command.get_name().to_uppercase())?;
         writeln!(out, "{}", command.get_about().map(ToString::to_string).unwrap_or_default())?;
@@ -40,9 +40,8 @@ fn main() -> io::Result<()> {
         }
     }
     writeln!(out, ".SH CONFIGURATION\nKeys of config.yaml; an unknown key is an error.")?;
-    for [key, default, meaning] in keys() {
-        let default = if default.is_empty() { String::new() } else { format!(" (default: {default})") };
-        entry(&mut out, &key, &format!("{meaning}{default}"))?;
+    for [key, default, effect, meaning] in keys() {
+        entry(&mut out, &key, &format!("{meaning}. Default: {default}. Takes effect: {effect}."))?;
     }
     writeln!(out, ".SH FILES")?;
     for (path, meaning) in FILES {
@@ -52,22 +51,22 @@ fn main() -> io::Result<()> {
 }
 
 fn entry(out: &mut impl Write, term: &str, text: &str) -> io::Result<()> {
-    // A line that begins with a dot or an apostrophe would be a request to roff.
+    // The \& before the text: a line that begins with a dot or an apostrophe would be a roff request.
     let escaped = |s: &str| s.replace('\\', "\\e").replace('-', "\\-");
     writeln!(out, ".TP\n\\fB{}\\fR\n\\&{}", escaped(term), escaped(text))
 }
 
-/// Key, default and meaning of each row of the manual's first table, as plain text.
-fn keys() -> impl Iterator<Item = [String; 3]> {
+/// The rows of the first table of docs/configuration.md as plain text: key, default, live or restart, meaning.
+fn keys() -> impl Iterator<Item = [String; 4]> {
     let rows =
         CONFIGURATION.lines().skip_while(|l| !l.starts_with("| --- ")).skip(1).take_while(|l| l.starts_with('|'));
     rows.filter_map(|row| {
         let mut cells = row.trim_matches('|').split(" |").map(|cell| plain(cell.trim()));
-        Some([cells.next()?, cells.next()?, cells.next()?])
+        Some([cells.next()?, cells.next()?, cells.next()?, cells.next()?])
     })
 }
 
-/// Markdown without code marks and links.
+/// Removes code marks and link targets from Markdown.
 fn plain(cell: &str) -> String {
     let mut text = String::new();
     let mut rest = cell;
