@@ -69,7 +69,7 @@ impl Model {
         self.0.all().keys().map(Name::wire)
     }
 
-    /// The answer to a query for a name in wire format; None where it passes.
+    /// The answer to a query for a name in wire format; None if the query passes.
     pub fn answer(&self, qname: &[u8], qtype: u16) -> Option<&Answer> {
         self.0.look_up(&Name::from_wire(qname)?, qtype).ok().map(|found| found.answer)
     }
@@ -82,7 +82,7 @@ impl Model {
     }
 }
 
-/// Whether a reply says what `answer` does: the same records in each section, rotated where they may be.
+/// Whether a reply has the records of `answer` in each section, in any rotation where they rotate.
 pub fn agrees(reply: &Reply, asked: &Asked<'_>, answer: &Answer) -> Result<(), String> {
     let rcode = if answer.kind == Kind::Nxdomain { 3 } else { 0 };
     if reply.rcode != rcode {
