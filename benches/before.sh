@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compares the daemon of this tree with that of another commit, and that one with itself: before.sh COMMIT [--quick]. Prints a table
-# in Markdown. Needs root and what scripts/setup.sh brings. The other one is built once, in the user's cache.
+# Compares the daemon of this tree with that of another commit, and that one with itself: before.sh COMMIT [--quick]. Prints a
+# table in Markdown. Needs root and what scripts/setup.sh installs. The other daemon is built once, in the user's cache.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 commit=$(git -c safe.directory='*' rev-parse --verify --quiet "${1:?a commit}^{commit}") || {
@@ -14,7 +14,8 @@ mkdir -p "$cache"
 if [[ ! -x $before ]]; then
     exec 9>"$cache/lock"
     flock 9
-    # The same folder for each: what they depend on is built once. Files as new as they are here, for cargo goes by time.
+    # The same folder for every commit, so that dependencies are built once. tar sets new times (-m), because cargo rebuilds
+    # by time.
     rm -rf "$cache/src"
     mkdir "$cache/src"
     git -c safe.directory='*' archive "$commit" | tar -xm -C "$cache/src"

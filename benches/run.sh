@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Measures, and writes RESULTS.md with its plots, and the figures in the README. With --quick: a round or a few, and nothing
-# written. Needs root and what scripts/setup.sh and scripts/k8s-tools.sh bring; all of its traffic stays in network namespaces
-# of its own.
+# Runs the benchmarks and writes RESULTS.md with its charts, and the figures in the README. With --quick: few rounds, and
+# nothing is written. Needs root and what scripts/setup.sh and scripts/k8s-tools.sh install. All traffic stays in network
+# namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 missing=()
@@ -9,11 +9,11 @@ for tool in ip nsenter dig dnsperf nsd knotd unbound dnsmasq; do
     command -v "$tool" >/dev/null || missing+=("$tool")
 done
 if ((${#missing[@]})); then
-    echo "run.sh: not here: ${missing[*]}; scripts/setup.sh installs them" >&2
+    echo "run.sh: missing: ${missing[*]}; scripts/setup.sh installs them" >&2
     exit 1
 fi
 if ((EUID)); then
-    echo "run.sh: needs root: it makes network namespaces and loads BPF programs" >&2
+    echo "run.sh: needs root: it creates network namespaces and loads BPF programs" >&2
     exit 1
 fi
 EDNS_K8S_TOOLS=$(scripts/k8s-tools.sh)
@@ -36,7 +36,7 @@ coredns=$("$EDNS_K8S_TOOLS/coredns" -version | sed -n '1s/-/ /p')
 {
     echo "# Results"
     echo
-    echo "Written by \`make bench\`; medians of rounds in which all contenders took turns. What is measured, against what, and how:"
+    echo "Written by \`make bench\`; medians of rounds in which all contenders took turns. The method is in"
     echo "[README.md](README.md)."
     echo
     echo "- date: $(date -u +%F)"

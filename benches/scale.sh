@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures what a large cluster costs, and writes scale.md. Needs root and what scripts/setup.sh and scripts/k8s-tools.sh bring.
+# Measures the cost of a large cluster and writes scale.md. Needs root and what scripts/setup.sh and scripts/k8s-tools.sh
+# install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 EDNS_K8S_TOOLS=$(scripts/k8s-tools.sh)
@@ -11,9 +12,9 @@ trap 'rm -f "$out"' EXIT
 # A large cluster
 
 Written by `make bench-scale`. Services with an address and a port, each with a slice of one endpoint; the daemon in a release
-build, medians of three starts. "Pretended" is a server of the benchmark's own that sends the same pages. Resident is the
-process with the maps that it has mapped; peak is the most of it, while lists were read. Changed slices have another address each
-time; what they take is from a watch event to the maps, by the bounds of the daemon's histogram.
+build, medians of three starts. "Fake" is an API server of the benchmark that sends the same pages. "Resident" is the memory of the
+process including mapped maps; "peak" is its maximum while lists were read. Changed slices get another address each time; their
+latency is from a watch event to the maps, by the bounds of the daemon's histogram.
 
 EOF
     echo "- date: $(date -u +%F)"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# cargo, also where sudo hides the user's: with the user's toolchain, leaving no files of root's in the user's clone.
+# Runs cargo, also under sudo: with the user's toolchain, and without leaving files of root in the user's clone.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 

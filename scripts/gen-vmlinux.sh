@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes src/bpf/vmlinux.h: of the running kernel's types those that the BPF program uses, and no more.
-# Needs bpftool and python3. Run it when the program uses a type that is not there yet.
+# Writes src/bpf/vmlinux.h with those types of the running kernel that the BPF program uses. Needs bpftool and python3. Run it
+# when the program needs another type.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 btf=${1:-/sys/kernel/btf/vmlinux}
@@ -11,12 +11,13 @@ bpftool btf dump file "$btf" format c >"$dump"
 python3 - "$dump" >src/bpf/vmlinux.h <<'PY'
 import re, sys
 
-# Packet headers and the program's context: interfaces to user space, of the same layout everywhere.
+# Packet headers and the program's context: stable interfaces with the same layout on every kernel.
 WIRE = ["struct ethhdr", "struct iphdr", "struct ipv6hdr", "struct udphdr", "struct __sk_buff"]
-# The program's side of BPF: helper numbers, map types, flags. An enum without a name goes by one of its members.
+# The BPF interface: helper numbers, map types, flags. An enum without a name is listed by one of its members.
 ENUMS = ["enum bpf_func_id", "enum bpf_map_type", "BPF_F_INGRESS", "BPF_F_PSEUDO_HDR", "BPF_F_MMAPABLE", "BPF_ANY",
          "IPPROTO_UDP", "false"]
-# Inner structs of the kernel, whose layout differs: only these fields, found at load time by their names (CO-RE).
+# Internal structs of the kernel, whose layout varies: these fields only, which are located when the program is loaded
+# (CO-RE).
 INNER = {"net_device": ["mtu", "ifindex"],
          "sk_buff": ["dev", "pkt_type", "ip_summed", "ipvs_property", "csum_start", "csum_offset", "head", "data"]}
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Finds or builds etcd, kube-apiserver, kube-controller-manager, kubectl, CoreDNS and kwok, and prints the folder that holds
-# them. They are built once, in some fifteen minutes, into the user's cache. KUBEBUILDER_ASSETS names a folder that has some
-# already.
+# Finds or builds etcd, kube-apiserver, kube-controller-manager, kubectl, CoreDNS and kwok, and prints the folder that
+# contains them. They are built once, in about fifteen minutes, in the user's cache. KUBEBUILDER_ASSETS may name a folder that
+# has some of them.
 set -eu
 
 coredns=v1.15.0
@@ -40,7 +40,7 @@ install() {
 }
 install coredns "github.com/coredns/coredns@$coredns"
 install kwok "sigs.k8s.io/kwok/cmd/kwok@$kwok"
-# What kwok does with nodes and pods: they are ready at once.
+# kwok's stages of nodes and pods: they are ready at once.
 if [ ! -e "$dir/kwok.yaml" ]; then
     stages=$(go env GOMODCACHE)/sigs.k8s.io/kwok@$kwok/kustomize/stage
     for stage in "$stages"/node/fast/node-*.yaml "$stages"/node/heartbeat/node-*.yaml "$stages"/pod/fast/pod-*.yaml; do

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what building and testing need on Debian 12 or later. `scripts/setup.sh build` leaves out what only tests need,
-# `scripts/setup.sh kernels` adds what it takes to test with other kernels, `scripts/setup.sh packages` to test packages.
+# Installs what building and testing need on Debian 12 or later. `scripts/setup.sh build` omits what only tests need;
+# `scripts/setup.sh kernels` adds what tests on other kernels need, `scripts/setup.sh packages` what tests of packages need.
 set -eu
 
 build="clang-19 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev dpkg-dev"
@@ -8,7 +8,7 @@ tests="clang-format-19 bpftool bind9-dnsutils knot-dnsutils dnsperf nsd dnsmasq-
     musl-tools openssl procps rsync util-linux python3 curl prometheus"
 kernels="qemu-system-x86 busybox-static cpio kmod zstd xz-utils debian-archive-keyring dwarves flex bison bc"
 packaging="mmdebstrap buildah qemu-system-x86 cpio kmod zstd xz-utils debian-archive-keyring"
-# The newest Rust whose language this uses is in Cargo.toml; Debian 12's is older.
+# Cargo.toml has the minimum version of Rust; Debian 12's is older.
 rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
 
 packages=$build
@@ -22,7 +22,7 @@ for package in $packages; do
 done
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null; then
-        echo "setup: this is no Debian; install what corresponds to:$missing" >&2
+        echo "setup: this is not Debian; install the equivalents of:$missing" >&2
         exit 1
     fi
     if [ "$(id -u)" != 0 ]; then
@@ -31,7 +31,7 @@ if [ -n "$missing" ]; then
     fi
     echo "setup: installing$missing"
     export DEBIAN_FRONTEND=noninteractive
-    # Servers among them are for tests, which start their own.
+    # Installed servers are not started: tests start their own.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"

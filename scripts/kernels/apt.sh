@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes an apt of its own in a new folder, for a Debian source other than the system's, and prints its configuration file:
+# Sets up a separate apt in a new folder, for another Debian source than the system's. Prints its configuration file, which is
 # APT_CONFIG for apt-get and apt-cache.
 set -eu
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Copies programs of this machine into a root file system, at the same paths, with the libraries that they load.
+# Copies programs of this machine and their libraries into a root file system, at the same paths.
 set -eu
 
 root=${1:?a root file system}
@@ -9,7 +9,7 @@ for program in "$@"; do
         echo "binaries.sh: no $program here: \`scripts/setup.sh kernels\` installs it on Debian" >&2
         exit 1
     }
-    # The same file by both paths, where /usr is merged.
+    # With a merged /usr both paths are the same file.
     for file in "$path" $(ldd "$path" 2>/dev/null | grep -oE '/[^ )]+'); do
         [ -e "$root$file" ] || install -D "$(readlink -f "$file")" "$root$file"
     done

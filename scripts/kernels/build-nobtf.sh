@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds a small Linux 5.10 without BTF out of Debian's source, in some minutes, and prints the folder that holds its `vmlinuz`
-# and, beside it, the BTF that it lacks: `vmlinux.btf`. Every kernel of Debian's has its own.
+# Builds a small Linux 5.10 without BTF from Debian's source, in some minutes. Prints the folder that contains its `vmlinuz`
+# and its BTF in a separate file, `vmlinux.btf`. All kernels of Debian have BTF.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -33,7 +33,7 @@ cd "$new/linux-source-5.10"
 } >/dev/null
 grep -v '^#' "$here/nobtf.config" | while read -r option; do
     grep -qx "$option" .config || {
-        echo "build-nobtf.sh: $option did not come to be" >&2
+        echo "build-nobtf.sh: $option is not in the final configuration" >&2
         exit 1
     }
 done

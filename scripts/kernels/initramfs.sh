@@ -1,5 +1,5 @@
 #!/bin/sh
-# Packs a root file system, with its /init, into an initramfs.
+# Packs a root file system with an /init into an initramfs.
 set -eu
 
 root=${1:?a root file system}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Finds or downloads a Debian kernel of a series (5.10, 6.1, 6.12, sid: the newest), and prints the folder that holds its
-# `vmlinuz` and `lib/modules`. It needs no root, and the system's apt is left alone. 5.10-nobtf is built by build-nobtf.sh.
+# Finds or downloads a Debian kernel of a series (5.10, 6.1, 6.12, or sid for the newest). Prints the folder that contains its
+# `vmlinuz` and `lib/modules`. Needs no root and doesn't change the system's apt. 5.10-nobtf is built by build-nobtf.sh.
 set -eu
 
 series=${1:?a series: 5.10, 5.10-nobtf, 6.1, 6.12 or sid}
@@ -25,7 +25,7 @@ if [ ! -e "$dir/vmlinuz" ]; then
     mkdir -p "$new/debs"
     apt=$("$(dirname "$0")/apt.sh" "$new/apt" "$source")
     export APT_CONFIG="$apt"
-    # The image, and the parts that newer ones are split into; not what an initramfs or a boot loader of Debian's needs.
+    # The image, and the packages that newer images are split into, without dependencies for an initramfs or a boot loader.
     packages=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
         --no-enhances linux-image-cloud-amd64 | grep -E '^linux-(image|base|binary|modules)-[0-9]')
     # shellcheck disable=SC2086 # a list
@@ -34,7 +34,7 @@ if [ ! -e "$dir/vmlinuz" ]; then
         dpkg-deb -x "$deb" "$new/root"
     done
     mkdir -p "$new/kernel/lib"
-    # In /boot, or among the modules; those below /usr, in newer ones.
+    # In /boot, or among the modules, which newer packages have below /usr.
     mv "$(find "$new/root" -type f -name 'vmlinuz*')" "$new/kernel/vmlinuz"
     mv "$(find "$new/root" -type d -path '*/lib/modules')" "$new/kernel/lib"
     depmod -b "$new/kernel" "$(basename "$new"/kernel/lib/modules/*)"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Copies modules of a kernel, and what they depend on, into a root file system, unpacked (busybox knows no xz): as
-# `modprobe` finds them. Those that the kernel has built in, or not at all, are left out.
+# Copies modules of a kernel and their dependencies into a root file system, at the paths where `modprobe` finds them,
+# decompressed because busybox can't read xz. Modules that the kernel has built in or lacks are skipped.
 set -eu
 
 kernel=${1:?the kernel: what kernel.sh printed}

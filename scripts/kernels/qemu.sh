@@ -1,8 +1,8 @@
 #!/bin/sh
-# Boots a kernel with an initramfs in QEMU, by emulation: the same everywhere, also where there is no KVM or one that hangs.
-# The console is on standard output. Ends with QEMU's exit status when the guest powers off or would boot again; 124 where it does
-# neither in time (TIMEOUT, seconds); a guest that panics is 0 too, so it has to say that all went well. MEMORY: of the guest.
-# NICS: so many network cards, on a hub of their own.
+# Boots a kernel with an initramfs in QEMU, by emulation, which behaves the same on every machine, with and without KVM. The
+# console is on standard output. The exit status is QEMU's when the guest powers off or reboots, and 124 if it does neither
+# within TIMEOUT seconds. A guest that panics also exits with 0, so it has to print that it succeeded. MEMORY is the memory of
+# the guest, NICS its number of network cards, which are on a hub of their own.
 set -eu
 
 kernel=${1:?the kernel: what kernel.sh printed}

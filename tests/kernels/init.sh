@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The guest's first process: runs the test that /args names, and says how that went.
+# The first process of the guest: runs the test that /args names and prints its result.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin EDNS_CRASHES=4 EDNS_CHAIN_ROUNDS=2
 bb() { /bin/busybox "$@"; }
 bb mount -t proc proc /proc
@@ -16,7 +16,7 @@ set -- $(bb cat /args)
     status=$?
     [ "$status" = 0 ] || echo "exit status $status"
 } | bb tee /log
-# Looked for by run.sh: without it the guest died early.
+# run.sh looks for this line: without it the guest died early.
 bb grep -q '^exit status' /log || bb sed -n "s/^test result: ok. \([0-9]*\) passed.*/PASS \1 $(bb uname -r)/p" /log
-# Not powered off, for which a small kernel has no driver: QEMU ends where a guest would boot again.
+# A small kernel has no driver to power off, so the guest reboots, which ends QEMU.
 bb reboot -f

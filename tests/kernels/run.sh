@@ -1,6 +1,6 @@
 #!/bin/sh
-# What cargo runs the test binary with: boots each kernel in QEMU with it and the daemon, and says how many checks passed.
-# KERNELS chooses some of them. A kernel newer than those may fail without failing the run.
+# Runs the test binary for cargo: boots each kernel in QEMU with it and the daemon, and prints how many checks passed. KERNELS
+# selects some of the kernels. The newest kernel (sid) may fail without failing the run.
 set -eu
 
 test=$1
@@ -13,7 +13,7 @@ modules="veth bridge 8021q sch_ingress cls_bpf netkit ip_vs ip_vs_rr virtio_pci 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# A guest's initramfs for a kernel, with arguments for the test binary.
+# pack KERNEL ARGUMENT...: makes the initramfs of a kernel's guest, with arguments for the test binary.
 pack() {
     root=$work/root
     rm -rf "$root"
@@ -21,12 +21,12 @@ pack() {
     ln -s /run "$root/var/run"
     # shellcheck disable=SC2086 # lists
     "$scripts/binaries.sh" "$root" $programs "$edns" "$test"
-    # Line numbers are most of them.
+    # Line numbers are most of the size.
     strip "$root$edns" "$root$test"
     # shellcheck disable=SC2086
     "$scripts/modules.sh" "$1" "$root" $modules
     cp "$(command -v busybox)" "$root/bin/busybox"
-    # busybox' shell prefers its own applets to the programs that the tests mean.
+    # busybox' shell would run its own applets instead of the programs that the tests need.
     ln -sf "$(command -v dash)" "$root/bin/sh"
     if [ -e "$1/vmlinux.btf" ]; then
         install -m 644 "$1/vmlinux.btf" "$root/btf/right"
@@ -35,7 +35,7 @@ pack() {
     gcc -shared -fPIC -O1 -Wall -o "$root/notcx.so" "$here/../daemon/notcx.c" -ldl
     cp "$here/init.sh" "$root/init"
     shift
-    # A minute passes in the same way on every kernel.
+    # Tests that wait a minute run on the host only.
     echo "$test --test-threads 1 --skip each_minute $*" >"$root/args"
     "$scripts/initramfs.sh" "$root" "$work/initramfs"
 }
@@ -46,7 +46,7 @@ for series in ${KERNELS:-5.10 5.10-nobtf 6.1 6.12 sid}; do
     log=$work/$series.log
     passed=
     case $series in
-    # Built by us without IPVS and drivers of network cards. Every other kernel runs all.
+    # Built without IPVS and drivers of network cards. Every other kernel runs all tests.
     5.10-nobtf) skip="--skip ipvs:: --skip nics::" ;;
     *) skip= ;;
     esac

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the .deb into a Debian, boots that in QEMU with Debian's kernel and systemd, and has guest.sh look at the service
-# there. Root; what can be used again lies in the user's cache.
+# Installs the .deb into a Debian and boots that in QEMU with Debian's kernel and systemd; guest.sh checks the service there.
+# Needs root. What can be reused is in the user's cache.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -11,7 +11,7 @@ mkdir -p "$cache"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# dig's libraries are large, and the guest's memory is small: documentation and languages stay away.
+# dig's libraries are large and the guest's memory is small, so documentation and translations are not installed.
 base=$cache/$suite.tar
 if [ ! -e "$base" ]; then
     mmdebstrap --quiet --variant=minbase --include=systemd-sysv,iproute2,bind9-dnsutils,kmod,procps,libelf1,libgcc-s1 \
@@ -25,7 +25,7 @@ tar -xf "$base" -C "$root"
 
 cp "$deb" "$root/edns.deb"
 chroot "$root" dpkg -i /edns.deb
-# As a newer version, for the guest to upgrade to.
+# The package as a newer version, for the upgrade in the guest.
 dpkg-deb -R "$deb" "$work/newer"
 sed -i 's/^Version: .*/&.1/' "$work/newer/DEBIAN/control"
 dpkg-deb --root-owner-group -Znone -b "$work/newer" "$root/edns.deb"
@@ -35,10 +35,10 @@ scripts/kernels/modules.sh "$kernel" "$root" veth sch_ingress cls_bpf
 install -m 755 tests/packages/guest.sh "$root/guest.sh"
 install -m 644 tests/packages/guest.service "$root/etc/systemd/system"
 ln -s ../guest.service "$root/etc/systemd/system/multi-user.target.wants/guest.service"
-# Without udev nobody says that the console is there.
+# Without udev systemd doesn't learn that the console exists.
 ln -s /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
 ln -s sbin/init "$root/init"
 scripts/kernels/initramfs.sh "$root" "$work/initramfs"
 MEMORY=2G TIMEOUT=900 scripts/kernels/qemu.sh "$kernel" "$work/initramfs" | tee "$work/console"
-# A guest that dies early says nothing.
+# A guest that dies early prints no result.
 grep -q '^PASS: [0-9]* checks' "$work/console"

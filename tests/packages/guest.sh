@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs in the guest, as root: the service of the package, from its start at boot to its removal.
+# Runs in the guest as root: checks the service of the package from its start at boot to its removal.
 set -u
 trap 'systemctl poweroff -ff' EXIT
 
 checks=0
-# check WHAT COMMAND...: tries for some minutes: under emulation the verifier alone takes many seconds.
+# check WHAT COMMAND...: tries for some minutes, because under emulation the verifier alone takes many seconds.
 check() {
     what=$1 began=$(date +%s)
     shift
@@ -28,14 +28,14 @@ passes() { dig +tries=1 +timeout=1 @10.77.0.1 "$1" | grep -q 'no servers could b
 logged() { journalctl --unit edns | grep -q "$1"; }
 not() { ! "$@"; }
 running() { systemctl show --property MainPID --value edns; }
-# A process other than the one before runs.
+# Another process than before runs.
 replaced() { [ "$(running)" != "$pid" ] && systemctl -q is-active edns; }
-# For longer than TimeoutStartSec, below.
+# Longer than TimeoutStartSec below.
 waits() { [ $(($(date +%s) - started)) -gt 65 ] && shows ActiveState activating; }
 is_capable_of() { [ "$(sed -n "s/^CapPrm:\t//p" "/proc/$(running)/status")" = "$1" ]; }
 
 echo 'guest.sh: starting'
-# The service has waited for a default route since the boot.
+# The service has waited for a default route since boot.
 ip netns add world
 ip link add eth0 type veth peer name eth1 netns world
 ip link set eth0 up
@@ -77,7 +77,7 @@ check 'everything passes' passes apis.example.org
 check 'no filter is left' sh -c '[ -z "$(tc filter show dev eth0 egress)" ]'
 check 'no socket is left' not test -e /run/edns
 
-# A cluster whose API server is away for longer than a start may take, and a kubeconfig that is root's.
+# A cluster whose API server is away for longer than a start may take, and a kubeconfig that belongs to root.
 mkdir -p /etc/systemd/system/edns.service.d
 cat >/etc/systemd/system/edns.service.d/test.conf <<'CONF'
 [Service]

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the Dockerfile and asks a daemon that runs from the image's root file system, with the rights that docs/install.md gives it,
-# in network namespaces of its own. Needs no registry: the builder's base image is this machine's /usr and Rust. Root; what can
-# be used again lies in the user's cache.
+# Builds the Dockerfile and queries a daemon that runs from the image's root file system, with the privileges that
+# docs/install.md gives it, in network namespaces of its own. Needs no registry: the base image of the builder is this
+# machine's /usr and Rust. Needs root. What can be reused is in the user's cache.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -21,12 +21,12 @@ fail() {
     cat "$work/log" >&2 2>/dev/null || true
     exit 1
 }
-# Cache mounts lie in TMPDIR.
+# Cache mounts are in TMPDIR.
 buildah() {
     TMPDIR=$cache/tmp command buildah --root "$work/store" --runroot "$work/run" --storage-driver vfs "$@"
 }
 
-# As /usr is merged, the rest are links into it.
+# /usr is merged, so the other folders are links into it.
 mkdir -p "$work/base/usr/local" "$work/base/tmp"
 for link in /bin /sbin /lib*; do
     cp -d "$link" "$work/base"
@@ -58,7 +58,7 @@ ip -n "$host" link set veth0 up
 ip -n "$pod" link set eth0 up
 printf 'Ifname: veth0\nNetworkDirection: Ingress\n' >"$root/etc/edns/config.yaml"
 
-# What `docker run --read-only --tmpfs /run --network host --cap-drop ALL --cap-add …` makes of it.
+# As `docker run --read-only --tmpfs /run --network host --cap-drop ALL --cap-add …` does.
 cat >"$work/start" <<'START'
 mount --bind "$1" "$1"
 mount -t tmpfs tmpfs "$1/run"
@@ -78,7 +78,7 @@ for _ in $(seq 100); do
 done
 answer=$(nsenter --net="/run/netns/$pod" dig +short +tries=1 +timeout=2 @10.77.0.1 apis.example.org) || true
 [ "$answer" = 172.16.171.52 ] || fail "the answer is: $answer"
-# `docker exec`
+# As `docker exec` does.
 nsenter --target "$daemon" --mount --root /usr/sbin/edns stats >/dev/null || fail "stats: exit status $?"
 kill "$daemon"
 wait "$daemon" || fail "exit status $?"
