@@ -1,9 +1,9 @@
 //! The cluster's zone: from Services, EndpointSlices and namespaces to the nodes of their names, as CoreDNS' kubernetes
 //! plugin answers for them (with `pods insecure`).
 //!
-//! [`spec`] is what comes in and [`model`] what is kept of it. [`plan`] says which names a Service has; [`alias`] follows
-//! ExternalNames and [`reverse`] addresses; [`nodes`] renders. [`Cluster`] is the index over it: changes go in, and
-//! [`Cluster::commit`] says what that changed, in the order in which maps may follow.
+//! [`spec`] is what comes in and [`model`] what is kept of it. [`plan`] says which names a Service has, by its [`slices`];
+//! [`alias`] follows ExternalNames and [`reverse`] addresses; [`nodes`] renders. [`Cluster`] is the index over it: changes go in,
+//! and [`Cluster::commit`] says what that changed, in the order in which maps may follow.
 //!
 //! [`share`] says which names give way where not all of them fit into the maps, and [`keep`] which objects are not even kept.
 //!
@@ -24,6 +24,7 @@ mod plan;
 mod reverse;
 pub mod share;
 mod size;
+mod slices;
 pub mod spec;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What is kept of the API's objects: parsed, compact, comparable.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -230,17 +231,31 @@ fn is_label(text: &str) -> bool {
 impl Endpoint {
     /// Its label below the Service's name.
     pub(super) fn label(&self) -> Box<str> {
-        self.hostname.clone().unwrap_or_else(|| dashed(self.address).into())
+        self.label_in(&mut String::new()).into()
     }
-}
 
-/// An address as a label: dashes for its dots or colons, and a zero where it would end in a dash.
-fn dashed(address: IpAddr) -> String {
-    let mut label = address.to_string().replace(['.', ':'], "-");
-    if label.ends_with('-') {
-        label.push('0');
+    /// [`Self::label`], in `text` where it has to be made. An address has dashes for its dots or colons, and a zero where the label
+    /// would end in a dash.
+    pub(super) fn label_in<'a>(&'a self, text: &'a mut String) -> &'a str {
+        if let Some(hostname) = &self.hostname {
+            return hostname;
+        }
+        text.clear();
+        match self.address {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                // A String takes all that is written.
+                let _ = write!(text, "{a}-{b}-{c}-{d}");
+            }
+            IpAddr::V6(address) => {
+                text.push_str(&address.to_string().replace([':', '.'], "-"));
+                if text.ends_with('-') {
+                    text.push('0');
+                }
+            }
+        }
+        text
     }
-    label
 }
 
 /// All that is known of a Service's name.

@@ -150,9 +150,10 @@ impl Renderer {
         name("svc").map(|n| (n, services)).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
     }
 
-    /// None where it is no name, being too long or with labels that slices name and no Service has; then nobody can ask for it.
+    /// The name of a Service, or of what a slice's label names as its Service: that may have dots, which separate labels for the
+    /// server too. None where it is no name, being too long or with an empty label.
     pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
-        self.settings.zone.below([&*key.name, &*key.namespace, "svc"]).ok()
+        self.settings.zone.below(key.name.split('.').chain([&*key.namespace, "svc"])).ok()
     }
 
     /// A name of the Service at `base`; where it is closed, names one label below it that have no node don't exist.

@@ -130,7 +130,9 @@ impl Cluster {
         if let Some((of, slice)) = self.slices.remove(key) {
             self.change_entry(Key::clone(&of), |entry| {
                 entry.items -= slice.items();
-                entry.slices.retain(|s| !Arc::ptr_eq(s, &slice));
+                if let Some(at) = entry.slices.iter().position(|s| Arc::ptr_eq(s, &slice)) {
+                    entry.slices.swap_remove(at);
+                }
             });
             self.keep.count_slice(&key.namespace, &slice, false);
         }
