@@ -19,6 +19,7 @@ mod world;
 mod writer;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -36,7 +37,7 @@ use self::gates::Gates;
 use self::http::Http;
 use self::load::Loaded;
 use self::status::Status;
-use self::world::World;
+use self::world::{Turn, World};
 use self::writer::Writer;
 use crate::config::{Config, ServerSpec};
 use crate::control;
@@ -50,6 +51,7 @@ use crate::source::file::{Change as FileChange, FileWatcher};
 use crate::source::kubernetes::{self, AccessError, Event, Kubernetes, Mend};
 use crate::yaml;
 use crate::zone::change::Change;
+use crate::zone::cluster::Behind;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
@@ -138,6 +140,10 @@ struct Daemon {
     /// None while it is worked on elsewhere.
     world: Option<World>,
     kubernetes: Option<Kubernetes>,
+    /// Namespaces with changes that wait for their turn.
+    behind: Vec<Behind>,
+    /// Since when changes of namespaces waited which were worked out, and are about to be written.
+    caught_up: Vec<std::time::Instant>,
     /// When a list was asked for last, since objects were not kept.
     listed_again: Option<Instant>,
     http: Option<Http>,
@@ -216,6 +222,8 @@ impl Daemon {
             writer,
             world: Some(world),
             kubernetes,
+            behind: Vec::new(),
+            caught_up: Vec::new(),
             listed_again: None,
             http: None,
             interfaces,
@@ -293,7 +301,7 @@ impl Daemon {
                     }
                     continue;
                 }
-                event = next_event(&mut self.kubernetes) => {
+                event = next_event(&mut self.kubernetes, !self.behind.is_empty()) => {
                     tokio::select! {
                         () = signals.wait() => break,
                         done = self.cluster_changed(event) => done?,
@@ -421,9 +429,22 @@ impl Daemon {
         Ok(())
     }
 
-    /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it.
-    async fn cluster_changed(&mut self, event: Event) -> Result<(), DaemonError> {
-        let mut events = vec![event];
+    /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it. What takes long waits for its
+    /// turn, which is now where anything does.
+    async fn cluster_changed(&mut self, event: Option<Event>) -> Result<(), DaemonError> {
+        self.note(event).await?;
+        if self.behind.is_empty() {
+            return Ok(());
+        }
+        // Events that come meanwhile wait for no more than this.
+        let changes = self.work(|world| world.commit(Turn::Oldest)).await?;
+        self.apply(changes).await?;
+        self.yield_memory().await
+    }
+
+    /// Notes events, and writes what they change in namespaces with little to change.
+    async fn note(&mut self, event: Option<Event>) -> Result<(), DaemonError> {
+        let mut events: Vec<Event> = event.into_iter().collect();
         if let Some(kubernetes) = &mut self.kubernetes {
             events.extend(std::iter::from_fn(|| kubernetes.waiting()).take(EVENTS_MAX));
         }
@@ -432,13 +453,23 @@ impl Daemon {
             self.writer.await_changes(since);
         }
         let mends: Vec<Mend> = events.iter().filter_map(|e| e.mend).collect();
-        let (events, arrivals): (Vec<_>, Vec<_>) =
-            events.into_iter().filter_map(|e| Some(((e.change?, e.share), e.arrived))).unzip();
+        let (events, arrivals): (Vec<_>, Vec<_>) = (events.into_iter())
+            .filter_map(|e| {
+                let arrival = (e.arrived, e.change.as_ref()?.namespace().map(Box::<str>::from));
+                Some(((e.change?, e.share, e.arrived), arrival))
+            })
+            .unzip();
+        let is_mended = !mends.is_empty();
         let note = move |world: &mut World| {
-            for (change, _share) in events {
-                world.note(change);
+            for (change, _share, arrived) in events {
+                world.note(change, arrived);
             }
-            (world.commit(), world.is_complete())
+            let changes = world.commit(Turn::Least);
+            if is_mended {
+                // While the view was not current the gates were closed; of what waits it is not yet.
+                world.set_late();
+            }
+            (changes, world.is_complete())
         };
         let (changes, is_complete) = self.work(note).await?;
         let changed = self.apply(changes).await?;
@@ -451,14 +482,18 @@ impl Daemon {
         }
         {
             let core = &mut *self.core.borrow_mut();
-            for arrived in &arrivals {
+            // What waits is observed when it is written.
+            let behind: HashSet<&str> = self.behind.iter().map(|behind| &*behind.namespace).collect();
+            let is_written = |namespace: &Option<Box<str>>| !namespace.as_ref().is_some_and(|n| behind.contains(&**n));
+            for (arrived, _) in arrivals.iter().filter(|(_, namespace)| is_written(namespace)) {
                 core.status.programming.observe(arrived.elapsed().as_secs_f64());
             }
             core.is_read = true;
         }
         self.open_gates().await?;
         let is_first = !std::mem::replace(&mut self.core.borrow_mut().status.synced, true);
-        let [first, last] = [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, Instant::elapsed));
+        let [first, last] =
+            [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, |(at, _)| at.elapsed()));
         if is_first {
             let names = self.writer.reader().len();
             log::info!("Kubernetes: all is read: {names} names, {last:?} after the last list came");
@@ -485,9 +520,14 @@ impl Daemon {
         let Some(world) = self.world.take() else { unreachable!("it is given back below") };
         let work = |world: &mut World| {
             let result = work(world);
-            (result, world.shares())
+            (result, world.shares(), world.behind())
         };
-        let (world, (result, shares)) = world.work(work).await?;
+        let (world, (result, shares, behind)) = world.work(work).await?;
+        self.writer.add_behind(&behind);
+        let waits: HashSet<&str> = behind.iter().map(|behind| &*behind.namespace).collect();
+        let caught_up = self.behind.iter().filter(|before| !waits.contains(&*before.namespace));
+        self.caught_up.extend(caught_up.filter_map(|before| before.since));
+        self.behind = behind;
         {
             let core = &mut *self.core.borrow_mut();
             core.apply_servers(&self.config.dns_servers, &world);
@@ -498,9 +538,16 @@ impl Daemon {
     }
 
     /// Has changes of the maps made, in their order; returns how many there were.
-    async fn apply(&self, changes: Vec<Change>) -> Result<usize, DaemonError> {
+    async fn apply(&mut self, changes: Vec<Change>) -> Result<usize, DaemonError> {
         let changed = self.writer.apply(changes).await?;
-        self.core.borrow_mut().tell_of_shortage();
+        self.writer.set_behind(self.behind.clone());
+        {
+            let core = &mut *self.core.borrow_mut();
+            for since in self.caught_up.drain(..) {
+                core.status.programming.observe(since.elapsed().as_secs_f64());
+            }
+            core.tell_of_shortage();
+        }
         self.open_gates().await?;
         Ok(changed)
     }
@@ -551,10 +598,11 @@ fn say_of_retry(e: &AttachError) {
     log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
 }
 
-/// The next event; never, where no cluster is watched.
-async fn next_event(kubernetes: &mut Option<Kubernetes>) -> Event {
+/// The next event; never, where no cluster is watched. None where changes wait for their turn, which need none.
+async fn next_event(kubernetes: &mut Option<Kubernetes>, is_behind: bool) -> Option<Event> {
     match kubernetes {
-        Some(kubernetes) => kubernetes.next().await,
+        _ if is_behind => None,
+        Some(kubernetes) => Some(kubernetes.next().await),
         None => std::future::pending().await,
     }
 }

@@ -717,6 +717,44 @@ fn as_told() {
     check("nothing held back", &nxdomain, || Expect::Reply("nxdomain"));
 }
 
+/// Changes of one namespace that wait hold back what is said of absence there alone.
+#[test]
+fn negative_answers_have_gates_of_their_own() {
+    let (datapath, mut table) = common::load(false, 64);
+    let mut model = Model::default();
+    for (name, gate) in [("a.test", 7), ("b.test", 255)] {
+        let said = |kind| Some(Arc::new(Node { gate, ..node(vec![(0, absence(kind, &wire(name)))]) }));
+        let types = vec![(TYPE_A, addresses(&[[10, 0, 0, 1]], 30))];
+        let (fallback, child) = (said(Kind::Nodata), said(Kind::Nxdomain));
+        model.put(&mut table, name, Node { fallback, child, ..node(types) });
+    }
+    let check = |closed: Option<&str>| {
+        for name in ["a.test", "b.test"] {
+            let below = a(&format!("x.{name}"));
+            for (query, reply) in
+                [(&a(name), "answered"), (&Query::new(name, TYPE_AAAA), "nodata"), (&below, "nxdomain")]
+            {
+                for packet in both(query) {
+                    let is_held = closed == Some(name) && reply != "answered";
+                    let expect = if is_held { Expect::Pass(Some("pass_stale")) } else { Expect::Reply(reply) };
+                    assert!(test_run(
+                        &datapath,
+                        &row(format!("{name}, {reply}, closed: {closed:?}"), &packet, expect),
+                        &model
+                    ));
+                }
+            }
+        }
+    };
+    check(None);
+    for (name, gate) in [("a.test", 7), ("b.test", 255)] {
+        datapath.settings().set_gate(gate, Gate::Stale);
+        check(Some(name));
+        datapath.settings().set_gate(gate, Gate::Open);
+    }
+    check(None);
+}
+
 /// An answer that the interface can't send is no answer.
 #[test]
 fn larger_than_the_interface_sends() {

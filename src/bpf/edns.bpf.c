@@ -174,7 +174,7 @@ static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, st
 {
     const bool probe = plan->flags & PLAN_PROBE;
     struct edns_answer *answer;
-    __u32 zone = 0;
+    __u32 zone = 0, own_gate = 0;
     __u8 gate;
     int outcome;
 
@@ -183,18 +183,20 @@ static __always_inline int answer_plan(struct __sk_buff *skb, const __u32 l2, st
         return outcome;
     if (!node)
         return EDNS_PASS_NOT_FOUND;
-    answer = answer_find(node, q->qtype, &plan->place, &zone, &outcome);
+    answer = answer_find(node, q->qtype, &plan->place, &zone, &own_gate, &outcome);
     if (!answer)
         return outcome;
     /* Not compared: Linux 5.10 forgets that of a number that lies on the stack. */
     barrier_var(zone);
     zone &= EDNS_ZONE_COUNT - 1;
+    barrier_var(own_gate);
+    own_gate &= EDNS_GATES - 1;
     outcome = answer->outcome;
     if (!probe && !server_is_ours(skb, q, zone))
         return EDNS_PASS_SERVER;
     gate = settings.positive_gate[zone];
     if (!gate && (absence || outcome != EDNS_ANSWERED))
-        gate = settings.negative_gate[zone];
+        gate = settings.negative_gate[zone] ?: settings.gate[own_gate];
     if (gate)
         return gate;
     return tail_sum(skb, q, scratch, plan_slot(plan), &plan->csum) ?: reply_plan(skb, l2, q, answer, plan) ?: outcome;

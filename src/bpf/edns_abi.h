@@ -40,6 +40,7 @@ enum edns_limits {
     EDNS_SERVERS_FIRST = 4,       /* IPv4 addresses that are looked at before the map of all */
     EDNS_KEYS = 2,                /* hash keys: the one in use, and one that programs may still hash with */
     EDNS_KEY_WORDS = 32,          /* of 8 octets, as of the longest name */
+    EDNS_GATES = 1 << 8,          /* values of edns_node.gate */
 };
 
 /*
@@ -140,7 +141,7 @@ struct edns_node {
     __u8 name_len; /* octets with the final zero; 0: no name of its own, only referred to */
     __u8 zone;     /* enum edns_zone */
     __u8 n_types;
-    __u8 _pad;
+    __u8 gate;      /* of negative answers, besides that of the zone: see edns_settings */
     __u32 fallback; /* node for types that are not listed */
     __u32 child;    /* node for names one label below that have none */
     __u32 deep;     /* node for names further below that have none */
@@ -193,6 +194,8 @@ struct edns_settings {
     __u64 servers[EDNS_SERVERS_FIRST]; /* an address as in the packet << 32 | bit mask of enum edns_zone; 0: none */
     __u64 _pad_servers[4];             /* to the end of a cache line */
     struct edns_key keys[EDNS_KEYS];   /* the one that index names never changes */
+    /* As negative_gate, for a part of the cluster's zone whose changes wait; gate 0 is never closed. Read for negative answers only. */
+    __u8 gate[EDNS_GATES];
 };
 
 #endif

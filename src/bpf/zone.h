@@ -212,11 +212,11 @@ static __always_inline struct edns_answer *answer_at(struct edns_node *node, __u
 }
 
 /*
- * The answer of a node, or of its fallback, for a type. Sets `*zone` to the set of names that it belongs to, and `*why`
- * where there is none: a node that lists nothing stands for a name that is left to the DNS server.
+ * The answer of a node, or of its fallback, for a type. Sets `*zone` to the set of names that it belongs to, `*gate` to its gate of
+ * negative answers, and `*why` where there is no answer: a node that lists nothing stands for a name that is left to the DNS server.
  */
 static __always_inline struct edns_answer *answer_find(struct edns_node *node, __be16 qtype, struct place *place,
-                                                       __u32 *zone, int *why)
+                                                       __u32 *zone, __u32 *gate, int *why)
 {
     __u32 round, i, n_types, listed = 0, at = 0;
 
@@ -224,6 +224,7 @@ static __always_inline struct edns_answer *answer_find(struct edns_node *node, _
         struct edns_type *type = (void *)(node + 1);
 
         *zone = node->zone;
+        *gate = node->gate;
         n_types = node->n_types;
         listed |= types_octets(node); /* not n_types, of which the loop tells the verifier more and more */
         for (i = 0; i < EDNS_TYPES_MAX && i < n_types; i++, type++) {

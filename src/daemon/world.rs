@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::DaemonError;
 use crate::config::{Config, ServerSpec};
@@ -14,7 +15,7 @@ use crate::zone::change::{Change, append};
 use crate::zone::cluster::keep::Hoard;
 use crate::zone::cluster::share::{Holder, Size};
 use crate::zone::cluster::spec::Key;
-use crate::zone::cluster::{Cluster, Settings, keep};
+use crate::zone::cluster::{Behind, Cluster, Settings, Take, keep};
 use crate::zone::layers::Layers;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
@@ -37,6 +38,16 @@ pub(super) struct World {
     statics: Size,
 }
 
+/// Which changes come first, where there are many. Both kinds of turns alternate, so that those of one namespace, which may take
+/// long, neither delay all others nor wait for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Those of the namespaces with least.
+    Least,
+    /// Those that have waited longest.
+    Oldest,
+}
+
 /// What the cluster's names take of the maps.
 pub(super) struct Shares {
     /// Names that pass since there is no room for all, and why.
@@ -50,6 +61,9 @@ pub(super) struct Shares {
     /// Namespaces that have more than is kept since just now.
     pub newly_hidden: Vec<Hoard>,
 }
+
+/// Work of a commit while nothing has to be done at once: some 200 ms.
+const WORK_MAX: usize = 20_000;
 
 /// Units of memory for each name that the maps can hold: nearly all take less than that, and some several times as much. So
 /// MaxRecords bounds what the maps take, and what the daemon needs to fill them.
@@ -87,7 +101,7 @@ impl World {
     fn make_room(&mut self, statics: Size) -> Vec<Change> {
         self.statics = statics;
         self.cluster.set_capacity(self.room.less(statics));
-        self.commit()
+        self.commit(Turn::Least)
     }
 
     /// How it stands with the room in the maps.
@@ -139,8 +153,9 @@ impl World {
         changes
     }
 
-    /// Takes note of what happened in the cluster.
-    pub(super) fn note(&mut self, change: kubernetes::Change) {
+    /// Takes note of what happened in the cluster, as was heard of at that time.
+    pub(super) fn note(&mut self, change: kubernetes::Change, arrived: Instant) {
+        self.cluster.set_arrival(arrived.into_std());
         match change {
             kubernetes::Change::Services(Delta::List { objects, begins, ends }) => {
                 if begins {
@@ -211,12 +226,26 @@ impl World {
         self.listed == [true; 3]
     }
 
-    /// What changes in the maps by what was noted.
-    pub(super) fn commit(&mut self) -> Vec<Change> {
+    /// What changes in the maps by some of what was noted; by all of it where that is little, and at first.
+    pub(super) fn commit(&mut self, turn: Turn) -> Vec<Change> {
         if !self.is_complete() {
             return Vec::new();
         }
-        self.layers.commit(&mut self.cluster)
+        let take = match turn {
+            Turn::Least => Take::Least(WORK_MAX),
+            Turn::Oldest => Take::Oldest(WORK_MAX),
+        };
+        self.layers.commit(&mut self.cluster, take)
+    }
+
+    /// Namespaces with changes that were noted and wait for a commit.
+    pub(super) fn behind(&self) -> Vec<Behind> {
+        if self.is_complete() { self.cluster.behind() } else { Vec::new() }
+    }
+
+    /// What waits has waited for too long, whenever it came.
+    pub(super) fn set_late(&mut self) {
+        self.cluster.set_late();
     }
 
     /// The addresses that a setting stands for at present, first those that most are asked at.

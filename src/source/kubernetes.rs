@@ -55,6 +55,19 @@ pub enum Change {
     Namespaces(Delta<Box<str>, Box<str>>),
 }
 
+impl Change {
+    /// The namespace of the object that changed; None of a list, and of namespaces themselves.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Services(Delta::Apply(service)) => Some(&service.key.namespace),
+            Self::Slices(Delta::Apply(slice)) => Some(&slice.key.namespace),
+            Self::Services(Delta::Delete(key)) | Self::Slices(Delta::Delete(key)) => Some(&key.namespace),
+            Self::Services(Delta::List { .. }) | Self::Slices(Delta::List { .. }) | Self::Namespaces(_) => None,
+        }
+    }
+}
+
 /// A change, and when it came from the API server.
 #[derive(Debug)]
 pub struct Event {

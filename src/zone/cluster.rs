@@ -15,6 +15,7 @@
 
 mod alias;
 mod commit;
+pub mod gate;
 pub mod keep;
 mod marks;
 mod model;
@@ -33,6 +34,7 @@ mod withheld;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::alias::Steps;
 use self::keep::Keep;
@@ -77,11 +79,48 @@ impl Objects {
     }
 }
 
-/// What changed since the last commit, as it was then.
+/// What changed and was not committed.
 #[derive(Default)]
 struct Pending {
-    entries: HashMap<Arc<Key>, Entry>,
+    entries: HashMap<Arc<Key>, Pended>,
+    /// Namespaces, and whether they were there.
     namespaces: HashMap<Box<str>, bool>,
+    /// Names by which those may change that depend on them, and since when.
+    causes: HashMap<Arc<Key>, Instant>,
+    /// When what comes now arrived from the API server.
+    arrived: Option<Instant>,
+}
+
+/// A Service's name that changed.
+struct Pended {
+    /// As of the last commit.
+    entry: Entry,
+    /// Since when it waits; None: for too long, whenever that was.
+    since: Option<Instant>,
+    /// Endpoints and ports of objects that changed.
+    changed: usize,
+}
+
+/// Which changes a commit takes. The others wait for the next one.
+#[derive(Debug, Clone, Copy)]
+pub enum Take {
+    /// All of them.
+    All,
+    /// Those of the namespaces that have the least of it, up to so much work: about as many endpoints and ports.
+    Least(usize),
+    /// Those that have waited longest, up to so much work, but one Service at least.
+    Oldest(usize),
+}
+
+/// A namespace with changes that wait for a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// The namespace.
+    pub namespace: Box<str>,
+    /// The gate of its negative answers ([`Node::gate`]).
+    pub gate: u8,
+    /// Since when; None: for too long, whenever that was.
+    pub since: Option<Instant>,
 }
 
 /// Which objects are on the lists that have begun.
@@ -159,7 +198,18 @@ impl Cluster {
         self.shares.set_capacity(capacity.less(Size { names: frame, units: frame * FRAME_UNITS }));
     }
 
-    /// The node that a name has by the API, PassNames aside.
+    /// What is known of a Service's name, as of the last commit.
+    fn committed(&self, key: &Key) -> Option<&Entry> {
+        self.pending.entries.get(key).map(|pended| &pended.entry).or_else(|| self.objects.services.get(key))
+    }
+
+    /// All Services' names as of the last commit.
+    fn all_committed(&self) -> impl Iterator<Item = (&Arc<Key>, &Entry)> {
+        let same = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
+        same.chain(self.pending.entries.iter().map(|(key, pended)| (key, &pended.entry)))
+    }
+
+    /// The node that a name has as of the last commit, PassNames aside.
     fn own_node(&self, name: &Name) -> Option<Node> {
         let Some(labels) = labels_in(name, &self.renderer.settings.zone) else {
             let address = reverse::address_of(name)?;
@@ -177,7 +227,7 @@ impl Cluster {
             }
             [ref relative @ .., service, namespace, "svc"] if self.objects.namespaces.contains(namespace) => {
                 let key = Key::new(namespace, service);
-                let plan = plan(self.objects.services.get(&key)?, None);
+                let plan = plan(self.committed(&key)?, None);
                 let base = self.renderer.service_name(&key)?;
                 let relative = relative.join(".");
                 let yields = self.shares.yields(&key);
@@ -218,7 +268,7 @@ impl Cluster {
             }
         }
         let mut steps = Steps::default();
-        for (key, entry) in &self.objects.services {
+        for (key, entry) in self.all_committed() {
             if self.objects.namespaces.contains(&key.namespace) {
                 let yields = [self.shares.yields(key); 2];
                 self.changes_of(&mut steps, key, [&Plan::new(), &plan(entry, None)], yields, &mut out);
@@ -233,8 +283,7 @@ impl Cluster {
         extras.chain(puts).collect()
     }
 
-    /// Other settings, from now on: what has to change, with what a commit would have said before. Before the first commit
-    /// that is what was announced.
+    /// Other settings, from now on: what has to change. Before the first commit that is what was announced.
     pub fn reconfigure(&mut self, settings: Settings) -> Vec<Change> {
         if !self.begun {
             self.set(settings);
@@ -245,10 +294,8 @@ impl Cluster {
                 None => vec![Change::Remove(zone)],
             };
         }
-        let mut out = self.commit();
-        out.append(&mut self.rest());
         if settings == self.renderer.settings {
-            return out;
+            return Vec::new();
         }
         let before = self.nodes();
         self.set(settings);
@@ -262,8 +309,7 @@ impl Cluster {
         after.retain(|name, node| before.get(name) != Some(node));
         changes.extend(after.into_iter().map(|(name, node)| Change::Put(name, node)));
         order(&mut changes);
-        out.append(&mut changes);
-        out
+        changes
     }
 
     /// Counts everything anew.
@@ -274,7 +320,9 @@ impl Cluster {
         for namespace in &self.objects.namespaces {
             self.shares.count_namespace(namespace, Size::default(), size::namespace(namespace, settings));
         }
-        for (key, entry) in &self.objects.services {
+        let unchanged = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
+        let pending = self.pending.entries.iter().map(|(key, pended)| (key, &pended.entry));
+        for (key, entry) in unchanged.chain(pending) {
             if self.objects.namespaces.contains(&key.namespace) {
                 let sizes = size::service(key, entry, &plan(entry, None), settings);
                 self.shares.count(key, Sizes::default(), sizes);

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::change::{Change, append, order};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Take, gate};
 use super::name::Name;
 use super::node::{Node, ZoneId};
 use super::pass::PassNames;
@@ -91,7 +91,7 @@ impl Layers {
                     if is_above(&node) {
                         (node.child, node.deep) = (None, None);
                     }
-                    node = over_cluster(node);
+                    node = over_cluster(node, gate::of_wildcard(&name, &zone));
                 }
                 self.within.insert(name.clone(), node.clone());
                 if cluster.withholds(&name) {
@@ -150,10 +150,10 @@ impl Layers {
         self.names.is_empty()
     }
 
-    /// What changes in the maps by what was said of the cluster since the last time, in order.
-    pub fn commit(&mut self, cluster: &mut Cluster) -> Vec<Change> {
+    /// What changes in the maps by some of what was said of the cluster since the last time, in order.
+    pub fn commit(&mut self, cluster: &mut Cluster, take: Take) -> Vec<Change> {
         let is_first = !cluster.is_begun();
-        let (first, rest) = (cluster.commit(), cluster.rest());
+        let (first, rest) = (cluster.commit_some(take), cluster.rest());
         let mut changes = self.withhold(cluster);
         append(&mut changes, if is_first { self.merge_first(first, cluster) } else { self.merge(first) });
         append(&mut changes, self.merge(rest));
@@ -198,14 +198,14 @@ impl Layers {
 /// A static node where the cluster may have names. What a wildcard says holds for those that the cluster does not have, so it
 /// goes by the cluster's zone: held back until all of the cluster is known, and while it may have changed since. It is also
 /// said to those alone who are asked for the cluster's names: at other servers other names exist, and it is not known which.
-fn over_cluster(node: Node) -> Node {
-    let held = |wildcard: Option<Arc<Node>>| wildcard.map(|node| Arc::new(of_cluster(&node)));
+fn over_cluster(node: Node, gate: u8) -> Node {
+    let held = |wildcard: Option<Arc<Node>>| wildcard.map(|node| Arc::new(of_cluster(&node, gate)));
     Node { child: held(node.child), deep: held(node.deep), ..node }
 }
 
-fn of_cluster(node: &Node) -> Node {
-    let fallback = node.fallback.as_deref().map(|fallback| Arc::new(of_cluster(fallback)));
-    Node { zone: ZoneId::Cluster, fallback, ..node.clone() }
+fn of_cluster(node: &Node, gate: u8) -> Node {
+    let fallback = node.fallback.as_deref().map(|fallback| Arc::new(of_cluster(fallback, gate)));
+    Node { zone: ZoneId::Cluster, gate, fallback, ..node.clone() }
 }
 
 fn has_records(node: &Node) -> bool {

@@ -67,6 +67,8 @@ pub enum Verdict {
 pub struct Node {
     /// The set of names that it belongs to.
     pub zone: ZoneId,
+    /// What holds back its negative answers besides the gate of the zone: a gate for changes that wait, by number. 0: nothing does.
+    pub gate: u8,
     /// Verdicts by type (RFC 1035 §3.2.2 TYPE), [`ANY_TYPE`] for all others; each type once.
     pub types: Vec<(u16, Verdict)>,
     /// Where types that are not listed are looked for; it has no fallback of its own.
@@ -82,6 +84,6 @@ impl Node {
     /// A name that exists but is left to the DNS server, and with it all below it.
     #[must_use]
     pub const fn pass(zone: ZoneId) -> Self {
-        Self { zone, types: Vec::new(), fallback: None, child: None, deep: None }
+        Self { zone, gate: 0, types: Vec::new(), fallback: None, child: None, deep: None }
     }
 }

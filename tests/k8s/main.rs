@@ -34,3 +34,4 @@ mod servers;
 mod settings;
 mod share;
 mod verify;
+mod work;

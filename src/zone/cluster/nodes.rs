@@ -1,11 +1,13 @@
 //! What names hold to nodes: rendered, with what holds for the types and names that are not there.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Settings;
 use super::alias::Chain;
+use super::gate;
 use super::model::Endpoint;
 use super::plan::{Host, Relative, Services};
 use super::reverse::{self, Pointer};
@@ -33,12 +35,27 @@ pub(super) struct Renderer {
     pub settings: Settings,
     /// Names that pass and may have no node else: PassNames within the zone.
     extras: HashSet<Name>,
-    /// For types that a name lacks; None, here and below: they pass.
+    /// Negative answers by gate.
+    negatives: Vec<OnceCell<Negatives>>,
+}
+
+/// What is said of absence. None: it passes.
+#[derive(Clone)]
+struct Negatives {
+    /// For types that a name lacks.
     nodata: Option<Arc<Node>>,
-    /// The same for names that only other names make exist.
+    /// For types that a name lacks which only other names make exist.
     structural: Option<Arc<Node>>,
     /// For names that don't exist.
     missing: Option<Arc<Node>>,
+}
+
+impl Negatives {
+    /// The same behind another gate.
+    fn behind(&self, gate: u8) -> Self {
+        let behind = |node: &Option<Arc<Node>>| node.as_deref().map(|node| Arc::new(Node { gate, ..node.clone() }));
+        Self { nodata: behind(&self.nodata), structural: behind(&self.structural), missing: behind(&self.missing) }
+    }
 }
 
 fn node(types: Vec<(u16, Verdict)>) -> Node {
@@ -61,7 +78,17 @@ impl Renderer {
         let pass = &settings.pass;
         let extras = pass.names().chain(pass.suffixes()).filter(|n| n.is_within(&settings.zone));
         let extras = extras.filter(|n| !n.parent().is_some_and(|p| pass.covers_below(&p))).cloned().collect();
-        Self { extras, nodata, structural, missing, settings }
+        let negatives = vec![OnceCell::new(); usize::from(u8::MAX) + 1];
+        let _ = negatives[0].set(Negatives { nodata, structural, missing });
+        Self { extras, negatives, settings }
+    }
+
+    fn negatives(&self, gate: u8) -> &Negatives {
+        let plain = &self.negatives[0];
+        self.negatives[usize::from(gate)].get_or_init(|| match plain.get() {
+            Some(plain) => plain.behind(gate),
+            None => unreachable!("it is set at first"),
+        })
     }
 
     /// Names that pass even if nothing is there.
@@ -109,20 +136,21 @@ impl Renderer {
         let zone = &self.settings.zone;
         let soa = Soa { zone, serial: self.settings.serial, ttl: self.settings.ttl };
         let (version, ttl) = DNS_VERSION;
+        let missing = &self.negatives(0).missing;
         let below = |label: &str, node: Node| Some((zone.child(label).ok()?, node));
         let version_node = |owner: &Name| Node {
             types: vec![(TYPE_TXT, render::exact(owner, &[(owner, Data::Text(version), ttl)], &[]))],
-            fallback: self.missing.clone(),
-            child: self.missing.clone(),
-            deep: self.missing.clone(),
+            fallback: missing.clone(),
+            child: missing.clone(),
+            deep: missing.clone(),
             ..node(Vec::new())
         };
-        let apex = Node { types: vec![(TYPE_SOA, render::apex_soa(&soa))], ..self.empty(true) };
+        let apex = Node { types: vec![(TYPE_SOA, render::apex_soa(&soa))], ..self.empty(true, 0) };
         [
             Some((zone.clone(), apex)),
-            below("svc", self.empty(true)),
+            below("svc", self.empty(true, 0)),
             // A pod's address is reckoned from its name, which the kernel can't.
-            below("pod", self.empty(false)),
+            below("pod", self.empty(false, 0)),
             // Where CoreDNS itself is.
             below("dns", Node::pass(ZoneId::Cluster)),
             zone.child("dns-version").ok().map(|name| (name.clone(), version_node(&name))),
@@ -133,11 +161,12 @@ impl Renderer {
     }
 
     /// A name without records whose children are all known, and where `deep`, all further below too.
-    fn empty(&self, deep: bool) -> Node {
+    fn empty(&self, deep: bool, gate: u8) -> Node {
+        let Negatives { structural, missing, .. } = self.negatives(gate);
         Node {
-            fallback: self.structural.clone(),
-            child: self.missing.clone(),
-            deep: self.missing.clone().filter(|_| deep),
+            fallback: structural.clone(),
+            child: missing.clone(),
+            deep: missing.clone().filter(|_| deep),
             ..node(Vec::new())
         }
     }
@@ -145,8 +174,9 @@ impl Renderer {
     /// The names that exist with a namespace; where it is open, nothing is said of those below that have no node.
     pub(super) fn namespace(&self, namespace: &str, is_open: bool) -> Vec<(Name, Node)> {
         let name = |branch: &str| self.settings.zone.child(branch).ok()?.child(namespace).ok();
-        let pods = Node { child: None, ..self.empty(false) };
-        let services = if is_open { pods.clone() } else { self.empty(true) };
+        let (pods, services) = (self.empty(false, 0), self.empty(true, gate::of(namespace)));
+        let open = |node: Node| Node { child: None, deep: None, ..node };
+        let (pods, services) = (open(pods), if is_open { open(services) } else { services });
         name("svc").map(|n| (n, services)).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
     }
 
@@ -157,7 +187,8 @@ impl Renderer {
     }
 
     /// A name of the Service at `base`; where it is closed, names one label below it that have no node don't exist.
-    pub(super) fn host(&self, owner: &Name, base: &Name, host: &Host, is_closed: bool) -> Node {
+    /// What is said of absence is behind `gate`.
+    pub(super) fn host(&self, gate: u8, (owner, base): (&Name, &Name), host: &Host, is_closed: bool) -> Node {
         let ttl = self.settings.ttl;
         let mut types = Vec::with_capacity(3);
         if host.aliased {
@@ -173,8 +204,8 @@ impl Renderer {
         }
         Node {
             types,
-            fallback: self.nodata.clone(),
-            child: self.missing.clone().filter(|_| is_closed),
+            fallback: self.negatives(gate).nodata.clone(),
+            child: self.negatives(gate).missing.clone().filter(|_| is_closed),
             ..node(Vec::new())
         }
     }
@@ -198,8 +229,8 @@ impl Renderer {
         render::exact(owner, &answers, &additionals)
     }
 
-    /// The name of an ExternalName Service, whose target leads to `chain`.
-    pub(super) fn alias(&self, owner: &Name, target: &Name, chain: &Chain) -> Node {
+    /// The name of an ExternalName Service, whose target leads to `chain`. What is said of absence is behind `gate`.
+    pub(super) fn alias(&self, gate: u8, owner: &Name, target: &Name, chain: &Chain) -> Node {
         let ttl = self.settings.ttl;
         let mut types = vec![(TYPE_CNAME, render::exact(owner, &[(owner, Data::Alias(target), ttl)], &[]))];
         match chain {
@@ -218,9 +249,9 @@ impl Renderer {
         }
         Node {
             types,
-            fallback: self.nodata.clone(),
-            child: self.missing.clone(),
-            deep: self.missing.clone(),
+            fallback: self.negatives(gate).nodata.clone(),
+            child: self.negatives(gate).missing.clone(),
+            deep: self.negatives(gate).missing.clone(),
             ..node(Vec::new())
         }
     }

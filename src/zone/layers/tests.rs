@@ -100,7 +100,7 @@ impl Lab {
     }
 
     fn commit(&mut self) {
-        let changes = self.layers.commit(&mut self.cluster);
+        let changes = self.layers.commit(&mut self.cluster, Take::All);
         self.apply(changes);
     }
 
@@ -355,7 +355,7 @@ fn static_wildcards_do_not_hold_where_the_cluster_yields() {
     for (names, passes) in [(15, vec![]), (11, vec!["_http._tcp.web", "_http._tcp.db"]), (10, vec!["db"]), (15, vec![])]
     {
         lab.cluster.set_capacity(room(names));
-        for change in lab.layers.commit(&mut lab.cluster) {
+        for change in lab.layers.commit(&mut lab.cluster, Take::All) {
             apply(&mut lab.maps, change);
             for name in ["web", "db", "_http._tcp.web", "_http._tcp.db"] {
                 let got = lab.ask(&format!("{name}.default.svc."));
