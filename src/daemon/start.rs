@@ -68,6 +68,8 @@ impl Daemon {
             writer,
             zones: Some(zones),
             kubernetes,
+            behind: Vec::new(),
+            caught_up: Vec::new(),
             listed_again: None,
             http: None,
             interfaces,

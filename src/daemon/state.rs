@@ -5,7 +5,9 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use super::gates::Gates;
 use super::shortage::Shortage;
@@ -40,6 +42,8 @@ pub(super) struct DaemonState {
     pub is_read: bool,
     /// Whether changes have waited for too long to be written.
     late: bool,
+    /// When it was said last that those of a namespace have.
+    late_said: Option<Instant>,
     /// What the cluster's names take.
     shares: Option<Shares>,
     shortage: Shortage,
@@ -48,6 +52,9 @@ pub(super) struct DaemonState {
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
+
+/// Between messages of changes that wait.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// The bits of the two sets of names.
 const STATIC: u8 = 1 << ZoneId::Static as u8;
@@ -65,6 +72,7 @@ impl DaemonState {
             status,
             is_read: false,
             late: false,
+            late_said: None,
             shares: None,
             shortage: Shortage::default(),
             short: 0,
@@ -170,13 +178,31 @@ impl DaemonState {
             );
         }
         self.late = late;
+        let (namespaces, behind) = self.writer.late_namespaces();
+        self.tell_of_late(&namespaces);
         let expired = self.status.staleness.is_expired();
         self.gates.set(|facts| {
             facts.synced = self.is_read;
             facts.current = current;
             facts.expired = expired;
             facts.late = late;
+            facts.behind = behind;
         })
+    }
+
+    /// Says that changes of these namespaces have waited for too long, now and then.
+    fn tell_of_late(&mut self, namespaces: &[Box<str>]) {
+        let is_due = self.late_said.is_none_or(|at| at.elapsed() >= SAY_AGAIN);
+        let Some(namespace) = namespaces.first().filter(|_| is_due) else { return };
+        self.late_said = Some(Instant::now());
+        let others = match namespaces.len() - 1 {
+            0 => String::new(),
+            n => format!(", and those of {n} others"),
+        };
+        log::warn!(
+            "changes of namespace {namespace}{others} have waited for more than {LATE:?}, since they take long to work out: \
+             negative answers there pass until they are written"
+        );
     }
 
     pub(super) fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {

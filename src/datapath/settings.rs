@@ -159,6 +159,12 @@ impl ProgramSettings {
         self.octet(|s| unsafe { (&raw mut (*s).positive_gate).cast::<u8>().add(zone as usize) }, gate.outcome());
     }
 
+    /// Holds back the negative answers of nodes with this gate ([`crate::zone::node::Node::gate`]), which is not 0.
+    pub fn set_gate(&self, number: u8, gate: Gate) {
+        // SAFETY: as in `octet`; the array has an element for each number.
+        self.octet(|s| unsafe { (&raw mut (*s).gate).cast::<u8>().add(usize::from(number)) }, gate.outcome());
+    }
+
     /// Whether every answer of a zone is held back.
     pub(super) fn is_held_back(&self, zone: ZoneId) -> bool {
         // SAFETY: as in `octet`; the array has an element for each zone.
