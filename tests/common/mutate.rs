@@ -133,6 +133,12 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
         }
         _ => {}
     }
+    let qtype = *rng.pick(&[TYPE_A, TYPE_A, TYPE_A, TYPE_AAAA, TYPE_AAAA, TYPE_TXT, 33, 65]);
+    with_variety(rng, name, qtype)
+}
+
+/// A query for a name on the wire, with capitals, flags and EDNS at random.
+pub fn with_variety(rng: &mut Rng, mut name: Vec<u8>, qtype: u16) -> Query {
     if rng.one_in(2) {
         for octet in &mut name {
             if octet.is_ascii_alphabetic() && rng.one_in(2) {
@@ -140,7 +146,7 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
             }
         }
     }
-    let mut query = Query::of_wire(name, *rng.pick(&[TYPE_A, TYPE_A, TYPE_A, TYPE_AAAA, TYPE_AAAA, TYPE_TXT, 33, 65]));
+    let mut query = Query::of_wire(name, qtype);
     query.id = rng.next() as u16;
     query.flags = *rng.pick(&[0, FLAG_RD, FLAG_RD, 0x0120, 0x0110, 0x05f0]);
     if rng.one_in(2) {
@@ -176,7 +182,12 @@ fn options(rng: &mut Rng) -> Vec<u8> {
 
 pub fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
     let query = query(rng, names);
-    let mut packet = if rng.one_in(2) { Packet::v4(&query) } else { Packet::v6(&query) };
+    let packet = if rng.one_in(2) { Packet::v4(&query) } else { Packet::v6(&query) };
+    damaged(rng, packet, names)
+}
+
+/// The frame of a packet that is changed at random, or stays as it is.
+pub fn damaged(rng: &mut Rng, mut packet: Packet, names: &[Vec<u8>]) -> Vec<u8> {
     if rng.one_in(16) {
         odd_ends(rng, &mut packet);
     }
