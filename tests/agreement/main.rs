@@ -8,10 +8,6 @@
 //!
 //! EDNS_AGREEMENT_QUERIES says how many, EDNS_AGREEMENT_SEED repeats a run.
 
-#[allow(dead_code, reason = "the tests of the daemon use the rest")]
-#[path = "../daemon/lab.rs"]
-mod lab;
-
 #[allow(dead_code, reason = "the tests of the cluster use the rest")]
 #[path = "../k8s/cluster.rs"]
 mod cluster;
@@ -39,7 +35,7 @@ mod writer;
 mod frames;
 mod rest;
 mod side;
-mod statics;
+mod static_names;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -51,7 +47,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use cluster::Cluster;
 use common::packet::{ETHERNET, IPV4, hex};
 use common::raw::Received;
-use common::{env_number, rng};
+use common::{env_number, lab, rng};
 use lab::{EDNS, run};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -59,7 +55,7 @@ use objects::Objects;
 use rest::Markers;
 use rng::Rng;
 use side::{Side, WIRES, lane};
-use statics::Statics;
+use static_names::Statics;
 use wire::{Frame, Outputs, Wire};
 use writer::Writer;
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::common::packet::{ETHERNET, IPV4, Packet, Query, TYPE_A, UDP, wire};
 use crate::lab::within;
 use crate::side::{Side, WIRES, lane};
-use crate::statics::{MARKER, Statics};
+use crate::static_names::{MARKER, Statics};
 use crate::wire::{Frame, Wire};
 use crate::writer::{Write, Writer};
 

@@ -14,7 +14,7 @@ use crate::common::raw::RawSocket;
 use crate::common::tun;
 use crate::lab::{Daemon, Lab};
 use crate::node::Node;
-use crate::statics::PASS_NAMES;
+use crate::static_names::PASS_NAMES;
 use crate::wire::{Sender, Wire};
 
 /// Above all that is sent.
