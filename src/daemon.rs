@@ -10,6 +10,7 @@ mod gates;
 mod heap;
 mod http;
 mod load;
+mod pace;
 mod shortage;
 mod staleness;
 mod status;
@@ -36,6 +37,7 @@ use self::core::Core;
 use self::gates::Gates;
 use self::http::Http;
 use self::load::Loaded;
+use self::pace::Pace;
 use self::status::Status;
 use self::world::{Turn, World};
 use self::writer::Writer;
@@ -142,6 +144,7 @@ struct Daemon {
     kubernetes: Option<Kubernetes>,
     /// Namespaces with changes that wait for their turn.
     behind: Vec<Behind>,
+    pace: Pace,
     /// Since when changes of namespaces waited which were worked out, and are about to be written.
     caught_up: Vec<std::time::Instant>,
     /// When a list was asked for last, since objects were not kept.
@@ -223,6 +226,7 @@ impl Daemon {
             world: Some(world),
             kubernetes,
             behind: Vec::new(),
+            pace: Pace::new(),
             caught_up: Vec::new(),
             listed_again: None,
             http: None,
@@ -437,9 +441,28 @@ impl Daemon {
             return Ok(());
         }
         // Events that come meanwhile wait for no more than this.
-        let changes = self.work(|world| world.commit(Turn::Oldest)).await?;
-        self.apply(changes).await?;
+        self.turn(Turn::Oldest, |_| ()).await?;
         self.yield_memory().await
+    }
+
+    /// Works out some of the changes, after `first`, and writes them. Returns how many names changed, and what `first` did.
+    async fn turn<T: Send + 'static>(
+        &mut self,
+        turn: Turn,
+        first: impl FnOnce(&mut World) -> T + Send + 'static,
+    ) -> Result<(usize, T), DaemonError> {
+        let most = self.pace.work();
+        let work = move |world: &mut World| {
+            let first = first(world);
+            let began = Instant::now();
+            let changes = world.commit(turn, most);
+            (first, changes, world.spent(), began.elapsed())
+        };
+        let (first, changes, spent, worked) = self.work(work).await?;
+        let began = Instant::now();
+        let changed = self.apply(changes).await?;
+        self.pace.took(spent, worked + began.elapsed());
+        Ok((changed, first))
     }
 
     /// Notes events, and writes what they change in namespaces with little to change.
@@ -464,15 +487,13 @@ impl Daemon {
             for (change, _share, arrived) in events {
                 world.note(change, arrived);
             }
-            let changes = world.commit(Turn::Least);
             if is_mended {
-                // While the view was not current the gates were closed; of what waits it is not yet.
+                // While the view was not current the gates were closed; of what waits longer it is not yet.
                 world.set_late();
             }
-            (changes, world.is_complete())
+            world.is_complete()
         };
-        let (changes, is_complete) = self.work(note).await?;
-        let changed = self.apply(changes).await?;
+        let (changed, is_complete) = self.turn(Turn::Least, note).await?;
         self.yield_memory().await?;
         if let Some(kubernetes) = &self.kubernetes {
             mends.iter().for_each(|mend| kubernetes.health().mended(mend));

@@ -62,9 +62,6 @@ pub(super) struct Shares {
     pub newly_hidden: Vec<Hoard>,
 }
 
-/// Work of a commit while nothing has to be done at once: some 200 ms.
-const WORK_MAX: usize = 20_000;
-
 /// Units of memory for each name that the maps can hold: nearly all take less than that, and some several times as much. So
 /// MaxRecords bounds what the maps take, and what the daemon needs to fill them.
 const UNITS_PER_NAME: usize = 6;
@@ -101,7 +98,7 @@ impl World {
     fn make_room(&mut self, statics: Size) -> Vec<Change> {
         self.statics = statics;
         self.cluster.set_capacity(self.room.less(statics));
-        self.commit(Turn::Least)
+        self.commit(Turn::Least, 0)
     }
 
     /// How it stands with the room in the maps.
@@ -226,16 +223,21 @@ impl World {
         self.listed == [true; 3]
     }
 
-    /// What changes in the maps by some of what was noted; by all of it where that is little, and at first.
-    pub(super) fn commit(&mut self, turn: Turn) -> Vec<Change> {
+    /// What changes in the maps by some of what was noted, up to so much work; by all of it at first.
+    pub(super) fn commit(&mut self, turn: Turn, work: usize) -> Vec<Change> {
         if !self.is_complete() {
             return Vec::new();
         }
         let take = match turn {
-            Turn::Least => Take::Least(WORK_MAX),
-            Turn::Oldest => Take::Oldest(WORK_MAX),
+            Turn::Least => Take::Least(work),
+            Turn::Oldest => Take::Oldest(work),
         };
         self.layers.commit(&mut self.cluster, take)
+    }
+
+    /// How much work the last commit was.
+    pub(super) const fn spent(&self) -> usize {
+        self.cluster.spent()
     }
 
     /// Namespaces with changes that were noted and wait for a commit.

@@ -154,6 +154,8 @@ pub struct Cluster {
     keep: Keep,
     listed: Listed,
     pending: Pending,
+    /// How much work the last commit was.
+    spent: usize,
     /// What comes after what the last commit said.
     rest: Vec<Change>,
     /// Whether the zone's frame was put.
@@ -177,6 +179,7 @@ impl Cluster {
             keep: Keep::new(),
             listed: Listed::default(),
             pending: Pending::default(),
+            spent: 0,
             rest: Vec::new(),
             begun: false,
             awaited: false,
