@@ -11,6 +11,7 @@ mod heap;
 mod heartbeat;
 mod http;
 mod load;
+mod pace;
 mod reload;
 mod shortage;
 mod staleness;
@@ -37,6 +38,7 @@ use self::attacher::{Attached, Attacher};
 pub use self::error::DaemonError;
 use self::heartbeat::notify;
 use self::http::Http;
+use self::pace::Pace;
 use self::start::warn_of_open_responder;
 use self::state::DaemonState;
 use self::writer::Writer;
@@ -98,6 +100,7 @@ struct Daemon {
     kubernetes: Option<Kubernetes>,
     /// Namespaces with changes that wait for their turn.
     behind: Vec<Behind>,
+    pace: Pace,
     /// Arrivals of changes that waited for their turn and are about to be written.
     caught_up: Vec<std::time::Instant>,
     /// When a list was asked for last, since objects were not kept.
@@ -247,10 +250,30 @@ impl Daemon {
         if self.behind.is_empty() {
             return Ok(());
         }
-        // Updates that arrive meanwhile wait for this commit only.
-        let changes = self.work(|zones| zones.commit(Turn::Oldest)).await?;
-        self.apply(changes).await?;
+        // Updates that arrive meanwhile wait for this turn only.
+        self.turn(Turn::Oldest, |_| ()).await?;
         self.yield_memory().await
+    }
+
+    /// Commits some of the changes, after `first`, and writes them. Returns the number of names that changed, and the result of
+    /// `first`.
+    async fn turn<T: Send + 'static>(
+        &mut self,
+        turn: Turn,
+        first: impl FnOnce(&mut Zones) -> T + Send + 'static,
+    ) -> Result<(usize, T), DaemonError> {
+        let most = self.pace.work();
+        let work = move |zones: &mut Zones| {
+            let first = first(zones);
+            let began = Instant::now();
+            let changes = zones.commit(turn, most);
+            (first, changes, zones.spent(), began.elapsed())
+        };
+        let (first, changes, spent, worked) = self.work(work).await?;
+        let began = Instant::now();
+        let changed = self.apply(changes).await?;
+        self.pace.took(spent, worked + began.elapsed());
+        Ok((changed, first))
     }
 
     /// Applies updates, and writes what they change in namespaces with little to change.
@@ -275,15 +298,13 @@ impl Daemon {
             for (delta, _permit, arrived) in deltas {
                 zones.apply_delta(delta, arrived);
             }
-            let changes = zones.commit(Turn::Least);
             if is_recovered {
-                // The gates that a stale view closed are about to open, but changes that wait are not written yet.
+                // The gates that a stale view closed are about to open, but changes that have waited longer are not written yet.
                 zones.set_late();
             }
-            (changes, zones.is_complete())
+            zones.is_complete()
         };
-        let (changes, is_complete) = self.work(note).await?;
-        let changed = self.apply(changes).await?;
+        let (changed, is_complete) = self.turn(Turn::Least, note).await?;
         self.yield_memory().await?;
         if let Some(kubernetes) = &self.kubernetes {
             recoveries.iter().for_each(|recovery| kubernetes.health().recovered(recovery));

@@ -14,6 +14,7 @@ use super::error::DaemonError;
 use super::gates::Gates;
 use super::heartbeat::beat;
 use super::load::{self, Loaded};
+use super::pace::Pace;
 use super::state::DaemonState;
 use super::status::Status;
 use super::writer::Writer;
@@ -69,6 +70,7 @@ impl Daemon {
             zones: Some(zones),
             kubernetes,
             behind: Vec::new(),
+            pace: Pace::new(),
             caught_up: Vec::new(),
             listed_again: None,
             http: None,

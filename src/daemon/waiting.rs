@@ -152,6 +152,7 @@ mod tests {
         assert_eq!(gates.closed_parts(), [7, 200, gate::WILDCARDS]);
         gates.open(&ticket);
         assert_eq!(gates.closed_parts(), [200, gate::WILDCARDS]);
+        assert!(!note(), "still waiting");
         waiting.set_behind(Vec::new());
         assert!(note());
         gates.open(&ticket);

@@ -62,9 +62,6 @@ pub(super) struct Shares {
     pub newly_hidden: Vec<Hoard>,
 }
 
-/// Work of one commit, in names: some 200 ms. The initial sync, and changes that can't wait, are not limited.
-const WORK_MAX: usize = 20_000;
-
 /// Units of memory for each name that the maps can hold: nearly all take less than that, and some several times as much. So
 /// MaxRecords bounds what the maps take, and what the daemon needs to fill them.
 const UNITS_PER_NAME: usize = 6;
@@ -101,7 +98,7 @@ impl Zones {
     fn make_room(&mut self, statics: Size) -> Vec<Change> {
         self.statics = statics;
         self.cluster.set_capacity(self.room.less(statics));
-        self.commit(Turn::Least)
+        self.commit(Turn::Least, 0)
     }
 
     /// How it stands with the room in the maps.
@@ -182,16 +179,21 @@ impl Zones {
         self.listed.iter().all(|is_listed| *is_listed)
     }
 
-    /// What changes in the maps by what was noted.
-    pub(super) fn commit(&mut self, turn: Turn) -> Vec<Change> {
+    /// Commits some of the waiting changes, up to `work` endpoints and ports; at first, all. Returns the changes of the maps.
+    pub(super) fn commit(&mut self, turn: Turn, work: usize) -> Vec<Change> {
         if !self.is_complete() {
             return Vec::new();
         }
         let take = match turn {
-            Turn::Least => Take::Least(WORK_MAX),
-            Turn::Oldest => Take::Oldest(WORK_MAX),
+            Turn::Least => Take::Least(work),
+            Turn::Oldest => Take::Oldest(work),
         };
         self.layers.commit(&mut self.cluster, take)
+    }
+
+    /// Work of the last commit, in endpoints and ports.
+    pub(super) const fn spent(&self) -> usize {
+        self.cluster.spent()
     }
 
     /// Namespaces with changes that wait for a commit.

@@ -171,6 +171,8 @@ pub struct Cluster {
     keep: Keep,
     listed: Listed,
     pending: Pending,
+    /// Work of the last commit, in endpoints and ports.
+    spent: usize,
     /// Changes to make after those that the last commit returned ([`Self::rest`]).
     rest: Vec<Change>,
     /// Whether the first commit was made, which puts the zone's frame.
@@ -194,6 +196,7 @@ impl Cluster {
             keep: Keep::new(),
             listed: Listed::default(),
             pending: Pending::default(),
+            spent: 0,
             rest: Vec::new(),
             begun: false,
             awaited: false,

@@ -118,6 +118,7 @@ impl Cluster {
     fn take(&mut self, take: Take, namespaces: &HashMap<Box<str>, bool>) -> HashMap<Arc<Key>, Entry> {
         let (Take::Least(most) | Take::Oldest(most)) = take else {
             let entries = std::mem::take(&mut self.pending.entries);
+            self.spent = 0;
             return entries.into_iter().map(|(key, pended)| (key, pended.entry)).collect();
         };
         let work = |key: &Key, pended: &Pended| {
@@ -155,8 +156,15 @@ impl Cluster {
                 taken.push(Arc::clone(key));
             }
         }
+        self.spent = spent;
         let entries = taken.into_iter().filter_map(|key| self.pending.entries.remove_entry(&key));
         entries.map(|(key, pended)| (key, pended.entry)).collect()
+    }
+
+    /// How much work the last commit was, where it took some of the changes.
+    #[must_use]
+    pub const fn spent(&self) -> usize {
+        self.spent
     }
 
     /// Namespaces with changes that wait for a commit.

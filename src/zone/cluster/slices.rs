@@ -176,6 +176,8 @@ impl Targets {
 struct Prepared {
     slice: Arc<Slice>,
     ports: OnceCell<Ports>,
+    /// Whether it has addresses of IPv4, and of IPv6.
+    families: OnceCell<[bool; 2]>,
     addresses: OnceCell<Arc<[IpAddr]>>,
     /// These by number, IPv4 first.
     numbered_addresses: OnceCell<[Vec<u32>; 2]>,
@@ -202,6 +204,13 @@ impl Prepared {
 
     fn addresses(&self) -> &Arc<[IpAddr]> {
         self.addresses.get_or_init(|| few(self.slice.endpoints.iter().map(|e| e.address)))
+    }
+
+    fn families(&self) -> [bool; 2] {
+        *self.families.get_or_init(|| {
+            let has = |v4| self.slice.endpoints.iter().any(|endpoint| endpoint.address.is_ipv4() == v4);
+            [has(true), has(false)]
+        })
     }
 
     fn numbered_addresses(&self, numbered: &mut Numbered<IpAddr>) -> &[Vec<u32>; 2] {
@@ -243,6 +252,7 @@ impl Slices {
         let prepared = |slice: &Arc<Slice>| Prepared {
             slice: Arc::clone(slice),
             ports: OnceCell::new(),
+            families: OnceCell::new(),
             addresses: OnceCell::new(),
             numbered_addresses: OnceCell::new(),
             targets: OnceCell::new(),
@@ -282,8 +292,12 @@ impl Slices {
         let numbered = &mut *self.addresses.borrow_mut();
         let mut found = [Vec::new(), Vec::new()];
         numbered.begin();
-        for slice in slices {
-            let lists = self.all[*slice as usize].numbered_addresses(numbered);
+        for slice in slices.iter().map(|slice| &self.all[*slice as usize]) {
+            // Most add nothing where there are many.
+            if slice.families().iter().zip(&found).all(|(has, found)| !has || found.len() >= MANY) {
+                continue;
+            }
+            let lists = slice.numbered_addresses(numbered);
             for (found, list) in found.iter_mut().zip(lists) {
                 if list.len() >= MANY {
                     found.clone_from(list);
@@ -328,7 +342,7 @@ impl Slices {
         for (i, ports) in
             holders.iter().filter(|(i, ports)| !ports.numbers.is_empty() && !self.get(*i).endpoints.is_empty())
         {
-            if ports.numbers.len() >= MANY || self.all[*i as usize].targets().all.len() >= MANY {
+            if ports.numbers.len() >= MANY {
                 return None;
             }
             pairs.extend(ports.numbers.iter().map(|number| (*number, *i)));
@@ -348,6 +362,7 @@ impl Slices {
         }
         targets.begin();
         for (i, _) in holders.iter().filter(|(_, ports)| !ports.numbers.is_empty()) {
+            // One with more targets than are known is too large by those.
             let [_, own] = self.all[*i as usize].numbered_targets(names, targets);
             addresses.extend(own.iter().filter(|target| targets.add(**target)));
             if !fits(records.len(), addresses.len()) {
