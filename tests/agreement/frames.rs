@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use crate::common::mutate::{damaged, with_variety};
-use crate::common::packet::{ETHERNET, IPV4, IPV6, Packet, Query, UDP, sum};
+use crate::common::packet::{ETHERNET, IPV4, IPV6, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_TXT, UDP, sum};
 use crate::questions;
 use crate::rng::Rng;
+use crate::static_names::NAMES;
 use crate::wire::Frame;
 
 /// DNS servers that queries are sent to: that of the cluster most of the time.
@@ -48,8 +49,13 @@ pub fn random(rng: &mut Rng, names: &[Vec<u8>]) -> Frame {
 
 /// A query from a client to a server.
 fn packet(rng: &mut Rng) -> Packet {
-    let (name, rtype) = questions::random(rng);
-    let query = with_variety(rng, wire(&name), rtype.into());
+    let (name, qtype) = if rng.one_in(5) {
+        (rng.pick(&NAMES).to_string(), *rng.pick(&[TYPE_A, TYPE_A, TYPE_AAAA, TYPE_AAAA, TYPE_TXT]))
+    } else {
+        let (name, rtype) = questions::random(rng);
+        (name, rtype.into())
+    };
+    let query = with_variety(rng, wire(&name), qtype);
     between(rng, &query)
 }
 
