@@ -163,7 +163,7 @@ fn report(sides: &[Side; 2], frame: &Frame, outputs: &[Outputs; 2]) -> String {
         let all = [("replied", &outputs.replies), ("passed", &outputs.passed)];
         let all: Vec<_> = all.iter().flat_map(|(what, of)| of.iter().map(move |o| (*what, o))).collect();
         for (what, received) in &all {
-            let pending = if received.sum_pending { ", checksum not finished" } else { "" };
+            let pending = if received.checksum_pending { ", checksum not finished" } else { "" };
             text += &format!("{}: {what}{pending}\n{}", side.name, hex(&received.octets));
         }
         if all.is_empty() {
