@@ -19,15 +19,14 @@ use common::env_number;
 use common::lab::{Netns, veth};
 use common::model::{Model, addresses, agrees, node};
 use common::mutate::{BRIDGE_MAC, mutated, zone};
-use common::packet::{COOKIE, DNS, ETHERNET, OPTION_PADDING, Opt, Packet, Query, TYPE_A, UDP, hex, option};
+use common::packet::{COOKIE, ETHERNET, OPTION_PADDING, Opt, Packet, Query, TYPE_A, hex, option};
 use common::raw::{RawSocket, Received};
 use common::rng::Rng;
 use common::witness::{Metadata, Witness};
 use edns::datapath::{Datapath, OUTCOMES, Program};
 use edns::interfaces::Accepts;
-use edns::zone::node::Answer;
 use maps::{maps_of, read_scratch, write_scratch};
-use vnet::{Offload, UDP_CHECKSUM, VnetSocket, pseudo_checksum, set_segment, udp_at};
+use vnet::{Offload, UDP_CHECKSUM, VnetSocket, pseudo_checksum, reply_len, set_segment};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Larger than every frame of this test.
@@ -417,12 +416,6 @@ fn headers_that_reach_beyond_the_reply_pass_where_it_is_shorter() {
             assert_eq!(count(&datapath, "pass_error"), before + u64::from(passes), "{what}");
         }
     }
-}
-
-/// Octets of the frame that answers a query with this answer.
-fn reply_len(asked: &Asked<'_>, answer: &Answer, query: &[u8]) -> usize {
-    let opt = if asked.opt.is_some() { 11 } else { 0 };
-    usize::from(udp_at(query[12..14] == [8, 0])) + UDP + DNS + asked.question.len() + answer.bytes.len() + opt
 }
 
 /// A container whose link has a smaller MTU than the uplink, as behind a tunnel: a large answer is fragmented there. The

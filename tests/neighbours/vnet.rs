@@ -4,10 +4,11 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-use crate::common::decode::Datagram;
+use crate::common::decode::{Asked, Datagram};
 use crate::common::lab::Netns;
-use crate::common::packet::{self, ETHERNET, IPV4, IPV6};
+use crate::common::packet::{self, DNS, ETHERNET, IPV4, IPV6, UDP};
 use crate::common::rng::Rng;
+use edns::zone::node::Answer;
 
 /// Sends frames with a virtio_net_hdr, as virtual machines do.
 pub struct VnetSocket(OwnedFd);
@@ -149,4 +150,10 @@ pub fn set_segment(socket: &UdpSocket, size: u16) {
         )
     };
     assert_eq!(ret, 0, "UDP_SEGMENT: {}", io::Error::last_os_error());
+}
+
+/// Octets of the frame that answers a query with this answer.
+pub fn reply_len(asked: &Asked<'_>, answer: &Answer, query: &[u8]) -> usize {
+    let opt = if asked.opt.is_some() { 11 } else { 0 };
+    usize::from(udp_at(query[12..14] == [8, 0])) + UDP + DNS + asked.question.len() + answer.bytes.len() + opt
 }
