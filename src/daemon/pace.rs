@@ -14,7 +14,7 @@ pub(super) struct Pace(usize);
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        Self(MOST)
+        Self(MOST / 4)
     }
 
     /// Work of the next turn, at most.
@@ -52,8 +52,8 @@ mod tests {
         // One Service that is larger tells, too, and small turns don't.
         let mut pace = Pace::new();
         pace.took(200_000, Duration::from_secs(20));
-        assert_eq!(pace.work(), (MOST + 2_000) / 2);
+        assert_eq!(pace.work(), (MOST / 4 + 2_000) / 2);
         pace.took(10, Duration::from_secs(1));
-        assert_eq!(pace.work(), (MOST + 2_000) / 2);
+        assert_eq!(pace.work(), (MOST / 4 + 2_000) / 2);
     }
 }

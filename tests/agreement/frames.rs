@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use crate::common::mutate::{damaged, with_variety};
-use crate::common::packet::{ETHERNET, IPV4, IPV6, Packet, Query, UDP, sum};
+use crate::common::packet::{ETHERNET, IPV4, IPV6, Packet, Query, TYPE_A, TYPE_AAAA, TYPE_TXT, UDP, sum};
 use crate::questions;
 use crate::rng::Rng;
+use crate::static_names::NAMES;
 use crate::wire::Frame;
 
 /// DNS servers that queries are sent to: that of the cluster most of the time.
@@ -48,8 +49,13 @@ pub fn random(rng: &mut Rng, names: &[Vec<u8>]) -> Frame {
 
 /// A query from a client to a server.
 fn packet(rng: &mut Rng) -> Packet {
-    let (name, rtype) = questions::random(rng);
-    let query = with_variety(rng, wire(&name), rtype.into());
+    let (name, qtype) = if rng.one_in(5) {
+        (rng.pick(&NAMES).to_string(), *rng.pick(&[TYPE_A, TYPE_A, TYPE_AAAA, TYPE_AAAA, TYPE_TXT]))
+    } else {
+        let (name, rtype) = questions::random(rng);
+        (name, rtype.into())
+    };
+    let query = with_variety(rng, wire(&name), qtype);
     between(rng, &query)
 }
 
@@ -65,8 +71,8 @@ fn between(rng: &mut Rng, query: &Query) -> Packet {
         1 => packet.tags = vec![(0x88a8, rng.next() as u16), (0x8100, rng.next() as u16)],
         2 => packet.tos = rng.octet(),
         3 => packet.frag = *rng.pick(&[0, 0x2000, 0x8000, 1]),
-        4 => packet.udp_sum = Some(0),
-        5 => packet.udp_sum = Some(rng.next() as u16),
+        4 => packet.udp_checksum = Some(0),
+        5 => packet.udp_checksum = Some(rng.next() as u16),
         6 => packet.padding = rng.below(80),
         7 => packet.ip_options = vec![1; 4 * (1 + rng.below(10))],
         8 => packet.extensions = vec![(*rng.pick(&[0, 43, 60]), vec![0; 8])],
@@ -84,7 +90,7 @@ fn unfinished(rng: &mut Rng) -> Frame {
     let start = (ETHERNET + 4 * packet.tags.len() + ip) as u16;
     let addresses: Vec<u8> = [packet.src, packet.dst].iter().flat_map(octets).collect();
     let len = ((UDP + packet.payload.len()) as u16).to_be_bytes();
-    packet.udp_sum = Some(sum(&[&addresses, &[0, 17], &len]));
+    packet.udp_checksum = Some(sum(&[&addresses, &[0, 17], &len]));
     let is_elsewhere = rng.one_in(8);
     let csum_start = if is_elsewhere { start + rng.below(40) as u16 } else { start };
     let csum_offset = if is_elsewhere { 2 * rng.below(8) as u16 } else { UDP_CHECK };

@@ -138,7 +138,7 @@ const ETHERNET: usize = 14;
 fn read_all(tun: &OwnedFd) -> Vec<Received> {
     let mut octets = vec![0; 65_536];
     let next = || match nix::unistd::read(tun, &mut octets) {
-        Ok(len) => Some(Received { octets: octets[..len].to_vec(), sum_pending: false }),
+        Ok(len) => Some(Received { octets: octets[..len].to_vec(), checksum_pending: false }),
         Err(nix::Error::EAGAIN) => None,
         Err(e) => panic!("tun: {e}"),
     };

@@ -124,7 +124,7 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
                 }
             }
         }
-        // Its parent.
+        // The parent of the name.
         2 if name[0] > 0 => drop(name.drain(..=usize::from(name[0]))),
         // A name with one octet changed.
         3 => {
@@ -202,7 +202,7 @@ pub fn damaged(rng: &mut Rng, mut packet: Packet, names: &[Vec<u8>]) -> Vec<u8> 
         packet.padding = rng.below(64);
     }
     if rng.one_in(16) && packet.src.is_ipv4() {
-        packet.udp_sum = Some(0);
+        packet.udp_checksum = Some(0);
     }
     // Messages that are changed inside correct lengths get further than those with wrong lengths outside.
     if rng.one_in(3) {
@@ -219,7 +219,7 @@ pub fn damaged(rng: &mut Rng, mut packet: Packet, names: &[Vec<u8>]) -> Vec<u8> 
             right_lengths(rng, &mut frame);
         }
         if rng.one_in(2) {
-            right_sums(&mut frame);
+            correct_checksums(&mut frame);
         }
     }
     frame
@@ -324,7 +324,7 @@ fn right_lengths(rng: &mut Rng, frame: &mut [u8]) {
     frame[udp + 4..udp + 6].copy_from_slice(&len.to_be_bytes());
 }
 
-fn right_sums(frame: &mut [u8]) {
+fn correct_checksums(frame: &mut [u8]) {
     if frame.len() >= ETHERNET + IPV4 && frame[12..15] == [0x08, 0, 0x45] {
         frame[24..26].copy_from_slice(&[0, 0]);
         let sum = !sum(&[&frame[ETHERNET..ETHERNET + IPV4]]);
@@ -333,7 +333,7 @@ fn right_sums(frame: &mut [u8]) {
     let Ok(datagram) = Datagram::read(frame, ETHERNET) else { return };
     let (error, end) = (datagram.udp_error, frame.len() - datagram.padding);
     let at = end - datagram.payload.len() - 2;
-    if datagram.has_sum {
+    if datagram.has_checksum {
         // One's complement arithmetic: subtracts the error.
         let sum = sum(&[&frame[at..at + 2], &(!error).to_be_bytes()]);
         frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());

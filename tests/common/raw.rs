@@ -15,7 +15,7 @@ pub struct Received {
     /// With its VLAN tag in place, also if the kernel held the tag outside of the frame.
     pub octets: Vec<u8>,
     /// The checksum is not complete: the sender left it to an interface.
-    pub sum_pending: bool,
+    pub checksum_pending: bool,
 }
 
 pub struct RawSocket(OwnedFd);
@@ -125,7 +125,7 @@ impl RawSocket {
         }
         octets.truncate(len as usize);
         octets.shrink_to_fit();
-        let mut received = Received { octets, sum_pending: false };
+        let mut received = Received { octets, checksum_pending: false };
         // SAFETY: the kernel filled in the control messages that msg_controllen covers.
         let mut head = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
         while !head.is_null() {
@@ -151,7 +151,7 @@ impl AsFd for RawSocket {
 
 impl Received {
     fn note(&mut self, aux: &libc::tpacket_auxdata) {
-        self.sum_pending = aux.tp_status & libc::TP_STATUS_CSUMNOTREADY != 0;
+        self.checksum_pending = aux.tp_status & libc::TP_STATUS_CSUMNOTREADY != 0;
         if aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0 && self.octets.len() >= 12 {
             let tag = [aux.tp_vlan_tpid.to_be_bytes(), aux.tp_vlan_tci.to_be_bytes()].concat();
             self.octets.splice(12..12, tag);

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, DNS};
 use crate::lab::{Daemon, Lab, fill, veth, within};
 
 pub struct Node {
-    /// Its `host` is the node, its `pod` a pod on it.
+    /// The namespace `host` is the node, `pod` a pod on it.
     pub lab: Lab,
     pub cluster: Arc<Cluster>,
 }
