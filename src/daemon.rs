@@ -146,7 +146,7 @@ impl Daemon {
         let mut gates = interval(BEAT);
         gates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if self.kubernetes.is_some() {
-            log::info!("Kubernetes: waiting for the first list of everything; static names are answered meanwhile");
+            log::info!("Kubernetes: waiting for the initial sync; static names are answered meanwhile");
         }
         loop {
             if !is_ready && self.state.borrow().status.has_synced() {
@@ -173,7 +173,7 @@ impl Daemon {
                         Ok(links) => self.attach(links),
                         Err(e @ InterfaceError::Ended) => return Err(e.into()),
                         // Of one request; interfaces() asks again.
-                        Err(e) => log::warn!("{e}; asked again"),
+                        Err(e) => log::warn!("{e}; retrying"),
                     }
                     continue;
                 }
@@ -221,8 +221,8 @@ impl Daemon {
     async fn remove_leftovers(&self) {
         match self.hook.remove_leftovers(&self.interfaces).await {
             Ok(0) => {}
-            Ok(n) => log::info!("{n} filters of daemons that were killed are taken away"),
-            Err(e) => log::warn!("filters of daemons that were killed: {e}"),
+            Ok(n) => log::info!("removed {n} stale tc filters"),
+            Err(e) => log::warn!("removing stale tc filters: {e}"),
         }
     }
 
@@ -328,7 +328,7 @@ impl Daemon {
             [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, |(at, _)| at.elapsed()));
         if is_first {
             let names = self.writer.reader().len();
-            log::info!("Kubernetes: all is read: {names} names, {last:?} after the last list came");
+            log::info!("Kubernetes: initial sync done: {names} names, {last:?} after the last list");
         }
         log::debug!("Kubernetes: {changed} names changed by {} events, the first {first:?} ago", arrivals.len());
         Ok(())
@@ -340,7 +340,7 @@ impl Daemon {
         let is_due = self.listed_again.is_none_or(|at| at.elapsed() >= LIST_AGAIN);
         let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| is_due) else { return };
         self.listed_again = Some(Instant::now());
-        log::info!("Kubernetes: {} are listed anew: there is room for more of those that were not kept", kind.plural());
+        log::info!("Kubernetes: relisting {}: there is room again for objects that were not kept", kind.plural());
         kubernetes.relist().request(kind);
     }
 
@@ -401,7 +401,7 @@ impl Daemon {
         // In front of the programs; what is not told of takes frames to its own address only.
         let ports = links.iter().map(|l| (l.ifindex, l.accepts())).collect();
         if let Err(e) = state.datapath.set_ports(&ports) {
-            log::error!("which frames interfaces take: {e}");
+            log::error!("setting the MAC addresses that interfaces accept: {e}");
         }
         self.attacher.follow(AttachPlan::new(&state.datapath, &links, self.started.direction));
         state.status.named = self.config.ifname.iter().all(|p| p.is_named());
@@ -427,7 +427,7 @@ impl Daemon {
 }
 
 fn say_of_retry(e: &AttachError) {
-    log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
+    log::error!("{e}; retrying in {} s", ATTACH_RETRY.as_secs());
 }
 
 /// The next update; never, if no cluster is watched. None if changes wait for their turn, which need no update.

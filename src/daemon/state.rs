@@ -150,18 +150,18 @@ impl DaemonState {
         let (_, reason) = shares.passing;
         for Holder { namespace, names, passing, largest } in &shares.new {
             let (service, most) = largest.as_ref().map_or(("", 0), |(service, names)| (service, *names));
-            let cure = if reason == Reason::Full { "; raise MaxRecords to answer all" } else { "" };
+            let cure = if reason == Reason::Full { "; raise MaxRecords to answer all of them" } else { "" };
             log::warn!(
-                "record maps full: of the {names} names of namespace {namespace}, which has more than its share, {passing} \
-                 pass to the DNS server; its largest Service is {service}, of {most} names{cure}"
+                "record maps full: namespace {namespace} exceeds its fair share: {passing} of its {names} names are withheld; \
+                 its largest Service is {service} with {most} names{cure}"
             );
         }
         for Hoard { namespace, items, hidden, largest: (kind, name, most) } in &shares.newly_hidden {
             let kind = if *kind == Kind::Service { "Service" } else { "EndpointSlice" };
             log::warn!(
-                "of some {items} endpoints and ports of namespace {namespace} {hidden} are not kept, since it or one of its \
-                 Services has more than its share: what depends on them passes to the DNS server; its largest object is {kind} \
-                 {name}, of {most}; raise MaxRecords to keep more"
+                "memory for objects full: namespace {namespace}, or one of its Services, exceeds its fair share: {hidden} of about \
+                 {items} endpoints and ports are not kept, and names that depend on them are not answered; its largest object \
+                 is {kind} {name} with {most}; raise MaxRecords to keep more"
             );
         }
         self.shares = Some(shares);
@@ -173,9 +173,7 @@ impl DaemonState {
         self.status.staleness.note(self.is_read && !current);
         let late = self.writer.is_late();
         if late && !self.late {
-            log::warn!(
-                "changes wait to be written for more than {LATE:?}: names that are not known pass until they are"
-            );
+            log::warn!("map updates late by more than {LATE:?}: negative answers suspended until they are written");
         }
         self.late = late;
         let (namespaces, behind) = self.writer.late_namespaces();
@@ -200,8 +198,8 @@ impl DaemonState {
             n => format!(", and those of {n} others"),
         };
         log::warn!(
-            "changes of namespace {namespace}{others} have waited for more than {LATE:?}, since they take long to work out: \
-             negative answers there pass until they are written"
+            "map updates of namespace {namespace}{others} late by more than {LATE:?}, because they take long to compute: \
+             negative answers suspended there until they are written"
         );
     }
 

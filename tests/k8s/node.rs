@@ -119,7 +119,7 @@ impl Node {
 
     /// Waits until the view is stale and the kernel's negative answers are suspended.
     pub fn until_stale(&self, client: &Client, daemon: &Daemon) {
-        self.until_log(daemon, 150, "out of touch");
+        self.until_log(daemon, 150, "view stale");
         self.until_negative_answers_are(client, 10, false);
     }
 
