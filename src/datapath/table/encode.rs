@@ -49,7 +49,6 @@ pub(super) fn encode(name: Option<&Name>, node: &Node, refs: Refs) -> Result<Vec
         fallback: refs.fallback,
         child: refs.child,
         deep: refs.deep,
-        ..Default::default()
     }));
     let types_at = out.len();
     out.resize(types_at + node.types.len() * size_of::<edns_type>(), 0);

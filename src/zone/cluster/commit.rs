@@ -1,5 +1,6 @@
 //! What a commit says: from what changed to changes of names, in an order in which the maps may follow.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -96,7 +97,7 @@ impl Cluster {
             causes.extend(self.objects.in_namespace(namespace).map(|(key, _)| (Arc::clone(key), arrived)));
         }
         // Each is followed from what has waited longest.
-        causes.sort_unstable_by(|a, b| b.1.cmp(&a.1));
+        causes.sort_unstable_by_key(|(_, since)| Reverse(*since));
         let mut done: HashSet<Arc<Key>> = HashSet::new();
         while let Some((cause, since)) = causes.pop() {
             for key in self.dependents.get(&*cause).into_iter().flatten() {

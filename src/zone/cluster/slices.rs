@@ -68,25 +68,6 @@ impl Ports {
     }
 }
 
-/// Counts what is looked at for names of ports, so that tests see what they cost.
-#[cfg(test)]
-pub(super) mod steps {
-    use std::cell::Cell;
-
-    thread_local! {
-        static STEPS: Cell<usize> = const { Cell::new(0) };
-    }
-
-    pub fn count(steps: usize) {
-        STEPS.set(STEPS.get() + steps);
-    }
-
-    /// Those since this was asked last.
-    pub fn take() -> usize {
-        STEPS.take()
-    }
-}
-
 /// Things by number, and which of them the present union has.
 struct Numbered<T> {
     numbers: HashMap<T, u32>,
@@ -237,6 +218,9 @@ impl Prepared {
     }
 }
 
+/// Addresses of slices, by their numbers.
+type Unions = HashMap<Box<[u32]>, Arc<[IpAddr]>>;
+
 /// The slices of one state of a Service, in the order in which it lists them.
 pub(super) struct Slices {
     all: Vec<Prepared>,
@@ -244,7 +228,7 @@ pub(super) struct Slices {
     names: RefCell<Numbered<Relative>>,
     targets: RefCell<Numbered<Target>>,
     /// What these have together.
-    known: RefCell<HashMap<Box<[u32]>, Arc<[IpAddr]>>>,
+    known: RefCell<Unions>,
 }
 
 impl Slices {
@@ -379,5 +363,24 @@ impl Slices {
         records.sort_unstable();
         addresses.sort_unstable();
         Some(Services::new(records, count, addresses))
+    }
+}
+
+/// Counts what is looked at for names of ports, so that tests see what they cost.
+#[cfg(test)]
+pub(super) mod steps {
+    use std::cell::Cell;
+
+    thread_local! {
+        static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub fn count(steps: usize) {
+        STEPS.set(STEPS.get() + steps);
+    }
+
+    /// Those since this was asked last.
+    pub fn take() -> usize {
+        STEPS.take()
     }
 }
