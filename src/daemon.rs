@@ -1,7 +1,8 @@
 //! The daemon: its start, its event loop and its end.
 //!
-//! One thread runs the event loop, the heartbeat, the commands and the metrics. Code that blocks it also delays the heartbeat, and
-//! without heartbeats the programs stop answering. So parsing files, work on the zone, writing maps and attaching run in other threads.
+//! One thread runs the event loop, the heartbeat, the commands and the metrics. Code that blocks it also delays the heartbeat,
+//! and without heartbeats the programs stop answering. So parsing files, work on the zone, writing maps and attaching run in
+//! other threads.
 
 mod attacher;
 mod commands;
@@ -65,8 +66,8 @@ const ATTACH_RETRY: Duration = Duration::from_secs(5);
 /// Runs the daemon until SIGTERM or SIGINT. `config` is the path of the config file.
 ///
 /// # Errors
-/// Before the daemon is ready: any error that keeps it from starting. Later: only if interfaces can't be watched any more, or a thread has
-/// panicked.
+/// Before the daemon is ready: any error that keeps it from starting. Later: only if interfaces can't be watched any more, or a
+/// thread has panicked.
 pub fn run(config: &Path) -> Result<(), DaemonError> {
     heap::limit_arenas();
     privileges::drop_unneeded();
@@ -244,8 +245,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Applies this update and those that are queued. Then takes a turn for the namespace that has waited longest, if any waits: its
-    /// changes are expensive, and would otherwise never be written while others arrive.
+    /// Applies this update and those that are queued. Then takes a turn for the namespace that has waited longest, if any waits:
+    /// its changes are expensive, and would otherwise never be written while others arrive.
     async fn cluster_changed(&mut self, update: Option<Update>) -> Result<(), DaemonError> {
         self.apply_updates(update).await?;
         if self.behind.is_empty() {
@@ -300,8 +301,8 @@ impl Daemon {
                 zones.apply_delta(delta, arrived);
             }
             if is_recovered {
-                // The gates that the stale view closed are about to open. Changes that wait may be older than the outage, so they count
-                // as late and keep the gates of their namespaces closed.
+                // The gates that the stale view closed are about to open. Changes that still wait may be as old as the outage, so
+                // they count as late and keep the gates of their namespaces closed.
                 zones.set_late();
             }
             zones.is_complete()

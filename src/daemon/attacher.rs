@@ -1,5 +1,5 @@
-//! Attaches and detaches the program and checks what is attached, in its own thread: the kernel may take seconds for that, and the
-//! heartbeat, commands and updates must not wait.
+//! Attaches and detaches the program and checks what is attached, in its own thread: the kernel may take seconds for that, and
+//! the heartbeat, commands and updates must not wait.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -43,8 +43,8 @@ pub(super) struct Attacher {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread. Dropping this waits for it. The runtime does not wait for its blocking threads when it shuts down, so filters would stay
-/// attached.
+/// The thread. Dropping this waits for it. The runtime does not wait for its blocking threads when it shuts down, so filters
+/// would stay attached.
 struct Worker {
     /// None once it is being dropped.
     jobs: Option<Sender<Job>>,

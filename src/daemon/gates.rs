@@ -1,5 +1,5 @@
-//! Answers that may be wrong now are suspended: each group of answers has a gate. [`Facts`] decide without side effects which gates are
-//! open; [`Gates`] shows them to the programs.
+//! Answers that may be wrong now are suspended: each group of answers has a gate. [`Facts`] decide without side effects which
+//! gates are open; [`Gates`] shows them to the programs.
 
 mod shared;
 
@@ -47,7 +47,8 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// The gates of all answers of the cluster zone, of negative answers of static names, and of negative answers of the cluster zone.
+    /// The gates of all answers of the cluster zone, of negative answers of static names, and of negative answers of the cluster
+    /// zone.
     fn gates(self) -> [Gate; 3] {
         let cluster = match (self.synced, self.expired) {
             (false, _) => Gate::NotSynced,
@@ -73,8 +74,8 @@ mod tests {
     use super::Gate::{Incomplete, NotSynced, Open, Stale};
     use super::*;
 
-    /// Columns: synced, current, expired, in order, late (1: true, 0: false, -: either). Results: all answers of the cluster zone,
-    /// negative answers of static names, negative answers of the cluster zone.
+    /// Columns: synced, current, expired, in order, late (1: true, 0: false, -: either). Results: all answers of the cluster
+    /// zone, negative answers of static names, negative answers of the cluster zone.
     const TRUTH_TABLE: [(&str, [Gate; 3]); 11] = [
         ("0 - - 1 0", [NotSynced, Open, NotSynced]),
         ("0 - - 1 1", [NotSynced, Stale, NotSynced]),

@@ -1,5 +1,5 @@
-//! The heap. Work on the zone runs in different threads, and uses far more memory than it keeps. glibc would keep the freed memory in
-//! the arena of that thread, and allocate as much again for the next one.
+//! The heap. Work on the zone runs in different threads, and uses far more memory than it keeps. glibc would keep the freed
+//! memory in the arena of that thread, and allocate as much again for the next one.
 
 /// Limits malloc to two arenas (glibc). To be called before any thread starts.
 #[cfg(target_env = "gnu")]

@@ -1,5 +1,5 @@
-//! Serves /metrics, /healthz and /readyz. The heartbeat runs in the same thread, so the number of connections, their duration and the
-//! size of a request are limited.
+//! Serves /metrics, /healthz and /readyz. The heartbeat runs in the same thread, so the number of connections, their duration and
+//! the size of a request are limited.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

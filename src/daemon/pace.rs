@@ -22,8 +22,8 @@ impl Pace {
         self.0
     }
 
-    /// Adapts to a turn that took `time` for `work`. Turns with little work are ignored: their duration is mostly the wait for grace
-    /// periods.
+    /// Adapts to a turn that took `time` for `work`. Turns with little work are ignored: their duration is mostly the wait for
+    /// grace periods.
     pub(super) fn adapt(&mut self, work: usize, time: Duration) {
         if work < self.0 / 2 {
             return;

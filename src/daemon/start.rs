@@ -29,8 +29,8 @@ use crate::interfaces::{InterfaceError, Interfaces, Link, Uplink};
 use crate::source::kubernetes;
 
 impl Daemon {
-    /// Reads the files, loads the program, fills the maps and attaches. The order: mistakes of the user are reported before anything on the
-    /// host changes, and the maps are filled before the program sees a packet.
+    /// Reads the files, loads the program, fills the maps and attaches. The order: mistakes of the user are reported before
+    /// anything on the host changes, and the maps are filled before the program sees a packet.
     ///
     /// # Errors
     /// Any error that keeps the daemon from starting.

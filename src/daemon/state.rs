@@ -49,8 +49,8 @@ pub(super) struct DaemonState {
     shortage: Shortage,
     /// Number of names without memory for their nodes, at the last check.
     without_memory: usize,
-    /// Whether all queries pass (`edns pause`), and the number of such commands so far: the timer of an old pause must not end a newer
-    /// one.
+    /// Whether all queries pass (`edns pause`), and the number of such commands so far: the timer of an old pause must not end a
+    /// newer one.
     pub pause: (bool, u64),
 }
 
@@ -82,8 +82,8 @@ impl DaemonState {
         }
     }
 
-    /// Sets the servers for which the program answers. Without `DnsServers`, static names are answered for any server, and names of the
-    /// cluster for the servers of the cluster (`auto`).
+    /// Sets the servers for which the program answers. Without `DnsServers`, static names are answered for any server, and names
+    /// of the cluster for the servers of the cluster (`auto`).
     pub(super) fn apply_servers(&mut self, specs: &HashSet<ServerSpec>, zones: &Zones) {
         let any = specs.contains(&ServerSpec::Any);
         let (any, bits) = match specs.is_empty() {
@@ -104,13 +104,15 @@ impl DaemonState {
         self.servers = wanted;
         let settings = self.datapath.settings();
         settings.set_first_servers(servers.iter().map(|server| (server, &bits)));
-        // The addresses of these are unknown before the initial sync. Until then accept any server; the closed gate makes queries pass.
+        // The addresses of these are unknown before the initial sync. Until then accept any server; the closed gate makes queries
+        // pass.
         let needs_cluster = |spec: &ServerSpec| matches!(spec, ServerSpec::Auto | ServerSpec::Service { .. });
         let unknown = !zones.is_complete() && specs.iter().any(needs_cluster);
         settings.set_any_server(if unknown { any | CLUSTER } else { any });
     }
 
-    /// Addresses of the DNS servers for which the program answers. The address of NodeLocal DNSCache, which may not be in use, is last.
+    /// Addresses of the DNS servers for which the program answers. The address of NodeLocal DNSCache, which may not be in use, is
+    /// last.
     pub(super) fn servers(&self) -> Vec<IpAddr> {
         let mut servers: Vec<IpAddr> = self.servers.keys().copied().collect();
         servers.sort_by_key(|server| (*server == NODE_LOCAL_DNS, *server));
@@ -141,8 +143,8 @@ impl DaemonState {
         self.writer.refused(reason) + withheld + hidden
     }
 
-    /// The memory in units to which to limit the cluster's names, if the kernel refused memory for more names than at the last call. A
-    /// little less than what the maps use now, so that what must be written fits.
+    /// The memory in units to which to limit the cluster's names, if the kernel refused memory for more names than at the last
+    /// call. A little less than what the maps use now, so that what must be written fits.
     pub(super) fn memory_left(&mut self) -> Option<usize> {
         let without_memory = self.writer.refused(Reason::Memory);
         (without_memory > std::mem::replace(&mut self.without_memory, without_memory))
@@ -171,7 +173,8 @@ impl DaemonState {
         self.shares = Some(shares);
     }
 
-    /// Closes the gates of answers that may be wrong now. Returns whether some gates may open, for which [`Writer::open`] is needed.
+    /// Closes the gates of answers that may be wrong now. Returns whether some gates may open, for which [`Writer::open`] is
+    /// needed.
     pub(super) fn set_gates(&mut self) -> bool {
         let current = self.status.is_current();
         self.status.staleness.update(self.is_synced && !current);

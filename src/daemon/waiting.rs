@@ -9,8 +9,8 @@ use super::gates::GateSet;
 use crate::datapath::BEAT_MAX;
 use crate::zone::cluster::{Behind, gate};
 
-/// Changes that have waited longer are late, and negative answers are suspended. Equal to [`BEAT_MAX`]: outdated negative answers end
-/// after the same time, whether the daemon is slow or dead.
+/// Changes that have waited longer are late, and negative answers are suspended. Equal to [`BEAT_MAX`]: outdated negative answers
+/// end after the same time, whether the daemon is slow or dead.
 pub(super) const LATE: Duration = BEAT_MAX;
 
 /// The changes that wait.
@@ -77,8 +77,8 @@ mod tests {
     const ALMOST: Duration = Duration::from_millis(2400);
     const SOON: Duration = Duration::from_millis(200);
 
-    /// Simulates a change that arrived `arrived` ago, with these durations of the work on the zone and of the writing. Returns whether it
-    /// was late before the work, after it, and before the writing ended.
+    /// Simulates a change that arrived `arrived` ago, with these durations of the work on the zone and of the writing. Returns
+    /// whether it was late before the work, after it, and before the writing ended.
     async fn changed(waiting: &Waiting, arrived: Duration, work: Duration, writing: Duration) -> [bool; 3] {
         let since = Instant::now();
         advance(arrived).await;
@@ -147,7 +147,7 @@ mod tests {
         open_all();
         assert_eq!(gates.closed_parts(), [7, gate::WILDCARDS], "its changes are still late");
 
-        // Another namespace is late at once, because the arrival of its changes is unknown.
+        // Another namespace is late at once: its changes may be older than their arrival.
         waiting.set_behind(vec![behind("recovered", 200, None)]);
         assert!(update(), "the gate of the first namespace may open");
         let ticket = gates.ticket();

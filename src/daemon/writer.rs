@@ -1,5 +1,5 @@
-//! Writes the maps, in its own thread: the wait for a grace period has no upper limit, and the heartbeat and commands must not wait
-//! with it.
+//! Writes the maps, in its own thread: the wait for a grace period has no upper limit, and the heartbeat and commands must not
+//! wait with it.
 
 use std::cell::Cell;
 use std::io;
@@ -74,7 +74,8 @@ impl Writer {
         self.waiting.late_namespaces()
     }
 
-    /// Writes these changes to the maps, in order. Returns the number of changed names. Names that stay are answered at every moment.
+    /// Writes these changes to the maps, in order. Returns the number of changed names. Names that stay are answered at every
+    /// moment.
     ///
     /// # Errors
     /// If the thread has exited.

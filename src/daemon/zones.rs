@@ -38,8 +38,8 @@ pub(super) struct Zones {
     static_size: Size,
 }
 
-/// The namespaces whose changes a commit takes first. The daemon alternates both, so that a namespace with expensive changes neither
-/// delays others nor waits forever.
+/// The namespaces whose changes a commit takes first. The daemon alternates both, so that a namespace with expensive changes
+/// neither delays others nor waits forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Namespaces with the least work.
@@ -94,7 +94,8 @@ impl Zones {
         self.make_room(self.static_size)
     }
 
-    /// Reserves this size for static names, and leaves the rest of the maps to the cluster. Returns the changes that withhold names.
+    /// Reserves this size for static names, and leaves the rest of the maps to the cluster. Returns the changes that withhold
+    /// names.
     fn make_room(&mut self, static_size: Size) -> Vec<Change> {
         self.static_size = static_size;
         self.cluster.set_capacity(self.capacity.less(static_size));
@@ -184,7 +185,8 @@ impl Zones {
         self.listed.iter().all(|is_listed| *is_listed)
     }
 
-    /// Commits some of the waiting changes, up to `work` endpoints and ports; the first commit takes all. Returns the changes of the maps.
+    /// Commits some of the waiting changes, up to `work` endpoints and ports; the first commit takes all. Returns the changes of
+    /// the maps.
     pub(super) fn commit(&mut self, turn: Turn, work: usize) -> Vec<Change> {
         if !self.is_complete() {
             return Vec::new();

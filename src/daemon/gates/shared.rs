@@ -1,7 +1,7 @@
 //! The gates that the programs read, shared by the event loop and the thread that writes the maps.
 //!
-//! A gate closes at once, with one store. It opens only after a grace period: a program that was already running may have missed a name
-//! and must not find the gate open.
+//! A gate closes at once, with one store. It opens only after a grace period: a program that was already running may have missed
+//! a name and must not find the gate open.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -51,7 +51,8 @@ impl Gates {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes facts, and closes gates for them at once. Returns whether a closed gate may open, for which [`Self::open`] is needed.
+    /// Changes facts, and closes gates for them at once. Returns whether a closed gate may open, for which [`Self::open`] is
+    /// needed.
     pub(in crate::daemon) fn set(&self, change: impl FnOnce(&mut Facts)) -> bool {
         let state = &mut *self.state();
         change(&mut state.facts);
