@@ -354,6 +354,9 @@ impl Slices {
             names.begin();
             for (port, i) in alike {
                 let [own, _] = self.all[*i as usize].numbered_targets(names, targets);
+                if !fits(own.len(), 0) {
+                    return None;
+                }
                 records.extend(own.iter().filter(|name| names.add(**name)).map(|name| (*name, *port)));
                 if !fits(records.len(), 0) {
                     return None;
