@@ -18,7 +18,7 @@ pub(super) enum Shortage {
 }
 
 impl Shortage {
-    /// Logs the begin or end of a shortage. `refused`: names without a place in the maps now.
+    /// Logs the start or end of a shortage. `refused`: names without a place in the maps now.
     pub(super) fn update(&mut self, refused: usize) {
         match self {
             Self::None if refused > 0 => {

@@ -126,7 +126,7 @@ impl DaemonState {
         self.pause.1
     }
 
-    /// Logs the begin or end of a shortage of room in the maps.
+    /// Logs the start or end of a shortage of room in the maps.
     pub(super) fn log_shortage(&mut self) {
         self.shortage.update(self.refused());
     }
@@ -250,7 +250,7 @@ impl DaemonState {
         self.status.not_ready(!self.attached.is_empty())
     }
 
-    /// GateSet of names without a place in the maps, by reason.
+    /// Number of names without a place in the maps, by reason.
     fn names_passed(&self) -> Vec<PassedReply> {
         Reason::ALL.map(|r| PassedReply { reason: r.label().into(), count: self.passed(r) as u64 }).into()
     }

@@ -28,7 +28,7 @@ enum Job {
     Open(oneshot::Sender<()>),
 }
 
-/// GateSet of names without a place in the maps, by [`Reason`].
+/// Number of names without a place in the maps, by [`Reason`].
 type Counts = [AtomicUsize; Reason::ALL.len()];
 
 /// Handle of the thread. Dropping it ends the thread after the requests that were sent.
