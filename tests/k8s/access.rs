@@ -143,7 +143,7 @@ fn a_name_missing_in_the_servers_certificate_is_reported_once_with_its_names() {
     let log = first_log(&node, &kubeconfig.replace("server: ", "tls-server-name: wrong, server: "));
     let line = only_warning(&log);
     let file = node.lab.path("kubeconfig");
-    let remedy = format!("let server or tls-server-name in {} be one of them", file.display());
+    let remedy = format!("set server or tls-server-name in {} to a name in it", file.display());
     assert!(line.contains(&remedy), "{line}");
     assert!(line.contains("\"wrong\"") && line.contains("kubernetes.default.svc"), "{line}");
 }
