@@ -210,7 +210,7 @@ impl Daemon {
 
     /// Takes away what daemons of this config left that were killed.
     async fn remove_leftovers(&self) {
-        match self.hook.remove_leftovers(&self.interfaces).await {
+        match self.hook.remove_stale_filters(&self.interfaces).await {
             Ok(0) => {}
             Ok(n) => log::info!("{n} filters of daemons that were killed are taken away"),
             Err(e) => log::warn!("filters of daemons that were killed: {e}"),
@@ -347,7 +347,7 @@ impl Daemon {
     /// Takes note of what was attached; returns why other interfaces are not.
     fn attached(&mut self, report: AttachReport, attached: Attached) -> Vec<AttachError> {
         let state = &mut *self.state.borrow_mut();
-        for done in &report.done {
+        for done in &report.changes {
             log::log!(if done.is_warning() { log::Level::Warn } else { log::Level::Info }, "{done}");
         }
         state.attached = attached.places;

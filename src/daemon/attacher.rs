@@ -135,7 +135,7 @@ impl Attacher {
                         self.look = self.look.min((Instant::now() + SETTLE).max(self.rest));
                     }
                 }
-                () = sleep_until(self.look) => self.begin(Attachments::look),
+                () = sleep_until(self.look) => self.begin(Attachments::check),
             }
         }
     }

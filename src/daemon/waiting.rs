@@ -88,7 +88,7 @@ mod tests {
     /// Negative answers of both zones are held back meanwhile, and until programs have ended that may have missed a name.
     #[tokio::test(start_paused = true)]
     async fn work_that_is_late_closes_the_gates_of_negative_answers() {
-        let (gates, waiting) = (Gates::new(ProgramSettings::alone()), Waiting::default());
+        let (gates, waiting) = (Gates::new(ProgramSettings::detached()), Waiting::default());
         let note = || {
             gates.set(|facts| {
                 (facts.synced, facts.current) = (true, true);
