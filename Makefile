@@ -5,7 +5,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 bpf := $(filter-out src/bpf/vmlinux.h,$(wildcard src/bpf/*.[ch] benches/*.[ch] tests/common/*.[ch]))
 prefix ?= /usr/local
 
-.PHONY: all build run check test test-k8s k8s test-packages test-kernels deb chain crash rewrites full fuzz storm hash-search soak differential bench bench-scale install clean setup help
+.PHONY: all build run check test test-k8s k8s test-packages test-kernels deb chain crash rewrites full fuzz storm hash-search soak differential agreement bench bench-scale install clean setup help
 
 all: build ## build ./edns
 
@@ -25,7 +25,7 @@ check: ## formats, lints and the tests that need no privileges
 	$(CARGO) fmt --all --check
 	$(CLANG_FORMAT) --dry-run --Werror $(bpf)
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --release --locked --test k8s --test soak --test differential --test kernels -- -D warnings
+	$(CARGO) clippy --release --locked --test k8s --test soak --test differential --test agreement --test kernels -- -D warnings
 	$(CARGO) test --release --locked --lib --bins --quiet
 
 test: ## all tests except those of other tiers, in network namespaces of their own (root)
@@ -84,6 +84,14 @@ differential: ## a million random questions to eDNS and CoreDNS during faults of
 	scripts/setup.sh
 	EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) EDNS_DIFFERENTIAL_QUESTIONS=$(or $(QUESTIONS),1000000) $(if $(SEED),EDNS_DIFFERENTIAL_SEED=$(SEED)) \
 		$(CARGO) test --release --locked --test differential -- --nocapture
+
+agreement: ## random frames to the daemon of another commit and to this tree's, a million; BEFORE=commit, QUERIES=n, SEED=n (root, Go)
+	@test "$$(id -u)" = 0 || { echo 'make agreement: run as root' >&2; exit 1; }
+	@test -n "$(BEFORE)$$EDNS_BEFORE" || { echo 'make agreement: BEFORE=commit, or EDNS_BEFORE=program in the environment' >&2; exit 1; }
+	scripts/setup.sh
+	$(if $(BEFORE),EDNS_BEFORE=$$(scripts/edns-at.sh $(BEFORE)) && export EDNS_BEFORE && )EDNS_K8S_TOOLS=$$(scripts/k8s-tools.sh) \
+		EDNS_AGREEMENT_QUERIES=$(or $(QUERIES),1000000) $(if $(SEED),EDNS_AGREEMENT_SEED=$(SEED)) \
+		$(CARGO) test --release --locked --test agreement -- --nocapture
 
 bench: ## measure and write benches/RESULTS.md (root, Go, a quarter of an hour); QUICK=1, BEFORE=commit: see benches/README.md
 	scripts/setup.sh

@@ -11,6 +11,7 @@ mod heap;
 mod heartbeat;
 mod http;
 mod load;
+mod pace;
 mod reload;
 mod shortage;
 mod staleness;
@@ -23,6 +24,7 @@ mod writer;
 mod zones;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,10 +38,11 @@ use self::attacher::{Attached, Attacher};
 pub use self::error::DaemonError;
 use self::heartbeat::notify;
 use self::http::Http;
+use self::pace::Pace;
 use self::start::warn_of_open_responder;
 use self::state::DaemonState;
 use self::writer::Writer;
-use self::zones::Zones;
+use self::zones::{Turn, Zones};
 use crate::config::Config;
 use crate::datapath::BEAT;
 use crate::datapath::attach::{AttachError, AttachPlan, AttachReport, Hook};
@@ -48,6 +51,7 @@ use crate::privileges;
 use crate::source::file::{FileChange, FileWatcher};
 use crate::source::kubernetes::{Kubernetes, Recovery, Update};
 use crate::zone::change::Change;
+use crate::zone::cluster::Behind;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
@@ -94,6 +98,11 @@ struct Daemon {
     /// None while it is worked on elsewhere.
     zones: Option<Zones>,
     kubernetes: Option<Kubernetes>,
+    /// Namespaces with changes that wait for their turn.
+    behind: Vec<Behind>,
+    pace: Pace,
+    /// Arrivals of changes that waited for their turn and are about to be written.
+    caught_up: Vec<std::time::Instant>,
     /// When a list was asked for last, since objects were not kept.
     listed_again: Option<Instant>,
     http: Option<Http>,
@@ -137,7 +146,7 @@ impl Daemon {
         let mut gates = interval(BEAT);
         gates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if self.kubernetes.is_some() {
-            log::info!("Kubernetes: waiting for the first list of everything; static names are answered meanwhile");
+            log::info!("Kubernetes: waiting for the initial sync; static names are answered meanwhile");
         }
         loop {
             if !is_ready && self.state.borrow().status.has_synced() {
@@ -164,11 +173,11 @@ impl Daemon {
                         Ok(links) => self.attach(links),
                         Err(e @ InterfaceError::Ended) => return Err(e.into()),
                         // Of one request; interfaces() asks again.
-                        Err(e) => log::warn!("{e}; asked again"),
+                        Err(e) => log::warn!("{e}; retrying"),
                     }
                     continue;
                 }
-                event = next_event(&mut self.kubernetes) => {
+                event = next_event(&mut self.kubernetes, !self.behind.is_empty()) => {
                     tokio::select! {
                         () = signals.wait() => break,
                         done = self.cluster_changed(event) => done?,
@@ -203,17 +212,17 @@ impl Daemon {
         tokio::select! {
             // A second one is in a hurry.
             () = signals.wait() => {}
-            () = self.remove_leftovers() => {}
+            () = self.remove_stale_filters() => {}
         }
         Ok(())
     }
 
     /// Takes away what daemons of this config left that were killed.
-    async fn remove_leftovers(&self) {
+    async fn remove_stale_filters(&self) {
         match self.hook.remove_stale_filters(&self.interfaces).await {
             Ok(0) => {}
-            Ok(n) => log::info!("{n} filters of daemons that were killed are taken away"),
-            Err(e) => log::warn!("filters of daemons that were killed: {e}"),
+            Ok(n) => log::info!("removed {n} stale tc filters"),
+            Err(e) => log::warn!("removing stale tc filters: {e}"),
         }
     }
 
@@ -234,9 +243,42 @@ impl Daemon {
         Ok(())
     }
 
-    /// Makes the maps follow what happened in the cluster: this event, and those that wait behind it.
-    async fn cluster_changed(&mut self, update: Update) -> Result<(), DaemonError> {
-        let mut updates = vec![update];
+    /// Applies this change of the cluster and those that wait behind it. Then writes some changes of a namespace whose changes are
+    /// expensive, if there is one: it is its turn.
+    async fn cluster_changed(&mut self, update: Option<Update>) -> Result<(), DaemonError> {
+        self.apply_updates(update).await?;
+        if self.behind.is_empty() {
+            return Ok(());
+        }
+        // Updates that arrive meanwhile wait for this turn only.
+        self.turn(Turn::Oldest, |_| ()).await?;
+        self.yield_memory().await
+    }
+
+    /// Commits some of the changes, after `first`, and writes them. Returns the number of names that changed, and the result of
+    /// `first`.
+    async fn turn<T: Send + 'static>(
+        &mut self,
+        turn: Turn,
+        first: impl FnOnce(&mut Zones) -> T + Send + 'static,
+    ) -> Result<(usize, T), DaemonError> {
+        let most = self.pace.work();
+        let work = move |zones: &mut Zones| {
+            let first = first(zones);
+            let began = Instant::now();
+            let changes = zones.commit(turn, most);
+            (first, changes, zones.spent(), began.elapsed())
+        };
+        let (first, changes, spent, worked) = self.work(work).await?;
+        let began = Instant::now();
+        let changed = self.apply(changes).await?;
+        self.pace.took(spent, worked + began.elapsed());
+        Ok((changed, first))
+    }
+
+    /// Applies updates, and writes what they change in namespaces with little to change.
+    async fn apply_updates(&mut self, update: Option<Update>) -> Result<(), DaemonError> {
+        let mut updates: Vec<Update> = update.into_iter().collect();
         if let Some(kubernetes) = &mut self.kubernetes {
             updates.extend(std::iter::from_fn(|| kubernetes.try_next()).take(EVENTS_MAX));
         }
@@ -245,16 +287,24 @@ impl Daemon {
             self.writer.await_changes(since);
         }
         let recoveries: Vec<Recovery> = updates.iter().filter_map(|u| u.recovery).collect();
-        let (deltas, arrivals): (Vec<_>, Vec<_>) =
-            updates.into_iter().filter_map(|u| Some(((u.delta?, u.permit), u.arrived))).unzip();
+        let (deltas, arrivals): (Vec<_>, Vec<_>) = (updates.into_iter())
+            .filter_map(|u| {
+                let arrival = (u.arrived, u.delta.as_ref()?.namespace().map(Box::<str>::from));
+                Some(((u.delta?, u.permit, u.arrived), arrival))
+            })
+            .unzip();
+        let is_recovered = !recoveries.is_empty();
         let note = move |zones: &mut Zones| {
-            for (delta, _permit) in deltas {
-                zones.apply_delta(delta);
+            for (delta, _permit, arrived) in deltas {
+                zones.apply_delta(delta, arrived);
             }
-            (zones.commit(), zones.is_complete())
+            if is_recovered {
+                // The gates that a stale view closed are about to open, but changes that have waited longer are not written yet.
+                zones.set_late();
+            }
+            zones.is_complete()
         };
-        let (changes, is_complete) = self.work(note).await?;
-        let changed = self.apply(changes).await?;
+        let (changed, is_complete) = self.turn(Turn::Least, note).await?;
         self.yield_memory().await?;
         if let Some(kubernetes) = &self.kubernetes {
             recoveries.iter().for_each(|recovery| kubernetes.health().recovered(recovery));
@@ -264,17 +314,21 @@ impl Daemon {
         }
         {
             let state = &mut *self.state.borrow_mut();
-            for arrived in &arrivals {
+            // Changes that wait are observed when they are written.
+            let behind: HashSet<&str> = self.behind.iter().map(|behind| &*behind.namespace).collect();
+            let is_written = |namespace: &Option<Box<str>>| !namespace.as_ref().is_some_and(|n| behind.contains(&**n));
+            for (arrived, _) in arrivals.iter().filter(|(_, namespace)| is_written(namespace)) {
                 state.status.programming.observe(arrived.elapsed().as_secs_f64());
             }
             state.is_read = true;
         }
         self.open_gates().await?;
         let is_first = !std::mem::replace(&mut self.state.borrow_mut().status.synced, true);
-        let [first, last] = [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, Instant::elapsed));
+        let [first, last] =
+            [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, |(at, _)| at.elapsed()));
         if is_first {
             let names = self.writer.reader().len();
-            log::info!("Kubernetes: all is read: {names} names, {last:?} after the last list came");
+            log::info!("Kubernetes: initial sync done: {names} names, {last:?} after the last list");
         }
         log::debug!("Kubernetes: {changed} names changed by {} events, the first {first:?} ago", arrivals.len());
         Ok(())
@@ -286,7 +340,7 @@ impl Daemon {
         let is_due = self.listed_again.is_none_or(|at| at.elapsed() >= LIST_AGAIN);
         let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| is_due) else { return };
         self.listed_again = Some(Instant::now());
-        log::info!("Kubernetes: {} are listed anew: there is room for more of those that were not kept", kind.plural());
+        log::info!("Kubernetes: relisting {}: there is room again for objects that were not kept", kind.plural());
         kubernetes.relist().request(kind);
     }
 
@@ -298,9 +352,14 @@ impl Daemon {
         let Some(zones) = self.zones.take() else { unreachable!("it is given back below") };
         let work = |zones: &mut Zones| {
             let result = work(zones);
-            (result, zones.shares())
+            (result, zones.shares(), zones.behind())
         };
-        let (zones, (result, shares)) = zones.work(work).await?;
+        let (zones, (result, shares, behind)) = zones.work(work).await?;
+        self.writer.add_behind(&behind);
+        let waits: HashSet<&str> = behind.iter().map(|behind| &*behind.namespace).collect();
+        let caught_up = self.behind.iter().filter(|before| !waits.contains(&*before.namespace));
+        self.caught_up.extend(caught_up.filter_map(|before| before.since));
+        self.behind = behind;
         {
             let state = &mut *self.state.borrow_mut();
             state.apply_servers(&self.config.dns_servers, &zones);
@@ -311,9 +370,16 @@ impl Daemon {
     }
 
     /// Has changes of the maps made, in their order; returns how many there were.
-    async fn apply(&self, changes: Vec<Change>) -> Result<usize, DaemonError> {
+    async fn apply(&mut self, changes: Vec<Change>) -> Result<usize, DaemonError> {
         let changed = self.writer.apply(changes).await?;
-        self.state.borrow_mut().tell_of_shortage();
+        self.writer.set_behind(self.behind.clone());
+        {
+            let state = &mut *self.state.borrow_mut();
+            for since in self.caught_up.drain(..) {
+                state.status.programming.observe(since.elapsed().as_secs_f64());
+            }
+            state.tell_of_shortage();
+        }
         self.open_gates().await?;
         Ok(changed)
     }
@@ -335,7 +401,7 @@ impl Daemon {
         // In front of the programs; what is not told of takes frames to its own address only.
         let ports = links.iter().map(|l| (l.ifindex, l.accepts())).collect();
         if let Err(e) = state.datapath.set_ports(&ports) {
-            log::error!("which frames interfaces take: {e}");
+            log::error!("setting the MAC addresses that interfaces accept: {e}");
         }
         self.attacher.follow(AttachPlan::new(&state.datapath, &links, self.started.direction));
         state.status.named = self.config.ifname.iter().all(|p| p.is_named());
@@ -361,13 +427,14 @@ impl Daemon {
 }
 
 fn say_of_retry(e: &AttachError) {
-    log::error!("{e}; tried again in {} s", ATTACH_RETRY.as_secs());
+    log::error!("{e}; retrying in {} s", ATTACH_RETRY.as_secs());
 }
 
-/// The next event; never, where no cluster is watched.
-async fn next_event(kubernetes: &mut Option<Kubernetes>) -> Update {
+/// The next update; never, if no cluster is watched. None if changes wait for their turn, which need no update.
+async fn next_event(kubernetes: &mut Option<Kubernetes>, is_behind: bool) -> Option<Update> {
     match kubernetes {
-        Some(kubernetes) => kubernetes.next().await,
+        _ if is_behind => None,
+        Some(kubernetes) => Some(kubernetes.next().await),
         None => std::future::pending().await,
     }
 }

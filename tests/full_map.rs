@@ -302,7 +302,7 @@ fn names_without_a_place_pass_with_their_subtrees_and_nothing_else_does() {
     refused.settle(&mut table);
     check("as before", &["q.p.b.zone"], &["x.zone", "y.x.zone", "x.b.zone"]);
 
-    // The same without room, until there is some.
+    // A name without room passes in the same way, until another one is removed.
     for n in ["c.zone", "d.zone", "e.zone"] {
         assert!(refused.apply(&mut table, &put(n, closed())));
     }

@@ -125,15 +125,15 @@ fn to_a_pod_with_any_offloads() {
         let _link = ingress(&datapath, &pair.host, "p", peer);
         // The query as the host's interface receives it, and the reply as the pod's does.
         let (at_host, at_pod) = (RawSocket::open(&pair.host, "p"), RawSocket::open(&pair.pod, "eth0"));
-        for (pod_sums, host_sums) in [(false, false), (true, false), (false, true), (true, true)] {
-            set_offloads(&pair.pod, "eth0", pod_sums);
-            set_offloads(&pair.host, "p", host_sums);
+        for (pod_offload, host_offload) in [(false, false), (true, false), (false, true), (true, true)] {
+            set_offloads(&pair.pod, "eth0", pod_offload);
+            set_offloads(&pair.host, "p", host_offload);
             for (family, socket) in pair.clients() {
                 for query in queries() {
                     datapath.beat().expect("heartbeat");
                     let sent = query.octets();
                     let what = format!(
-                        "{family}, {}, pod tx {pod_sums}, host tx {host_sums}",
+                        "{family}, {}, pod tx {pod_offload}, host tx {host_offload}",
                         if peer { "to the peer" } else { "by redirect" }
                     );
                     let message = ask(&what, &socket, &query, &model);
@@ -143,19 +143,19 @@ fn to_a_pod_with_any_offloads() {
                         at_pod.receive(SOON, |f| is_dns(f, &sent)).unwrap_or_else(|| panic!("{what}: no reply"));
                     assert!(reply.octets.ends_with(&message), "{what}: the socket got another reply");
                     // The offload settings took effect.
-                    assert_eq!(query.sum_pending, pod_sums, "{what}: the query");
-                    let on_wire = !pod_sums || !host_sums && !peer;
+                    assert_eq!(query.checksum_pending, pod_offload, "{what}: the query");
+                    let on_wire = !pod_offload || !host_offload && !peer;
                     if on_wire {
-                        assert!(!reply.sum_pending, "{what}: the checksum is not complete");
+                        assert!(!reply.checksum_pending, "{what}: the checksum is not complete");
                         let read = Datagram::read(&reply.octets, ETHERNET).unwrap_or_else(|e| panic!("{what}: {e}"));
-                        assert!(read.sums_right(), "{what}: {read:x?}\n{}", hex(&reply.octets));
+                        assert!(read.has_correct_checksums(), "{what}: {read:x?}\n{}", hex(&reply.octets));
                     } else {
                         assert!(
-                            reply.sum_pending,
+                            reply.checksum_pending,
                             "{what}: the checksum is complete, though it was left to the interface"
                         );
                     }
-                    if !query.sum_pending && !reply.sum_pending {
+                    if !query.checksum_pending && !reply.checksum_pending {
                         let frames = decode::reply(&query.octets, &reply.octets, ETHERNET);
                         frames.unwrap_or_else(|e| panic!("{what}: {e}\n{}", hex(&reply.octets)));
                     }
@@ -178,22 +178,22 @@ fn to_a_local_socket() {
     }
     let _link = attach(datapath.program(Program::Ethernet).expect("a program"), &pair.host, "p", Hook::Egress);
     let (at_host, at_pod) = (RawSocket::open(&pair.host, "p"), RawSocket::open(&pair.pod, "eth0"));
-    for sums in [true, false] {
-        set_offloads(&pair.host, "p", sums);
+    for offload in [true, false] {
+        set_offloads(&pair.host, "p", offload);
         let clients = [
             ("IPv4", client(&pair.host, "10.77.0.1:0", "10.9.9.9:53")),
             ("IPv6", client(&pair.host, "[fd77::1]:0", "[fd09::9]:53")),
         ];
         for (family, socket) in clients {
-            let what = format!("{family}, egress, tx {sums}");
+            let what = format!("{family}, egress, tx {offload}");
             for query in queries() {
                 datapath.beat().expect("heartbeat");
                 let sent = query.octets();
                 ask(&what, &socket, &query, &model);
                 let reply = at_host.receive(SOON, |f| is_dns(f, &sent)).unwrap_or_else(|| panic!("{what}: no reply"));
-                if !reply.sum_pending {
+                if !reply.checksum_pending {
                     let read = Datagram::read(&reply.octets, ETHERNET).unwrap_or_else(|e| panic!("{what}: {e}"));
-                    assert!(read.sums_right(), "{what}: {read:x?}\n{}", hex(&reply.octets));
+                    assert!(read.has_correct_checksums(), "{what}: {read:x?}\n{}", hex(&reply.octets));
                 }
                 let out = at_pod.receive(Duration::ZERO, |f| is_dns(f, &sent));
                 assert!(out.is_none(), "{what}: it left the host as well");
@@ -236,12 +236,12 @@ fn to_a_pod_on_a_bridge() {
                 ("IPv6", client(&pod, "[fd77::2]:0", "[fd77::53]:53")),
             ]
         };
-        for sums in [true, false] {
-            set_offloads(&pod, "eth0", sums);
-            set_offloads(&host, "p", sums);
+        for offload in [true, false] {
+            set_offloads(&pod, "eth0", offload);
+            set_offloads(&host, "p", offload);
             for (family, socket) in clients() {
                 let what =
-                    format!("{family}, a bridge, tx {sums}, {}", if peer { "to the peer" } else { "by redirect" });
+                    format!("{family}, a bridge, tx {offload}, {}", if peer { "to the peer" } else { "by redirect" });
                 for query in queries() {
                     datapath.beat().expect("heartbeat");
                     ask(&what, &socket, &query, &model);

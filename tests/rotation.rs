@@ -41,7 +41,7 @@ fn ask(owner: &str, qtype: u16, verdict: Verdict, count: usize) -> [BTreeSet<(St
         let (outcome, len) = probe.run(&frame, &mut out).expect("test run");
         assert_eq!(outcome_name(outcome), Some("answered"));
         let reply = Datagram::read(&out[..len], ETHERNET).unwrap_or_else(|e| panic!("{e}\n{}", hex(&out[..len])));
-        assert!(reply.sums_right(), "{}", hex(&out[..len]));
+        assert!(reply.has_correct_checksums(), "{}", hex(&out[..len]));
         let message = Message::from_vec(reply.payload).unwrap_or_else(|e| panic!("{e}\n{}", hex(reply.payload)));
         let found = [set(&message.answers), set(&message.additionals)];
         assert_eq!(sets.get_or_insert_with(|| found.clone()), &found, "{}", hex(reply.payload));

@@ -44,11 +44,12 @@ impl Figures {
     /// Starts a daemon in this lab and takes its figures.
     fn take(lab: &Lab) -> Self {
         let daemon = lab.spawn("host", "config.yaml");
-        let all = within(300, "all is read", || {
+        let all = within(300, "the initial sync", || {
             let log = daemon.log();
-            log.lines().find(|l| l.contains("all is read: ")).map(str::to_owned).ok_or(log)
+            log.lines().find(|l| l.contains("initial sync done: ")).map(str::to_owned).ok_or(log)
         });
-        let (names, took) = all.split_once("all is read: ").and_then(|(_, l)| l.split_once(" names, ")).expect("names");
+        let (names, took) =
+            all.split_once("initial sync done: ").and_then(|(_, l)| l.split_once(" names, ")).expect("names");
         let took = took.split_once(' ').expect("a duration").0;
         let stats: serde_json::Value = serde_json::from_slice(&lab.edns(&["stats", "--json"]).stdout).expect("JSON");
         let status = std::fs::read_to_string(format!("/proc/{}/status", stats["pid"])).expect("it runs");

@@ -40,6 +40,7 @@ enum edns_limits {
     EDNS_SERVERS_FIRST = 4,       /* IPv4 addresses that are compared before the map of all servers is read */
     EDNS_KEYS = 2,       /* hash keys: the current one, and the one before, which running programs may still use */
     EDNS_KEY_WORDS = 32, /* words of 8 octets in the longest name */
+    EDNS_GATES = 1 << 8, /* values of edns_node.gate */
 };
 
 /*
@@ -150,7 +151,7 @@ struct edns_node {
     __u8 name_len; /* octets with the final zero; 0: a node without a name, which others refer to */
     __u8 zone;     /* enum edns_zone */
     __u8 n_types;
-    __u8 _pad;
+    __u8 gate;      /* index into edns_settings.gate for negative answers, besides the zone's gate */
     __u32 fallback; /* ref of the node for types that are not listed */
     __u32 child;    /* ref of the node for names one label below that have no node */
     __u32 deep;     /* ref of the node for names further below that have no node */
@@ -206,6 +207,8 @@ struct edns_settings {
     __u64 servers[EDNS_SERVERS_FIRST]; /* IPv4 address as in the packet << 32 | bit mask of enum edns_zone; 0: none */
     __u64 _pad_servers[4];             /* to the end of a cache line */
     struct edns_key keys[EDNS_KEYS];   /* the key of the current index never changes */
+    /* As negative_gate, for the part of the cluster's zone whose changes wait; gate 0 is never closed */
+    __u8 gate[EDNS_GATES];
 };
 
 #endif

@@ -3,24 +3,31 @@
 #ifndef EDNS_ANSWER_H
 #define EDNS_ANSWER_H
 
+/* The gates that an answer has to pass: those of its zone, and its own, for negative answers. */
+struct gates {
+    __u32 zone; /* enum edns_zone */
+    __u32 own;  /* index into settings.gate */
+};
+
 static __always_inline struct edns_answer *answer_at(struct edns_node *node, __u32 at)
 {
     return (void *)node + (at & (EDNS_NODE_MAX - 8));
 }
 
 /*
- * The answer that the node at plan->ref, or its fallback, has for a type. Sets where it lies in the plan, and the zone. NULL where
- * the type is left to the DNS server, which `*outcome` says; a node that lists no type leaves the whole name to it.
+ * The answer that the node at plan->ref, or its fallback, has for a type. Sets its place in the plan, and the gates of the node
+ * that has it. NULL if the query passes; `*outcome` says why. A node that lists no type passes all of them.
  */
 static __always_inline struct edns_answer *answer_find(struct edns_node *node, __be16 qtype, struct reply_plan *plan,
-                                                       __u32 *zone, int *outcome)
+                                                       struct gates *gates, int *outcome)
 {
     __u32 round, i, n_types, listed = 0, at = 0;
 
     for (round = 0; round < 2; round++) {
         struct edns_type *type = (void *)(node + 1);
 
-        *zone = node->zone;
+        gates->zone = node->zone;
+        gates->own = node->gate;
         n_types = node->n_types;
         listed |= types_size(node); /* not n_types, which the loop bounds more and more for the verifier */
         for (i = 0; i < EDNS_TYPES_MAX && i < n_types; i++, type++) {
@@ -75,13 +82,14 @@ static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct q
     return zones && *zones >> zone & 1;
 }
 
-/* The outcome that the zone's gates give to this answer; 0 where they are open. */
-static __always_inline int gate(const struct query *q, const struct edns_answer *answer, __u32 zone)
+/* The outcome that closed gates give to this answer; 0 if all are open. */
+static __always_inline int gates_outcome(const struct query *q, const struct edns_answer *answer,
+                                         const struct gates *gates)
 {
-    int outcome = settings.positive_gate[zone];
+    int outcome = settings.positive_gate[gates->zone];
 
     if (!outcome && (q->is_absent || answer->outcome != EDNS_ANSWERED))
-        outcome = settings.negative_gate[zone];
+        outcome = settings.negative_gate[gates->zone] ?: settings.gate[gates->own];
     return outcome;
 }
 
@@ -90,17 +98,18 @@ static __always_inline struct edns_answer *answer_choose(struct __sk_buff *skb, 
                                                          struct edns_node *node, struct reply_plan *plan, int *outcome)
 {
     struct edns_answer *answer;
-    __u32 zone = 0;
+    struct gates gates = {};
 
-    answer = answer_find(node, q->qtype, plan, &zone, outcome);
+    answer = answer_find(node, q->qtype, plan, &gates, outcome);
     if (!answer)
         return NULL;
-    zone = masked(zone, EDNS_ZONE_COUNT - 1);
-    if (!(q->flags & QUERY_PROBE) && !server_is_ours(skb, q, zone)) {
+    gates.zone = masked(gates.zone, EDNS_ZONE_COUNT - 1);
+    gates.own = masked(gates.own, EDNS_GATES - 1);
+    if (!(q->flags & QUERY_PROBE) && !server_is_ours(skb, q, gates.zone)) {
         *outcome = EDNS_PASS_SERVER;
         return NULL;
     }
-    *outcome = gate(q, answer, zone);
+    *outcome = gates_outcome(q, answer, &gates);
     return *outcome ? NULL : answer;
 }
 

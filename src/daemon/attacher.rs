@@ -169,7 +169,7 @@ async fn changed(messages: &mut Option<Messages>) -> Changed {
     match listening.next().await {
         Ok(changed) => changed,
         Err(e) => {
-            log::error!("the kernel's messages about filters ended: {e}; looked after every {} s", LOOK.as_secs());
+            log::error!("netlink notifications of filters ended: {e}; checking the filters every {} s", LOOK.as_secs());
             *messages = None;
             Changed::Any
         }

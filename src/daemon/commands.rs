@@ -42,7 +42,7 @@ pub(super) async fn serve(mut server: Server, state: Rc<RefCell<DaemonState>>) {
 
 async fn answer_or_log(connection: Connection, state: Rc<RefCell<DaemonState>>) {
     if let Err(e) = answer(connection, &state).await {
-        log::debug!("a command broke off: {e}");
+        log::debug!("command aborted: {e}");
     }
 }
 
@@ -87,7 +87,7 @@ async fn answer(mut connection: Connection, state: &Rc<RefCell<DaemonState>>) ->
         },
         Request::Pause { seconds } => {
             let said = state.borrow_mut().set_paused(true);
-            log::warn!("paused by command: everything passes to the DNS server");
+            log::warn!("paused by command: all queries pass to the DNS server");
             if let Some(seconds) = seconds {
                 spawn_local(resume_after(Duration::from_secs(seconds), said, Rc::clone(state)));
             }
@@ -107,6 +107,6 @@ async fn resume_after(time: Duration, said: u64, state: Rc<RefCell<DaemonState>>
     let state = &mut *state.borrow_mut();
     if state.pause == (true, said) {
         state.set_paused(false);
-        log::info!("the pause is over");
+        log::info!("pause ended: resumed");
     }
 }

@@ -6,6 +6,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::datapath::{Gate, ProgramSettings};
 use crate::zone::node::ZoneId;
 
+/// Some gates of parts of the cluster's zone, by number ([`crate::zone::node::Node::gate`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Numbers([u64; 4]);
+
+impl Numbers {
+    pub(super) const fn insert(&mut self, number: u8) {
+        self.0[number as usize / 64] |= 1 << (number % 64);
+    }
+
+    const fn remove(&mut self, number: u8) {
+        self.0[number as usize / 64] &= !(1 << (number % 64));
+    }
+
+    pub(super) const fn has(&self, number: u8) -> bool {
+        self.0[number as usize / 64] >> (number % 64) & 1 != 0
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(move |number| self.has(*number))
+    }
+}
+
 /// What is known. Each thread sets its own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
@@ -19,6 +41,8 @@ pub(super) struct Facts {
     pub in_order: bool,
     /// Whether changes wait for too long to be written.
     pub late: bool,
+    /// Gates of parts of the cluster's zone whose changes do.
+    pub behind: Numbers,
 }
 
 impl Facts {
@@ -49,16 +73,22 @@ struct State {
     gates: [Gate; 3],
     /// How often each was closed, so that what is about to open it sees that.
     closed: [u64; 3],
+    /// Gates of parts that are closed, and how often each was.
+    parts: Numbers,
+    parts_closed: Box<[u64; 256]>,
 }
 
 /// Which gates may be opened: those that nobody closes until all programs have ended that ran when it was made.
-pub(super) struct Ticket([u64; 3]);
+pub(super) struct Ticket([u64; 3], Box<[u64; 256]>);
 
 impl Gates {
     /// Nothing is known of the cluster, and all is written that there is.
     pub(super) fn new(settings: ProgramSettings) -> Self {
-        let facts = Facts { synced: false, current: false, expired: false, in_order: true, late: false };
-        let gates = Self { settings, state: Mutex::new(State { facts, gates: [Gate::Open; 3], closed: [0; 3] }) };
+        let behind = Numbers::default();
+        let facts = Facts { synced: false, current: false, expired: false, in_order: true, late: false, behind };
+        let state =
+            State { facts, gates: [Gate::Open; 3], closed: [0; 3], parts: behind, parts_closed: Box::new([0; 256]) };
+        let gates = Self { settings, state: Mutex::new(state) };
         gates.set(|_| ());
         gates
     }
@@ -80,13 +110,21 @@ impl Gates {
                 state.closed[i] += 1;
             }
         }
+        for number in state.facts.behind.iter() {
+            state.parts_closed[usize::from(number)] += 1;
+            if !state.parts.has(number) {
+                state.parts.insert(number);
+                self.settings.set_gate(number, Gate::Stale);
+            }
+        }
         self.show(state.gates);
-        opens
+        opens || state.parts != state.facts.behind
     }
 
     /// To be taken before programs are waited for.
     pub(super) fn ticket(&self) -> Ticket {
-        Ticket(self.state().closed)
+        let state = self.state();
+        Ticket(state.closed, state.parts_closed.clone())
     }
 
     /// Opens what is to be opened still, and was not closed since the ticket was taken.
@@ -97,7 +135,20 @@ impl Gates {
                 state.gates[i] = Gate::Open;
             }
         }
+        for number in state.parts.iter() {
+            let at = usize::from(number);
+            if !state.facts.behind.has(number) && state.parts_closed[at] == ticket.1[at] {
+                state.parts.remove(number);
+                self.settings.set_gate(number, Gate::Open);
+            }
+        }
         self.show(state.gates);
+    }
+
+    /// Gates of parts that programs see closed.
+    #[cfg(test)]
+    pub(super) fn closed_parts(&self) -> Vec<u8> {
+        self.state().parts.iter().collect()
     }
 
     /// What programs see.

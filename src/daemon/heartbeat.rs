@@ -30,7 +30,7 @@ pub(super) async fn beat(state: Rc<RefCell<DaemonState>>) {
                 }
             }
             // Programs pass everything then, and the watchdog ends us.
-            Err(e) => log::error!("the heartbeat: {e}"),
+            Err(e) => log::error!("heartbeat: {e}"),
         }
         state.set_gates();
         state.tell_of_shortage();

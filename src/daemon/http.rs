@@ -81,7 +81,7 @@ async fn listen(addr: &str) -> TcpListener {
                 log::info!("metrics at http://{at}/metrics");
                 return listener;
             }
-            Err(e) if is_first => log::warn!("MetricsAddr: {addr}: {e}; tried again until it works"),
+            Err(e) if is_first => log::warn!("MetricsAddr: {addr}: {e}; retrying until it succeeds"),
             Err(e) => log::debug!("MetricsAddr: {addr}: {e}"),
         }
         is_first = false;
@@ -124,7 +124,7 @@ fn reply(method: &Method, path: &str, state: &DaemonState) -> Reply {
             verdict(silent, "alive\n")
         }
         "/readyz" => verdict(state.not_ready(), "ready\n"),
-        _ => text(StatusCode::NOT_FOUND, "there is /metrics, /healthz and /readyz\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "not found; try /metrics, /healthz or /readyz\n".into()),
     }
 }
 

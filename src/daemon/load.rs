@@ -50,7 +50,7 @@ async fn wait_complete(files: &mut FileWatcher, path: &Path) -> Result<(), yaml:
     }
     log::info!(
         "{}: waiting for its writer: it changed less than 10 s ago, and is still changing, open for writing, or without a newline \
-         at its end; it is read at the latest when it has not changed for 10 s",
+         at its end; it is read after 10 s without a change at the latest",
         path.display()
     );
     files.wait_complete(path).await

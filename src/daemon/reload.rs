@@ -13,7 +13,7 @@ impl Daemon {
         let changed = match load::load(&self.path, &mut self.files).await {
             Ok(Ok(loaded)) => self.change_to(loaded).await,
             Ok(Err(domain_file)) => {
-                log::info!("{}: read when it is certain that nobody writes it", domain_file.display());
+                log::info!("reload postponed: {} may still be written", domain_file.display());
                 return;
             }
             Err(e) => Err(e),
@@ -29,7 +29,7 @@ impl Daemon {
             }
             Err(e) => {
                 state.status.reload_errors += 1;
-                log::error!("reloading after {why}: {e}; what was there before goes on");
+                log::error!("reload failed; keeping the previous configuration: {e} (after {why})");
             }
         }
         state.status.reload_error = changed.err().map(|e| e.to_string());
@@ -38,11 +38,16 @@ impl Daemon {
     async fn change_to(&mut self, loaded: Loaded) -> Result<usize, DaemonError> {
         let Loaded { config, nodes, has_names } = loaded;
         if config.ifname == [IfPattern::DefaultRoute] && config.ifname != self.config.ifname {
-            let reason = "Ifname: is empty; the default route's interface takes a restart, or name an interface";
+            let reason =
+                "Ifname: is empty; restart the daemon to use the default route's interface, or name an interface";
             return Err(yaml::Error::of_file(&config.path, reason).into());
         }
         if self.has_names && !has_names {
-            return Err(yaml::Error::of_file(&config.domain_file, "is gone; an empty one drops its names").into());
+            return Err(yaml::Error::of_file(
+                &config.domain_file,
+                "no longer exists; write an empty file to remove all names",
+            )
+            .into());
         }
         let links = if config.ifname == self.config.ifname {
             None
@@ -51,7 +56,7 @@ impl Daemon {
         };
         let restart = config.changes_needing_restart(&self.started);
         if !restart.is_empty() {
-            log::warn!("{}: what is set now takes effect with a restart", restart.join(", "));
+            log::warn!("restart needed for: {}", restart.join(", "));
         }
         warn_of_missing_parts(&config);
         self.state.borrow_mut().status.staleness.set_max(config.max_stale);

@@ -22,13 +22,15 @@ impl Shortage {
     pub(super) fn note(&mut self, passing: usize) {
         match self {
             Self::None if passing > 0 => {
-                log::warn!("{passing} names pass for want of a place in the maps; `edns stats` says why");
+                log::warn!(
+                    "record maps full: some names are not answered ({passing} now); `edns stats` shows the reasons"
+                );
                 *self = Self::Said(None);
             }
             Self::Said(since) if passing > 0 => *since = None,
             Self::Said(since) => {
                 if since.get_or_insert_with(Instant::now).elapsed() >= CALM {
-                    log::info!("all names are in the maps again");
+                    log::info!("record maps: all names are answered again");
                     *self = Self::None;
                 }
             }

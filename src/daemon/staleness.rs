@@ -35,11 +35,11 @@ impl Staleness {
     pub(super) fn note(&mut self, is_stale: bool) {
         match (is_stale, self.since) {
             (true, None) => {
-                log::warn!("Kubernetes: out of touch: what is known is answered, names that are not known pass");
+                log::warn!("Kubernetes: view stale: negative answers suspended, known names answered");
                 self.since = Some(Instant::now());
             }
             (false, Some(_)) => {
-                log::info!("Kubernetes: the view is current: names that don't exist are answered again");
+                log::info!("Kubernetes: view current: negative answers resumed");
                 self.since = None;
             }
             _ => {}
@@ -47,7 +47,7 @@ impl Staleness {
         let is_expired = self.time().zip(self.max).is_some_and(|(time, max)| time >= max);
         if is_expired && !self.is_expired {
             let seconds = self.max.unwrap_or_default().as_secs();
-            log::warn!("Kubernetes: out of touch for {seconds} s (MaxStale): all names of the cluster pass");
+            log::warn!("Kubernetes: view stale for {seconds} s (MaxStale): all answers of the cluster zone suspended");
         }
         self.is_expired = is_expired;
     }

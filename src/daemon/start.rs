@@ -14,6 +14,7 @@ use super::error::DaemonError;
 use super::gates::Gates;
 use super::heartbeat::beat;
 use super::load::{self, Loaded};
+use super::pace::Pace;
 use super::state::DaemonState;
 use super::status::Status;
 use super::writer::Writer;
@@ -68,6 +69,9 @@ impl Daemon {
             writer,
             zones: Some(zones),
             kubernetes,
+            behind: Vec::new(),
+            pace: Pace::new(),
+            caught_up: Vec::new(),
             listed_again: None,
             http: None,
             interfaces,
@@ -88,11 +92,11 @@ impl Daemon {
             }
             say_of_retry(&e);
         }
-        daemon.remove_leftovers().await;
+        daemon.remove_stale_filters().await;
         // Only now: who can't start leaves the commands to the one that runs.
         let server = Server::bind(path).map_err(DaemonError::Control)?;
         match server.predecessor() {
-            Some(0) => log::info!("taking over from a daemon that tells no pid: stopped, or in another PID namespace"),
+            Some(0) => log::info!("taking over from a daemon of unknown pid: stopped, or in another PID namespace"),
             Some(pid) => log::info!("taking over from pid {pid}"),
             None => {}
         }
@@ -113,7 +117,7 @@ impl Daemon {
 pub(super) fn warn_of_missing_parts(config: &Config) {
     let named = config.dns_servers.iter().any(|s| matches!(s, ServerSpec::Auto | ServerSpec::Service { .. }));
     if named && !config.enable_k8s {
-        log::warn!("DnsServers: auto and namespace/name stand for no server without EnableK8S");
+        log::warn!("DnsServers: auto and namespace/name match no server without EnableK8S");
     }
 }
 
@@ -125,8 +129,8 @@ pub(super) fn warn_of_open_responder(config: &Config, links: &[Link]) {
     }
     for link in links.iter().filter(|l| l.outside || l.uplink == Uplink::Yes) {
         log::warn!(
-            "{}: Ingress on a physical interface without DnsServers answers everybody who can reach it, and spoofed queries \
-             too: name your DNS servers in DnsServers",
+            "{}: Ingress on a physical interface without DnsServers answers all clients that reach it, also spoofed queries; \
+             name your DNS servers in DnsServers",
             link.name
         );
     }

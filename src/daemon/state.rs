@@ -5,7 +5,9 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use super::gates::Gates;
 use super::shortage::Shortage;
@@ -40,6 +42,8 @@ pub(super) struct DaemonState {
     pub is_read: bool,
     /// Whether changes have waited for too long to be written.
     late: bool,
+    /// When it was said last that those of a namespace have.
+    late_said: Option<Instant>,
     /// What the cluster's names take.
     shares: Option<Shares>,
     shortage: Shortage,
@@ -48,6 +52,9 @@ pub(super) struct DaemonState {
     /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
     pub pause: (bool, u64),
 }
+
+/// Between messages of changes that wait.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// The bits of the two sets of names.
 const STATIC: u8 = 1 << ZoneId::Static as u8;
@@ -65,6 +72,7 @@ impl DaemonState {
             status,
             is_read: false,
             late: false,
+            late_said: None,
             shares: None,
             shortage: Shortage::default(),
             short: 0,
@@ -142,18 +150,18 @@ impl DaemonState {
         let (_, reason) = shares.passing;
         for Holder { namespace, names, passing, largest } in &shares.new {
             let (service, most) = largest.as_ref().map_or(("", 0), |(service, names)| (service, *names));
-            let cure = if reason == Reason::Full { "; raise MaxRecords to answer all" } else { "" };
+            let cure = if reason == Reason::Full { "; raise MaxRecords to answer all of them" } else { "" };
             log::warn!(
-                "record maps full: of the {names} names of namespace {namespace}, which has more than its share, {passing} \
-                 pass to the DNS server; its largest Service is {service}, of {most} names{cure}"
+                "record maps full: namespace {namespace} exceeds its fair share: {passing} of its {names} names are withheld; \
+                 its largest Service is {service} with {most} names{cure}"
             );
         }
         for Hoard { namespace, items, hidden, largest: (kind, name, most) } in &shares.newly_hidden {
             let kind = if *kind == Kind::Service { "Service" } else { "EndpointSlice" };
             log::warn!(
-                "of some {items} endpoints and ports of namespace {namespace} {hidden} are not kept, since it or one of its \
-                 Services has more than its share: what depends on them passes to the DNS server; its largest object is {kind} \
-                 {name}, of {most}; raise MaxRecords to keep more"
+                "memory for objects full: namespace {namespace}, or one of its Services, exceeds its fair share: {hidden} of about \
+                 {items} endpoints and ports are not kept, and names that depend on them are not answered; its largest object \
+                 is {kind} {name} with {most}; raise MaxRecords to keep more"
             );
         }
         self.shares = Some(shares);
@@ -165,18 +173,34 @@ impl DaemonState {
         self.status.staleness.note(self.is_read && !current);
         let late = self.writer.is_late();
         if late && !self.late {
-            log::warn!(
-                "changes wait to be written for more than {LATE:?}: names that are not known pass until they are"
-            );
+            log::warn!("map updates late by more than {LATE:?}: negative answers suspended until they are written");
         }
         self.late = late;
+        let (namespaces, behind) = self.writer.late_namespaces();
+        self.tell_of_late(&namespaces);
         let expired = self.status.staleness.is_expired();
         self.gates.set(|facts| {
             facts.synced = self.is_read;
             facts.current = current;
             facts.expired = expired;
             facts.late = late;
+            facts.behind = behind;
         })
+    }
+
+    /// Says that changes of these namespaces have waited for too long, now and then.
+    fn tell_of_late(&mut self, namespaces: &[Box<str>]) {
+        let is_due = self.late_said.is_none_or(|at| at.elapsed() >= SAY_AGAIN);
+        let Some(namespace) = namespaces.first().filter(|_| is_due) else { return };
+        self.late_said = Some(Instant::now());
+        let others = match namespaces.len() - 1 {
+            0 => String::new(),
+            n => format!(", and those of {n} others"),
+        };
+        log::warn!(
+            "map updates of namespace {namespace}{others} late by more than {LATE:?}, because they take long to compute: \
+             negative answers suspended there until they are written"
+        );
     }
 
     pub(super) fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {

@@ -77,11 +77,11 @@ impl Status {
     /// Why the daemon is not ready, where it is not.
     pub(super) fn not_ready(&self, attached: bool) -> Option<String> {
         if !self.has_synced() {
-            Some("the cluster's zone is not read whole yet".into())
+            Some("initial sync of the cluster zone not done yet".into())
         } else if let Some(error) = self.unattached.first() {
             Some(error.clone())
         } else if self.named && !attached {
-            Some("no interface of Ifname is there".into())
+            Some("no interface matches Ifname".into())
         } else {
             None
         }

@@ -20,8 +20,8 @@ pub(super) fn start(state: &Rc<RefCell<DaemonState>>) -> Result<Trace, String> {
     let mut inner = state.borrow_mut();
     if inner.traced {
         return Err(
-            "somebody traces already (`edns trace` or `edns stats --watch --top`): one at a time is possible, \
-                    end that one first"
+            "another trace is running (`edns trace` or `edns stats --watch --top`), and only one can run at a time; \
+             end it first"
                 .into(),
         );
     }

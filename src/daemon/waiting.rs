@@ -1,37 +1,66 @@
 //! For how long changes have waited that are not in the maps yet: from their arrival on, through the work on the zone, until they
 //! are written.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::gates::Numbers;
+use crate::zone::cluster::{Behind, gate};
 
 /// Changes that wait for longer are what a view is not current without.
 pub(super) const LATE: Duration = Duration::from_millis(2500);
 
 /// Since when.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Cell<Option<Instant>>);
+pub(super) struct Waiting {
+    since: Cell<Option<Instant>>,
+    /// Namespaces whose changes wait for their turn. They hold back their own negative answers, not those of others.
+    behind: RefCell<Vec<Behind>>,
+}
 
 impl Waiting {
     /// Changes have waited since then, and will be written.
     pub(super) fn await_changes(&self, since: Instant) {
-        self.0.set(Some(since));
+        self.since.set(Some(since));
     }
 
     /// Changes are being written: those that were awaited, or others.
     pub(super) fn begin(&self) {
-        self.0.set(self.0.get().or_else(|| Some(Instant::now())));
+        self.since.set(self.since.get().or_else(|| Some(Instant::now())));
     }
 
     /// They are written.
     pub(super) fn end(&self) {
-        self.0.set(None);
+        self.since.set(None);
     }
 
     /// Whether they have waited for too long.
     pub(super) fn is_late(&self) -> bool {
-        self.0.get().is_some_and(|since| since.elapsed() > LATE)
+        self.since.get().is_some_and(|since| since.elapsed() > LATE)
+    }
+
+    /// These wait as well as those that did before, of which some are about to be written.
+    pub(super) fn add_behind(&self, behind: &[Behind]) {
+        self.behind.borrow_mut().extend_from_slice(behind);
+    }
+
+    /// All is written but what these wait for.
+    pub(super) fn set_behind(&self, behind: Vec<Behind>) {
+        *self.behind.borrow_mut() = behind;
+    }
+
+    /// Namespaces whose changes have waited for too long, and the gates that this closes.
+    pub(super) fn late_namespaces(&self) -> (Vec<Box<str>>, Numbers) {
+        let (mut names, mut gates) = (Vec::new(), Numbers::default());
+        let is_late = |behind: &&Behind| behind.since.is_none_or(|since| Instant::from_std(since).elapsed() > LATE);
+        for Behind { namespace, gate, .. } in self.behind.borrow().iter().filter(is_late) {
+            gates.insert(*gate);
+            gates.insert(gate::WILDCARDS);
+            names.push(namespace.clone());
+        }
+        (names, gates)
     }
 }
 
@@ -83,6 +112,53 @@ mod tests {
         assert!(!waiting.is_late());
         advance(SOON).await;
         assert!(waiting.is_late());
+    }
+
+    /// Changes of one namespace that wait for their turn hold back what is said of absence there, and of others nothing.
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_waits_closes_its_own_gate() {
+        let (gates, waiting) = (Gates::new(ProgramSettings::detached()), Waiting::default());
+        let note = || {
+            gates.set(|facts| {
+                (facts.synced, facts.current) = (true, true);
+                (facts.late, facts.behind) = (waiting.is_late(), waiting.late_namespaces().1);
+            })
+        };
+        let behind = |namespace: &str, gate, since: Option<Instant>| Behind {
+            namespace: namespace.into(),
+            gate,
+            since: since.map(Instant::into_std),
+        };
+        let open_all = || gates.open(&gates.ticket());
+        note();
+        open_all();
+        waiting.add_behind(&[behind("heavy", 7, Some(Instant::now()))]);
+        advance(ALMOST).await;
+        waiting.add_behind(&[behind("other", 9, Some(Instant::now()))]);
+        assert!(!note());
+        assert!(gates.closed_parts().is_empty());
+        advance(SOON).await;
+        assert!(!note(), "there is nothing to open");
+        assert_eq!(gates.closed_parts(), [7, gate::WILDCARDS]);
+        assert_eq!(gates.shown(), [Gate::Open; 3]);
+        assert_eq!(waiting.late_namespaces().0.iter().map(|name| &**name).collect::<Vec<_>>(), ["heavy"]);
+        open_all();
+        assert_eq!(gates.closed_parts(), [7, gate::WILDCARDS], "still at work");
+
+        // Another one is late from the first, since it may have been so for longer than is known.
+        waiting.set_behind(vec![behind("mended", 200, None)]);
+        assert!(note(), "one gate may be opened");
+        let ticket = gates.ticket();
+        assert_eq!(gates.closed_parts(), [7, 200, gate::WILDCARDS]);
+        gates.open(&ticket);
+        assert_eq!(gates.closed_parts(), [200, gate::WILDCARDS]);
+        assert!(!note(), "still waiting");
+        waiting.set_behind(Vec::new());
+        assert!(note());
+        gates.open(&ticket);
+        assert_eq!(gates.closed_parts(), [200, gate::WILDCARDS], "closed again since that was asked for");
+        open_all();
+        assert!(gates.closed_parts().is_empty());
     }
 
     /// Negative answers of both zones are held back meanwhile, and until programs have ended that may have missed a name.

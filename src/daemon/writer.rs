@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::DaemonError;
-use super::gates::Gates;
+use super::gates::{Gates, Numbers};
 use super::heap;
 use super::waiting::Waiting;
 use crate::datapath::{BEAT, Reader, Reason, Refused, Table};
 use crate::zone::change::Change;
+use crate::zone::cluster::Behind;
 
 /// So many changes are worth it to give back to the kernel what they took.
 const MANY: usize = 1_000;
@@ -53,6 +54,21 @@ impl Writer {
     /// Takes note that changes have waited since then, which [`Self::apply`] will be given: working them out may take long, too.
     pub(super) fn await_changes(&self, since: Instant) {
         self.waiting.await_changes(since);
+    }
+
+    /// Changes of these namespaces wait, too, and are not among those of the next [`Self::apply`].
+    pub(super) fn add_behind(&self, behind: &[Behind]) {
+        self.waiting.add_behind(behind);
+    }
+
+    /// All changes are written except those of these namespaces.
+    pub(super) fn set_behind(&self, behind: Vec<Behind>) {
+        self.waiting.set_behind(behind);
+    }
+
+    /// Namespaces whose changes have waited too long to be written, and the gates that this closes.
+    pub(super) fn late_namespaces(&self) -> (Vec<Box<str>>, Numbers) {
+        self.waiting.late_namespaces()
     }
 
     /// Makes changes of the maps, in their order; returns how many there were. A name that stays is there at every moment.

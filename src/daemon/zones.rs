@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::error::DaemonError;
 use crate::config::{Config, ServerSpec};
@@ -14,7 +15,7 @@ use crate::zone::change::{Change, append};
 use crate::zone::cluster::keep::Hoard;
 use crate::zone::cluster::share::{Holder, Size};
 use crate::zone::cluster::spec::Key;
-use crate::zone::cluster::{Cluster, Settings, keep};
+use crate::zone::cluster::{Behind, Cluster, Settings, Take, keep};
 use crate::zone::layers::Layers;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
@@ -35,6 +36,16 @@ pub(super) struct Zones {
     room: Size,
     /// What static names take of it.
     statics: Size,
+}
+
+/// Which namespaces' changes a commit takes first. The daemon alternates both, so that a namespace whose changes are expensive
+/// neither delays the others nor waits for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Namespaces with the least work.
+    Least,
+    /// The namespace that has waited longest.
+    Oldest,
 }
 
 /// What the cluster's names take of the maps.
@@ -87,7 +98,7 @@ impl Zones {
     fn make_room(&mut self, statics: Size) -> Vec<Change> {
         self.statics = statics;
         self.cluster.set_capacity(self.room.less(statics));
-        self.commit()
+        self.commit(Turn::Least, 0)
     }
 
     /// How it stands with the room in the maps.
@@ -139,8 +150,9 @@ impl Zones {
         changes
     }
 
-    /// Applies a change of the cluster; [`Self::commit`] turns all of them into changes for the maps.
-    pub(super) fn apply_delta(&mut self, delta: AnyDelta) {
+    /// Applies a change of the cluster, which arrived at that time; [`Self::commit`] turns all of them into changes for the maps.
+    pub(super) fn apply_delta(&mut self, delta: AnyDelta, arrived: Instant) {
+        self.cluster.set_arrival(arrived.into_std());
         if let Some(kind) = delta.apply_to(self) {
             self.listed[kind as usize] = true;
         }
@@ -167,12 +179,31 @@ impl Zones {
         self.listed.iter().all(|is_listed| *is_listed)
     }
 
-    /// What changes in the maps by what was noted.
-    pub(super) fn commit(&mut self) -> Vec<Change> {
+    /// Commits some of the waiting changes, up to `work` endpoints and ports; at first, all. Returns the changes of the maps.
+    pub(super) fn commit(&mut self, turn: Turn, work: usize) -> Vec<Change> {
         if !self.is_complete() {
             return Vec::new();
         }
-        self.layers.commit(&mut self.cluster)
+        let take = match turn {
+            Turn::Least => Take::Least(work),
+            Turn::Oldest => Take::Oldest(work),
+        };
+        self.layers.commit(&mut self.cluster, take)
+    }
+
+    /// Work of the last commit, in endpoints and ports.
+    pub(super) const fn spent(&self) -> usize {
+        self.cluster.spent()
+    }
+
+    /// Namespaces with changes that wait for a commit.
+    pub(super) fn behind(&self) -> Vec<Behind> {
+        if self.is_complete() { self.cluster.behind() } else { Vec::new() }
+    }
+
+    /// Counts all changes that wait as late, whenever they arrived.
+    pub(super) fn set_late(&mut self) {
+        self.cluster.set_late();
     }
 
     /// The addresses that a setting stands for at present, first those that most are asked at.

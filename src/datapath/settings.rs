@@ -160,6 +160,13 @@ impl ProgramSettings {
         self.octet(|s| unsafe { (&raw mut (*s).positive_gate).cast::<u8>().add(zone as usize) }, gate.outcome());
     }
 
+    /// Opens or closes a gate for the negative answers of the nodes that name it ([`Node::gate`](crate::zone::node::Node::gate)).
+    /// `number` is not 0.
+    pub fn set_gate(&self, number: u8, gate: Gate) {
+        // SAFETY: as in `octet`; the array has an element for each number.
+        self.octet(|s| unsafe { (&raw mut (*s).gate).cast::<u8>().add(usize::from(number)) }, gate.outcome());
+    }
+
     /// Whether the gate for every answer of a zone is closed.
     pub(super) fn is_positive_gate_closed(&self, zone: ZoneId) -> bool {
         // SAFETY: as in `octet`; the array has an element for each zone.
@@ -168,7 +175,8 @@ impl ProgramSettings {
         gate.load(Ordering::Acquire) != 0
     }
 
-    /// Opens or closes the gate for a zone's answers that depend on the absence of a name or type: NXDOMAIN, NODATA and wildcards.
+    /// Opens or closes the gate for a zone's answers that depend on the absence of a name or type: NXDOMAIN, NODATA and
+    /// wildcards.
     pub fn set_negative_gate(&self, zone: ZoneId, gate: Gate) {
         // SAFETY: as above.
         self.octet(|s| unsafe { (&raw mut (*s).negative_gate).cast::<u8>().add(zone as usize) }, gate.outcome());

@@ -1,5 +1,5 @@
-//! The table: names and their nodes in BPF maps. A hash index leads from a name to its node in an arena. The table has one writer;
-//! any number of readers and programs read it at the same time.
+//! The table: names and their nodes in BPF maps. A hash index leads from a name to its node in an arena. The table has one
+//! writer; any number of readers and programs read it at the same time.
 
 mod arena;
 mod encode;

@@ -1,8 +1,10 @@
 //! The cluster's zone: makes nodes from Services, EndpointSlices and namespaces. Their answers are those of CoreDNS'
 //! kubernetes plugin with `pods insecure`.
 //!
-//! [`Cluster`] is an index over the objects of the API. Changes of objects go in, and [`Cluster::commit`] returns the changes of
-//! names that follow from them, in an order in which the maps can follow one by one.
+//! [`spec`] is the input and [`model`] what is kept of it. [`plan`] computes the names of a Service from its [`slices`];
+//! [`alias`] follows ExternalNames, [`reverse`] maps addresses to names, and [`nodes`] renders. [`Cluster`] is an index over
+//! the objects of the API. Changes of objects go in, and [`Cluster::commit`] returns the changes of names that follow from
+//! them, in an order in which the maps can follow one by one.
 //!
 //! A name without a node gets NXDOMAIN from its closest encloser's `child` or `deep`, or passes if that has none. So every name
 //! in doubt lies below a node that has none.
@@ -30,6 +32,7 @@
 
 mod alias;
 mod commit;
+pub mod gate;
 pub mod keep;
 mod marks;
 mod model;
@@ -39,6 +42,7 @@ mod plan;
 mod reverse;
 pub mod share;
 mod size;
+mod slices;
 pub mod spec;
 #[cfg(test)]
 mod tests;
@@ -47,6 +51,7 @@ mod withheld;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::alias::Steps;
 use self::keep::Keep;
@@ -91,11 +96,48 @@ impl Objects {
     }
 }
 
-/// Entries that changed since the last commit, as they were then, and whether namespaces that changed existed then.
+/// Entries and namespaces that changed and are not committed, as they were at the last commit.
 #[derive(Default)]
 struct Pending {
-    entries: HashMap<Arc<Key>, Entry>,
+    entries: HashMap<Arc<Key>, Pended>,
+    /// Namespaces, and whether they were there.
     namespaces: HashMap<Box<str>, bool>,
+    /// Names by which those may change that depend on them, and since when.
+    causes: HashMap<Arc<Key>, Instant>,
+    /// When what comes now arrived from the API server.
+    arrived: Option<Instant>,
+}
+
+/// A Service's name that changed.
+struct Pended {
+    /// As of the last commit.
+    entry: Entry,
+    /// Since when it waits; None: for too long, whenever that was.
+    since: Option<Instant>,
+    /// Endpoints and ports of objects that changed.
+    changed: usize,
+}
+
+/// Which changes a commit takes. The others wait for the next one.
+#[derive(Debug, Clone, Copy)]
+pub enum Take {
+    /// All of them.
+    All,
+    /// Those of the namespaces that have the least of it, up to so much work: about as many endpoints and ports.
+    Least(usize),
+    /// Those that have waited longest, up to so much work, but one Service at least.
+    Oldest(usize),
+}
+
+/// A namespace with changes that wait for a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// The namespace.
+    pub namespace: Box<str>,
+    /// The gate of its negative answers ([`Node::gate`]).
+    pub gate: u8,
+    /// Since when; None: for too long, whenever that was.
+    pub since: Option<Instant>,
 }
 
 /// The objects on each list that has begun and not ended. Objects that are not on it no longer exist.
@@ -129,6 +171,8 @@ pub struct Cluster {
     keep: Keep,
     listed: Listed,
     pending: Pending,
+    /// Work of the last commit, in endpoints and ports.
+    spent: usize,
     /// Changes to make after those that the last commit returned ([`Self::rest`]).
     rest: Vec<Change>,
     /// Whether the first commit was made, which puts the zone's frame.
@@ -152,6 +196,7 @@ impl Cluster {
             keep: Keep::new(),
             listed: Listed::default(),
             pending: Pending::default(),
+            spent: 0,
             rest: Vec::new(),
             begun: false,
             awaited: false,
@@ -173,7 +218,18 @@ impl Cluster {
         self.shares.set_capacity(capacity.less(Size { names: frame, units: frame * FRAME_UNITS }));
     }
 
-    /// The node that a name has by the objects of the API, without regard to `PassNames`.
+    /// A Service's entry as of the last commit.
+    fn committed(&self, key: &Key) -> Option<&Entry> {
+        self.pending.entries.get(key).map(|pended| &pended.entry).or_else(|| self.objects.services.get(key))
+    }
+
+    /// All Services' entries as of the last commit.
+    fn all_committed(&self) -> impl Iterator<Item = (&Arc<Key>, &Entry)> {
+        let same = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
+        same.chain(self.pending.entries.iter().map(|(key, pended)| (key, &pended.entry)))
+    }
+
+    /// The node that a name has as of the last commit, without regard to `PassNames`.
     fn own_node(&self, name: &Name) -> Option<Node> {
         let Some(labels) = labels_in(name, &self.renderer.settings.zone) else {
             let address = reverse::address_of(name)?;
@@ -191,7 +247,7 @@ impl Cluster {
             }
             [ref relative @ .., service, namespace, "svc"] if self.objects.namespaces.contains(namespace) => {
                 let key = Key::new(namespace, service);
-                let plan = plan(self.objects.services.get(&key)?, None);
+                let plan = plan(self.committed(&key)?, None);
                 let base = self.renderer.service_name(&key)?;
                 let relative = relative.join(".");
                 let yields = self.shares.yields(&key);
@@ -232,7 +288,7 @@ impl Cluster {
             }
         }
         let mut steps = Steps::default();
-        for (key, entry) in &self.objects.services {
+        for (key, entry) in self.all_committed() {
             if self.objects.namespaces.contains(&key.namespace) {
                 let yields = [self.shares.yields(key); 2];
                 self.changes_of(&mut steps, key, [&Plan::new(), &plan(entry, None)], yields, &mut out);
@@ -259,10 +315,8 @@ impl Cluster {
                 None => vec![Change::Remove(zone)],
             };
         }
-        let mut out = self.commit();
-        out.append(&mut self.rest());
         if settings == self.renderer.settings {
-            return out;
+            return Vec::new();
         }
         let before = self.nodes();
         self.set(settings);
@@ -276,8 +330,7 @@ impl Cluster {
         after.retain(|name, node| before.get(name) != Some(node));
         changes.extend(after.into_iter().map(|(name, node)| Change::Put(name, node)));
         order(&mut changes);
-        out.append(&mut changes);
-        out
+        changes
     }
 
     /// Counts the sizes of all names again.
@@ -288,7 +341,9 @@ impl Cluster {
         for namespace in &self.objects.namespaces {
             self.shares.count_namespace(namespace, Size::default(), size::namespace(namespace, settings));
         }
-        for (key, entry) in &self.objects.services {
+        let unchanged = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
+        let pending = self.pending.entries.iter().map(|(key, pended)| (key, &pended.entry));
+        for (key, entry) in unchanged.chain(pending) {
             if self.objects.namespaces.contains(&key.namespace) {
                 let sizes = size::service(key, entry, &plan(entry, None), settings);
                 self.shares.count(key, Sizes::default(), sizes);

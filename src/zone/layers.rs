@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::change::{Change, append, order};
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Take, gate};
 use super::name::Name;
 use super::node::{Node, ZoneId};
 use super::pass::PassNames;
@@ -100,7 +100,7 @@ impl Layers {
                     if is_from_above(&node) {
                         (node.child, node.deep) = (None, None);
                     }
-                    node = with_cluster_wildcards(node);
+                    node = with_cluster_wildcards(node, gate::of_wildcard(&name, &zone));
                 }
                 self.within.insert(name.clone(), node.clone());
                 if cluster.withholds(&name) {
@@ -160,10 +160,10 @@ impl Layers {
         self.names.is_empty()
     }
 
-    /// Commits the cluster's changes. Returns the changes of the maps, in order.
-    pub fn commit(&mut self, cluster: &mut Cluster) -> Vec<Change> {
+    /// Commits some of the cluster's changes. Returns the changes of the maps, in order.
+    pub fn commit(&mut self, cluster: &mut Cluster, take: Take) -> Vec<Change> {
         let is_first = !cluster.is_begun();
-        let (first, rest) = (cluster.commit(), cluster.rest());
+        let (first, rest) = (cluster.commit_some(take), cluster.rest());
         let mut changes = self.suspend_wildcards(cluster);
         append(&mut changes, if is_first { self.merge_first(first, cluster) } else { self.merge(first) });
         append(&mut changes, self.merge(rest));
@@ -208,20 +208,20 @@ impl Layers {
     }
 }
 
-/// A static node within the cluster's zones, with its wildcards moved to the cluster's set of names.
+/// A static node within the cluster's zones, with its wildcards moved to the cluster's set of names and behind `gate`.
 ///
 /// A wildcard covers names that the cluster does not have. So its answers need the cluster's gates: they pass before the initial
 /// sync and while the view is stale. They also need the cluster's servers, because the names that exist at other servers are
 /// not known.
-fn with_cluster_wildcards(node: Node) -> Node {
-    let moved = |wildcard: Option<Arc<Node>>| wildcard.map(|node| Arc::new(in_cluster_set(&node)));
+fn with_cluster_wildcards(node: Node, gate: u8) -> Node {
+    let moved = |wildcard: Option<Arc<Node>>| wildcard.map(|node| Arc::new(in_cluster_set(&node, gate)));
     Node { child: moved(node.child), deep: moved(node.deep), ..node }
 }
 
-/// The node and its fallback, moved to the cluster's set of names.
-fn in_cluster_set(node: &Node) -> Node {
-    let fallback = node.fallback.as_deref().map(|fallback| Arc::new(in_cluster_set(fallback)));
-    Node { zone: ZoneId::Cluster, fallback, ..node.clone() }
+/// The node and its fallback, moved to the cluster's set of names and behind `gate`.
+fn in_cluster_set(node: &Node, gate: u8) -> Node {
+    let fallback = node.fallback.as_deref().map(|fallback| Arc::new(in_cluster_set(fallback, gate)));
+    Node { zone: ZoneId::Cluster, gate, fallback, ..node.clone() }
 }
 
 fn has_records(node: &Node) -> bool {

@@ -80,6 +80,9 @@ pub enum Verdict {
 pub struct Node {
     /// The set of names whose gates and servers apply.
     pub zone: ZoneId,
+    /// The number of the gate that holds back negative answers besides the gate of the zone: it closes while changes of some
+    /// namespaces wait. 0: none.
+    pub gate: u8,
     /// Verdicts by type (TYPE of RFC 1035 §3.2.2, host byte order), each type once; [`ANY_TYPE`], in the last place, is for all
     /// others.
     pub types: Vec<(u16, Verdict)>,
@@ -96,6 +99,6 @@ impl Node {
     /// The node of a name that passes, with all names below it that have no node.
     #[must_use]
     pub const fn pass(zone: ZoneId) -> Self {
-        Self { zone, types: Vec::new(), fallback: None, child: None, deep: None }
+        Self { zone, gate: 0, types: Vec::new(), fallback: None, child: None, deep: None }
     }
 }

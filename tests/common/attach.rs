@@ -14,17 +14,20 @@ pub enum Hook {
 /// Attaches a program after those that are attached already.
 pub fn attach(program: BorrowedFd<'_>, netns: &Netns, interface: &str, hook: Hook) -> OwnedFd {
     let ifindex = netns.ifindex(interface);
+    netns.run(|| attach_to(program, ifindex, hook))
+}
+
+/// Attaches a program to an interface of the calling thread's namespace, behind those that are there already.
+pub fn attach_to(program: BorrowedFd<'_>, ifindex: i32, hook: Hook) -> OwnedFd {
     let hook = match hook {
         Hook::Ingress => libbpf_sys::BPF_TCX_INGRESS,
         Hook::Egress => libbpf_sys::BPF_TCX_EGRESS,
     };
-    netns.run(|| {
-        // SAFETY: no options are passed.
-        let link = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex, hook, std::ptr::null()) };
-        assert!(link >= 0, "tcx on {interface}: {}", io::Error::from_raw_os_error(-link));
-        // SAFETY: nothing else owns the new file descriptor.
-        unsafe { OwnedFd::from_raw_fd(link) }
-    })
+    // SAFETY: no options are passed.
+    let link = unsafe { libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex, hook, std::ptr::null()) };
+    assert!(link >= 0, "tcx on interface {ifindex}: {}", io::Error::from_raw_os_error(-link));
+    // SAFETY: nothing else owns the new file descriptor.
+    unsafe { OwnedFd::from_raw_fd(link) }
 }
 
 /// Loads a program that sends every packet out of an interface. Attached after another program, it shows what that one passes

@@ -47,9 +47,9 @@ pub struct Datagram<'a> {
     /// is correct.
     pub ip_error: u16,
     pub udp_error: u16,
-    pub has_sum: bool,
+    pub has_checksum: bool,
     /// Whether the UDP checksum covers the pseudo-header only, to be completed by an interface.
-    pub has_pseudo_sum: bool,
+    pub has_pseudo_checksum: bool,
     pub sport: u16,
     pub dport: u16,
     pub payload: &'a [u8],
@@ -81,7 +81,7 @@ impl<'a> Datagram<'a> {
         let ip_error = sum(&[&ip[..IPV4]]) % 0xffff;
         let mut datagram =
             Self::udp(&ip[IPV4..len], &ip[12..20], Ipv4Addr::from(src).into(), Ipv4Addr::from(dst).into())?;
-        if !datagram.has_sum {
+        if !datagram.has_checksum {
             datagram.udp_error = 0;
         }
         Ok(Self {
@@ -104,7 +104,7 @@ impl<'a> Datagram<'a> {
         ensure!(len >= IPV6 + UDP, "IP length {len}");
         let (src, dst): ([u8; 16], [u8; 16]) = (array(&ip[8..24]), array(&ip[24..40]));
         let datagram = Self::udp(&ip[IPV6..len], &ip[8..40], Ipv6Addr::from(src).into(), Ipv6Addr::from(dst).into())?;
-        ensure!(datagram.has_sum, "IPv6 without UDP sum (RFC 8200 §8.1)");
+        ensure!(datagram.has_checksum, "IPv6 without UDP checksum (RFC 8200 §8.1)");
         let class = u32::from_be_bytes(array(&ip[..4])) & 0x0fff_ffff;
         Ok(Self { macs, ttl: ip[7], class, ip_len: len, padding: ip.len() - len, ..datagram })
     }
@@ -122,8 +122,8 @@ impl<'a> Datagram<'a> {
             ip_len: 0,
             ip_error: 0,
             udp_error: sum(&[&pseudo_header[..], &[udp]].concat()) % 0xffff,
-            has_sum: be16(udp, 6) != 0,
-            has_pseudo_sum: be16(udp, 6) % 0xffff == sum(&pseudo_header) % 0xffff,
+            has_checksum: be16(udp, 6) != 0,
+            has_pseudo_checksum: be16(udp, 6) % 0xffff == sum(&pseudo_header) % 0xffff,
             sport: be16(udp, 0),
             dport: be16(udp, 2),
             payload: &udp[UDP..],
@@ -132,7 +132,7 @@ impl<'a> Datagram<'a> {
     }
 
     /// Whether a host would accept it: all checksums are correct.
-    pub fn sums_right(&self) -> bool {
+    pub fn has_correct_checksums(&self) -> bool {
         self.ip_error == 0 && self.udp_error == 0
     }
 }
@@ -275,14 +275,14 @@ pub fn reply(query: &[u8], reply: &[u8], l2: usize) -> Checked<Reply> {
         sent.ip_error
     );
     // A damaged query whose checksum looks like one to be completed goes back as such.
-    let is_unfinished = sent.udp_error != 0 && sent.has_pseudo_sum && got.has_pseudo_sum;
+    let is_unfinished = sent.udp_error != 0 && sent.has_pseudo_checksum && got.has_pseudo_checksum;
     ensure!(
         sent.udp_error == got.udp_error || is_unfinished,
         "UDP sum off by {:04x}, the query's by {:04x}",
         got.udp_error,
         sent.udp_error
     );
-    ensure!(sent.has_sum == got.has_sum, "UDP sum or none: not as in the query");
+    ensure!(sent.has_checksum == got.has_checksum, "UDP sum or none: not as in the query");
     message(&asked, got.payload)
 }
 

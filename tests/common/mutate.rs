@@ -124,7 +124,7 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
                 }
             }
         }
-        // Its parent.
+        // The parent of the name.
         2 if name[0] > 0 => drop(name.drain(..=usize::from(name[0]))),
         // A name with one octet changed.
         3 => {
@@ -133,6 +133,12 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
         }
         _ => {}
     }
+    let qtype = *rng.pick(&[TYPE_A, TYPE_A, TYPE_A, TYPE_AAAA, TYPE_AAAA, TYPE_TXT, 33, 65]);
+    with_variety(rng, name, qtype)
+}
+
+/// A query for a name on the wire, with capitals, flags and EDNS at random.
+pub fn with_variety(rng: &mut Rng, mut name: Vec<u8>, qtype: u16) -> Query {
     if rng.one_in(2) {
         for octet in &mut name {
             if octet.is_ascii_alphabetic() && rng.one_in(2) {
@@ -140,7 +146,7 @@ fn query(rng: &mut Rng, names: &[Vec<u8>]) -> Query {
             }
         }
     }
-    let mut query = Query::of_wire(name, *rng.pick(&[TYPE_A, TYPE_A, TYPE_A, TYPE_AAAA, TYPE_AAAA, TYPE_TXT, 33, 65]));
+    let mut query = Query::of_wire(name, qtype);
     query.id = rng.next() as u16;
     query.flags = *rng.pick(&[0, FLAG_RD, FLAG_RD, 0x0120, 0x0110, 0x05f0]);
     if rng.one_in(2) {
@@ -176,7 +182,12 @@ fn options(rng: &mut Rng) -> Vec<u8> {
 
 pub fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
     let query = query(rng, names);
-    let mut packet = if rng.one_in(2) { Packet::v4(&query) } else { Packet::v6(&query) };
+    let packet = if rng.one_in(2) { Packet::v4(&query) } else { Packet::v6(&query) };
+    damaged(rng, packet, names)
+}
+
+/// The frame of a packet that is changed at random, or stays as it is.
+pub fn damaged(rng: &mut Rng, mut packet: Packet, names: &[Vec<u8>]) -> Vec<u8> {
     if rng.one_in(16) {
         odd_ends(rng, &mut packet);
     }
@@ -191,7 +202,7 @@ pub fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
         packet.padding = rng.below(64);
     }
     if rng.one_in(16) && packet.src.is_ipv4() {
-        packet.udp_sum = Some(0);
+        packet.udp_checksum = Some(0);
     }
     // Messages that are changed inside correct lengths get further than those with wrong lengths outside.
     if rng.one_in(3) {
@@ -208,7 +219,7 @@ pub fn mutated(rng: &mut Rng, names: &[Vec<u8>]) -> Vec<u8> {
             right_lengths(rng, &mut frame);
         }
         if rng.one_in(2) {
-            right_sums(&mut frame);
+            correct_checksums(&mut frame);
         }
     }
     frame
@@ -313,7 +324,7 @@ fn right_lengths(rng: &mut Rng, frame: &mut [u8]) {
     frame[udp + 4..udp + 6].copy_from_slice(&len.to_be_bytes());
 }
 
-fn right_sums(frame: &mut [u8]) {
+fn correct_checksums(frame: &mut [u8]) {
     if frame.len() >= ETHERNET + IPV4 && frame[12..15] == [0x08, 0, 0x45] {
         frame[24..26].copy_from_slice(&[0, 0]);
         let sum = !sum(&[&frame[ETHERNET..ETHERNET + IPV4]]);
@@ -322,7 +333,7 @@ fn right_sums(frame: &mut [u8]) {
     let Ok(datagram) = Datagram::read(frame, ETHERNET) else { return };
     let (error, end) = (datagram.udp_error, frame.len() - datagram.padding);
     let at = end - datagram.payload.len() - 2;
-    if datagram.has_sum {
+    if datagram.has_checksum {
         // One's complement arithmetic: subtracts the error.
         let sum = sum(&[&frame[at..at + 2], &(!error).to_be_bytes()]);
         frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());

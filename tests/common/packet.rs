@@ -127,7 +127,7 @@ pub struct Packet {
     /// Lengths and checksum, if they are to differ from the correct ones.
     pub ip_len: Option<u16>,
     pub udp_len: Option<u16>,
-    pub udp_sum: Option<u16>,
+    pub udp_checksum: Option<u16>,
 }
 
 impl Packet {
@@ -156,7 +156,7 @@ impl Packet {
             padding: 0,
             ip_len: None,
             udp_len: None,
-            udp_sum: None,
+            udp_checksum: None,
         }
     }
 
@@ -227,7 +227,7 @@ impl Packet {
             0 => 0xffff,
             sum => sum,
         };
-        out[6..8].copy_from_slice(&self.udp_sum.unwrap_or(sum).to_be_bytes());
+        out[6..8].copy_from_slice(&self.udp_checksum.unwrap_or(sum).to_be_bytes());
         out
     }
 }

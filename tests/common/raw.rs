@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::lab::Netns;
@@ -10,11 +10,12 @@ use super::lab::Netns;
 const FRAME_MAX: usize = 65_536;
 
 /// A frame that the interface received.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Received {
     /// With its VLAN tag in place, also if the kernel held the tag outside of the frame.
     pub octets: Vec<u8>,
     /// The checksum is not complete: the sender left it to an interface.
-    pub sum_pending: bool,
+    pub checksum_pending: bool,
 }
 
 pub struct RawSocket(OwnedFd);
@@ -25,7 +26,8 @@ impl RawSocket {
         netns.run(|| Self::bind(ifindex)).unwrap_or_else(|e| panic!("AF_PACKET on {interface}: {e}"))
     }
 
-    fn bind(ifindex: i32) -> io::Result<Self> {
+    /// On an interface of the calling thread's namespace.
+    pub fn bind(ifindex: i32) -> io::Result<Self> {
         let protocol = (libc::ETH_P_ALL as u16).to_be();
         // SAFETY: no memory is passed. bind sets the protocol, so that no frame of another interface arrives before.
         let fd = check(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
@@ -89,14 +91,24 @@ impl RawSocket {
             if unsafe { libc::poll(&raw mut fd, 1, left.as_millis().try_into().expect("short")) } <= 0 {
                 return None;
             }
-            let frame = self.read().expect("AF_PACKET");
+            let frame = self.read(0).expect("AF_PACKET");
             if wanted(&frame) {
                 return Some(frame);
             }
         }
     }
 
-    fn read(&self) -> io::Result<Received> {
+    /// All frames that were received so far.
+    pub fn received(&self) -> Vec<Received> {
+        let next = || match self.read(libc::MSG_DONTWAIT) {
+            Ok(frame) => Some(frame),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
+            Err(e) => panic!("AF_PACKET: {e}"),
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    fn read(&self, flags: i32) -> io::Result<Received> {
         let mut octets = vec![0; FRAME_MAX];
         let mut control = [0_u64; 16];
         let mut vector = libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: octets.len() };
@@ -107,12 +119,13 @@ impl RawSocket {
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = size_of_val(&control);
         // SAFETY: all buffers live through the call and have the sizes given.
-        let len = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, 0) };
+        let len = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags) };
         if len < 0 {
             return Err(io::Error::last_os_error());
         }
         octets.truncate(len as usize);
-        let mut received = Received { octets, sum_pending: false };
+        octets.shrink_to_fit();
+        let mut received = Received { octets, checksum_pending: false };
         // SAFETY: the kernel filled in the control messages that msg_controllen covers.
         let mut head = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
         while !head.is_null() {
@@ -130,9 +143,15 @@ impl RawSocket {
     }
 }
 
+impl AsFd for RawSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Received {
     fn note(&mut self, aux: &libc::tpacket_auxdata) {
-        self.sum_pending = aux.tp_status & libc::TP_STATUS_CSUMNOTREADY != 0;
+        self.checksum_pending = aux.tp_status & libc::TP_STATUS_CSUMNOTREADY != 0;
         if aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0 && self.octets.len() >= 12 {
             let tag = [aux.tp_vlan_tpid.to_be_bytes(), aux.tp_vlan_tci.to_be_bytes()].concat();
             self.octets.splice(12..12, tag);

@@ -11,7 +11,7 @@ const FRAME_MAX: usize = 4096;
 /// Metadata of a packet (skb fields).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
-pub struct Carried {
+pub struct Metadata {
     /// Time of arrival or of transmission, as the kernel has it.
     pub tstamp: u64,
     pub cb: [u32; 5],
@@ -30,7 +30,7 @@ pub struct Carried {
 pub struct Seen {
     /// Packets so far.
     pub count: u64,
-    pub carried: Carried,
+    pub metadata: Metadata,
     pub octets: Vec<u8>,
 }
 
@@ -84,19 +84,19 @@ impl Witness {
     }
 
     /// The metadata that the last packet got.
-    pub fn given(&self) -> Carried {
-        carried(&self.map("given"))
+    pub fn given(&self) -> Metadata {
+        metadata(&self.map("given"))
     }
 
     /// The last packet that reached the program after eDNS'.
     pub fn seen(&self) -> Seen {
         let value = self.map("seen");
-        let at = 8 + size_of::<Carried>();
+        let at = 8 + size_of::<Metadata>();
         let len = word(&value, at) as usize;
         assert!(len < FRAME_MAX, "a frame of {len} octets");
         Seen {
             count: u64::from_ne_bytes(value[..8].try_into().expect("8 octets")),
-            carried: carried(&value[8..]),
+            metadata: metadata(&value[8..]),
             octets: value[at + 8..at + 8 + len].to_vec(),
         }
     }
@@ -106,8 +106,8 @@ fn word(value: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(value[at..at + 4].try_into().expect("4 octets"))
 }
 
-fn carried(value: &[u8]) -> Carried {
-    let octets = &value[..size_of::<Carried>()];
-    // SAFETY: the slice has the size of a `Carried`, whose fields are integers.
-    unsafe { octets.as_ptr().cast::<Carried>().read_unaligned() }
+fn metadata(value: &[u8]) -> Metadata {
+    let octets = &value[..size_of::<Metadata>()];
+    // SAFETY: the slice has the size of a `Metadata`, whose fields are integers.
+    unsafe { octets.as_ptr().cast::<Metadata>().read_unaligned() }
 }

@@ -15,7 +15,7 @@ use nix::unistd::linkat;
 use crate::lab::{DOMAINS, Daemon, EDNS, Lab, SERVER, until};
 
 const NAME: &str = "apis.example.org";
-/// Its address in [`DOMAINS`].
+/// The address of [`NAME`] in [`DOMAINS`].
 const OLD: &str = "172.16.171.52";
 /// Longer than an event needs, shorter than any wait of the daemon.
 const SOON: Duration = Duration::from_millis(500);
@@ -142,7 +142,7 @@ fn a_file_of_another_user_is_used_when_any_process_has_closed_it() {
     assert_eq!(ask(&lab, NAME), "10.0.0.100");
 }
 
-/// As with a package: the files belong to root, and the daemon is another user or has no CAP_LEASE.
+/// A package installs it like this: the files belong to root, and the daemon is another user or has no CAP_LEASE.
 #[test]
 fn sighup_waits_for_a_writer_of_another_users_file() {
     let lab = Lab::new();

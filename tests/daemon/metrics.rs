@@ -152,7 +152,7 @@ fn ready_means_attached_and_synced() {
     assert_eq!(get(&lab, "localhost:9153/healthz").unwrap(), ("200".into(), "alive\n".into()));
     // The interface is deleted and created again.
     lab.ip("host", "link del veth0");
-    readyz("not ready", ("503", "no interface of Ifname is there\n"));
+    readyz("not ready", ("503", "no interface matches Ifname\n"));
     assert!(metrics(&lab, "localhost:9153").contains("\nedns_ready 0\n"));
     assert_eq!(get(&lab, "localhost:9153/healthz").unwrap().0, "200");
     lab.veth(("host", "veth0"), ("pod", "eth0"));
@@ -169,7 +169,7 @@ fn a_failed_reload_is_reported_until_the_file_is_fixed() {
     let lab = lab_with(&format!("{CONFIG}MetricsAddr: 127.0.0.1:9153\n"));
     let daemon = lab.daemon();
     lab.write("config.yaml", "Ttl: 5\n");
-    daemon.wait_for("what was there before goes on");
+    daemon.wait_for("reload failed; keeping the previous configuration");
     let page = metrics(&lab, "127.0.0.1:9153");
     assert!(page.contains("\nedns_last_reload_successful 0\n"), "{page}");
     let stats = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
@@ -205,7 +205,7 @@ fn a_port_in_use_is_tried_again() {
     let mut old = lab.daemon();
     metrics(&lab, "127.0.0.1:9153");
     let new = lab.daemon();
-    new.wait_for("tried again until it works");
+    new.wait_for("retrying until it succeeds");
     old.signal(Signal::SIGTERM);
     assert_eq!(old.wait(), Some(0));
     new.wait_for("metrics at http://127.0.0.1:9153/metrics");

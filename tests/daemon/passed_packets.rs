@@ -158,7 +158,7 @@ fn names_that_a_cluster_may_have_pass_until_it_is_read() {
     lab.dead_cluster();
     lab.configure("EnableK8S: true\nKubeConfig: kubeconfig\nIfname: veth0\nNetworkDirection: Ingress\n");
     let daemon = lab.spawn("host", "config.yaml");
-    daemon.wait_for("waiting for the first list");
+    daemon.wait_for("waiting for the initial sync");
     assert_eq!(ask("web.default.svc.cluster.local"), "10.1.1.3");
     assert_eq!(ask("a.apps.example.org"), "10.1.1.4");
     for wildcard in wildcards {

@@ -70,7 +70,7 @@ fn a_bad_edit_changes_nothing_and_says_why() {
     let lab = Lab::new();
     let daemon = lab.daemon();
     lab.write("domain.yaml", &format!("{DOMAINS}  - Name: bad.example.org\n    IP: 10.0.0\n"));
-    daemon.wait_for("domain.yaml:15:9: bad.example.org: \"10.0.0\" is no IP address; what was there before goes on");
+    daemon.wait_for("domain.yaml:15:9: bad.example.org: \"10.0.0\" is no IP address (after a changed file)");
     assert_eq!(ask(&lab, "apis.example.org"), "172.16.171.52");
     fs::remove_file(lab.path("domain.yaml")).unwrap();
     lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Ingress\nDomainFile: domain.yaml\n");
@@ -81,7 +81,7 @@ fn a_bad_edit_changes_nothing_and_says_why() {
     assert_eq!(ask(&lab, "apis.example.org"), "172.16.171.52");
     lab.write("domain.yaml", DOMAINS);
     lab.write("config.yaml", "Ifname: veth0\nNetworkDirection: Ingress\nTTL: 7\nMaxRecords: 9\n");
-    daemon.wait_for("MaxRecords: what is set now takes effect with a restart");
+    daemon.wait_for("restart needed for: MaxRecords");
     until("the new TTL", || match lab.dig(&format!("@{SERVER} apis.example.org")) {
         reply if reply.contains("apis.example.org.\t7\tIN") => Ok(()),
         reply => Err(reply),
@@ -115,7 +115,7 @@ fn a_domain_file_may_come_later_and_be_away_for_a_moment() {
     lab.write("domain.yaml", DOMAINS);
     until_answer(&lab, "apis.example.org", "172.16.171.52");
     fs::remove_file(lab.path("domain.yaml")).unwrap();
-    daemon.wait_for("domain.yaml: is gone; an empty one drops its names; what was there before goes on");
+    daemon.wait_for("domain.yaml: no longer exists; write an empty file to remove all names");
     assert_eq!(ask(&lab, "apis.example.org"), "172.16.171.52");
     lab.write("domain.yaml", &DOMAINS.replace("172.16.171.52", "172.16.171.53"));
     until_answer(&lab, "apis.example.org", "172.16.171.53");

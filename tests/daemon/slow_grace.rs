@@ -38,7 +38,7 @@ fn slow_grace_periods_delay_neither_heartbeat_nor_commands() {
     lab.write("grace", "5000");
     lab.write("new.yaml", &domains("10.0.0.6"));
     fs::rename(lab.path("new.yaml"), lab.path("domain.yaml")).unwrap();
-    daemon.wait_for("changes wait to be written for more than");
+    daemon.wait_for("map updates late by more than");
     // Existing names get their old or their new answer. Negative answers are suspended, because names may have been added
     // meanwhile.
     let answer = ask("n5.example.org");
@@ -68,7 +68,7 @@ fn a_daemon_that_waits_for_a_grace_period_exits_at_once() {
     lab.write("grace", "600000");
     lab.write("domain.yaml", &domains("10.0.0.5"));
     until("the daemon waits", || match daemon.log() {
-        log if log.contains("changes wait to be written") => Ok(()),
+        log if log.contains("map updates late") => Ok(()),
         log => Err(log),
     });
     daemon.signal(Signal::SIGTERM);

@@ -146,7 +146,7 @@ fn a_trace_ends_with_its_command_or_daemon() {
     let mut trace = Running::trace(&lab, "first", &[]);
     let mut second = Running::start(&lab, "second", &["trace"]);
     assert_eq!(second.wait(), Some(1));
-    assert!(second.said().contains("somebody traces already"), "{}", second.said());
+    assert!(second.said().contains("another trace is running"), "{}", second.said());
     assert_eq!(lost(&lab), 0);
     trace.signal(Signal::SIGKILL);
     trace.wait();

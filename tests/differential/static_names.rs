@@ -59,7 +59,7 @@ pub const NAMES: [&str; 27] = [
     "h1.tcp.n2.svc.cluster.local",
 ];
 
-/// Its address shows which version of the file is in effect.
+/// A name whose address shows which version of the file is in effect.
 const MARKER: &str = "marker.static.example";
 
 #[derive(Clone, Copy, PartialEq, Eq)]

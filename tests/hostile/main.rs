@@ -326,6 +326,44 @@ fn settings_make_packets_pass() {
     check("all gates open", &nxdomain, || Expect::Reply("nxdomain"));
 }
 
+/// Each gate suspends the negative answers of the nodes that name it, and no others.
+#[test]
+fn negative_answers_have_gates_of_their_own() {
+    let (datapath, mut table) = common::load(false, 64);
+    let mut model = Model::default();
+    for (name, gate) in [("a.test", 7), ("b.test", 255)] {
+        let negative = |kind| Some(Arc::new(Node { gate, ..node(vec![(0, absence(kind, &wire(name)))]) }));
+        let types = vec![(TYPE_A, addresses(&[[10, 0, 0, 1]], 30))];
+        let (fallback, child) = (negative(Kind::Nodata), negative(Kind::Nxdomain));
+        model.put(&mut table, name, Node { fallback, child, ..node(types) });
+    }
+    let check = |closed: Option<&str>| {
+        for name in ["a.test", "b.test"] {
+            let below = a(&format!("x.{name}"));
+            for (query, reply) in
+                [(&a(name), "answered"), (&Query::new(name, TYPE_AAAA), "nodata"), (&below, "nxdomain")]
+            {
+                for packet in both(query) {
+                    let is_suspended = closed == Some(name) && reply != "answered";
+                    let expect = if is_suspended { Expect::Pass(Some("pass_stale")) } else { Expect::Reply(reply) };
+                    assert!(test_run(
+                        &datapath,
+                        &row(format!("{name}, {reply}, closed: {closed:?}"), &packet, expect),
+                        &model
+                    ));
+                }
+            }
+        }
+    };
+    check(None);
+    for (name, gate) in [("a.test", 7), ("b.test", 255)] {
+        datapath.settings().set_gate(gate, Gate::Stale);
+        check(Some(name));
+        datapath.settings().set_gate(gate, Gate::Open);
+    }
+    check(None);
+}
+
 /// An answer that is larger than the interface's MTU is not sent.
 #[test]
 fn answers_larger_than_the_mtu_pass() {

@@ -310,7 +310,7 @@ fn not_plain_udp() -> Vec<Row> {
         uncounted("IPv6 fragment", &extension(44, &[17, 0, 0, 1, 0, 0, 0, 9])),
         uncounted("IPv6 atomic fragment", &extension(44, &[17, 0, 0, 0, 0, 0, 0, 9])),
         uncounted("routing header", &extension(43, &[17, 0, 4, 0, 0, 0, 0, 0])),
-        pass("IPv6 without UDP sum", &Packet { udp_sum: Some(0), ..v6.clone() }, "pass_malformed"),
+        pass("IPv6 without UDP checksum", &Packet { udp_checksum: Some(0), ..v6.clone() }, "pass_malformed"),
         uncounted("VLAN in VLAN", &Packet { tags: vec![(0x8100, 5), (0x8100, 6)], ..v4.clone() }),
         uncounted("VLAN in a provider's", &Packet { tags: vec![(0x88a8, 5), (0x8100, 6)], ..v6 }),
     ]
@@ -377,7 +377,7 @@ pub fn answered() -> Vec<Row> {
     }
     let v4 = Packet::v4(&web());
     rows.extend([
-        row("without UDP sum", &Packet { udp_sum: Some(0), ..v4.clone() }, Expect::Reply("answered")),
+        row("without UDP checksum", &Packet { udp_checksum: Some(0), ..v4.clone() }, Expect::Reply("answered")),
         row("without DF", &Packet { frag: 0, ..v4 }, Expect::Reply("answered")),
         // Local resolvers listen on loopback addresses.
         row("to 127/8", &Packet::between("192.0.2.7", "127.0.0.53", &web()), Expect::Reply("answered")),

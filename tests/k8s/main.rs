@@ -33,3 +33,4 @@ mod oversized_tenant;
 mod pods;
 mod settings;
 mod verify;
+mod work;

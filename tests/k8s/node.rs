@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, DNS};
 use crate::lab::{Daemon, Lab, fill, veth, within};
 
 pub struct Node {
-    /// Its `host` is the node, its `pod` a pod on it.
+    /// The namespace `host` is the node, `pod` a pod on it.
     pub lab: Lab,
     pub cluster: Arc<Cluster>,
 }
@@ -119,7 +119,7 @@ impl Node {
 
     /// Waits until the view is stale and the kernel's negative answers are suspended.
     pub fn until_stale(&self, client: &Client, daemon: &Daemon) {
-        self.until_log(daemon, 150, "out of touch");
+        self.until_log(daemon, 150, "view stale");
         self.until_negative_answers_are(client, 10, false);
     }
 

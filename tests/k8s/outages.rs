@@ -64,7 +64,7 @@ fn lose_and_regain(namespace: &str, lose: fn(&Node)) {
         node.until_answered(&client, &born);
         node.until_rcode(&client, CURRENT_WITHIN, &old, "NXDomain");
     });
-    node.until_log(&daemon, 20, "the view is current");
+    node.until_log(&daemon, 20, "view current");
     assert!(stats(&node).contains("cluster: read whole and current; last word of services "));
     has_metric(&node, "edns_sync_broken{kind=\"services\"} 0");
     let page = metrics(&node);
@@ -84,7 +84,7 @@ fn names_pass_after_max_stale_and_are_answered_again_at_once() {
     node.until_answered(&client, known);
     node.refuse_api();
     node.until_stale(&client, &daemon);
-    node.until_log(&daemon, 20, "(MaxStale): all names of the cluster pass");
+    node.until_log(&daemon, 20, "(MaxStale): all answers of the cluster zone suspended");
     let stale = node.lab.count("pass_stale");
     // Answered by the server.
     let (reply, in_kernel) = node.ask(&client, known, A);
@@ -95,7 +95,7 @@ fn names_pass_after_max_stale_and_are_answered_again_at_once() {
     has_metric(&node, "edns_sync_expired 1");
 
     node.reach_api();
-    node.until_log(&daemon, CURRENT_WITHIN, "the view is current");
+    node.until_log(&daemon, CURRENT_WITHIN, "view current");
     node.until_answered(&client, known);
     has_metric(&node, "edns_sync_expired 0");
 }
@@ -161,7 +161,7 @@ fn an_api_server_that_is_away_at_the_start() {
     node.lab.write("domain.yaml", &format!("{DOMAINS}{statics}"));
     node.refuse_api();
     let daemon = node.spawn();
-    node.until_log(&daemon, 30, "waiting for the first list");
+    node.until_log(&daemon, 30, "waiting for the initial sync");
     node.until_log(&daemon, 30, "retrying until it succeeds");
     let client = node.pod();
     // Static names are answered meanwhile.

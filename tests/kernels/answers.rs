@@ -35,12 +35,12 @@ fn check(what: &str, client: &Client) {
 
 /// Asks both servers with each combination of checksum offload on both ends.
 fn check_with_offloads(lab: &Lab, ns: &str, servers: [&str; 2], ends: [(&str, &str); 2]) {
-    for sums in ["on", "off"] {
+    for offload in ["on", "off"] {
         for (ns, interface) in ends {
-            lab.sh(ns, &format!("ethtool -K {interface} tx {sums} rx {sums} 2>&1"));
+            lab.sh(ns, &format!("ethtool -K {interface} tx {offload} rx {offload} 2>&1"));
         }
         for server in servers {
-            check(&format!("{server}, offload {sums}"), &Client::new(lab, ns, server));
+            check(&format!("{server}, offload {offload}"), &Client::new(lab, ns, server));
         }
     }
 }

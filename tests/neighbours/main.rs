@@ -19,15 +19,14 @@ use common::env_number;
 use common::lab::{Netns, veth};
 use common::model::{Model, addresses, agrees, node};
 use common::mutate::{BRIDGE_MAC, mutated, zone};
-use common::packet::{COOKIE, DNS, ETHERNET, OPTION_PADDING, Opt, Packet, Query, TYPE_A, UDP, hex, option};
+use common::packet::{COOKIE, ETHERNET, OPTION_PADDING, Opt, Packet, Query, TYPE_A, hex, option};
 use common::raw::{RawSocket, Received};
 use common::rng::Rng;
-use common::witness::{Carried, Witness};
+use common::witness::{Metadata, Witness};
 use edns::datapath::{Datapath, OUTCOMES, Program};
 use edns::interfaces::Accepts;
-use edns::zone::node::Answer;
 use maps::{maps_of, read_scratch, write_scratch};
-use vnet::{Offload, UDP_SUM, VnetSocket, pseudo_sum, set_segment, udp_at};
+use vnet::{Offload, UDP_CHECKSUM, VnetSocket, pseudo_checksum, reply_len, set_segment};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Larger than every frame of this test.
@@ -98,8 +97,8 @@ impl<'a> Chain<'a> {
         let seen = self.witness.seen();
         assert_eq!(seen.count, before + 1, "{what}");
         assert_eq!(hex(&seen.octets), hex(frame), "{what}: in the chain");
-        assert_eq!(seen.carried, self.witness.given(), "{what}\n{}", hex(frame));
-        assert_eq!(seen.carried.gso_size, offload.gso_size(), "{what}\n{}", hex(frame));
+        assert_eq!(seen.metadata, self.witness.given(), "{what}\n{}", hex(frame));
+        assert_eq!(seen.metadata.gso_size, offload.gso_size(), "{what}\n{}", hex(frame));
     }
 
     /// Sends a frame that has to be answered; returns the reply.
@@ -271,7 +270,7 @@ fn a_reply_starts_without_the_querys_metadata() {
         let (datapath, mut table) = common::load(matches!(hook, Hook::Egress), 1024);
         let model = zone(&mut table);
         let chain = Chain::new(&datapath, program, hook);
-        // Where the reply arrives next.
+        // Attached to the next hook on the way of the reply.
         let observer = Witness::new(None);
         let (netns, interface, at) = match (program, hook) {
             (Program::EthernetToPeer, _) => (&chain.pod, "eth0", Hook::Ingress),
@@ -289,17 +288,17 @@ fn a_reply_starts_without_the_querys_metadata() {
             check(&model, &frame, &chain.replies(&what, &frame));
             let given = chain.witness.given();
             assert!(given.mark != 0 || given.priority != 0 || given.cb != [0; 5], "no metadata on the query");
-            let stays = Carried { hash: given.hash, queue_mapping: given.queue_mapping, ..Carried::default() };
+            let stays = Metadata { hash: given.hash, queue_mapping: given.queue_mapping, ..Metadata::default() };
             let seen = observer.seen();
             assert_eq!(seen.count, i as u64 + 1, "{what}");
-            assert_eq!(Carried { tstamp: 0, ..seen.carried }, stays, "{what}");
+            assert_eq!(Metadata { tstamp: 0, ..seen.metadata }, stays, "{what}");
             // The time of arrival, if any; never the query's time of transmission.
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos() as u64;
-            let age = now.saturating_sub(seen.carried.tstamp);
+            let age = now.saturating_sub(seen.metadata.tstamp);
             assert!(
-                seen.carried.tstamp == 0 || age < SOON.as_nanos() as u64,
+                seen.metadata.tstamp == 0 || age < SOON.as_nanos() as u64,
                 "{what}: {} at {now}",
-                seen.carried.tstamp
+                seen.metadata.tstamp
             );
         }
     }
@@ -358,20 +357,20 @@ fn a_checksum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
         let udp = end - packet.payload.len() as u16 - 8;
         for (start, offset) in [(end - 2, 0), (end - 8, 6), (udp, 8), (udp, 300), (udp + 2, 4), (udp - 4, 10)] {
             let before = count(&datapath, "pass_error");
-            chain.passes_by(&format!("{start}+{offset}"), &frame, Offload::Sum { start, offset });
+            chain.passes_by(&format!("{start}+{offset}"), &frame, Offload::Checksum { start, offset });
             assert_eq!(count(&datapath, "pass_error"), before + 1, "{start}+{offset}");
         }
         // In the UDP checksum field: it holds the checksum of the pseudo-header, also in the reply.
         let mut partial = frame.clone();
         let whole = Datagram::read(&frame, ETHERNET).expect("a query");
-        assert!(whole.sums_right());
-        let sum = pseudo_sum(&frame, packet.src.is_ipv4()).to_be_bytes();
-        partial[usize::from(udp + UDP_SUM)..][..2].copy_from_slice(&sum);
-        chain.vnet.send(&partial, Offload::Sum { start: udp, offset: UDP_SUM }).expect("send");
+        assert!(whole.has_correct_checksums());
+        let sum = pseudo_checksum(&frame, packet.src.is_ipv4()).to_be_bytes();
+        partial[usize::from(udp + UDP_CHECKSUM)..][..2].copy_from_slice(&sum);
+        chain.vnet.send(&partial, Offload::Checksum { start: udp, offset: UDP_CHECKSUM }).expect("send");
         let reply = chain.client.receive(SOON, |r| is_to(r, &frame)).expect("a reply");
-        assert!(reply.sum_pending, "the checksum is complete, though it was left to the interface");
+        assert!(reply.checksum_pending, "the checksum is complete, though it was left to the interface");
         let read = Datagram::read(&reply.octets, ETHERNET).expect("a reply");
-        assert!(read.has_pseudo_sum && read.padding == 0, "{read:?}");
+        assert!(read.has_pseudo_checksum && read.padding == 0, "{read:?}");
         assert!(reply.octets.len() < frame.len(), "the reply is shorter");
     }
     // Programs that can't read that place let packets pass that they would have to trim, and answer all others.
@@ -409,7 +408,7 @@ fn headers_that_reach_beyond_the_reply_pass_where_it_is_shorter() {
                 let got = chain.server.receive(SOON, |r| is_from(r, &frame));
                 let got = got.unwrap_or_else(|| panic!("{what}: lost"));
                 assert_eq!(hex(&got.octets), hex(&frame), "{what}");
-                assert_eq!(chain.witness.seen().carried, chain.witness.given(), "{what}");
+                assert_eq!(chain.witness.seen().metadata, chain.witness.given(), "{what}");
             } else {
                 let got = chain.client.receive(SOON, |r| is_to(r, &frame));
                 check(&model, &frame, &got.unwrap_or_else(|| panic!("{what}: no reply")).octets);
@@ -417,12 +416,6 @@ fn headers_that_reach_beyond_the_reply_pass_where_it_is_shorter() {
             assert_eq!(count(&datapath, "pass_error"), before + u64::from(passes), "{what}");
         }
     }
-}
-
-/// Octets of the frame that answers a query with this answer.
-fn reply_len(asked: &Asked<'_>, answer: &Answer, query: &[u8]) -> usize {
-    let opt = if asked.opt.is_some() { 11 } else { 0 };
-    usize::from(udp_at(query[12..14] == [8, 0])) + UDP + DNS + asked.question.len() + answer.bytes.len() + opt
 }
 
 /// A container whose link has a smaller MTU than the uplink, as behind a tunnel: a large answer is fragmented there. The

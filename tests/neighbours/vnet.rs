@@ -4,10 +4,11 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-use crate::common::decode::Datagram;
+use crate::common::decode::{Asked, Datagram};
 use crate::common::lab::Netns;
-use crate::common::packet::{self, ETHERNET, IPV4, IPV6};
+use crate::common::packet::{self, DNS, ETHERNET, IPV4, IPV6, UDP};
 use crate::common::rng::Rng;
+use edns::zone::node::Answer;
 
 /// Sends frames with a virtio_net_hdr, as virtual machines do.
 pub struct VnetSocket(OwnedFd);
@@ -47,7 +48,7 @@ impl VnetSocket {
 pub enum Offload {
     None,
     /// To write the checksum of everything from `start` on, `offset` octets after `start`.
-    Sum {
+    Checksum {
         start: u16,
         offset: u16,
     },
@@ -67,10 +68,10 @@ impl Offload {
             (0, Some((is_v4, _))) => {
                 let start = udp_at(is_v4);
                 if rng.one_in(2) {
-                    let sum = pseudo_sum(frame, is_v4).to_be_bytes();
-                    frame[usize::from(start + UDP_SUM)..][..2].copy_from_slice(&sum);
+                    let sum = pseudo_checksum(frame, is_v4).to_be_bytes();
+                    frame[usize::from(start + UDP_CHECKSUM)..][..2].copy_from_slice(&sum);
                 }
-                Self::Sum { start, offset: UDP_SUM }
+                Self::Checksum { start, offset: UDP_CHECKSUM }
             }
             (1, Some((is_v4, payload))) if payload > least => {
                 let size = least + rng.below(usize::from(payload - least)) as u16;
@@ -79,7 +80,7 @@ impl Offload {
             // Not before the earliest end of an IP header that the kernel assumes.
             (2, _) if frame.len() > IPV4 + 1 => {
                 let start = (IPV4 + rng.below(frame.len() - IPV4 - 1)) as u16;
-                Self::Sum { start, offset: rng.below(frame.len() - usize::from(start) - 1) as u16 }
+                Self::Checksum { start, offset: rng.below(frame.len() - usize::from(start) - 1) as u16 }
             }
             _ => Self::None,
         }
@@ -90,8 +91,8 @@ impl Offload {
         match self {
             Self::None => true,
             // The kernel doesn't trim a packet before that place.
-            Self::Sum { start, offset } => {
-                start == udp_at(query[12..14] == [8, 0]) && offset == UDP_SUM || len > query.len()
+            Self::Checksum { start, offset } => {
+                start == udp_at(query[12..14] == [8, 0]) && offset == UDP_CHECKSUM || len > query.len()
             }
             Self::Segments { .. } => false,
         }
@@ -105,8 +106,8 @@ impl Offload {
     fn head(self) -> [u8; 10] {
         let (flags, gso_type, size, start, offset) = match self {
             Self::None => (0, 0, 0, 0, 0),
-            Self::Sum { start, offset } => (NEEDS_CSUM, 0, 0, start, offset),
-            Self::Segments { start, size } => (NEEDS_CSUM, GSO_UDP_L4, size, start, UDP_SUM),
+            Self::Checksum { start, offset } => (NEEDS_CSUM, 0, 0, start, offset),
+            Self::Segments { start, size } => (NEEDS_CSUM, GSO_UDP_L4, size, start, UDP_CHECKSUM),
         };
         let [size, start, offset] = [size, start, offset].map(u16::to_ne_bytes);
         [flags, gso_type, 0, 0, size[0], size[1], start[0], start[1], offset[0], offset[1]]
@@ -121,7 +122,7 @@ const GSO_UDP_L4: u8 = 5;
 /// UDP_MAX_SEGMENTS
 const SEGMENTS_MAX: usize = 128;
 /// Offset of the checksum in a UDP header.
-pub const UDP_SUM: u16 = 6;
+pub const UDP_CHECKSUM: u16 = 6;
 
 /// Offset of a frame's UDP header.
 pub const fn udp_at(is_v4: bool) -> u16 {
@@ -129,7 +130,7 @@ pub const fn udp_at(is_v4: bool) -> u16 {
 }
 
 /// The checksum of a datagram's pseudo-header, in host byte order.
-pub fn pseudo_sum(frame: &[u8], is_v4: bool) -> u16 {
+pub fn pseudo_checksum(frame: &[u8], is_v4: bool) -> u16 {
     let udp = usize::from(udp_at(is_v4));
     let addresses = if is_v4 { 8 } else { 32 };
     packet::sum(&[&frame[udp - addresses..udp], &[0, 17], &frame[udp + 4..udp + 6]])
@@ -149,4 +150,10 @@ pub fn set_segment(socket: &UdpSocket, size: u16) {
         )
     };
     assert_eq!(ret, 0, "UDP_SEGMENT: {}", io::Error::last_os_error());
+}
+
+/// Octets of the frame that answers a query with this answer.
+pub fn reply_len(asked: &Asked<'_>, answer: &Answer, query: &[u8]) -> usize {
+    let opt = if asked.opt.is_some() { 11 } else { 0 };
+    usize::from(udp_at(query[12..14] == [8, 0])) + UDP + DNS + asked.question.len() + answer.bytes.len() + opt
 }

@@ -98,7 +98,7 @@ sed -i 's/^EnableK8S:.*/EnableK8S: true\nKubeConfig: \/run\/credentials\/edns.se
 systemctl daemon-reload
 started=$(date +%s)
 systemctl start --no-block edns
-check 'it waits for the API server' logged 'waiting for the first list'
+check 'it waits for the API server' logged 'waiting for the initial sync'
 pid=$(running)
 check 'for longer than a start may take' waits
 check 'in the same process' shows MainPID "$pid"

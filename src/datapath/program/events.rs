@@ -1,6 +1,6 @@
 //! The ring buffer of query events, which programs write while
-//! [`ProgramSettings::set_trace`](crate::datapath::ProgramSettings::set_trace) is on. Any process that has its file descriptor may
-//! read it, one reader at a time.
+//! [`ProgramSettings::set_trace`](crate::datapath::ProgramSettings::set_trace) is on. Any process that has its file descriptor
+//! may read it, one reader at a time.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};

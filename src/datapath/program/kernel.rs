@@ -9,7 +9,8 @@ use libbpf_rs::ProgramType;
 use super::error::{KERNEL_BTF, KERNEL_MIN, LoadError, other};
 
 /// Whether programs can read the kernel's memory by bpf_probe_read_kernel. The helper needs CONFIG_BPF_EVENTS, as programs on
-/// tracepoints do; without it some kernels have a stub. Lockdown may forbid it. It is checked once, since the check loads programs.
+/// tracepoints do; without it some kernels have a stub. Lockdown may forbid it. It is checked once, since the check loads
+/// programs.
 pub(super) static CAN_READ_KERNEL: LazyLock<bool> = LazyLock::new(|| {
     let helper = libbpf_sys::BPF_FUNC_probe_read_kernel;
     ProgramType::Tracepoint.is_supported().unwrap_or(false)

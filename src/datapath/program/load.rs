@@ -250,8 +250,8 @@ impl Datapath {
         Ok(())
     }
 
-    /// Checks the BTF: with a wrong one programs load, too, but read wrong fields. The heartbeat program returns lo's MTU, which is
-    /// compared with the true one.
+    /// Checks the BTF: with a wrong one programs load, too, but read wrong fields. The heartbeat program returns lo's MTU,
+    /// which is compared with the true one.
     fn check_offsets(&self) -> Result<(), LoadError> {
         if !self.reads_kernel {
             return Ok(()); // no program reads fields by BTF offsets

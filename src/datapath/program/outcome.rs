@@ -48,7 +48,7 @@ pub static OUTCOMES: [Outcome; COUNT] = {
         ),
         (
             edns_outcome::EDNS_PASS_ADDRESS,
-            Outcome { name: "pass_address", meaning: "no reply to this address", is_answer: false },
+            Outcome { name: "pass_address", meaning: "no reply may go there", is_answer: false },
         ),
         (
             edns_outcome::EDNS_PASS_EDNS,
@@ -62,23 +62,23 @@ pub static OUTCOMES: [Outcome; COUNT] = {
             edns_outcome::EDNS_PASS_SERVER,
             Outcome { name: "pass_server", meaning: "server not in DnsServers", is_answer: false },
         ),
-        (edns_outcome::EDNS_PASS_IPVS, Outcome { name: "pass_ipvs", meaning: "IPVS handles the packet", is_answer: false }),
+        (edns_outcome::EDNS_PASS_IPVS, Outcome { name: "pass_ipvs", meaning: "IPVS forwards it", is_answer: false }),
         (
             edns_outcome::EDNS_PASS_NOT_SYNCED,
             Outcome { name: "pass_not_synced", meaning: "initial sync not done", is_answer: false },
         ),
         (
             edns_outcome::EDNS_PASS_STALE,
-            Outcome { name: "pass_stale", meaning: "stale view or late maps", is_answer: false },
+            Outcome { name: "pass_stale", meaning: "view stale, or maps behind", is_answer: false },
         ),
         (
             edns_outcome::EDNS_PASS_INCOMPLETE,
-            Outcome { name: "pass_incomplete", meaning: "maps out of order (no memory)", is_answer: false },
+            Outcome { name: "pass_incomplete", meaning: "withheld; no kernel memory", is_answer: false },
         ),
         (edns_outcome::EDNS_PASS_PAUSED, Outcome { name: "pass_paused", meaning: "edns pause", is_answer: false }),
         (
             edns_outcome::EDNS_PASS_DAEMON,
-            Outcome { name: "pass_daemon", meaning: "daemon silent for 2.5 s", is_answer: false },
+            Outcome { name: "pass_daemon", meaning: "no heartbeat for 2.5 s", is_answer: false },
         ),
         (
             edns_outcome::EDNS_PASS_ERROR,

@@ -26,7 +26,8 @@ pub enum Program {
     EthernetToPeer,
     /// The variant for interfaces without a link-layer header.
     Ip,
-    /// The variant for the daemon's own queries, in Ethernet frames. It skips heartbeat, pause and DnsServers, and counts nothing.
+    /// The variant for the daemon's own queries, in Ethernet frames. It skips heartbeat, pause and DnsServers, and counts
+    /// nothing.
     Probe,
 }
 

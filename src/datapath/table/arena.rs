@@ -1,5 +1,5 @@
-//! The arena: the memory of the nodes. It consists of chunks, which are maps of equal size in `edns_chunks`, mapped into the daemon.
-//! Chunks are created on demand and released when they are empty.
+//! The arena: the memory of the nodes. It consists of chunks, which are maps of equal size in `edns_chunks`, mapped into the
+//! daemon. Chunks are created on demand and released when they are empty.
 //!
 //! A ref is the number of a node's first unit: chunk * [`CHUNK_UNITS`] + unit within the chunk. Ref 0 means no node, so unit 0 of
 //! chunk 0 is never allocated.
@@ -150,8 +150,8 @@ impl Arena {
         self.may_compact() && self.named_units() > units_max(self.live[NodeKind::Named as usize])
     }
 
-    /// Starts to drain the emptiest chunk of named nodes: returns its runs (ref and units), whose nodes the caller moves. Nothing is
-    /// stored in the chunk until [`Self::reclaim`]. None if the chunks are compact enough.
+    /// Starts to drain the emptiest chunk of named nodes: returns its runs (ref and units), whose nodes the caller moves.
+    /// Nothing is stored in the chunk until [`Self::reclaim`]. None if the chunks are compact enough.
     pub(super) fn drain_sparsest(&mut self) -> Option<Vec<(u32, usize)>> {
         let in_use: usize =
             self.present().filter(|(_, c)| !c.is_draining && c.has_named()).map(|(_, c)| c.named()).sum();

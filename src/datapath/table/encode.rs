@@ -44,11 +44,11 @@ pub(super) fn encode(name: Option<&Name>, node: &Node, refs: Refs) -> Result<Vec
     out.extend_from_slice(octets_of(&edns_node {
         name_len: wire.len() as u8,
         zone: node.zone as u8,
+        gate: node.gate,
         n_types: node.types.len() as u8,
         fallback: refs.fallback,
         child: refs.child,
         deep: refs.deep,
-        ..Default::default()
     }));
     let types_at = out.len();
     out.resize(types_at + node.types.len() * size_of::<edns_type>(), 0);

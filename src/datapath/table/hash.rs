@@ -1,7 +1,7 @@
 //! The keyed hash of a name, as the program computes it (`hash_word` in src/bpf/name.h).
 //!
-//! Users who may create Services choose names and know this code. So the hash has a random key: two names chosen without knowing it
-//! have the same hash with a probability below 2⁻³⁰.
+//! Users who may create Services choose names and know this code. So the hash has a random key: two names chosen without
+//! knowing it have the same hash with a probability below 2⁻³⁰.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 

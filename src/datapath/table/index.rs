@@ -2,8 +2,8 @@
 //! store of a word.
 //!
 //! The map has an area for an index of each size, a power of 2: an index of n lines starts at line n, so areas of different sizes
-//! never overlap. A sibling area of the same size starts at line 2n. To move the index, the writer copies the words to another area
-//! and then publishes it in the settings. Programs that still read the old area find it unchanged.
+//! never overlap. A sibling area of the same size starts at line 2n. To move the index, the writer copies the words to another
+//! area and then publishes it in the settings. Programs that still read the old area find it unchanged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -133,8 +133,9 @@ impl Index {
         self.words()[slot].store(word(hash, at), Ordering::Release);
     }
 
-    /// Frees a slot. An empty slot ends a lookup, so the slot becomes empty only if the next slot of its line is empty; if not, it
-    /// becomes a tombstone, and names in later slots are still found. Lookups go round a line, so every name has the same next slot.
+    /// Frees a slot. An empty slot ends a lookup, so the slot becomes empty only if the next slot of its line is empty; if not,
+    /// it becomes a tombstone, and names in later slots are still found. Lookups go round a line, so every name has the same
+    /// next slot.
     pub(super) fn clear(&mut self, slot: usize) {
         self.names -= 1;
         let (line, at) = (slot / LINE_WORDS * LINE_WORDS, slot % LINE_WORDS);
@@ -165,8 +166,8 @@ impl Index {
         self.tombstones * SLOTS_PER_TOMBSTONE > self.area.lines * LINE_WORDS
     }
 
-    /// The area to move to for more slots; None if no larger one exists. An index of n lines in its sibling area, which overlaps the
-    /// area of 2n lines, moves to its own area first.
+    /// The area to move to for more slots; None if no larger one exists. An index of n lines in its sibling area, which
+    /// overlaps the area of 2n lines, moves to its own area first.
     pub(super) fn larger(&self) -> Option<Area> {
         let lines = 2 * self.area.lines;
         match self.area.first == lines {

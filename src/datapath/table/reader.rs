@@ -1,8 +1,8 @@
 //! Reads names and answers from the maps while another thread writes them.
 //!
-//! A reader follows index words to nodes that never change, as programs do. Programs are protected by the RCU grace period that the
-//! writer waits for; a reader is protected by a lock. The writer takes that lock only for a moment before it reuses memory, and not
-//! while it waits for programs, so it never delays readers for long.
+//! A reader follows index words to nodes that never change, as programs do. Programs are protected by the RCU grace period that
+//! the writer waits for; a reader is protected by a lock. The writer takes that lock only for a moment before it reuses memory,
+//! and not while it waits for programs, so it never delays readers for long.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -161,8 +161,8 @@ impl Reader {
         Some(self.view().nodes(slot, slots)?.filter_map(|stored| stored.name()).collect())
     }
 
-    /// The records in `slots` slots of the index, starting with `slot`; None if `slot` is after the last one. Between two calls the
-    /// writer may move names to other slots.
+    /// The records in `slots` slots of the index, starting with `slot`; None if `slot` is after the last one. Between two calls
+    /// the writer may move names to other slots.
     #[must_use]
     pub fn records(&self, slot: usize, slots: usize) -> Option<Vec<Record>> {
         let view = self.view();

@@ -1,8 +1,8 @@
 //! Names that the table refused: they do not fit. Queries for them and for all names below them pass to the DNS server.
 //!
 //! The program answers for a name without a node by the child or deep node of its closest encloser. For a refused name that is a
-//! wrong answer, such as NXDOMAIN. So the encloser is suppressed: its child or deep node is removed, and such queries pass. That is a
-//! store in place, which needs no memory. Negative answers and wildcards of other enclosers continue.
+//! wrong answer, such as NXDOMAIN. So the encloser is suppressed: its child or deep node is removed, and such queries pass.
+//! That is a store in place, which needs no memory. Negative answers and wildcards of other enclosers continue.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -115,7 +115,8 @@ impl Refused {
         }
     }
 
-    /// Retries refused names that may fit now, and restores enclosers that need no longer be suppressed. It is a batch of its own.
+    /// Retries refused names that may fit now, and restores enclosers that need no longer be suppressed. It is a batch of its
+    /// own.
     pub fn settle(&mut self, table: &mut Table) {
         let is_full = table.len() == table.max_len();
         let again =

@@ -90,6 +90,18 @@ pub enum AnyDelta {
 }
 
 impl AnyDelta {
+    /// The namespace of the object that changed. None for a list, and for Namespaces.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        let key = match self {
+            Self::Services(Delta::Apply(service)) => &service.key,
+            Self::Slices(Delta::Apply(slice)) => &slice.key,
+            Self::Services(Delta::Delete(key)) | Self::Slices(Delta::Delete(key)) => key,
+            Self::Services(Delta::Reset(..)) | Self::Slices(Delta::Reset(..)) | Self::Namespaces(_) => return None,
+        };
+        Some(&key.namespace)
+    }
+
     /// Applies the change. Returns the kind if this completes a list of it.
     pub fn apply_to<I>(self, index: &mut I) -> Option<Kind>
     where

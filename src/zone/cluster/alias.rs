@@ -5,8 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::model::{Entry, Service, Slice, labels_in};
-use super::plan::few;
+use super::model::{Entry, Port, Service, labels_in};
+use super::slices::{Slices, few};
 use super::spec::Key;
 use super::{Objects, Settings};
 use crate::zone::name::Name;
@@ -40,7 +40,16 @@ enum Step {
 pub(super) struct Steps {
     by_name: HashMap<Name, Step>,
     endpoints: HashMap<Key, Labels>,
+    ports: HashMap<Key, PortSteps>,
     hash: RandomState,
+}
+
+/// What the ports of a Service lead to. Each name and protocol is followed once, and costs as much as slices have it.
+struct PortSteps {
+    /// Ports by the hash of name and protocol, as numbers of lists of ports and of ports there; those of the Service are list 0.
+    by_hash: Vec<(u64, u32, u32)>,
+    slices: Slices,
+    known: HashMap<(String, String), Step>,
 }
 
 /// The labels of a Service's endpoints by hash, as numbers of slices and of labels there: little for each, since this is kept
@@ -91,37 +100,103 @@ impl Steps {
             _ => return Step::Nothing,
         };
         let addresses = match entry.service.as_deref() {
+            Some(Service::ClusterIp { .. } | Service::Headless) if endpoint.is_none() => {
+                let hash = &self.hash;
+                let steps = self.ports.entry(key.clone()).or_insert_with(|| PortSteps::new(entry, hash));
+                return steps.step(entry, (port, protocol), hash);
+            }
             None | Some(Service::Nothing) => return Step::Nothing,
             Some(Service::Opaque | Service::Hidden { .. }) => return Step::Unknown,
             Some(Service::External(target)) if endpoint.is_none() && port.is_empty() && protocol.is_empty() => {
                 return Step::Alias(target.clone());
             }
             Some(Service::External(_)) => return Step::Nothing,
-            Some(Service::ClusterIp { addresses, ports }) if endpoint.is_none() => {
-                let asked = ports.iter().any(|p| p.matches(&port, &protocol));
-                few(addresses.iter().copied().filter(|_| asked))
-            }
             Some(_) if entry.is_opaque() => return Step::Unknown,
             Some(_) => {
-                if let Some(endpoint) = endpoint {
-                    let hash = &self.hash;
-                    let labels = self.endpoints.entry(key.clone()).or_insert_with(|| Labels::new(entry, hash));
-                    match labels.find(entry, endpoint, hash) {
-                        None => return Step::Nothing,
-                        Some(alike) if alike.aliased => return Step::Unknown,
-                        Some(alike) => few(alike.addresses.into_iter()),
-                    }
-                } else {
-                    let has = |slice: &Slice| slice.ports.iter().any(|p| p.matches(&port, &protocol));
-                    let slices: Vec<_> = entry.slices.iter().filter(|s| has(s)).collect();
-                    if slices.iter().any(|s| !s.aliases.is_empty()) {
-                        return Step::Unknown;
-                    }
-                    few(slices.iter().flat_map(|s| &s.endpoints).map(|e| e.address))
+                let Some(endpoint) = endpoint else { return Step::Unknown };
+                let hash = &self.hash;
+                let labels = self.endpoints.entry(key.clone()).or_insert_with(|| Labels::new(entry, hash));
+                match labels.find(entry, endpoint, hash) {
+                    None => return Step::Nothing,
+                    Some(alike) if alike.aliased => return Step::Unknown,
+                    Some(alike) => few(alike.addresses.into_iter()),
                 }
             }
         };
-        if addresses.is_empty() { Step::Nothing } else { Step::Addresses(addresses) }
+        Step::to(addresses)
+    }
+}
+
+impl Step {
+    fn to(addresses: Arc<[IpAddr]>) -> Self {
+        if addresses.is_empty() { Self::Nothing } else { Self::Addresses(addresses) }
+    }
+}
+
+/// A list of ports of a Service with addresses or of one without.
+fn list_of_ports(entry: &Entry, list: usize) -> &[Port] {
+    match entry.service.as_deref() {
+        Some(Service::ClusterIp { ports, .. }) => ports,
+        _ => &entry.slices[list].ports,
+    }
+}
+
+impl PortSteps {
+    fn new(entry: &Entry, hash: &RandomState) -> Self {
+        let lists =
+            if matches!(entry.service.as_deref(), Some(Service::ClusterIp { .. })) { 1 } else { entry.slices.len() };
+        let mut by_hash = Vec::new();
+        for list in 0..lists {
+            let mut protocols = [false; 4];
+            for (at, port) in list_of_ports(entry, list).iter().enumerate() {
+                let protocol = port.protocol.label();
+                let mut add = |name: &str, protocol: &str| {
+                    by_hash.push((hash.hash_one((name, protocol)), list as u32, at as u32));
+                };
+                if !port.name.is_empty() {
+                    add(&port.name, protocol);
+                    add(&port.name, "");
+                }
+                // An empty name or protocol asks for all, as `Port::matches` has it.
+                if !std::mem::replace(&mut protocols[port.protocol as usize], true) {
+                    add("", protocol);
+                    add("", "");
+                }
+            }
+        }
+        by_hash.sort_unstable();
+        Self { by_hash, slices: Slices::new(entry), known: HashMap::new() }
+    }
+
+    /// The lists with a port that a name asks for, ascending.
+    fn lists(&self, entry: &Entry, (name, protocol): (&str, &str), hash: &RandomState) -> Vec<u32> {
+        let wanted = hash.hash_one((name, protocol));
+        let from = self.by_hash.partition_point(|(hash, ..)| *hash < wanted);
+        let alike = self.by_hash[from..].iter().take_while(|(hash, ..)| *hash == wanted);
+        let matches = |list: u32, at: u32| {
+            #[cfg(test)]
+            super::slices::steps::count(1);
+            list_of_ports(entry, list as usize)[at as usize].matches(name, protocol)
+        };
+        let mut lists: Vec<u32> = alike.filter(|(_, list, at)| matches(*list, *at)).map(|(_, list, _)| *list).collect();
+        lists.dedup();
+        lists
+    }
+
+    fn step(&mut self, entry: &Entry, asked: (String, String), hash: &RandomState) -> Step {
+        if let Some(known) = self.known.get(&asked) {
+            return known.clone();
+        }
+        let lists = self.lists(entry, (&asked.0, &asked.1), hash);
+        let step = match entry.service.as_deref() {
+            Some(Service::ClusterIp { addresses, .. }) => {
+                Step::to(few(addresses.iter().copied().filter(|_| !lists.is_empty())))
+            }
+            _ if entry.is_opaque() || lists.iter().any(|i| !self.slices.get(*i).aliases.is_empty()) => Step::Unknown,
+            _ => Step::to(self.slices.addresses(&lists)),
+        };
+        self.known.insert(asked, step.clone());
+        step
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a commit says: from what changed to changes of names, in an order in which the maps may follow.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::alias::{self, Steps};
 use super::model::{Entry, Service};
@@ -11,10 +13,13 @@ use super::plan::{Holds, Plan, endpoints_between, plan};
 use super::reverse::{Pointer, own_addresses};
 use super::share::{Decision, Part, Parts, Size};
 use super::spec::Key;
-use super::{Cluster, Pending, size};
+use super::{Behind, Cluster, Pended, Take, gate, size};
 use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
+
+/// Of a Service's endpoints and ports that did not change one in so many counts as work: they are read, and make no names.
+const UNCHANGED_PART: usize = 16;
 
 /// What is committed at once.
 struct Batch {
@@ -37,12 +42,21 @@ impl Cluster {
     /// answer be that of before or after, or pass. Where room is scarce it is but what makes some, and [`Self::rest`] has
     /// the remainder.
     pub fn commit(&mut self) -> Vec<Change> {
+        self.commit_some(Take::All)
+    }
+
+    /// As [`Self::commit`], of some of the changes. Namespaces that came or went are always committed, with all that they have, and
+    /// the first commit takes everything. What is left waits ([`Self::behind`]).
+    pub fn commit_some(&mut self, take: Take) -> Vec<Change> {
         self.hide();
-        let Pending { mut entries, namespaces } = std::mem::take(&mut self.pending);
         let is_first = !std::mem::replace(&mut self.begun, true);
+        let changed = std::mem::take(&mut self.pending.namespaces).into_iter();
         let is_there = |name: &str| self.objects.namespaces.contains(name);
-        let changed = namespaces.into_iter().filter(|(name, before)| *before != is_there(name));
-        let namespaces: HashMap<Box<str>, bool> = changed.collect();
+        let namespaces: HashMap<Box<str>, bool> = changed.filter(|(name, before)| *before != is_there(name)).collect();
+        if !is_first {
+            self.add_dependents(&namespaces);
+        }
+        let mut entries = self.take(if is_first { Take::All } else { take }, &namespaces);
         for (namespace, was_there) in &namespaces {
             let size =
                 |is: bool| if is { size::namespace(namespace, &self.renderer.settings) } else { Size::default() };
@@ -73,6 +87,112 @@ impl Cluster {
         self.make_room(batch)
     }
 
+    /// Adds what changes by names that changed: aliases that lead to them, however many are in between. Aliases are followed through
+    /// what is known now, be it committed or not, so they wait for their own namespace alone.
+    fn add_dependents(&mut self, namespaces: &HashMap<Box<str>, bool>) {
+        let mut causes: Vec<(Arc<Key>, Instant)> = std::mem::take(&mut self.pending.causes).into_iter().collect();
+        let arrived = self.pending.arrived.unwrap_or_else(Instant::now);
+        for namespace in namespaces.keys() {
+            causes.push((Arc::new(Key::new(namespace, "")), arrived));
+            causes.extend(self.objects.in_namespace(namespace).map(|(key, _)| (Arc::clone(key), arrived)));
+        }
+        // Each is followed from what has waited longest.
+        causes.sort_unstable_by_key(|(_, since)| Reverse(*since));
+        let mut done: HashSet<Arc<Key>> = HashSet::new();
+        while let Some((cause, since)) = causes.pop() {
+            for key in self.dependents.get(&*cause).into_iter().flatten() {
+                if !done.insert(Arc::clone(key)) {
+                    continue;
+                }
+                causes.push((Arc::clone(key), since));
+                let Some(entry) = self.objects.services.get(key) else { continue };
+                self.pending.entries.entry(Arc::clone(key)).or_insert_with(|| Pended {
+                    entry: entry.clone(),
+                    since: Some(since),
+                    changed: 0,
+                });
+            }
+        }
+    }
+
+    /// Takes changes out of those that wait: those of these namespaces, and what is to be taken.
+    fn take(&mut self, take: Take, namespaces: &HashMap<Box<str>, bool>) -> HashMap<Arc<Key>, Entry> {
+        let (Take::Least(most) | Take::Oldest(most)) = take else {
+            let entries = std::mem::take(&mut self.pending.entries);
+            self.spent = 0;
+            return entries.into_iter().map(|(key, pended)| (key, pended.entry)).collect();
+        };
+        let work = |key: &Key, pended: &Pended| {
+            let items = self.objects.services.get(key).map_or(0, |entry| entry.items) + pended.entry.items;
+            1 + pended.changed.min(items) + items / UNCHANGED_PART
+        };
+        let mut spent = 0;
+        let mut waiting: Vec<(&Arc<Key>, &Pended, usize)> = Vec::new();
+        let mut taken: Vec<Arc<Key>> = Vec::new();
+        let mut of_namespace: HashMap<&str, usize> = HashMap::new();
+        for (key, pended) in &self.pending.entries {
+            let work = work(key, pended);
+            if namespaces.contains_key(&key.namespace) {
+                spent += work;
+                taken.push(Arc::clone(key));
+            } else {
+                waiting.push((key, pended, work));
+                *of_namespace.entry(&key.namespace).or_default() += work;
+            }
+        }
+        let all: usize = of_namespace.values().sum();
+        if spent + all > most {
+            let work = |key: &Key| of_namespace.get(&*key.namespace);
+            match take {
+                Take::Oldest(_) => waiting.sort_unstable_by(|(a, x, _), (b, y, _)| (x.since, a).cmp(&(y.since, b))),
+                _ => waiting.sort_unstable_by(|(a, x, _), (b, y, _)| {
+                    (work(a), &a.namespace, x.since, a).cmp(&(work(b), &b.namespace, y.since, b))
+                }),
+            }
+        }
+        for (key, _, work) in waiting {
+            let is_first = matches!(take, Take::Oldest(_)) && taken.is_empty();
+            if is_first || spent + work <= most {
+                spent += work;
+                taken.push(Arc::clone(key));
+            }
+        }
+        self.spent = spent;
+        let entries = taken.into_iter().filter_map(|key| self.pending.entries.remove_entry(&key));
+        entries.map(|(key, pended)| (key, pended.entry)).collect()
+    }
+
+    /// How much work the last commit was, where it took some of the changes.
+    #[must_use]
+    pub const fn spent(&self) -> usize {
+        self.spent
+    }
+
+    /// Namespaces with changes that wait for a commit.
+    #[must_use]
+    pub fn behind(&self) -> Vec<Behind> {
+        let mut since: HashMap<&str, Option<Instant>> = HashMap::new();
+        for (key, pended) in &self.pending.entries {
+            // None is before any time.
+            let first = since.entry(&key.namespace).or_insert(pended.since);
+            *first = pended.since.min(*first);
+        }
+        let behind =
+            |(namespace, since): (&str, _)| Behind { namespace: namespace.into(), gate: gate::of(namespace), since };
+        since.into_iter().map(behind).collect()
+    }
+
+    /// What waits for a commit has waited for too long, whenever it came: it may have been so for longer than is known.
+    pub fn set_late(&mut self) {
+        self.pending.entries.values_mut().for_each(|pended| pended.since = None);
+    }
+
+    /// What is known of a Service's name as of the last commit, with its key.
+    fn committed_with_key(&self, key: &Key) -> Option<(&Arc<Key>, &Entry)> {
+        let pending = self.pending.entries.get_key_value(key).map(|(key, pended)| (key, &pended.entry));
+        pending.or_else(|| self.objects.services.get_key_value(key))
+    }
+
     /// What is to be done after all that the last commit said.
     pub fn rest(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.rest)
@@ -82,7 +202,6 @@ impl Cluster {
     /// that may be far more than fits into memory.
     fn count(&mut self, batch: &mut Batch) -> Option<Vec<Change>> {
         let mut out = Some(self.frame(batch)).filter(|_| self.shares.has_room());
-        let mut causes = Vec::new();
         let mut steps = Steps::default();
         let none = Entry::default();
         for (key, old) in &batch.entries {
@@ -99,13 +218,11 @@ impl Cluster {
             self.shares.count(key, sizes[0], sizes[1]);
             out = out.filter(|_| self.shares.has_room());
             let Some(out) = &mut out else { continue };
-            if self.changes_of(&mut steps, key, [&before, &after], [Parts::default(); 2], out) {
-                causes.push(Key::clone(key));
-            }
+            self.changes_of(&mut steps, key, [&before, &after], [Parts::default(); 2], out);
         }
         self.keep.veil(&self.reverse, &mut batch.addresses);
         if let Some(out) = &mut out {
-            self.follow(&mut steps, batch, causes, out);
+            self.point(batch, out);
         }
         out
     }
@@ -114,14 +231,14 @@ impl Cluster {
     /// of names that go, then these, and in the end what comes, before marks are taken away.
     fn make_room(&mut self, mut batch: Batch) -> Vec<Change> {
         for (key, was) in &batch.was.objects {
-            let Some(entry) = self.objects.services.get_key_value(key) else { continue };
+            let Some((key, entry)) = self.committed_with_key(key) else { continue };
             if was.has(Part::Pointers) != self.shares.yields(key).has(Part::Pointers) {
-                let own = own_addresses(entry.1).iter().copied();
-                for address in own.chain(entry.1.endpoints().map(|(_, endpoint)| endpoint.address)) {
+                let own = own_addresses(entry).iter().copied();
+                for address in own.chain(entry.endpoints().map(|(_, endpoint)| endpoint.address)) {
                     batch.addresses.entry(address).or_insert(true);
                 }
             }
-            batch.entries.entry(Arc::clone(entry.0)).or_insert_with(|| entry.1.clone());
+            batch.entries.entry(Arc::clone(key)).or_insert_with(|| entry.clone());
         }
         self.note_withheld(batch.addresses.keys().copied());
         let mut out = self.frame(&batch);
@@ -136,22 +253,20 @@ impl Cluster {
             out.retain(|change| !changes.iter().any(|c| c.name() == change.name()));
             out.extend(changes);
         }
-        let mut causes = Vec::new();
         let mut steps = Steps::default();
         let mut marks = Vec::new();
         let none = Entry::default();
         for (key, old) in &batch.entries {
-            let new = self.objects.services.get(key).unwrap_or(&none);
+            // Of one that waits only the parts that yield may differ.
+            let new = self.committed(key).unwrap_or(&none);
             let [before, after] = self.plans(&batch, key, old, new);
             let is = self.shares.yields(key);
             let yields = [batch.was.objects.get(key).copied().unwrap_or(is), is];
             marks.extend(self.mark(key, [&before, &after], yields));
-            if self.changes_of(&mut steps, key, [&before, &after], yields, &mut out) {
-                causes.push(Key::clone(key));
-            }
+            self.changes_of(&mut steps, key, [&before, &after], yields, &mut out);
         }
         batch.marks.append(&mut marks);
-        self.follow(&mut steps, &batch, causes, &mut out);
+        self.point(&batch, &mut out);
         let (mut first, mut rest): (Vec<_>, Vec<_>) =
             out.into_iter().partition(|change| matches!(change, Change::Remove(_)));
         first.append(&mut batch.marks);
@@ -189,25 +304,8 @@ impl Cluster {
         [plan(old, before), plan(new, now)]
     }
 
-    /// What changes by names whose answers are not what they were, as those that depend on them know them, and by addresses.
-    fn follow(&self, steps: &mut Steps, batch: &Batch, mut causes: Vec<Key>, out: &mut Vec<Change>) {
-        causes.extend(batch.namespaces.keys().map(|namespace| Key::new(namespace, "")));
-        let mut done: HashSet<&Arc<Key>> = batch.entries.keys().collect();
-        while let Some(cause) = causes.pop() {
-            for key in self.dependents.get(&cause).into_iter().flatten() {
-                if !done.insert(key) {
-                    continue;
-                }
-                causes.push(Key::clone(key));
-                let is_held = !self.shares.yields(key).has(Part::Service);
-                if is_held && self.objects.namespaces.contains(&key.namespace) {
-                    let name = self.renderer.service_name(key);
-                    let none = Parts::default();
-                    let changed = name.map(|n| (n.clone(), self.held(steps, key, &n, &n, &Holds::Alias, none)));
-                    out.extend(changed.and_then(|(name, node)| self.renderer.change(name, Some(node))));
-                }
-            }
-        }
+    /// What changes at the names of addresses.
+    fn point(&self, batch: &Batch, out: &mut Vec<Change>) {
         for (address, is_held) in &batch.addresses {
             let pointer = self.pointer(*address);
             if pointer.is_none() && !is_held {
@@ -237,7 +335,7 @@ impl Cluster {
         }
     }
 
-    /// What changed at and below a Service's name, by what it has and by what of that yields; returns whether what it has did.
+    /// What changed at and below a Service's name, by what it has and by what of that yields.
     pub(super) fn changes_of(
         &self,
         steps: &mut Steps,
@@ -245,15 +343,13 @@ impl Cluster {
         [before, after]: [&Plan; 2],
         yields: [Parts; 2],
         out: &mut Vec<Change>,
-    ) -> bool {
-        let Some(base) = self.renderer.service_name(key) else { return false };
+    ) {
+        let Some(base) = self.renderer.service_name(key) else { return };
         let [was, is] = yields;
-        let mut changed = false;
         for (relative, holds) in after {
             let part = Part::of(relative, holds);
             // An alias may be the same and lead elsewhere.
             let differs = *holds == Holds::Alias || before.get(relative) != Some(holds);
-            changed |= differs;
             let restated = part == Part::Service && was.has(Part::Endpoints) != is.has(Part::Endpoints);
             if is.has(part) || !(differs || restated || was.has(part)) {
                 continue;
@@ -266,12 +362,10 @@ impl Cluster {
         for (relative, holds) in before {
             let part = Part::of(relative, holds);
             let is_gone = !after.contains_key(relative);
-            changed |= is_gone;
             if (is_gone || is.has(part)) && !was.has(part) {
                 out.extend(below(&base, relative).and_then(|name| self.renderer.change(name, None)));
             }
         }
-        changed
     }
 
     /// The change by which a Service's name, which stays, says nothing any more of names below it, if it did and is not to.
@@ -308,13 +402,16 @@ impl Cluster {
         holds: &Holds,
         yields: Parts,
     ) -> Node {
+        let gate = gate::of(&key.namespace);
         match holds {
-            Holds::Host(host) => self.renderer.host(name, base, host, host.closed && !yields.has(Part::Endpoints)),
+            Holds::Host(host) => {
+                self.renderer.host(gate, (name, base), host, host.closed && !yields.has(Part::Endpoints))
+            }
             Holds::Pass => Node::pass(ZoneId::Cluster),
-            Holds::Alias => match self.objects.services.get(key).and_then(|e| e.service.as_deref()) {
+            Holds::Alias => match self.committed(key).and_then(|e| e.service.as_deref()) {
                 Some(Service::External(target)) => {
                     let chain = alias::follow(steps, &self.objects, &self.renderer.settings, name, target);
-                    self.renderer.alias(name, target, &chain)
+                    self.renderer.alias(gate, name, target, &chain)
                 }
                 _ => Node::pass(ZoneId::Cluster),
             },

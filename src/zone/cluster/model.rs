@@ -7,6 +7,7 @@
 //! that a commit can compare an entry with a copy from before the change.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -239,17 +240,31 @@ fn is_label(text: &str) -> bool {
 impl Endpoint {
     /// The endpoint's label, one label below the Service's name.
     pub(super) fn label(&self) -> Box<str> {
-        self.hostname.clone().unwrap_or_else(|| dashed(self.address).into())
+        self.label_in(&mut String::new()).into()
     }
-}
 
-/// An address as a label: with dashes for its dots or colons, and a zero behind a dash at the end.
-fn dashed(address: IpAddr) -> String {
-    let mut label = address.to_string().replace(['.', ':'], "-");
-    if label.ends_with('-') {
-        label.push('0');
+    /// [`Self::label`], written to `text` unless it is the hostname. The label of an address has dashes for its dots or colons, and
+    /// a zero behind a dash at the end.
+    pub(super) fn label_in<'a>(&'a self, text: &'a mut String) -> &'a str {
+        if let Some(hostname) = &self.hostname {
+            return hostname;
+        }
+        text.clear();
+        match self.address {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                // Writing to a String can't fail.
+                let _ = write!(text, "{a}-{b}-{c}-{d}");
+            }
+            IpAddr::V6(address) => {
+                text.push_str(&address.to_string().replace([':', '.'], "-"));
+                if text.ends_with('-') {
+                    text.push('0');
+                }
+            }
+        }
+        text
     }
-    label
 }
 
 /// The objects of one name of a Service: the Service, and the slices that refer to it.

@@ -1,11 +1,13 @@
 //! Renders the nodes of the cluster's names, with the negative answers for types and names that don't exist.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Settings;
 use super::alias::Chain;
+use super::gate;
 use super::model::Endpoint;
 use super::plan::{Host, Relative, Services};
 use super::reverse::{self, Pointer};
@@ -33,12 +35,27 @@ pub(super) struct Renderer {
     pub settings: Settings,
     /// `PassNames` within the zone that get a node even if the name has no records.
     extras: HashSet<Name>,
-    /// NODATA for types that a name lacks. Here and below, None: negative answers are off and these queries pass.
+    /// Shared negative answers, by gate.
+    negatives: Vec<OnceCell<Negatives>>,
+}
+
+/// The negative answers that names with the same gate share. None: negative answers are off and these queries pass.
+#[derive(Clone)]
+struct Negatives {
+    /// NODATA for types that a name lacks.
     nodata: Option<Arc<Node>>,
     /// NODATA for empty non-terminals: the apex, `svc`, `pod` and the names of namespaces.
     structural: Option<Arc<Node>>,
     /// NXDOMAIN for names that don't exist.
     missing: Option<Arc<Node>>,
+}
+
+impl Negatives {
+    /// The same behind another gate.
+    fn behind(&self, gate: u8) -> Self {
+        let behind = |node: &Option<Arc<Node>>| node.as_deref().map(|node| Arc::new(Node { gate, ..node.clone() }));
+        Self { nodata: behind(&self.nodata), structural: behind(&self.structural), missing: behind(&self.missing) }
+    }
 }
 
 fn node(types: Vec<(u16, Verdict)>) -> Node {
@@ -61,7 +78,17 @@ impl Renderer {
         let pass = &settings.pass;
         let extras = pass.names().chain(pass.suffixes()).filter(|n| n.is_within(&settings.zone));
         let extras = extras.filter(|n| !n.parent().is_some_and(|p| pass.covers_below(&p))).cloned().collect();
-        Self { extras, nodata, structural, missing, settings }
+        let negatives = vec![OnceCell::new(); usize::from(u8::MAX) + 1];
+        let _ = negatives[0].set(Negatives { nodata, structural, missing });
+        Self { extras, negatives, settings }
+    }
+
+    fn negatives(&self, gate: u8) -> &Negatives {
+        let plain = &self.negatives[0];
+        self.negatives[usize::from(gate)].get_or_init(|| match plain.get() {
+            Some(plain) => plain.behind(gate),
+            None => unreachable!("it is set at first"),
+        })
     }
 
     /// `PassNames` within the zone that get a node even if the name has no records.
@@ -110,20 +137,21 @@ impl Renderer {
         let zone = &self.settings.zone;
         let soa = Soa { zone, serial: self.settings.serial, ttl: self.settings.ttl };
         let (version, ttl) = DNS_VERSION;
+        let missing = &self.negatives(0).missing;
         let below = |label: &str, node: Node| Some((zone.child(label).ok()?, node));
         let version_node = |owner: &Name| Node {
             types: vec![(TYPE_TXT, render::exact(owner, &[(owner, Data::Text(version), ttl)], &[]))],
-            fallback: self.missing.clone(),
-            child: self.missing.clone(),
-            deep: self.missing.clone(),
+            fallback: missing.clone(),
+            child: missing.clone(),
+            deep: missing.clone(),
             ..node(Vec::new())
         };
-        let apex = Node { types: vec![(TYPE_SOA, render::apex_soa(&soa))], ..self.empty(true) };
+        let apex = Node { types: vec![(TYPE_SOA, render::apex_soa(&soa))], ..self.empty(true, 0) };
         [
             Some((zone.clone(), apex)),
-            below("svc", self.empty(true)),
+            below("svc", self.empty(true, 0)),
             // The names of pods pass: CoreDNS computes the address from the name, which the program can't.
-            below("pod", self.empty(false)),
+            below("pod", self.empty(false, 0)),
             // Names below `dns` pass: they are those of CoreDNS itself.
             below("dns", Node::pass(ZoneId::Cluster)),
             zone.child("dns-version").ok().map(|name| (name.clone(), version_node(&name))),
@@ -134,11 +162,12 @@ impl Renderer {
     }
 
     /// An empty non-terminal. Names one label below it that have no node don't exist; if `deep`, neither do longer ones.
-    fn empty(&self, deep: bool) -> Node {
+    fn empty(&self, deep: bool, gate: u8) -> Node {
+        let Negatives { structural, missing, .. } = self.negatives(gate);
         Node {
-            fallback: self.structural.clone(),
-            child: self.missing.clone(),
-            deep: self.missing.clone().filter(|_| deep),
+            fallback: structural.clone(),
+            child: missing.clone(),
+            deep: missing.clone().filter(|_| deep),
             ..node(Vec::new())
         }
     }
@@ -146,20 +175,21 @@ impl Renderer {
     /// The names of a namespace. If `is_open`, names below that have no node pass, since some of them are withheld.
     pub(super) fn namespace(&self, namespace: &str, is_open: bool) -> Vec<(Name, Node)> {
         let name = |branch: &str| self.settings.zone.child(branch).ok()?.child(namespace).ok();
-        let pods = Node { child: None, ..self.empty(false) };
-        let services = if is_open { pods.clone() } else { self.empty(true) };
+        let (pods, services) = (self.empty(false, 0), self.empty(true, gate::of(namespace)));
+        let open = |node: Node| Node { child: None, deep: None, ..node };
+        let (pods, services) = (open(pods), if is_open { open(services) } else { services });
         name("svc").map(|n| (n, services)).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
     }
 
-    /// The name of a Service. None if it is too long, or if a slice refers to a Service by a text that is not a label: then no
-    /// query can be for it.
+    /// The name of a Service, or of the Service that a slice's label names. Dots in that label separate labels, as CoreDNS has it.
+    /// None if the name is too long or has an empty label.
     pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
-        self.settings.zone.below([&*key.name, &*key.namespace, "svc"]).ok()
+        self.settings.zone.below(key.name.split('.').chain([&*key.namespace, "svc"])).ok()
     }
 
-    /// A node of the Service whose name is `base`. If `is_closed`, names one label below that have no node don't exist; otherwise
-    /// they pass.
-    pub(super) fn host(&self, owner: &Name, base: &Name, host: &Host, is_closed: bool) -> Node {
+    /// A node of the Service whose name is `base`. If `is_closed`, names one label below it that have no node don't exist;
+    /// otherwise they pass. Its negative answers have this gate.
+    pub(super) fn host(&self, gate: u8, (owner, base): (&Name, &Name), host: &Host, is_closed: bool) -> Node {
         let ttl = self.settings.ttl;
         let mut types = Vec::with_capacity(3);
         if host.aliased {
@@ -175,8 +205,8 @@ impl Renderer {
         }
         Node {
             types,
-            fallback: self.nodata.clone(),
-            child: self.missing.clone().filter(|_| is_closed),
+            fallback: self.negatives(gate).nodata.clone(),
+            child: self.negatives(gate).missing.clone().filter(|_| is_closed),
             ..node(Vec::new())
         }
     }
@@ -201,8 +231,8 @@ impl Renderer {
         render::exact(owner, &answers, &additionals)
     }
 
-    /// The node of an ExternalName Service with this target, which resolves to `chain`.
-    pub(super) fn alias(&self, owner: &Name, target: &Name, chain: &Chain) -> Node {
+    /// The node of an ExternalName Service with this target, which resolves to `chain`. Its negative answers have this gate.
+    pub(super) fn alias(&self, gate: u8, owner: &Name, target: &Name, chain: &Chain) -> Node {
         let ttl = self.settings.ttl;
         let mut types = vec![(TYPE_CNAME, render::exact(owner, &[(owner, Data::Alias(target), ttl)], &[]))];
         match chain {
@@ -221,9 +251,9 @@ impl Renderer {
         }
         Node {
             types,
-            fallback: self.nodata.clone(),
-            child: self.missing.clone(),
-            deep: self.missing.clone(),
+            fallback: self.negatives(gate).nodata.clone(),
+            child: self.negatives(gate).missing.clone(),
+            deep: self.negatives(gate).missing.clone(),
             ..node(Vec::new())
         }
     }

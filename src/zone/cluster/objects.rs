@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::Cluster;
 use super::model::{Entry, Service, Slice};
 use super::spec::{Key, ServiceSpec, SliceSpec};
+use super::{Cluster, Pended};
 
 impl Cluster {
+    /// What comes from now on arrived at that time.
+    pub const fn set_arrival(&mut self, arrived: Instant) {
+        self.pending.arrived = Some(arrived);
+    }
+
     /// A namespace is there.
     pub fn apply_namespace(&mut self, name: &str) {
         if self.objects.namespaces.insert(name.into()) {
@@ -70,9 +76,10 @@ impl Cluster {
             self.keep.count_service(&key.namespace, new, true);
         }
         let mut old = None;
-        let key = self.change_entry(key, |entry| {
+        let items = new.as_ref().map_or(0, |s| s.items());
+        let key = self.change_entry(key, items, |entry| {
             old = std::mem::replace(&mut entry.service, service);
-            entry.items += new.as_ref().map_or(0, |s| s.items());
+            entry.items += items;
             entry.items -= old.as_ref().map_or(0, |s| s.items());
         });
         if let Some(old) = old {
@@ -118,8 +125,9 @@ impl Cluster {
         let slice = Arc::new(slice);
         self.keep.count_slice(&key.namespace, &slice, true);
         self.delete_slice(&key);
-        let of = self.change_entry(of, |entry| {
-            entry.items += slice.items();
+        let items = slice.items();
+        let of = self.change_entry(of, items, |entry| {
+            entry.items += items;
             entry.slices.push(Arc::clone(&slice));
         });
         self.slices.insert(key, (of, slice));
@@ -128,9 +136,12 @@ impl Cluster {
     /// An EndpointSlice is gone.
     pub fn delete_slice(&mut self, key: &Key) {
         if let Some((of, slice)) = self.slices.remove(key) {
-            self.change_entry(Key::clone(&of), |entry| {
-                entry.items -= slice.items();
-                entry.slices.retain(|s| !Arc::ptr_eq(s, &slice));
+            let items = slice.items();
+            self.change_entry(Key::clone(&of), items, |entry| {
+                entry.items -= items;
+                if let Some(at) = entry.slices.iter().position(|s| Arc::ptr_eq(s, &slice)) {
+                    entry.slices.swap_remove(at);
+                }
             });
             self.keep.count_slice(&key.namespace, &slice, false);
         }
@@ -156,11 +167,21 @@ impl Cluster {
         gone.iter().for_each(|key| self.delete_slice(key));
     }
 
-    /// Changes what is known of a Service's name, and keeps what was known before for the commit.
-    fn change_entry(&mut self, key: Key, change: impl FnOnce(&mut Entry)) -> Arc<Key> {
+    /// Changes what is known of a Service's name by an object with so many items, and keeps what was known before for the commit.
+    fn change_entry(&mut self, key: Key, items: usize, change: impl FnOnce(&mut Entry)) -> Arc<Key> {
         let (key, mut entry) =
             self.objects.services.remove_entry(&key).unwrap_or_else(|| (Arc::new(key), Entry::default()));
-        self.pending.entries.entry(Arc::clone(&key)).or_insert_with(|| entry.clone());
+        let since = self.pending.arrived.unwrap_or_else(Instant::now);
+        let pended = self.pending.entries.entry(Arc::clone(&key)).or_insert_with(|| Pended {
+            entry: entry.clone(),
+            since: Some(since),
+            changed: 0,
+        });
+        pended.changed = pended.changed.saturating_add(items);
+        // At the first commit all are new.
+        if self.begun && self.dependents.contains_key(&*key) {
+            self.pending.causes.entry(Arc::clone(&key)).or_insert(since);
+        }
         let zone = &self.renderer.settings.zone;
         let before = entry.depends_on(zone);
         change(&mut entry);

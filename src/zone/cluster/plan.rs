@@ -1,12 +1,11 @@
 //! The names of one Service and what they hold, before anything is rendered. Two plans of it tell what changed.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::model::{Entry, Port, Protocol, Service, Slice};
-use crate::zone::render::RECORDS_MAX;
+use super::slices::{Ports, Slices, Target, Targets, few, fits};
 
 /// A name relative to the Service's, without the dot between; empty for the Service itself.
 pub(super) type Relative = Arc<str>;
@@ -51,108 +50,10 @@ fn weight(entries: usize) -> u16 {
     (100.0 / (100 * entries) as f64 * 100.0).floor().max(1.0) as u16
 }
 
-/// More than a message holds: what is longer than that need not be known.
-const MANY: usize = RECORDS_MAX + 1;
-
-/// A target and an address of it.
-type Target = (Relative, IpAddr);
-
 impl Services {
-    /// CoreDNS' order of things: every entry counts, those without a port number too, but what is listed is each target and
-    /// port once, whatever the protocol, and each of its addresses once.
-    ///
-    /// Entries come as targets that have all of some ports, both as long as [`MANY`] at most, and each once.
-    fn collect<'a, T: AsRef<[Target]>>(count: usize, entries: impl Iterator<Item = (T, &'a [u16])>) -> Option<Self> {
-        let (mut records, mut addresses) = (Vec::new(), Vec::new());
-        let fits = |records: &mut Vec<_>, addresses: &mut Vec<_>| {
-            records.sort_unstable();
-            records.dedup();
-            addresses.sort_unstable();
-            addresses.dedup();
-            records.len() + addresses.len() <= RECORDS_MAX
-        };
-        for (targets, ports) in entries {
-            let targets = targets.as_ref();
-            if targets.is_empty() || ports.is_empty() {
-                continue;
-            }
-            if targets.len() > RECORDS_MAX || ports.len() > RECORDS_MAX {
-                return None;
-            }
-            for (target, address) in targets {
-                records.extend(ports.iter().map(|port| (Relative::clone(target), *port)));
-                addresses.push((Relative::clone(target), *address));
-                // There may be very many.
-                if records.len() > 2 * RECORDS_MAX && !fits(&mut records, &mut addresses) {
-                    return None;
-                }
-            }
-        }
-        let fits = fits(&mut records, &mut addresses);
-        // There may be very many of these, and most have but one of each.
-        records.shrink_to_fit();
-        addresses.shrink_to_fit();
-        fits.then(|| Self { records, weight: weight(count), addresses })
-    }
-}
-
-/// Some ports: how many there are, and their numbers.
-#[derive(Default)]
-struct Ports {
-    count: usize,
-    /// Sorted, each once, at most [`MANY`].
-    numbers: Vec<u16>,
-}
-
-impl Ports {
-    fn add(&mut self, port: &Port) {
-        self.count += 1;
-        let Some(number) = port.number.filter(|_| self.numbers.len() < MANY) else { return };
-        if let Err(at) = self.numbers.binary_search(&number) {
-            self.numbers.insert(at, number);
-        }
-    }
-
-    fn of<'a>(ports: impl IntoIterator<Item = &'a Port>) -> Self {
-        let mut all = Self::default();
-        ports.into_iter().for_each(|port| all.add(port));
-        all
-    }
-}
-
-/// A slice, and what many names need of it, which is reckoned once.
-struct Prepared<'a> {
-    slice: &'a Slice,
-    targets: OnceCell<Vec<Target>>,
-    addresses: OnceCell<Arc<[IpAddr]>>,
-    ports: OnceCell<Ports>,
-}
-
-impl<'a> Prepared<'a> {
-    const fn new(slice: &'a Slice) -> Self {
-        Self { slice, targets: OnceCell::new(), addresses: OnceCell::new(), ports: OnceCell::new() }
-    }
-
-    /// Its endpoints, each once, at most [`MANY`].
-    fn targets(&self) -> &[Target] {
-        self.targets.get_or_init(|| {
-            let mut seen = HashSet::new();
-            for endpoint in &self.slice.endpoints {
-                seen.insert((endpoint.label().into(), endpoint.address));
-                if seen.len() == MANY {
-                    break;
-                }
-            }
-            seen.into_iter().collect()
-        })
-    }
-
-    fn addresses(&self) -> &Arc<[IpAddr]> {
-        self.addresses.get_or_init(|| few(self.slice.endpoints.iter().map(|e| e.address)))
-    }
-
-    fn ports(&self) -> &Ports {
-        self.ports.get_or_init(|| Ports::of(&self.slice.ports))
+    /// Records of so many entries, as CoreDNS counts them, and addresses.
+    pub(super) fn new(records: Vec<(Relative, u16)>, entries: usize, addresses: Vec<Target>) -> Self {
+        Self { records, weight: weight(entries), addresses }
     }
 }
 
@@ -170,7 +71,7 @@ pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<
 pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     let mut plan = Plan::new();
     let root: Relative = "".into();
-    let slices: Vec<Prepared<'_>> = entry.slices.iter().map(|s| Prepared::new(s)).collect();
+    let slices = Slices::new(entry);
     match entry.service.as_deref() {
         None | Some(Service::Nothing) => return plan,
         Some(Service::Opaque | Service::Hidden { .. }) => {
@@ -196,20 +97,6 @@ pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     plan
 }
 
-/// Addresses, sorted, each once. Of a family with more than a message holds these are not all, but more than it holds, too:
-/// whatever its other addresses are, the answer is the same.
-pub(super) fn few(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
-    let mut addresses: Vec<IpAddr> = addresses.collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    let v4 = addresses.partition_point(IpAddr::is_ipv4);
-    addresses.truncate(v4 + MANY);
-    if v4 > MANY {
-        addresses.drain(MANY..v4);
-    }
-    addresses.into()
-}
-
 /// `_port._proto`; CoreDNS' rule for stripping underscores leaves an empty name for a port without one.
 fn port_name(name: &str, protocol: Protocol) -> Relative {
     format!("_{name}._{}", protocol.label()).into()
@@ -218,17 +105,17 @@ fn port_name(name: &str, protocol: Protocol) -> Relative {
 /// What can be asked for in front of a Service's name, and for the name itself as that of no protocol: ports by name and
 /// protocol, by who has them. An empty name or protocol asks for all, as [`Port::matches`] has it. There may be thousands,
 /// which are not all looked at for each.
-struct Asked<'a>(HashMap<(&'a str, Protocol), Vec<(usize, Ports)>>);
+struct Asked<'a>(HashMap<(&'a str, Protocol), Vec<(u32, Ports)>>);
 
 /// Of the Service's own name.
 const ALL: (&str, Protocol) = ("", Protocol::None);
 
 impl<'a> Asked<'a> {
-    /// From lists of ports.
-    fn new(lists: impl Iterator<Item = &'a [Port]>) -> Self {
-        let mut asked: HashMap<_, Vec<(usize, Ports)>> = HashMap::from([(ALL, Vec::new())]);
+    /// From lists of ports by number.
+    fn new(lists: impl Iterator<Item = (u32, &'a [Port])>) -> Self {
+        let mut asked: HashMap<_, Vec<(u32, Ports)>> = HashMap::from([(ALL, Vec::new())]);
         let mut nameless = HashSet::from([Protocol::None]);
-        for (i, port) in lists.enumerate().flat_map(|(i, ports)| ports.iter().map(move |p| (i, p))) {
+        for (i, port) in lists.flat_map(|(i, ports)| ports.iter().map(move |p| (i, p))) {
             let mut add = |name: &'a str, protocol| {
                 let holders = asked.entry((name, protocol)).or_default();
                 if holders.last().is_none_or(|(last, _)| *last != i) {
@@ -254,7 +141,7 @@ impl<'a> Asked<'a> {
         Self(asked)
     }
 
-    fn hosts(self, root: &Relative, mut host: impl FnMut(&[(usize, Ports)], bool) -> Host) -> Plan {
+    fn hosts(self, root: &Relative, mut host: impl FnMut(&[(u32, Ports)], bool) -> Host) -> Plan {
         let hosts = self.0.into_iter().map(|((name, protocol), holders)| {
             let is_root = (name, protocol) == ALL;
             let name = if is_root { Relative::clone(root) } else { port_name(name, protocol) };
@@ -266,68 +153,86 @@ impl<'a> Asked<'a> {
 
 fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[IpAddr], ports: &[Port]) {
     let own = few(addresses.iter().copied());
-    let targets: Vec<Target> = own.iter().map(|a| (Relative::clone(root), *a)).collect();
-    plan.append(&mut Asked::new(std::iter::once(ports)).hosts(root, |holders, is_root| {
+    let targets = Targets::new(own.iter().map(|a| (Relative::clone(root), *a)).collect());
+    plan.append(&mut Asked::new(std::iter::once((0, ports))).hosts(root, |holders, is_root| {
         let count = holders.iter().map(|(_, ports)| ports.count * addresses.len()).sum();
+        let numbers = holders.first().map_or(&[][..], |(_, ports)| &ports.numbers);
         Host {
             addresses: Arc::clone(&own),
             aliased: false,
-            services: Services::collect(count, holders.iter().map(|(_, ports)| (&targets, &*ports.numbers))),
+            services: targets.services(numbers, count),
             closed: is_root && !entry.is_opaque(),
         }
     }));
 }
 
-fn add_headless(plan: &mut Plan, root: &Relative, slices: &[Prepared<'_>]) {
-    let slices: &[&Prepared<'_>] = &slices.iter().filter(|s| !s.slice.is_empty()).collect::<Vec<_>>();
-    if slices.is_empty() {
+fn add_headless(plan: &mut Plan, root: &Relative, slices: &Slices) {
+    let lists = || slices.iter().filter(|(_, slice)| !slice.is_empty()).map(|(i, slice)| (i, &*slice.ports));
+    if lists().next().is_none() {
         return;
     }
-    plan.append(&mut Asked::new(slices.iter().map(|s| &*s.slice.ports)).hosts(root, |holders, is_root| {
-        let holders = || holders.iter().map(move |(i, ports)| (slices[*i], ports));
-        let count = holders().map(|(s, ports)| s.slice.endpoints.len() * ports.count).sum();
-        // Targets are not made where there is no number for them.
-        let numbered = holders().filter(|(_, ports)| !ports.numbers.is_empty());
-        let mut all = holders();
-        let addresses = match (all.next(), all.next()) {
-            (Some((only, _)), None) => Arc::clone(only.addresses()),
-            _ => few(holders().flat_map(|(s, _)| s.addresses().iter().copied())),
-        };
+    plan.append(&mut Asked::new(lists()).hosts(root, |holders, is_root| {
+        let numbers: Vec<u32> = holders.iter().map(|(i, _)| *i).collect();
         Host {
-            addresses,
-            aliased: holders().any(|(s, _)| !s.slice.aliases.is_empty()),
-            services: Services::collect(count, numbered.map(|(s, ports)| (s.targets(), &*ports.numbers))),
+            addresses: slices.addresses(&numbers),
+            aliased: numbers.iter().any(|i| !slices.get(*i).aliases.is_empty()),
+            services: slices.services(holders),
             closed: is_root,
         }
     }));
 }
 
-fn add_endpoints(plan: &mut Plan, slices: &[Prepared<'_>], labels: Option<&HashSet<Box<str>>>) {
+fn add_endpoints(plan: &mut Plan, slices: &Slices, labels: Option<&HashSet<Box<str>>>) {
     // By label: its slice, and its address where it is not the name of another host.
-    let mut all: Vec<(Relative, usize, Option<IpAddr>)> = Vec::new();
-    let mut add = |label: Box<str>, slice, address| {
-        if labels.is_none_or(|labels| labels.contains(&label)) {
-            all.push((label.into(), slice, address));
+    let mut all: Vec<(Relative, u32, Option<IpAddr>)> = Vec::new();
+    let mut text = String::new();
+    for (i, slice) in slices.iter() {
+        for endpoint in &slice.endpoints {
+            let label = endpoint.label_in(&mut text);
+            if labels.is_none_or(|labels| labels.contains(label)) {
+                all.push((label.into(), i, Some(endpoint.address)));
+            }
         }
-    };
-    for (i, slice) in slices.iter().map(|s| s.slice).enumerate() {
-        slice.endpoints.iter().for_each(|e| add(e.label(), i, Some(e.address)));
-        slice.aliases.iter().for_each(|label| add(label.clone(), i, None));
+        for label in slice.aliases.iter().filter(|label| labels.is_none_or(|labels| labels.contains(*label))) {
+            all.push((Relative::from(&**label), i, None));
+        }
     }
     all.sort_unstable();
     for alike in all.chunk_by(|a, b| a.0 == b.0) {
         let label = &alike[0].0;
         let endpoints = || alike.iter().filter_map(|(_, i, address)| Some((*i, (*address)?)));
-        let count = endpoints().map(|(i, _)| slices[i].slice.ports.len()).sum();
-        let mut each: Vec<(usize, IpAddr)> = endpoints().collect();
-        each.dedup();
-        let entries = each.iter().map(|(i, a)| ([(Relative::clone(label), *a)], &*slices[*i].ports().numbers));
         let host = Host {
-            addresses: few(each.iter().map(|(_, a)| *a)),
+            addresses: few(endpoints().map(|(_, address)| address)),
             aliased: alike.iter().any(|(.., address)| address.is_none()),
-            services: Services::collect(count, entries),
+            services: endpoint_services(slices, label, endpoints()),
             closed: false,
         };
         plan.insert(Relative::clone(label), Holds::Host(host));
     }
+}
+
+/// The SRV records of an endpoint's name, which slices list with these addresses.
+fn endpoint_services(
+    slices: &Slices,
+    label: &Relative,
+    endpoints: impl Iterator<Item = (u32, IpAddr)> + Clone,
+) -> Option<Services> {
+    let count = endpoints.clone().map(|(i, _)| slices.get(i).ports.len()).sum();
+    let numbered = endpoints.filter(|(i, _)| !slices.ports(*i).numbers.is_empty());
+    let addresses: Vec<Target> = numbered.clone().map(|(_, address)| (Relative::clone(label), address)).collect();
+    let mut holders: Vec<u32> = numbered.map(|(i, _)| i).collect();
+    holders.dedup();
+    if let [only] = holders[..] {
+        return Targets::new(addresses).into_services(&slices.ports(only).numbers, count);
+    }
+    let mut numbers = Vec::new();
+    for i in holders {
+        numbers.extend(&slices.ports(i).numbers);
+        numbers.sort_unstable();
+        numbers.dedup();
+        if !fits(numbers.len(), 0) {
+            return None;
+        }
+    }
+    Targets::new(addresses).into_services(&numbers, count)
 }

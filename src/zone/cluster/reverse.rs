@@ -98,11 +98,27 @@ impl Holders {
         service.into_iter().chain(firsts.take(most))
     }
 
-    /// These, and what each one pays for the name of its share.
+    /// The Services that [`Self::charged`] has, and what each one pays for the name of its share.
     fn charges(&self, address: IpAddr, settings: &Settings) -> Vec<(Arc<Key>, Size)> {
-        let targets = if self.service().is_some() { Endpoints::default() } else { self.endpoints() };
-        let size = |key: &Arc<Key>| size::pointer(address, key, targets, settings);
-        self.charged().map(|key| (Arc::clone(key), size(key))).collect()
+        size::pointers(address, self.service(), self.endpoints(), settings)
+    }
+}
+
+/// Drops from both what is the same in both: lists of who pays for one address, in the order of namespaces.
+fn drop_same(before: &mut Vec<(Arc<Key>, Size)>, after: &mut Vec<(Arc<Key>, Size)>) {
+    if before.is_empty() || after.is_empty() {
+        return;
+    }
+    let mut others = after.iter().peekable();
+    let mut same: HashSet<*const Key> = HashSet::new();
+    for (key, size) in &*before {
+        while others.next_if(|(other, _)| other.namespace < key.namespace).is_some() {}
+        if others.peek().is_some_and(|(other, other_size)| Arc::ptr_eq(other, key) && other_size == size) {
+            same.insert(Arc::as_ptr(key));
+        }
+    }
+    for list in [before, after] {
+        list.retain(|(key, _)| !same.contains(&Arc::as_ptr(key)));
     }
 }
 
@@ -157,13 +173,14 @@ impl Reverse {
         let mut own = [Size::default(); 2];
         let mut change = |address: IpAddr, change: &dyn Fn(&mut Lists)| {
             let holders = self.0.entry(address).or_default();
-            let before = holders.charges(address, settings);
+            let mut before = holders.charges(address, settings);
             let is_held = before.iter().any(|(key, _)| !shares.yields(key).has(Part::Pointers));
             holders.change(change);
-            let after = holders.charges(address, settings);
+            let mut after = holders.charges(address, settings);
             if after.is_empty() {
                 self.0.remove(&address);
             }
+            drop_same(&mut before, &mut after);
             let charges = [before, after]
                 .into_iter()
                 .enumerate()

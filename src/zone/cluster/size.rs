@@ -2,6 +2,7 @@
 //! its name and its answers, each padded to eight octets (`struct edns_node` in `src/bpf/abi.h`).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Settings;
 use super::model::{Entry, Service};
@@ -47,25 +48,36 @@ pub(super) fn namespace(name: &str, settings: &Settings) -> Size {
     })
 }
 
-/// The part of an address' reverse name that counts to the share of `key`'s namespace. The address is that of the Service `key`
-/// itself, if `endpoints` is empty, or of `endpoints`, of which only those in the namespace count: other namespaces may list
-/// the address as often as they like.
-pub(super) fn pointer(address: IpAddr, key: &Key, endpoints: Endpoints<'_>, settings: &Settings) -> Size {
-    if !settings.pass.is_empty() && reverse::name_of(address).is_some_and(|n| is_below(&n, settings)) {
-        return Size::default();
-    }
+/// What namespaces are charged for the reverse name of an address: that of the Service `service`, or of these endpoints. Of
+/// these each namespace is charged for its own, since other namespaces may list the address as often as they like. If no
+/// message holds the endpoints, only the first is charged.
+pub(super) fn pointers(
+    address: IpAddr,
+    service: Option<&Arc<Key>>,
+    endpoints: Endpoints<'_>,
+    settings: &Settings,
+) -> Vec<(Arc<Key>, Size)> {
+    let has_node = settings.pass.is_empty() || !reverse::name_of(address).is_some_and(|name| is_below(&name, settings));
     // Octets of the longest reverse name (four numbers or 32 nibbles), and of the longest label of an address.
     let (name, label) = if address.is_ipv4() { (30, 15) } else { (74, 40) };
+    let size = |octets: usize| if has_node { node(name, 1, [octets]) } else { Size::default() };
     let target = |key: &Key, label: Option<usize>| RECORD_HEAD + base(key, settings) + label.map_or(0, |l| LABEL + l);
-    let octets = match endpoints.len() {
-        0 => target(key, None),
-        many if many > RECORDS_MAX => 0,
-        _ => {
-            let own = endpoints.iter().filter(|(of, _)| of.namespace == key.namespace);
-            own.map(|(of, host)| target(of, Some(host.as_ref().map_or(label, |h| h.len())))).sum()
+    if let Some(key) = service {
+        return vec![(Arc::clone(key), size(target(key, None)))];
+    }
+    if endpoints.len() > RECORDS_MAX {
+        return endpoints.iter().take(1).map(|(key, _)| (Arc::clone(key), size(0))).collect();
+    }
+    // In the order of namespaces.
+    let mut octets: Vec<(&Arc<Key>, usize)> = Vec::new();
+    for (key, host) in endpoints.iter() {
+        let own = target(key, Some(host.as_ref().map_or(label, |h| h.len())));
+        match octets.last_mut() {
+            Some((first, sum)) if first.namespace == key.namespace => *sum += own,
+            _ => octets.push((key, own)),
         }
-    };
-    node(name, 1, [octets])
+    }
+    octets.into_iter().map(|(key, octets)| (Arc::clone(key), size(octets))).collect()
 }
 
 /// Whether the name lies below a suffix of `PassNames`, and so has no node.

@@ -9,6 +9,7 @@ mod order;
 mod pass;
 mod scale;
 mod table;
+mod turns;
 
 pub(super) use self::order::Random;
 use super::spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};

@@ -101,7 +101,7 @@ impl Lab {
     }
 
     fn commit(&mut self) {
-        let changes = self.layers.commit(&mut self.cluster);
+        let changes = self.layers.commit(&mut self.cluster, Take::All);
         self.apply(changes);
     }
 
@@ -334,7 +334,7 @@ fn static_wildcards_are_suspended_where_the_cluster_withholds_names() {
     for (names, passes) in [(15, vec![]), (11, vec!["_http._tcp.web", "_http._tcp.db"]), (10, vec!["db"]), (15, vec![])]
     {
         lab.cluster.set_capacity(room(names));
-        for change in lab.layers.commit(&mut lab.cluster) {
+        for change in lab.layers.commit(&mut lab.cluster, Take::All) {
             lab.maps.apply(change);
             for name in ["web", "db", "_http._tcp.web", "_http._tcp.db"] {
                 let got = lab.ask(&format!("{name}.default.svc."));

@@ -19,7 +19,7 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Creates a namespace with the kernel's default settings and lo up. Its name has the role in it and is unique.
+    /// Creates a namespace with the kernel's default settings and lo up. The name contains the role and is unique.
     pub fn new(role: &str) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "network namespaces need root: run this as root");
         let name = format!("edns-{}-{}-{role}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -42,7 +42,7 @@ impl Netns {
         netns
     }
 
-    /// Its name in /run/netns.
+    /// The name in /run/netns.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -19,7 +19,7 @@ use crate::sockets::Client;
 struct Random {
     rng: Rng,
     programs: [OwnedFd; 2],
-    /// Its own filters, by interface and handle.
+    /// The filters that it added, by interface and handle.
     filters: BTreeMap<(String, u32), usize>,
 }
 

@@ -71,8 +71,8 @@ impl Table {
     pub(super) fn postpone_restate(&mut self, name: &Name, node: &Node, old: Refs) -> Option<Node> {
         let loads_reorder = self.loads_reorder;
         let batch = self.batch.as_mut()?;
-        // The first put waits itself, which may spare the wait of phase 2. If removals may need a wait, too, it is postponed, so that
-        // a batch never waits more than twice.
+        // The first put waits itself, which may spare the wait of phase 2. If removals may need a wait, too, it is postponed,
+        // so that a batch never waits more than twice.
         if !loads_reorder && !std::mem::replace(&mut batch.has_waited, true) {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Changes a node's child and deep node in place.
 //!
-//! A program reads only one of the two refs, and each changes by one store. So the node need not be copied, and removing a child or
-//! deep node needs no memory.
+//! A program reads only one of the two refs, and each changes by one store. So the node need not be copied, and removing a
+//! child or deep node needs no memory.
 
 use std::sync::Arc;
 

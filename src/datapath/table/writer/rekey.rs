@@ -67,8 +67,8 @@ impl Table {
         self.rekeyed.is_none_or(|last| last.elapsed() > self.rekey_interval)
     }
 
-    /// Whether names refused for collisions should be put again, since the hash key may be changed now. Returns true once for each
-    /// time that a name was refused.
+    /// Whether names refused for collisions should be put again, since the hash key may be changed now. Returns true once for
+    /// each time that a name was refused.
     pub fn takes_refused(&mut self) -> bool {
         self.may_rekey() && std::mem::take(&mut self.wants_key)
     }

@@ -70,7 +70,11 @@ impl Random {
             endpoints.push(self.one(&["www.example.com", "www.example.com=h1", "!www.example.com"]).into());
         }
         let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
-        let service = if self.below(10) == 0 { "" } else { self.one(&SERVICES) };
+        let service = match self.below(20) {
+            0 | 1 => "",
+            2 => "a.b",
+            _ => self.one(&SERVICES),
+        };
         slice(service, &self.some(&PORTS, 2), &endpoints)
     }
 

@@ -6,6 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::*;
 use crate::zone::cluster::share::Size;
+use crate::zone::cluster::slices::steps;
 
 /// The factor on each limit: several times the usual duration, and less than a quadratic algorithm needs. Debug builds take some
 /// ten times as long.
@@ -296,6 +297,121 @@ fn an_address_of_many_hostnames_does_not_take_quadratic_time() {
         cluster.delete_slice(&Key::new("default", "s"));
         assert_eq!(cluster.commit().len(), 1);
     });
+}
+
+/// Slices of one Service, each with these ports and endpoints.
+fn slices_of(
+    service: &str,
+    slices: usize,
+    ports: impl Fn(usize, usize) -> String,
+    (count, endpoints): (usize, &[String]),
+) -> Vec<(Key, SliceSpec)> {
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let spec = |s: usize| SliceSpec {
+        ports: (0..count)
+            .map(|p| PortSpec { name: ports(s, p), protocol: "TCP".into(), port: Some(p as u16) })
+            .collect(),
+        ..slice(service, &[], &endpoints)
+    };
+    (0..slices).map(|s| (Key::new("default", &format!("{service}-{s}")), spec(s))).collect()
+}
+
+fn addresses(net: usize, count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("10.{net}.{}.{}", i >> 8, i & 255)).collect()
+}
+
+#[test]
+fn aliases_of_ports_among_many_are_no_burden() {
+    const ALIASES: usize = 12_000;
+    let mut cluster = Cluster::new(settings());
+    cluster.apply_namespace("default");
+    cluster.apply_service(Key::new("default", "big"), &headless());
+    let slices = slices_of("big", 3, |s, p| format!("p{s}-{p}"), (20_000, &addresses(1, 1)));
+    slices.into_iter().for_each(|(key, spec)| cluster.apply_slice(key, &spec));
+    for i in 0..ALIASES {
+        let alias = external(&format!("_p{}-{}._tcp.big.default.svc.cluster.local", i % 3, 19_999 - i));
+        cluster.apply_service(Key::new("default", &format!("alias-{i}")), &alias);
+    }
+    within(Duration::from_secs(1), "ports and aliases of them", || assert!(cluster.commit().len() > ALIASES));
+    within(Duration::from_secs(1), "another endpoint, and all aliases", || {
+        let (key, spec) = slices_of("big", 1, |s, p| format!("p{s}-{p}"), (20_000, &addresses(2, 1))).remove(0);
+        cluster.apply_slice(key, &spec);
+        steps::take();
+        assert!(cluster.commit().len() > ALIASES / 3);
+        // Each alias finds its port.
+        let steps = steps::take();
+        assert!(steps < 3 * ALIASES, "{steps}");
+    });
+}
+
+#[test]
+fn aliases_of_ports_of_many_slices_are_no_burden() {
+    const ALIASES: usize = 800;
+    let mut cluster = Cluster::new(settings());
+    cluster.apply_namespace("default");
+    cluster.apply_service(Key::new("default", "big"), &headless());
+    let slices = slices_of("big", 38, |_, p| format!("p{p}"), (800, &addresses(1, 800)));
+    slices.into_iter().for_each(|(key, spec)| cluster.apply_slice(key, &spec));
+    for i in 0..ALIASES {
+        let alias = external(&format!("_p{i}._tcp.big.default.svc.cluster.local"));
+        cluster.apply_service(Key::new("default", &format!("alias-{i}")), &alias);
+    }
+    cluster.commit();
+    within(Duration::from_millis(500), "one endpoint less, and all aliases", || {
+        let (key, spec) = slices_of("big", 1, |_, p| format!("p{p}"), (800, &addresses(1, 799))).remove(0);
+        cluster.apply_slice(key, &spec);
+        steps::take();
+        assert!(cluster.commit().len() >= ALIASES);
+        // Each port is looked up in its slices, and what those have together is known by then.
+        let steps = steps::take();
+        assert!(steps < 3 * 38 * ALIASES, "{steps}");
+    });
+}
+
+/// Of the same endpoints, or of others in each slice.
+#[test]
+fn ports_by_slices_by_endpoints_are_no_burden() {
+    for (same, endpoints) in [(true, 76), (false, 20), (false, 76)] {
+        let mut cluster = Cluster::new(settings());
+        cluster.apply_namespace("default");
+        cluster.apply_service(Key::new("default", "big"), &headless());
+        let of = |s: usize, count: usize| {
+            let endpoints = addresses(if same { 1 } else { s }, count);
+            let (_, spec) = slices_of("big", 1, |_, p| format!("p{p}"), (1_000, &endpoints)).remove(0);
+            (Key::new("default", &format!("big-{s}")), spec)
+        };
+        (0..58).map(|s| of(s, endpoints)).for_each(|(key, spec)| cluster.apply_slice(key, &spec));
+        within(Duration::from_millis(500), &format!("ports of many slices, {endpoints} endpoints"), || {
+            assert!(cluster.commit().len() > 1_000);
+        });
+        within(Duration::from_millis(500), "one endpoint less", || {
+            let (key, spec) = of(7, endpoints - 1);
+            cluster.apply_slice(key, &spec);
+            steps::take();
+            cluster.commit();
+            // For each name as much as a message may hold, before and after.
+            let steps = steps::take();
+            assert!(steps < 2 * 1_000 * 200, "{steps}");
+        });
+    }
+}
+
+/// The label that says of which Service they are is anybody's who may write them.
+#[test]
+fn slices_that_change_their_service() {
+    let mut cluster = Cluster::new(settings());
+    cluster.apply_namespace("default");
+    ["one", "two"].iter().for_each(|name| cluster.apply_service(Key::new("default", name), &headless()));
+    cluster.commit();
+    for (what, service) in [("come", "one"), ("move", "two")] {
+        within(Duration::from_millis(1500), &format!("sixty thousand endpoints {what}"), || {
+            for s in 0..60 {
+                let (_, spec) = slices_of(service, 1, |_, _| "http".into(), (1, &addresses(s, 1_000))).remove(0);
+                cluster.apply_slice(Key::new("default", &format!("s{s}")), &spec);
+            }
+            assert!(cluster.commit().len() >= 60_000);
+        });
+    }
 }
 
 #[test]

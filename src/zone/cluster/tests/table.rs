@@ -306,3 +306,23 @@ fn the_model_of_coredns_agrees() {
         }
     }
 }
+
+/// The label that names a slice's Service may have dots, which separate labels in the names that the server makes of it. One that
+/// makes no name keeps the server from sending any.
+#[test]
+fn an_address_of_a_service_with_dots() {
+    let mut cluster = Cluster::new(settings());
+    ["default", "tenant"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
+    cluster.apply_slice(Key::new("default", "web-1"), &slice("web", &[], &["10.0.0.1"]));
+    let mut maps = Maps::new(cluster.commit());
+    let ask =
+        |maps: &Maps| maps.ask("1.0.0.10.in-addr.arpa", 12).map(|reply| reply.answers.into_iter().collect::<Vec<_>>());
+    let record = |below: &str| format!("1.0.0.10.in-addr.arpa. 30 PTR 10-0-0-1.{below}.svc.{ZONE}.");
+    for (label, others) in [("a.b", Some("a.b.tenant")), ("a.b.c", Some("a.b.c.tenant")), ("a..b", None)] {
+        cluster.apply_slice(Key::new("tenant", "s"), &slice(label, &[], &["10.0.0.1"]));
+        cluster.commit().into_iter().for_each(|change| maps.apply(change));
+        assert_eq!(ask(&maps), others.map(|others| vec![record(others), record("web.default")]), "{label}");
+        // There is no such Service, whatever slices say.
+        assert_eq!(maps.ask(&format!("{label}.tenant.svc.{ZONE}").replace("..", ".x."), 1).map(|r| r.rcode), Some(3));
+    }
+}

@@ -6,12 +6,12 @@ use super::*;
 async fn assert_relisted(case: &str, watch: impl Fn(usize) -> Reply + Send + Sync + 'static) {
     let followed = follow(HOUR, move |request, earlier| changing_cluster(request, earlier, watch(earlier))).await;
     let lists = followed.times(Request::List);
-    assert!(lists[1] < MINUTE, "{what_is_it}: {lists:?}");
-    let new = |(_, delta): &&(Duration, Delta<_, _>)| *delta == all(&["new"]);
-    assert!(followed.deltas.iter().any(|d| new(&d)), "{what_is_it}");
+    assert!(lists[1] < MINUTE, "{case}: {lists:?}");
+    let new = |(_, delta): &&(Duration, Delta<_>)| *delta == all(&["new"]);
+    assert!(followed.deltas.iter().any(|d| new(&d)), "{case}");
     // One per 15 s on average, or fewer where several failures precede each.
-    assert!((60..=500).contains(&lists.len()), "{what_is_it}: {}", lists.len());
-    assert!(followed.errors() > 0, "{what_is_it}");
+    assert!((60..=500).contains(&lists.len()), "{case}: {}", lists.len());
+    assert!(followed.errors() > 0, "{case}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,8 +81,8 @@ async fn lists_replace_a_failing_watch_however_long_it_lasts() {
         let watch = move || Reply::Delayed { after, text: text.clone(), times: 1, fails };
         let followed = follow(HOUR, move |request, earlier| changing_cluster(request, earlier, watch())).await;
         let lists = followed.times(Request::List);
-        assert!(lists[1] < latest, "{what_is_it}: {lists:?}");
-        assert!((20..=500).contains(&lists.len()), "{what_is_it}: {}", lists.len());
-        assert!(followed.deltas.iter().any(|(_, d)| *d == all(&["new"])), "{what_is_it}");
+        assert!(lists[1] < latest, "{case}: {lists:?}");
+        assert!((20..=500).contains(&lists.len()), "{case}: {}", lists.len());
+        assert!(followed.deltas.iter().any(|(_, d)| *d == all(&["new"])), "{case}");
     }
 }

@@ -12,7 +12,7 @@ async fn a_silent_watch_is_resumed_and_is_no_failure() {
     assert!((36..=39).contains(&watches), "{watches}");
     let requests = followed.api.requests.lock().unwrap();
     let mut watches = requests.iter().filter(|(_, request, _)| *request == Request::Watch);
-    assert!(watches.all(|(_, _, uri)| uri.contains("resourceVersion=10")), "{asked:?}");
+    assert!(watches.all(|(_, _, uri)| uri.contains("resourceVersion=10")), "{requests:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,386 @@
+//! The slices of one Service, and what its names need of them. A Service may have thousands of ports in each of many slices, so
+//! what a name costs must not be its slices times their endpoints: lists of endpoints are made once for each slice, and unions of
+//! them compare numbers.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::model::{Entry, Port, Slice};
+use super::plan::{Relative, Services};
+use super::share::Size;
+use crate::zone::render::RECORDS_MAX;
+
+/// More addresses than a message holds; longer lists need not be known.
+const MANY: usize = RECORDS_MAX + 1;
+/// The least octets of an SRV record whose owner and target are pointers, and of an address record.
+const SRV_MIN: usize = 20;
+const ADDRESS_MIN: usize = 16;
+
+/// A target and an address of it.
+pub(super) type Target = (Relative, IpAddr);
+
+/// Addresses, sorted, each once. Of a family with more than a message holds it has [`MANY`] times the unspecified address: the
+/// answer is the same whatever they are, and two such lists are equal.
+pub(super) fn few(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
+    let mut addresses: Vec<IpAddr> = addresses.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    let (v4, v6) = addresses.split_at(addresses.partition_point(IpAddr::is_ipv4));
+    if v4.len() < MANY && v6.len() < MANY {
+        return addresses.into();
+    }
+    let family = |family: &[IpAddr], unspecified: IpAddr| match family.len() < MANY {
+        true => family.to_vec(),
+        false => vec![unspecified; MANY],
+    };
+    [family(v4, Ipv4Addr::UNSPECIFIED.into()), family(v6, Ipv6Addr::UNSPECIFIED.into())].concat().into()
+}
+
+/// Whether a message may hold so many SRV records, and addresses of their targets.
+pub(super) const fn fits(records: usize, addresses: usize) -> bool {
+    records * SRV_MIN + addresses * ADDRESS_MIN <= Size::ANSWER_MAX
+}
+
+/// Some ports: how many there are, and their numbers.
+#[derive(Default)]
+pub(super) struct Ports {
+    pub count: usize,
+    /// Sorted, each once, at most [`MANY`].
+    pub numbers: Vec<u16>,
+}
+
+impl Ports {
+    pub(super) fn add(&mut self, port: &Port) {
+        self.count += 1;
+        let Some(number) = port.number.filter(|_| self.numbers.len() < MANY) else { return };
+        if let Err(at) = self.numbers.binary_search(&number) {
+            self.numbers.insert(at, number);
+        }
+    }
+
+    fn of<'a>(ports: impl IntoIterator<Item = &'a Port>) -> Self {
+        let mut all = Self::default();
+        ports.into_iter().for_each(|port| all.add(port));
+        all
+    }
+}
+
+/// Things by number, and which of them the present union has.
+struct Numbered<T> {
+    numbers: HashMap<T, u32>,
+    things: Vec<T>,
+    /// The last union that each was added to.
+    added: Vec<u32>,
+    unions: u32,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { numbers: HashMap::new(), things: Vec::new(), added: Vec::new(), unions: 0 }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Numbered<T> {
+    fn number(&mut self, thing: &T) -> u32 {
+        #[cfg(test)]
+        steps::count(1);
+        if let Some(number) = self.numbers.get(thing) {
+            return *number;
+        }
+        let number = self.things.len() as u32;
+        self.numbers.insert(thing.clone(), number);
+        self.things.push(thing.clone());
+        self.added.push(0);
+        number
+    }
+
+    fn begin(&mut self) {
+        self.unions += 1;
+    }
+
+    /// Whether the union did not have it.
+    fn add(&mut self, number: u32) -> bool {
+        #[cfg(test)]
+        steps::count(1);
+        std::mem::replace(&mut self.added[number as usize], self.unions) != self.unions
+    }
+}
+
+/// Targets, sorted, each once, at most [`MANY`].
+pub(super) struct Targets {
+    all: Vec<Target>,
+    /// How many names they have.
+    names: usize,
+}
+
+impl Targets {
+    pub(super) fn new(mut all: Vec<Target>) -> Self {
+        all.sort_unstable();
+        all.dedup();
+        let names = all.chunk_by(|a, b| a.0 == b.0).count();
+        Self { all, names }
+    }
+
+    /// The SRV records of these targets on these ports, which are sorted; None: more than a message holds.
+    pub(super) fn services(&self, ports: &[u16], count: usize) -> Option<Services> {
+        let records = self.records(ports)?;
+        let addresses = if records.is_empty() { Vec::new() } else { self.all.clone() };
+        Some(Services::new(records, count, addresses))
+    }
+
+    /// [`Self::services`] of targets that are needed no more.
+    pub(super) fn into_services(self, ports: &[u16], count: usize) -> Option<Services> {
+        let records = self.records(ports)?;
+        let addresses = if records.is_empty() { Vec::new() } else { self.all };
+        Some(Services::new(records, count, addresses))
+    }
+
+    fn records(&self, ports: &[u16]) -> Option<Vec<(Relative, u16)>> {
+        if self.all.is_empty() || ports.is_empty() {
+            return Some(Vec::new());
+        }
+        if self.all.len() >= MANY || ports.len() >= MANY || !fits(self.names * ports.len(), self.all.len()) {
+            return None;
+        }
+        let mut records = Vec::with_capacity(self.names * ports.len());
+        for (name, _) in self.all.chunk_by(|a, b| a.0 == b.0).map(|alike| &alike[0]) {
+            records.extend(ports.iter().map(|port| (Relative::clone(name), *port)));
+        }
+        Some(records)
+    }
+}
+
+/// A slice, and lists of it that are made when they are needed.
+struct Prepared {
+    slice: Arc<Slice>,
+    ports: OnceCell<Ports>,
+    /// Whether it has addresses of IPv4, and of IPv6.
+    families: OnceCell<[bool; 2]>,
+    addresses: OnceCell<Arc<[IpAddr]>>,
+    /// These by number, IPv4 first.
+    numbered_addresses: OnceCell<[Vec<u32>; 2]>,
+    targets: OnceCell<Targets>,
+    /// Their names and themselves, by number.
+    numbered_targets: OnceCell<[Vec<u32>; 2]>,
+}
+
+impl Prepared {
+    fn targets(&self) -> &Targets {
+        self.targets.get_or_init(|| {
+            let mut targets =
+                self.slice.endpoints.iter().map(|endpoint| (Relative::from(endpoint.label()), endpoint.address));
+            if targets.len() < MANY {
+                return Targets::new(targets.collect());
+            }
+            let mut seen = HashSet::new();
+            while let Some(target) = targets.next().filter(|_| seen.len() < MANY) {
+                seen.insert(target);
+            }
+            Targets::new(seen.into_iter().collect())
+        })
+    }
+
+    fn addresses(&self) -> &Arc<[IpAddr]> {
+        self.addresses.get_or_init(|| few(self.slice.endpoints.iter().map(|e| e.address)))
+    }
+
+    fn families(&self) -> [bool; 2] {
+        *self.families.get_or_init(|| {
+            let has = |v4| self.slice.endpoints.iter().any(|endpoint| endpoint.address.is_ipv4() == v4);
+            [has(true), has(false)]
+        })
+    }
+
+    fn numbered_addresses(&self, numbered: &mut Numbered<IpAddr>) -> &[Vec<u32>; 2] {
+        self.numbered_addresses.get_or_init(|| {
+            let addresses = self.addresses();
+            let (v4, v6) = addresses.split_at(addresses.partition_point(IpAddr::is_ipv4));
+            // One that is full fills the union by its length.
+            [v4, v6].map(|family| match family.len() < MANY {
+                true => family.iter().map(|a| numbered.number(a)).collect(),
+                false => vec![0; MANY],
+            })
+        })
+    }
+
+    fn numbered_targets(&self, names: &mut Numbered<Relative>, targets: &mut Numbered<Target>) -> &[Vec<u32>; 2] {
+        self.numbered_targets.get_or_init(|| {
+            let all = &self.targets().all;
+            let alike = all.chunk_by(|a, b| a.0 == b.0);
+            [
+                alike.map(|alike| names.number(&alike[0].0)).collect(),
+                all.iter().map(|target| targets.number(target)).collect(),
+            ]
+        })
+    }
+}
+
+/// Addresses of slices, by their numbers.
+type Unions = HashMap<Box<[u32]>, Arc<[IpAddr]>>;
+
+/// The slices of one state of a Service, in the order in which it lists them.
+pub(super) struct Slices {
+    all: Vec<Prepared>,
+    addresses: RefCell<Numbered<IpAddr>>,
+    names: RefCell<Numbered<Relative>>,
+    targets: RefCell<Numbered<Target>>,
+    /// What these have together.
+    known: RefCell<Unions>,
+}
+
+impl Slices {
+    pub(super) fn new(entry: &Entry) -> Self {
+        let prepared = |slice: &Arc<Slice>| Prepared {
+            slice: Arc::clone(slice),
+            ports: OnceCell::new(),
+            families: OnceCell::new(),
+            addresses: OnceCell::new(),
+            numbered_addresses: OnceCell::new(),
+            targets: OnceCell::new(),
+            numbered_targets: OnceCell::new(),
+        };
+        Self {
+            all: entry.slices.iter().map(prepared).collect(),
+            addresses: RefCell::default(),
+            names: RefCell::default(),
+            targets: RefCell::default(),
+            known: RefCell::default(),
+        }
+    }
+
+    pub(super) fn get(&self, slice: u32) -> &Slice {
+        &self.all[slice as usize].slice
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slice)> {
+        (0..).zip(self.all.iter().map(|prepared| &*prepared.slice))
+    }
+
+    /// All ports of a slice.
+    pub(super) fn ports(&self, slice: u32) -> &Ports {
+        let prepared = &self.all[slice as usize];
+        prepared.ports.get_or_init(|| Ports::of(&prepared.slice.ports))
+    }
+
+    /// The addresses of some slices, as [`few`] has them.
+    pub(super) fn addresses(&self, slices: &[u32]) -> Arc<[IpAddr]> {
+        if let [only] = slices {
+            return Arc::clone(self.all[*only as usize].addresses());
+        }
+        if let Some(known) = self.known.borrow().get(slices) {
+            return Arc::clone(known);
+        }
+        let numbered = &mut *self.addresses.borrow_mut();
+        let mut found = [Vec::new(), Vec::new()];
+        numbered.begin();
+        for slice in slices.iter().map(|slice| &self.all[*slice as usize]) {
+            // Most add nothing where there are many.
+            if slice.families().iter().zip(&found).all(|(has, found)| !has || found.len() >= MANY) {
+                continue;
+            }
+            let lists = slice.numbered_addresses(numbered);
+            for (found, list) in found.iter_mut().zip(lists) {
+                if list.len() >= MANY {
+                    found.clone_from(list);
+                } else if found.len() < MANY {
+                    found.extend(list.iter().filter(|number| numbered.add(**number)));
+                }
+            }
+        }
+        let unspecified = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let addresses: Vec<IpAddr> = (found.into_iter().zip(unspecified))
+            .flat_map(|(found, unspecified)| match found.len() < MANY {
+                true => {
+                    let mut family: Vec<IpAddr> =
+                        found.into_iter().map(|number| numbered.things[number as usize]).collect();
+                    family.sort_unstable();
+                    family
+                }
+                false => vec![unspecified; MANY],
+            })
+            .collect();
+        let addresses: Arc<[IpAddr]> = addresses.into();
+        self.known.borrow_mut().insert(slices.into(), Arc::clone(&addresses));
+        addresses
+    }
+
+    /// The SRV records of a port's name: of all endpoints of these slices, which are those that have the port, each with its own
+    /// numbers of it. None: more than a message holds.
+    ///
+    /// In the order of CoreDNS every entry counts, those without a port number too, but what is listed is each target and port
+    /// once, whatever the protocol, and each of its addresses once.
+    pub(super) fn services(&self, holders: &[(u32, Ports)]) -> Option<Services> {
+        let count = holders.iter().map(|(i, ports)| self.get(*i).endpoints.len() * ports.count).sum();
+        if let [(only, ports)] = holders {
+            // Targets are not made where there is no number for them.
+            return if ports.numbers.is_empty() {
+                Some(Services::new(Vec::new(), count, Vec::new()))
+            } else {
+                self.all[*only as usize].targets().services(&ports.numbers, count)
+            };
+        }
+        let mut pairs: Vec<(u16, u32)> = Vec::new();
+        for (i, ports) in
+            holders.iter().filter(|(i, ports)| !ports.numbers.is_empty() && !self.get(*i).endpoints.is_empty())
+        {
+            if ports.numbers.len() >= MANY {
+                return None;
+            }
+            pairs.extend(ports.numbers.iter().map(|number| (*number, *i)));
+        }
+        pairs.sort_unstable();
+        let (names, targets) = (&mut *self.names.borrow_mut(), &mut *self.targets.borrow_mut());
+        let (mut records, mut addresses): (Vec<(u32, u16)>, Vec<u32>) = (Vec::new(), Vec::new());
+        for alike in pairs.chunk_by(|a, b| a.0 == b.0) {
+            names.begin();
+            for (port, i) in alike {
+                let [own, _] = self.all[*i as usize].numbered_targets(names, targets);
+                if !fits(own.len(), 0) {
+                    return None;
+                }
+                records.extend(own.iter().filter(|name| names.add(**name)).map(|name| (*name, *port)));
+                if !fits(records.len(), 0) {
+                    return None;
+                }
+            }
+        }
+        targets.begin();
+        for (i, _) in holders.iter().filter(|(_, ports)| !ports.numbers.is_empty()) {
+            // One with more targets than are known is too large by those.
+            let [_, own] = self.all[*i as usize].numbered_targets(names, targets);
+            addresses.extend(own.iter().filter(|target| targets.add(**target)));
+            if !fits(records.len(), addresses.len()) {
+                return None;
+            }
+        }
+        let name = |(name, port): (u32, u16)| (Relative::clone(&names.things[name as usize]), port);
+        let mut records: Vec<(Relative, u16)> = records.into_iter().map(name).collect();
+        let mut addresses: Vec<Target> =
+            addresses.into_iter().map(|target: u32| targets.things[target as usize].clone()).collect();
+        records.sort_unstable();
+        addresses.sort_unstable();
+        Some(Services::new(records, count, addresses))
+    }
+}
+
+/// Counts what is looked at for names of ports, so that tests see what they cost.
+#[cfg(test)]
+pub(super) mod steps {
+    use std::cell::Cell;
+
+    thread_local! {
+        static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub fn count(steps: usize) {
+        STEPS.set(STEPS.get() + steps);
+    }
+
+    /// Those since this was asked last.
+    pub fn take() -> usize {
+        STEPS.take()
+    }
+}

@@ -1,0 +1,173 @@
+//! Commits of some of the changes: what waits says nothing wrong, and who has little does not wait.
+
+use super::coredns::{TYPES, World};
+use super::kernel::Maps;
+use super::order::{answers_of, probes};
+use super::*;
+
+/// The namespace of a name in the zone.
+fn namespace_of(name: &str) -> Option<&str> {
+    let labels: Vec<&str> = name.strip_suffix(ZONE)?.trim_end_matches('.').split('.').collect();
+    let [.., namespace, _] = labels[..] else { return None };
+    Some(namespace)
+}
+
+/// Random events, of which commits take some: all that is said of namespaces without changes that wait is true, and of others each
+/// negative answer is, or is held back by the gate of its namespace. In the end the maps hold what a new index has.
+#[test]
+fn what_waits_is_behind_its_gate() {
+    let (mut held_back, mut waited) = (0, 0);
+    for seed in 1..=8 {
+        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(settings()));
+        let mut maps = Maps::default();
+        for commit in 0..30 {
+            for _ in 0..=random.below(5) {
+                random.event(&mut world, &mut cluster);
+            }
+            let take = match random.below(3) {
+                0 => Take::Least(random.below(12)),
+                1 => Take::Oldest(random.below(4)),
+                _ => Take::Least(0),
+            };
+            let changes = cluster.commit_some(take);
+            let names: HashSet<&Name> = changes.iter().map(Change::name).collect();
+            assert_eq!(names.len(), changes.len(), "a name is changed twice");
+            changes.into_iter().for_each(|change| maps.apply(change));
+            let behind = cluster.behind();
+            waited += behind.len();
+            for text in probes() {
+                // Of addresses only what is there is told, so nothing of it is held back.
+                let Some(namespace) = namespace_of(&text) else { continue };
+                let behind = behind.iter().find(|behind| *behind.namespace == *namespace);
+                let name = Name::parse(&text).unwrap();
+                for qtype in TYPES {
+                    let (got, expected) = (maps.ask(&text, qtype), world.expected(&text, qtype));
+                    let why = || format!("seed {seed}, commit {commit}: {text} {qtype}\n{}", world.describe());
+                    let Some(behind) = behind else {
+                        assert_eq!(got, expected, "{}", why());
+                        continue;
+                    };
+                    if got.is_some_and(|got| got.answers.is_empty() && Some(&got) != expected.as_ref()) {
+                        held_back += 1;
+                        assert_eq!(gate_of(&maps, &name), behind.gate, "{}", why());
+                    }
+                }
+            }
+        }
+        cluster.commit().into_iter().for_each(|change| maps.apply(change));
+        assert_eq!(cluster.behind(), []);
+        let (_, changes) = world.build(settings());
+        assert!(maps.all() == Maps::new(changes).all(), "seed {seed}");
+    }
+    assert!(held_back > 20 && waited > 50, "{held_back} held back, {waited} waited");
+}
+
+/// The gate of what is said of a type that a name does not have, or of a name that does not exist.
+fn gate_of(maps: &Maps, name: &Name) -> u8 {
+    let (own, fallback) = answers_of(maps, name).unwrap();
+    fallback.map_or(own.gate, |fallback| fallback.gate)
+}
+
+fn heavy(cluster: &mut Cluster, net: usize) {
+    for s in 0..4 {
+        let endpoints: Vec<String> = (0..500).map(|i| format!("10.{net}.{}.{}", s * 2 + i / 250, i % 250)).collect();
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        let of = format!("big-{s}");
+        cluster.apply_service(Key::new("heavy", &of), &headless());
+        cluster.apply_slice(Key::new("heavy", &of), &slice(&of, &["http/TCP/80"], &endpoints));
+    }
+}
+
+fn light(cluster: &mut Cluster, i: usize) {
+    let address = format!("10.96.0.{i}");
+    cluster.apply_service(Key::new("light", &format!("web-{i}")), &cluster_ip(&[&address], &["http/TCP/80"]));
+}
+
+#[test]
+fn who_has_little_does_not_wait_for_others() {
+    let mut cluster = Cluster::new(settings());
+    ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
+    cluster.commit();
+    heavy(&mut cluster, 1);
+    // What comes, of how many names of either namespace, and whose other changes wait.
+    for (i, take, names, behind) in [
+        (0, Take::Least(600), [2, 502], &["heavy"][..]),
+        (1, Take::Least(500), [2, 0], &["heavy"]),
+        (2, Take::Oldest(1), [0, 502], &["heavy", "light"]),
+        (3, Take::Least(500), [4, 0], &["heavy"]),
+        (4, Take::Oldest(1), [0, 502], &["heavy", "light"]),
+        (5, Take::Oldest(1), [0, 502], &["light"]),
+        (6, Take::Oldest(600), [6, 0], &[]),
+    ] {
+        light(&mut cluster, i);
+        let changes = cluster.commit_some(take);
+        let count = |part: &str| changes.iter().filter(|change| change.name().to_string().contains(part)).count();
+        assert_eq!([".light.svc.", ".heavy.svc."].map(count), names, "{i}");
+        let mut waiting: Vec<Box<str>> = cluster.behind().into_iter().map(|behind| behind.namespace).collect();
+        waiting.sort();
+        assert_eq!(waiting.iter().map(|namespace| &**namespace).collect::<Vec<_>>(), behind, "{i}");
+    }
+    assert_eq!(cluster.commit(), []);
+}
+
+/// An alias waits for its own namespace, and not for that of its target.
+#[test]
+fn aliases_do_not_wait_for_their_targets() {
+    let mut cluster = Cluster::new(settings());
+    ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
+    cluster.apply_service(Key::new("light", "alias"), &external("big-1.heavy.svc.cluster.local"));
+    cluster.commit();
+    heavy(&mut cluster, 1);
+    let changes = cluster.commit_some(Take::Least(10));
+    let alias = Name::parse("alias.light.svc.cluster.local").unwrap();
+    let node = changes.iter().find_map(|change| match change {
+        Change::Put(name, node) if *name == alias => Some(node),
+        _ => None,
+    });
+    // More addresses than a message holds pass; there were none before.
+    assert!(node.unwrap().types.iter().any(|(qtype, _)| *qtype == 1), "{changes:?}");
+    assert_eq!(cluster.behind().iter().map(|b| &*b.namespace).collect::<Vec<_>>(), ["heavy"]);
+}
+
+/// What is committed is what `node` says, whatever waits.
+#[test]
+fn a_name_that_waits_has_the_node_it_had() {
+    let mut cluster = Cluster::new(settings());
+    ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
+    heavy(&mut cluster, 1);
+    let mut maps = Maps::new(cluster.commit());
+    heavy(&mut cluster, 2);
+    cluster.delete_service(&Key::new("heavy", "big-3"));
+    cluster.commit_some(Take::Least(10)).into_iter().for_each(|change| maps.apply(change));
+    assert!(cluster.nodes() == *maps.all());
+    for name in ["big-3.heavy.svc.cluster.local", "10-1-0-1.big-0.heavy.svc.cluster.local"] {
+        let name = Name::parse(name).unwrap();
+        assert_eq!(cluster.node(&name).as_ref(), maps.all().get(&name), "{name}");
+        assert!(maps.all().contains_key(&name), "{name}");
+    }
+    // Other settings change what is there, and not what waits.
+    let other = Settings { ttl: 5, ..settings() };
+    cluster.reconfigure(other).into_iter().for_each(|change| maps.apply(change));
+    assert!(cluster.nodes() == *maps.all());
+    assert_eq!(cluster.behind().len(), 1);
+    cluster.commit().into_iter().for_each(|change| maps.apply(change));
+    assert!(cluster.nodes() == *maps.all());
+}
+
+#[test]
+fn what_waits_tells_since_when() {
+    let mut cluster = Cluster::new(settings());
+    cluster.apply_namespace("heavy");
+    cluster.commit();
+    let (first, second) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
+    cluster.set_arrival(first);
+    cluster.apply_service(Key::new("heavy", "one"), &headless());
+    cluster.set_arrival(second);
+    cluster.apply_service(Key::new("heavy", "two"), &headless());
+    let since = |cluster: &Cluster| cluster.behind().into_iter().map(|b| b.since).collect::<Vec<_>>();
+    assert_eq!(since(&cluster), [Some(first)]);
+    cluster.commit_some(Take::Oldest(0));
+    assert_eq!(since(&cluster), [Some(second)]);
+    cluster.set_late();
+    assert_eq!(since(&cluster), [None]);
+}
