@@ -279,7 +279,7 @@ impl fmt::Display for AttachChange {
             Self::Moved(name, passed) => write!(f, "{name}: moved to the front of the chain, before {}", list(passed)),
             Self::NotFirst(name, in_front) => write!(
                 f,
-                "{name}: not first in the chain: {} may end it, so that queries pass eDNS by; `edns stats` shows the chain",
+                "{name}: not first in the chain: {} may end it before eDNS sees a query; `edns stats` shows the chain",
                 list(in_front)
             ),
             Self::First(name) => write!(f, "{name}: first in the chain again"),

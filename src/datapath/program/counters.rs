@@ -23,7 +23,7 @@ pub type Queries = [[u64; FAMILIES.len()]; OUTCOMES.len()];
 /// Reads all counters, summed over CPUs: the queries, and the number of lost events.
 ///
 /// # Errors
-/// The system call's.
+/// The error of the system call.
 pub(super) fn read(map: &impl MapCore) -> io::Result<(Queries, u64)> {
     let cpus = map
         .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
