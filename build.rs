@@ -8,11 +8,11 @@ use std::process::Command;
 use libbpf_cargo::SkeletonBuilder;
 
 const SOURCE: &str = "src/bpf/edns.bpf.c";
-/// The first version that optimises away no bounds check which the verifier of Linux 5.10 needs.
+/// The first clang that keeps all bounds checks that the verifier of Linux 5.10 needs.
 const CLANG: &str = "clang-19";
 
 fn main() {
-    // The folder, so that a changed header counts as well.
+    // The folder, so that a changed header triggers a rebuild, too.
     println!("cargo::rerun-if-changed=src/bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("edns.skel.rs");
@@ -23,7 +23,7 @@ fn main() {
 
 fn build(out: &Path) -> Result<(), String> {
     let clang = clang()?;
-    // For what else is compiled to BPF: benches/.
+    // benches/ compiles further BPF programs with the same compiler and headers.
     println!("cargo::rustc-env=BPF_CLANG={}", clang.display());
     // Set by libbpf-sys, where it builds libbpf.
     let headers = env::var("DEP_BPF_INCLUDE").unwrap_or_else(|_| "/usr/include".into());
@@ -31,7 +31,7 @@ fn build(out: &Path) -> Result<(), String> {
     SkeletonBuilder::new()
         .source(SOURCE)
         .clang(&clang)
-        // v3 brings 32-bit jumps: without them bounds get lost between a comparison and the use of its operand.
+        // v3 has 32-bit jumps. Without them the verifier loses bounds between a comparison and the use of its operand.
         .clang_args(["-mcpu=v3", "-Wall", "-Wextra", "-Werror"])
         .build_and_generate(out)
         .map(|_| ())
@@ -48,9 +48,9 @@ fn clang() -> Result<PathBuf, String> {
         .map(PathBuf::from)
         .ok_or_else(|| {
             format!(
-                "no {} here, which compiles the BPF program: `scripts/setup.sh` installs it on Debian, \
-                 CLANG=path names another",
-                candidates.join(" and no ")
+                "cannot run {}, which compiles the BPF program; `scripts/setup.sh` installs it on Debian, \
+                 CLANG=path names another compiler",
+                candidates.join(" or ")
             )
         })
 }

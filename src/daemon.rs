@@ -214,14 +214,14 @@ impl Daemon {
         tokio::select! {
             // A second signal skips the cleanup.
             () = signals.wait() => {}
-            () = self.remove_leftovers() => {}
+            () = self.remove_stale_filters() => {}
         }
         Ok(())
     }
 
     /// Removes tc filters that killed daemons of this config left.
-    async fn remove_leftovers(&self) {
-        match self.hook.remove_leftovers(&self.interfaces).await {
+    async fn remove_stale_filters(&self) {
+        match self.hook.remove_stale_filters(&self.interfaces).await {
             Ok(0) => {}
             Ok(n) => log::info!("removed {n} stale tc filters"),
             Err(e) => log::warn!("removing stale tc filters: {e}"),
@@ -416,7 +416,7 @@ impl Daemon {
     /// Records and logs what was attached. Returns the errors of other interfaces.
     fn attached(&mut self, report: AttachReport, attached: Attached) -> Vec<AttachError> {
         let state = &mut *self.state.borrow_mut();
-        for done in &report.done {
+        for done in &report.changes {
             log::log!(if done.is_warning() { log::Level::Warn } else { log::Level::Info }, "{done}");
         }
         state.attached = attached.places;

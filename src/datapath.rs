@@ -1,8 +1,9 @@
-//! eDNS in the kernel: loading the program, the maps it reads, the counters it writes. The only user of libbpf-rs.
+//! eDNS in the kernel: the BPF programs, the maps that they read and the counters that they write. The only user of libbpf-rs.
 //!
-//! [`Datapath`] loads; [`Table`] writes the zone, [`Refused`] knows what it has no place for, and [`Reader`] reads it;
-//! [`ProgramSettings`] tells running programs what holds; [`TestRun`] runs one on a
-//! packet of ours; [`counters`] reads what became of queries, [`QueryEvents`] each of them. [`attach`] puts the program on interfaces.
+//! [`Datapath`] loads the programs. [`Table`] writes names and their answers, [`Refused`] keeps the names that do not fit, and
+//! [`Reader`] reads the maps. [`ProgramSettings`] changes the settings of running programs. [`TestRun`] runs a program on a
+//! packet of the caller. [`counters`] counts queries by outcome, [`QueryEvents`] reports each query. [`attach`] attaches the
+//! programs to interfaces.
 
 mod abi;
 pub mod attach;
@@ -19,4 +20,6 @@ pub use program::{
     counters, probe,
 };
 pub use settings::{Gate, ProgramSettings};
-pub use table::{ArenaError, Below, EncodeError, HashKey, Put, Reader, Reason, Record, Refused, Table, TableError};
+pub use table::{
+    ArenaError, EncloserNodes, EncodeError, HashKey, Put, Reader, Reason, Record, Refused, Table, TableError,
+};

@@ -1,4 +1,4 @@
-//! Network interfaces: which of them the config means, and what the kernel says of them by netlink.
+//! Network interfaces: which of them match the config, and their properties as netlink reports them.
 
 mod error;
 mod follow;
@@ -11,7 +11,7 @@ mod uplinks;
 
 pub use self::error::InterfaceError;
 pub use self::follow::Interfaces;
-pub(crate) use self::follow::numbers;
+pub(crate) use self::follow::ifindexes;
 pub use self::link::{Accepts, Header, Link};
 pub use self::pattern::IfPattern;
 pub use self::uplinks::Uplink;

@@ -1,18 +1,18 @@
-//! eDNS answers DNS queries in the kernel. This library is everything but the thin binary.
+//! eDNS answers DNS queries in the kernel. This library has all of its code; the binary only calls it.
 //!
-//! Names come in at [`source`]: static ones from a file, the cluster's from the Kubernetes API. [`zone`] turns them into nodes, one
+//! [`source`] reads names: static ones from a file, the cluster's from the Kubernetes API. [`zone`] turns them into nodes, one
 //! for each name, each with the answers that the kernel gives for it. It does no I/O and knows no BPF.
 //!
-//! [`datapath`] is the kernel's side. Its `table` writes the nodes into maps, its `program` loads the BPF programs that read
-//! them, whose C is in `src/bpf`, and [`datapath::attach`] puts the programs on interfaces. Which interfaces those are
-//! [`interfaces`] says, which follows them by netlink. What became of a query is one of [`datapath::counters`].
+//! [`datapath`] is the kernel's side. Its `table` writes the nodes into maps. Its `program` loads the BPF programs that read
+//! them; their C source is in `src/bpf`. [`datapath::attach`] attaches the programs to interfaces. [`interfaces`] follows the
+//! interfaces by netlink. [`datapath::counters`] counts queries by their outcome.
 //!
-//! [`daemon`] puts the parts together: it starts them, sends heartbeats to the programs, reloads changed files and opens
-//! and closes the gates that hold answers back. [`privileges`] drops capabilities before it starts. The user's settings are
-//! in [`config`] and [`cli`]; [`yaml`] reads both files and reports errors by line.
+//! [`daemon`] puts the parts together: it starts them, sends heartbeats to the programs, reloads changed files, and opens
+//! and closes the gates that hold answers back. [`privileges`] drops capabilities before the daemon starts. The user's
+//! settings are in [`config`] and [`cli`]; [`yaml`] reads the config and the static names and reports errors by line.
 //!
 //! [`commands`] are the other subcommands, such as `edns stats`; they ask the running daemon over [`control`]. [`metrics`]
-//! makes Prometheus' page of the same figures.
+//! renders the same figures for Prometheus.
 //!
 //! ARCHITECTURE.md follows a packet and a record through these modules.
 

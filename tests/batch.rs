@@ -116,7 +116,7 @@ fn come_and_go(loads_pass: bool) {
     let rounds = env_number("EDNS_BATCHES", 100);
     let (datapath, mut table) = common::load(false, 4096);
     if loads_pass {
-        table.assume_loads_pass();
+        table.assume_loads_reorder();
     }
     table.batch(&changes(false), make);
     let programs: Vec<_> = (0..2).map(|_| datapath.test_run(Program::Ethernet).expect("test run")).collect();
@@ -197,7 +197,7 @@ fn a_postponed_answer_does_not_cover_names_without_a_place() {
     for loads_pass in [false, true] {
         let (datapath, mut table) = common::load(false, 4096);
         if loads_pass {
-            table.assume_loads_pass();
+            table.assume_loads_reorder();
         }
         let program = datapath.test_run(Program::Ethernet).expect("test run");
         let _heart = Heart::new(datapath);

@@ -143,7 +143,7 @@ impl Attacher {
                         self.next_check = self.next_check.min((Instant::now() + CHECK_DELAY).max(self.check_min));
                     }
                 }
-                () = sleep_until(self.next_check) => self.begin(Attachments::look),
+                () = sleep_until(self.next_check) => self.begin(Attachments::check),
             }
         }
     }

@@ -95,7 +95,7 @@ impl Daemon {
             }
             log_retry(&e);
         }
-        daemon.remove_leftovers().await;
+        daemon.remove_stale_filters().await;
         // Last, so that a daemon that can't start leaves the control socket to the one that runs.
         let server = Server::bind(path).map_err(DaemonError::Control)?;
         match server.predecessor() {

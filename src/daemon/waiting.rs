@@ -119,7 +119,7 @@ mod tests {
     /// Late changes of one namespace suspend negative answers of this namespace, and of no other.
     #[tokio::test(start_paused = true)]
     async fn late_changes_of_a_namespace_close_its_own_gate() {
-        let (gates, waiting) = (Gates::new(ProgramSettings::alone()), Waiting::default());
+        let (gates, waiting) = (Gates::new(ProgramSettings::detached()), Waiting::default());
         let update = || {
             gates.set(|facts| {
                 (facts.synced, facts.current) = (true, true);
@@ -166,7 +166,7 @@ mod tests {
     /// Negative answers of both zones are suspended until a grace period after the writing.
     #[tokio::test(start_paused = true)]
     async fn late_changes_close_the_gates_of_negative_answers() {
-        let (gates, waiting) = (Gates::new(ProgramSettings::alone()), Waiting::default());
+        let (gates, waiting) = (Gates::new(ProgramSettings::detached()), Waiting::default());
         let update = || {
             gates.set(|facts| {
                 (facts.synced, facts.current) = (true, true);

@@ -1,4 +1,4 @@
-//! What kernel and user space share (`src/bpf/abi.h`), as the object's BTF has it, in the integer types that Rust wants.
+//! The types and limits that the programs and the daemon share (`src/bpf/abi.h`), from the object's BTF.
 
 use super::skel::types;
 
@@ -10,57 +10,59 @@ const fn limit(limit: types::edns_limits) -> usize {
     limit.0 as usize
 }
 
-/// Octets of a unit, the grain of the arena.
+/// Bytes of a unit, the arena's granularity of allocation.
 pub(super) const UNIT: usize = limit(types::edns_limits::EDNS_UNIT);
-/// Units of a chunk.
+/// Units in a chunk.
 pub(super) const CHUNK_UNITS: usize = limit(types::edns_limits::EDNS_CHUNK_UNITS);
-/// Chunks at most.
+/// Largest number of chunks.
 pub(super) const CHUNKS: usize = limit(types::edns_limits::EDNS_CHUNKS);
-/// Octets of a chunk's map value.
+/// Bytes of a chunk's map value.
 pub(super) const CHUNK_VALUE: usize =
     limit(types::edns_limits::EDNS_CHUNK_OCTETS) + limit(types::edns_limits::EDNS_CHUNK_SLACK);
-/// Words of an index line.
+/// Words in an index line (a cache line).
 pub(super) const LINE_WORDS: usize = limit(types::edns_limits::EDNS_LINE_WORDS);
-/// Lines that may hold a name.
+/// Lines of the index that a lookup probes for a name.
 pub(super) const PROBE_LINES: usize = limit(types::edns_limits::EDNS_PROBE_LINES);
-/// Bits of a ref in an index word; the tag is above.
+/// Bits of a node's ref in an index word; the tag is in the bits above.
 pub(super) const REF_BITS: u32 = limit(types::edns_limits::EDNS_REF_BITS) as u32;
-/// The word of a slot whose node was removed.
+/// Index word of a tombstone: a slot whose name was removed.
 pub(super) const WORD_DEAD: u32 = types::edns_limits::EDNS_WORD_DEAD.0 as u32;
-/// Types listed in one node, at most.
+/// Largest number of types in one node.
 pub(super) const TYPES_MAX: usize = limit(types::edns_limits::EDNS_TYPES_MAX);
-/// An answer begins below this offset of its node.
+/// Every answer starts below this offset in bytes from the start of its node.
 pub(super) const NODE_MAX: usize = limit(types::edns_limits::EDNS_NODE_MAX);
-/// Octets of the largest DNS message that is sent.
+/// Size in octets of the largest DNS message that eDNS sends.
 pub const ANSWER_MAX: usize = limit(types::edns_limits::EDNS_ANSWER_MAX);
-/// Hash keys.
+/// Number of hash keys in the settings.
 pub(super) const KEYS: usize = limit(types::edns_limits::EDNS_KEYS);
-/// Words of 8 octets in the longest name.
+/// 8-octet words in the longest name.
 pub(super) const KEY_WORDS: usize = limit(types::edns_limits::EDNS_KEY_WORDS);
-/// IPv4 addresses of servers in the settings.
+/// Number of IPv4 server addresses in the settings.
 pub(super) const SERVERS_FIRST: usize = limit(types::edns_limits::EDNS_SERVERS_FIRST);
-/// Server addresses at most.
+/// Largest number of DNS server addresses.
 pub const SERVERS_MAX: usize = limit(types::edns_limits::EDNS_SERVERS_MAX);
 
-/// The largest number of names: an index word's ref must be able to name each, and half of the slots stay free.
+/// The largest number of names: an index word must be able to refer to each, and half of the slots stay free.
 pub const RECORDS_MAX: u32 = 1 << (REF_BITS - 1);
 
-/// A plain struct of the ABI as the octets that the kernel reads.
+/// The bytes of an ABI struct, as the programs read them.
 pub(super) fn octets_of<T: Abi>(value: &T) -> &[u8] {
     // SAFETY: Abi promises that T has no padding, so each octet is initialised; the slice borrows from the value.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
-/// A plain struct of the ABI out of the octets at `at`.
+/// Reads an ABI struct from `octets`, starting at offset `at`.
 ///
 /// # Panics
-/// If they end before.
+/// If `octets` end before the struct does.
 pub(super) fn read_at<T: Abi>(octets: &[u8], at: usize) -> T {
     let octets = &octets[at..at + size_of::<T>()];
     // SAFETY: the slice has the size of T, and Abi promises that any octets make a valid T.
     unsafe { octets.as_ptr().cast::<T>().read_unaligned() }
 }
 
+/// A plain struct of the ABI.
+///
 /// # Safety
 /// The type has no padding, and every bit pattern is a valid value.
 pub(super) unsafe trait Abi: Copy {}
@@ -77,7 +79,7 @@ unsafe impl Abi for edns_server {}
 unsafe impl Abi for edns_port {}
 // SAFETY: as above.
 unsafe impl Abi for edns_stats {}
-// SAFETY: as above; its padding is a field.
+// SAFETY: integers only, and its padding is a field.
 unsafe impl Abi for edns_event {}
 
 const _: () = assert!(size_of::<edns_node>() == 16 && size_of::<edns_type>() == 4 && size_of::<edns_answer>() == 16);

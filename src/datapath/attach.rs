@@ -1,16 +1,16 @@
-//! Attaches the program to interfaces: by a tcx link where the kernel has that (6.6), which goes when the daemon does; else
-//! by a filter on the clsact qdisc, which stays until somebody takes it away.
+//! Attaches the program to interfaces: by a tcx link (since Linux 6.6), which ends with the daemon; on older kernels by a
+//! filter on the clsact qdisc, which stays until it is deleted.
 //!
-//! Others attach to the same interfaces, and some end the chain. [`Attachments::look`] sees to it that ours is there and goes
-//! first, and says where it does not; [`Messages`] tell when to look.
+//! Other programs attach to the same interfaces, and some end the chain. [`Attachments::check`] keeps the program attached and
+//! first in the chain, and reports where it is not. [`Messages`] report when a chain changed.
 
-mod alive;
 mod attachment;
 mod clsact;
 mod filters;
-mod leftovers;
+mod liveness;
 mod messages;
-mod pace;
+mod rate;
+mod stale;
 mod tcx;
 
 use std::collections::BTreeMap;
@@ -26,63 +26,64 @@ use tokio::task::spawn_blocking;
 use super::program::{Datapath, LoadError, Program};
 use super::sys;
 use crate::interfaces::{self, Header, InterfaceError, Interfaces, Link};
-use alive::Alive;
-use attachment::{Attachment, Pass};
+use attachment::{Attachment, Round};
 use filters::Filters;
+use liveness::Liveness;
 pub use messages::{Changed, Messages};
 
-/// Which of an interface's hooks the program runs on.
+/// The tc hook of an interface that the program runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Packets that come in by the interface: on the host's end of a pod's veth.
+    /// Packets that the interface receives: used on the host's end of a pod's veth.
     Ingress,
-    /// Packets that go out by it: on the host's own.
+    /// Packets that the interface sends: used on the host's uplink.
     Egress,
 }
 
-/// How programs are attached.
+/// The way programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// A BPF link at the front of the interface's chain.
+    /// A tcx link at the front of the interface's chain.
     Tcx,
-    /// A filter.
+    /// A filter on the clsact qdisc.
     Clsact {
-        /// From 1 on; lower ones go first.
+        /// The filter's priority, from 1; lower priorities run first.
         priority: u16,
-        /// With others that follow from it (two high bits differ), tells our filters from those of others, whichever daemon of
-        /// this config made them.
+        /// The filter's handle. It identifies the filters of this config, whichever of its daemons made them. A config also
+        /// uses the three handles that differ in the two highest bits.
         handle: u32,
     },
 }
 
 impl Hook {
-    /// tcx where the kernel has it.
+    /// [`Self::Tcx`] if the kernel has it, else [`Self::Clsact`].
     #[must_use]
     pub fn detect(datapath: &Datapath, priority: u16, handle: u32) -> Self {
-        if tcx::is_supported(datapath.any_program()) { Self::Tcx } else { Self::Clsact { priority, handle } }
+        if tcx::is_supported(datapath.heartbeat_program()) { Self::Tcx } else { Self::Clsact { priority, handle } }
     }
 
-    /// Takes away what daemons of this config that were killed left where no filter of this one has taken its place. Returns
-    /// how much that was. To be called when this one's filters are there, so that there is no gap, and again at its end, for those
-    /// that were killed since; what they left beside a filter of this one goes with each look.
+    /// Removes the filters that killed daemons of this config left on any interface. Returns how many it removed.
+    ///
+    /// Call it after this daemon's filters are attached, so that no query meets a gap, and once more at the daemon's end, for
+    /// daemons killed since. [`Attachments::check`] removes stale filters on the attached interfaces.
     ///
     /// # Errors
-    /// Where netlink does not work.
-    pub async fn remove_leftovers(self, interfaces: &Interfaces) -> Result<usize, InterfaceError> {
+    /// If netlink fails.
+    pub async fn remove_stale_filters(self, interfaces: &Interfaces) -> Result<usize, InterfaceError> {
         let Self::Clsact { handle, .. } = self else { return Ok(0) };
-        let numbers = interfaces::numbers(interfaces.netlink()).await?;
+        let indexes = interfaces::ifindexes(interfaces.netlink()).await?;
         let remove = move || -> io::Result<usize> {
             let filters = Filters::open()?;
-            numbers.iter().map(|ifindex| leftovers::remove(&filters, *ifindex, handle)).sum()
+            indexes.iter().map(|ifindex| stale::remove(&filters, *ifindex, handle)).sum()
         };
         Ok(spawn_blocking(remove).await.map_err(io::Error::from)??)
     }
 }
 
-/// Why an interface has no program.
+/// Why the program can't be attached to an interface.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// Another program wants to stay where it is.
+    /// Another filter on clsact has the priority.
     #[error(
         "{name}: {source}: another filter on clsact has priority {priority} (`tc filter show dev {name} {direction}`); \
              set TcPriority to a free one"
@@ -92,30 +93,30 @@ pub enum AttachError {
         name: String,
         /// `ingress` or `egress`.
         direction: &'static str,
-        /// The config's.
+        /// `TcPriority` of the config.
         priority: u16,
         /// The kernel's error.
         source: io::Error,
     },
-    /// Nothing can be attached to what goes out by it.
+    /// The interface has a qdisc of kind ingress, so that no program can be attached to egress.
     #[error(
-        "{name}: its qdisc is of kind ingress (`tc qdisc show dev {name} ingress`), by which nothing sees what goes out, and \
-         which leaves no room for clsact: have who made it use clsact, which takes the same filters, or delete it (`tc qdisc \
-         del dev {name} ingress`)"
+        "{name}: its qdisc is of kind ingress (`tc qdisc show dev {name} ingress`), which has no egress hook and takes the \
+         place of clsact; make its owner use clsact, which takes the same filters, or delete it (`tc qdisc del dev {name} \
+         ingress`)"
     )]
     NoEgress {
         /// The interface.
         name: String,
     },
-    /// The program that it needs.
+    /// The program that the interface needs does not load.
     #[error("{name}: {source}")]
     Load {
         /// The interface.
         name: String,
-        /// Why it is not loaded.
+        /// Why it does not load.
         source: LoadError,
     },
-    /// No permission.
+    /// The daemon lacks CAP_NET_ADMIN.
     #[error(
         "{name}: no permission to attach the program: CAP_NET_ADMIN is needed in the interface's network namespace"
     )]
@@ -123,7 +124,7 @@ pub enum AttachError {
         /// The interface.
         name: String,
     },
-    /// Anything else.
+    /// Another error.
     #[error("{name}: attaching the program: {source}")]
     Other {
         /// The interface.
@@ -133,7 +134,7 @@ pub enum AttachError {
     },
 }
 
-/// The program that an interface needs.
+/// The program that an interface needs in this direction.
 #[must_use]
 pub const fn program_for(link: &Link, direction: Direction) -> Program {
     match (link.header, direction) {
@@ -143,10 +144,10 @@ pub const fn program_for(link: &Link, direction: Direction) -> Program {
     }
 }
 
-/// A program in the kernel.
+/// A loaded program.
 #[derive(Clone)]
 struct Loaded {
-    /// Holds on to it, so that its number is no other's.
+    /// Keeps the program loaded, so that the kernel can't give its ID to another.
     fd: Arc<OwnedFd>,
     id: u32,
 }
@@ -161,23 +162,23 @@ impl Loaded {
         self.fd.as_fd()
     }
 
-    /// What the kernel numbers it with.
+    /// The kernel's ID of the program.
     const fn id(&self) -> u32 {
         self.id
     }
 }
 
-/// Interfaces that shall have the program, and no others, each with the one that it needs. Made where programs are loaded.
+/// The interfaces to attach to, each with the program that it needs. Made by the thread that loads programs.
 #[derive(Default)]
 pub struct AttachPlan {
     links: Vec<(Link, Program)>,
     programs: HashMap<Program, Loaded>,
-    /// Of those whose program does not load.
+    /// Errors of interfaces whose program does not load.
     errors: Vec<AttachError>,
 }
 
 impl AttachPlan {
-    /// Loads what is not loaded yet.
+    /// Plans to attach to these interfaces and to no others. Loads the programs that are not loaded yet.
     #[must_use]
     pub fn new(datapath: &Datapath, links: &[Link], direction: Direction) -> Self {
         let mut plan = Self::default();
@@ -199,20 +200,20 @@ impl AttachPlan {
         Ok(())
     }
 
-    /// The interfaces, by number.
+    /// The ifindex of each interface.
     pub fn interfaces(&self) -> impl Iterator<Item = u32> {
         self.links.iter().map(|(link, _)| link.ifindex)
     }
 }
 
-/// A program of somebody else's that runs before ours.
+/// A program of another owner that runs before ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InFront {
-    /// As the kernel numbers BPF programs; other kinds of filters have none.
+    /// The kernel's ID of the BPF program; None for other kinds of filters.
     pub id: Option<u32>,
-    /// What its filter is called; of tcx it takes more rights to know.
+    /// The filter's name or kind; None on tcx, where reading it needs more capabilities.
     pub name: Option<String>,
-    /// Of its filter.
+    /// The filter's priority; None on tcx.
     pub priority: Option<u16>,
 }
 
@@ -231,160 +232,161 @@ fn list(programs: &[InFront]) -> String {
     programs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// An interface with the program, and where in its chain that is.
+/// An interface that has the program, and the program's position in the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Of the interface.
+    /// The interface's ifindex.
     pub ifindex: u32,
-    /// Of the interface.
+    /// The interface's name.
     pub name: String,
-    /// Empty where ours is first.
+    /// The programs that run before ours; empty if ours is first.
     pub in_front: Vec<InFront>,
 }
 
-/// What a pass over the interfaces did to one, or found.
+/// A change of an interface's attachment that a check made or found. The first field is the interface's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Done {
-    /// The program is on this interface from now on.
+pub enum AttachChange {
+    /// The program was attached.
     Attached(String),
-    /// It is not any more; or the interface is gone.
+    /// The program was removed, or the interface no longer exists.
     Detached(String),
-    /// The interface is called otherwise.
+    /// The interface was renamed, from the first name to the second.
     Renamed(String, String),
-    /// It goes first again, before these.
+    /// The program was moved to the front of the chain, before these programs.
     Moved(String, Vec<InFront>),
-    /// These go before it.
+    /// These programs run before ours and could not be overtaken.
     NotFirst(String, Vec<InFront>),
-    /// It goes first again, and nobody contends for that.
+    /// The program is first again and was not moved for a minute.
     First(String),
-    /// A living daemon of this config took its place.
+    /// A running daemon of this config replaced the program.
     Replaced(String),
 }
 
-impl Done {
-    /// Whether somebody should see to it.
+impl AttachChange {
+    /// Whether the operator should act on it.
     #[must_use]
     pub const fn is_warning(&self) -> bool {
         matches!(self, Self::NotFirst(..))
     }
 }
 
-impl fmt::Display for Done {
+impl fmt::Display for AttachChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attached(name) => write!(f, "{name}: attached"),
             Self::Detached(name) => write!(f, "{name}: detached"),
-            Self::Renamed(old, new) => write!(f, "{old}: is called {new} now"),
+            Self::Renamed(old, new) => write!(f, "{old}: renamed to {new}"),
             Self::Moved(name, passed) => write!(f, "{name}: moved to the front of the chain, before {}", list(passed)),
             Self::NotFirst(name, in_front) => write!(
                 f,
-                "{name}: not first in the chain: {} may end it, so that queries go unanswered by eDNS; `edns stats` shows it",
+                "{name}: not first in the chain: {} may end it before eDNS sees a query; `edns stats` shows the chain",
                 list(in_front)
             ),
             Self::First(name) => write!(f, "{name}: first in the chain again"),
-            Self::Replaced(name) => write!(f, "{name}: left to the daemon of this config that took it over"),
+            Self::Replaced(name) => write!(f, "{name}: taken over by another daemon of this config"),
         }
     }
 }
 
-/// What a pass over the interfaces did, and what it could not do.
+/// The result of [`Attachments::reconcile`] or [`Attachments::check`].
 #[derive(Debug, Default)]
 pub struct AttachReport {
-    /// In order.
-    pub done: Vec<Done>,
-    /// Interfaces that could not be attached.
+    /// Changes, in the order in which they happened.
+    pub changes: Vec<AttachChange>,
+    /// Why the program could not be attached to some interfaces.
     pub errors: Vec<AttachError>,
 }
 
-/// The program on interfaces. Dropping this detaches it everywhere.
+/// The program's attachments to interfaces. Dropping this detaches it everywhere.
 pub struct Attachments {
     hook: Hook,
     direction: Direction,
-    /// By ifindex.
+    /// Attachments by ifindex.
     by_index: BTreeMap<u32, Attachment>,
-    /// Why other interfaces have it not.
+    /// Why the program is not attached to other interfaces.
     failed: Vec<String>,
-    /// Behind the filters: they go first.
-    alive: Alive,
+    /// Declared after the attachments, so that it is dropped after the filters are deleted.
+    liveness: Liveness,
 }
 
 impl Attachments {
-    /// Nothing attached yet.
+    /// An empty set: nothing is attached yet.
     #[must_use]
     pub fn new(hook: Hook, direction: Direction) -> Self {
-        Self { hook, direction, by_index: BTreeMap::new(), failed: Vec::new(), alive: Alive::default() }
+        Self { hook, direction, by_index: BTreeMap::new(), failed: Vec::new(), liveness: Liveness::default() }
     }
 
     /// The interfaces that have the program.
     pub fn places(&self) -> impl Iterator<Item = Place> {
-        let there = self.by_index.values().filter(|a| a.is_there());
-        there.map(|a| Place { ifindex: a.link.ifindex, name: a.link.name.clone(), in_front: a.in_front().to_vec() })
+        let attached = self.by_index.values().filter(|a| a.is_attached());
+        attached.map(|a| Place { ifindex: a.link.ifindex, name: a.link.name.clone(), in_front: a.in_front().to_vec() })
     }
 
-    /// Why interfaces that should have the program have it not.
+    /// Why interfaces that should have the program don't have it, one text for each.
     pub fn unattached(&self) -> impl Iterator<Item = String> {
         let waiting = self.by_index.values().filter(|a| a.is_waiting());
-        let waiting = waiting.map(|a| format!("{}: taken away again and again; back within 30 s", a.link.name));
+        let waiting =
+            waiting.map(|a| format!("{}: removed repeatedly by others; attached again within 30 s", a.link.name));
         self.failed.iter().cloned().chain(waiting)
     }
 
-    /// When to look again, whatever happens.
+    /// When [`Self::check`] is due even if no chain changes; None if never.
     pub fn due(&self) -> Option<Instant> {
         self.by_index.values().filter_map(Attachment::due).min()
     }
 
-    /// Makes it as planned. The kernel makes one change of interfaces at a time (RTNL): while it takes a hundred of them away
-    /// this waits for seconds, so it is no work for a thread that has to go on.
+    /// Attaches and detaches the program as planned. Blocks while the kernel holds the RTNL lock: seconds if a hundred
+    /// interfaces are being removed. Call it in a thread of its own.
     pub fn reconcile(&mut self, plan: AttachPlan) -> AttachReport {
-        let mut report = AttachReport { done: Vec::new(), errors: plan.errors };
+        let mut report = AttachReport { changes: Vec::new(), errors: plan.errors };
         self.failed = report.errors.iter().map(ToString::to_string).collect();
         self.by_index.retain(|ifindex, attachment| {
-            let keep = plan.links.iter().any(|(l, _)| l.ifindex == *ifindex);
-            if !keep && attachment.is_there() {
-                report.done.push(Done::Detached(attachment.link.name.clone()));
+            let is_planned = plan.links.iter().any(|(l, _)| l.ifindex == *ifindex);
+            if !is_planned && attachment.is_attached() {
+                report.changes.push(AttachChange::Detached(attachment.link.name.clone()));
             }
-            keep
+            is_planned
         });
-        let pass = Pass::new(self.hook, self.direction);
+        let round = Round::new(self.hook, self.direction);
         for (link, program) in plan.links {
             let wanted = plan.programs[&program].clone();
             let attachment = match self.by_index.remove(&link.ifindex) {
                 Some(mut attachment) => {
-                    attachment.follow(link, wanted, &mut report.done);
+                    attachment.set_wanted(link, wanted, &mut report.changes);
                     attachment
                 }
-                None => Attachment::new(&pass, link, wanted),
+                None => Attachment::new(&round, link, wanted),
             };
-            self.look_at(&pass, attachment, &mut report);
+            self.check_one(&round, attachment, &mut report);
         }
         report
     }
 
-    /// Looks whether all is as planned before, and mends what is not. Takes as long as [`Self::reconcile`] may.
-    pub fn look(&mut self) -> AttachReport {
+    /// Checks every attachment and restores the planned state. Blocks as [`Self::reconcile`] does.
+    pub fn check(&mut self) -> AttachReport {
         let mut report = AttachReport::default();
-        let pass = Pass::new(self.hook, self.direction);
+        let round = Round::new(self.hook, self.direction);
         for attachment in std::mem::take(&mut self.by_index).into_values() {
-            self.look_at(&pass, attachment, &mut report);
+            self.check_one(&round, attachment, &mut report);
         }
         report
     }
 
-    fn look_at(&mut self, pass: &Pass, mut attachment: Attachment, report: &mut AttachReport) {
-        let looked = match (self.alive.say(attachment.wanted()), self.hook) {
-            // Without it others would take the filter for a dead daemon's.
+    fn check_one(&mut self, round: &Round, mut attachment: Attachment, report: &mut AttachReport) {
+        let checked = match (self.liveness.announce(attachment.wanted()), self.hook) {
+            // Without the socket another daemon would remove the filter as a dead daemon's.
             (Err(e), Hook::Clsact { .. }) => Err(e),
             (Err(e), Hook::Tcx) => {
-                log::debug!("the socket that says that the daemon lives: {e}");
-                attachment.look(pass, &mut report.done)
+                log::debug!("binding the liveness socket: {e}");
+                attachment.check(round, &mut report.changes)
             }
-            (Ok(()), _) => attachment.look(pass, &mut report.done),
+            (Ok(()), _) => attachment.check(round, &mut report.changes),
         };
-        match looked {
+        match checked {
             Ok(()) => drop(self.by_index.insert(attachment.link.ifindex, attachment)),
-            // It went in the meantime.
+            // The interface was removed in the meantime.
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
-            // Dropped: the wrong program may drop what it should hand on.
+            // Dropping the attachment detaches the program: a wrong program may drop packets that it should redirect.
             Err(e) => {
                 let error = explain(self.hook, self.direction, &attachment.link, e);
                 self.failed.push(error.to_string());
@@ -401,7 +403,7 @@ fn explain(hook: Hook, direction: Direction, link: &Link, source: io::Error) -> 
     }
     match (hook, source.raw_os_error()) {
         (_, Some(libc::EPERM | libc::EACCES)) => AttachError::Permission { name },
-        // A filter of another kind or protocol has the priority.
+        // The kernel refuses: a filter of another kind or protocol has this priority.
         (Hook::Clsact { priority, .. }, Some(libc::EINVAL | libc::EEXIST)) => {
             let direction = match direction {
                 Direction::Ingress => "ingress",

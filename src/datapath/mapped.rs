@@ -1,4 +1,4 @@
-//! Memory of maps that is mapped into the daemon.
+//! BPF maps whose memory is mapped into the daemon.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -7,28 +7,28 @@ use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// A map's value, shared with the kernel's programs.
+/// A map's values in shared memory, which programs read and write at the same time.
 pub(super) struct Mapped {
     octets: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: it owns its mapping, and gives out nothing but a pointer to it: who uses that says why it may.
+// SAFETY: it owns its mapping and only gives out a raw pointer to it; each use of the pointer states why it is sound.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
-    /// Maps the first `len` octets of a mmapable array map.
+    /// Maps the first `len` bytes of an array map with BPF_F_MMAPABLE.
     pub(super) fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps no other memory.
         let octets =
             unsafe { mmap(None, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0) }?;
         Ok(Self { octets: octets.cast(), len })
     }
 
-    /// Zeros that no kernel map knows of.
+    /// Zeroed memory without a map, for tests.
     #[cfg(test)]
     pub(super) fn anonymous(len: usize) -> io::Result<Self> {
         let size = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
@@ -55,7 +55,7 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: made by mmap with this length, and nothing borrows from a Mapped that is dropped.
+        // SAFETY: the mapping was made by mmap with this length, and nothing borrows from a Mapped that is dropped.
         let _ = unsafe { munmap(self.octets.cast(), self.len) };
     }
 }

@@ -1,4 +1,4 @@
-//! The programs in the kernel: loading them, telling them what holds, and what they count and report.
+//! The BPF programs: loading them, their heartbeat and servers, and the counters and events that they write.
 
 pub mod counters;
 mod error;

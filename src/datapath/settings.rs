@@ -1,4 +1,4 @@
-//! `struct edns_settings`: what the daemon tells running programs, a field at a time.
+//! The settings that running programs read (`struct edns_settings`). The daemon changes them one field at a time.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use super::mapped::Mapped;
 use super::skel::types::edns_outcome;
 use crate::zone::node::ZoneId;
 
-/// Why answers of a zone are held back.
+/// The state of a gate: whether queries that it covers are answered, and why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
-    /// They are not.
+    /// The queries are answered.
     Open,
-    /// The zone was not read whole yet.
+    /// They pass: the initial sync of the zone is not done.
     NotSynced,
-    /// What it was read from is not current, or the maps are late behind it.
+    /// They pass: the view of the zone's source is stale, or the maps lag behind the source.
     Stale,
-    /// Names went without the wait that their order asks for: programs may hear of them by what was said before of others.
+    /// They pass: a name was removed without waiting for running programs, so that programs may combine old and new nodes.
     Incomplete,
 }
 
@@ -34,24 +34,24 @@ impl Gate {
     }
 }
 
-/// The settings in the object's `.bss`, which kernel and daemon share.
+/// The settings in the object's `.bss`, which is mapped into the daemon. Every change takes effect at once.
 #[derive(Clone)]
 pub struct ProgramSettings {
     bss: Arc<Mapped>,
-    /// Octets in front of them.
+    /// Offset of the settings in `bss`, in bytes.
     at: usize,
 }
 
 impl ProgramSettings {
-    /// The settings `at` octets behind the start of this mapping.
+    /// The settings at offset `at` (bytes) of this mapping.
     pub(super) fn new(bss: Mapped, at: usize) -> Self {
         assert!(at + size_of::<edns_settings>() <= bss.len() && at.is_multiple_of(align_of::<edns_settings>()));
         Self { bss: Arc::new(bss), at }
     }
 
-    /// Those that no program reads.
+    /// Settings that no program reads, for tests.
     #[cfg(test)]
-    pub(crate) fn alone() -> Self {
+    pub(crate) fn detached() -> Self {
         Self::new(Mapped::anonymous(size_of::<edns_settings>()).expect("memory"), 0)
     }
 
@@ -70,7 +70,7 @@ impl ProgramSettings {
         unsafe { AtomicU64::from_ptr(field(self.raw())) }.store(value, Ordering::Release);
     }
 
-    /// Makes this key number `nth`, which no program uses.
+    /// Sets hash key number `nth`. No running program may use that key.
     pub(super) fn set_key(&self, nth: usize, key: &edns_key) {
         assert!(nth < KEYS);
         for (i, multiplier) in key.multiplier.iter().enumerate() {
@@ -83,53 +83,54 @@ impl ProgramSettings {
         }
     }
 
-    /// Whether programs are on egress; before anything is attached.
+    /// Sets whether programs run on egress. Call it before any is attached.
     pub(super) fn set_egress(&self, egress: bool) {
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).egress }, egress.into());
     }
 
-    /// Whether IPVS has services, where programs can't see which packets are theirs.
+    /// Sets whether IPVS has services. Only programs that can't read the kernel's memory use it.
     pub(super) fn set_ipvs(&self, in_use: bool) {
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).ipvs }, in_use.into());
     }
 
-    /// How long programs go on without a heartbeat. `tick` is the length of a jiffy.
+    /// Sets how old the last heartbeat may be; with an older one programs pass every query. `tick` is the length of a jiffy.
     pub(super) fn set_beat_max(&self, max: Duration, tick: Duration) {
         let jiffies = (max.as_nanos() / tick.as_nanos().max(1)) as u64;
         // SAFETY: as in `word`.
         self.word(|s| unsafe { &raw mut (*s).beat_max }, jiffies);
     }
 
-    /// Which index programs read, and by which key; see `enum edns_index_part`.
+    /// Sets the area of the index that programs read and the number of its hash key (`enum edns_index_part`).
     pub(super) fn set_index(&self, index: u8) {
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).index }, index);
     }
 
-    pub(super) fn set_below_min(&self, labels: Option<usize>) {
+    /// Sets the number of labels of the shortest name that has a child or deep node; None if no name has one.
+    pub(super) fn set_encloser_labels_min(&self, labels: Option<usize>) {
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).encloser_labels_min }, labels.map_or(u8::MAX, |n| n as u8));
     }
 
-    /// Of names outside arpa and within.
-    pub(super) fn set_below_max(&self, labels: [Option<usize>; 2]) {
-        let [most, arpa] = labels.map(|labels| labels.map_or(0, |n| n as u8));
+    /// Sets the number of labels of the longest name outside arpa and of the longest one within; None if the tree is empty.
+    pub(super) fn set_name_labels_max(&self, labels: [Option<usize>; 2]) {
+        let [forward, arpa] = labels.map(|labels| labels.map_or(0, |n| n as u8));
         // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).name_labels_max }, most);
+        self.octet(|s| unsafe { &raw mut (*s).name_labels_max }, forward);
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).arpa_labels_max }, arpa);
     }
 
-    /// Zones that are answered whatever server was asked; bit 1 << [`ZoneId`].
+    /// Sets the zones that are answered for every destination address: a bit 1 << [`ZoneId`] for each.
     pub fn set_any_server(&self, zones: u8) {
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).any_server }, zones);
     }
 
-    /// Servers whose zones (bit 1 << [`ZoneId`]) are found without a look into the map of all, those of IPv4 that come first:
-    /// a matter of speed only.
+    /// Copies the first IPv4 servers, each with its zones (bits 1 << [`ZoneId`]), into the settings. Programs then need no lookup
+    /// in the map of all servers ([`Datapath::set_server`](super::Datapath::set_server)), which only saves time.
     pub fn set_first_servers<'a>(&self, servers: impl IntoIterator<Item = (&'a IpAddr, &'a u8)>) {
         let words = servers.into_iter().filter_map(|(server, zones)| match server {
             IpAddr::V4(a) => Some(u64::from(u32::from_ne_bytes(a.octets())) << 32 | u64::from(*zones)),
@@ -141,39 +142,41 @@ impl ProgramSettings {
         }
     }
 
-    /// Everything passes, until it is told otherwise.
+    /// Pauses the programs or ends the pause. Paused programs pass every query.
     pub fn set_paused(&self, paused: bool) {
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).paused }, paused.into());
     }
 
-    /// Queries are told of in the ring of events, or not any more.
+    /// Turns on or off the events that programs write for each query ([`QueryEvents`](super::QueryEvents)).
     pub fn set_trace(&self, trace: bool) {
         // SAFETY: as in `octet`.
         self.octet(|s| unsafe { &raw mut (*s).trace }, trace.into());
     }
 
-    /// Holds back every answer of a zone.
+    /// Opens or closes the gate for every answer of a zone.
     pub fn set_positive_gate(&self, zone: ZoneId, gate: Gate) {
         // SAFETY: as in `octet`; both arrays have an element for each zone.
         self.octet(|s| unsafe { (&raw mut (*s).positive_gate).cast::<u8>().add(zone as usize) }, gate.outcome());
     }
 
-    /// Holds back the negative answers of nodes with this gate ([`crate::zone::node::Node::gate`]), which is not 0.
+    /// Opens or closes a gate for the negative answers of the nodes that name it ([`Node::gate`](crate::zone::node::Node::gate)).
+    /// `number` is not 0.
     pub fn set_gate(&self, number: u8, gate: Gate) {
         // SAFETY: as in `octet`; the array has an element for each number.
         self.octet(|s| unsafe { (&raw mut (*s).gate).cast::<u8>().add(usize::from(number)) }, gate.outcome());
     }
 
-    /// Whether every answer of a zone is held back.
-    pub(super) fn is_held_back(&self, zone: ZoneId) -> bool {
+    /// Whether the gate for every answer of a zone is closed.
+    pub(super) fn is_positive_gate_closed(&self, zone: ZoneId) -> bool {
         // SAFETY: as in `octet`; the array has an element for each zone.
         let gate =
             unsafe { AtomicU8::from_ptr((&raw mut (*self.raw()).positive_gate).cast::<u8>().add(zone as usize)) };
         gate.load(Ordering::Acquire) != 0
     }
 
-    /// Holds back a zone's answers that rest on the absence of a name or type: NXDOMAIN, NODATA, wildcards.
+    /// Opens or closes the gate for a zone's answers that depend on the absence of a name or type: NXDOMAIN, NODATA and
+    /// wildcards.
     pub fn set_negative_gate(&self, zone: ZoneId, gate: Gate) {
         // SAFETY: as above.
         self.octet(|s| unsafe { (&raw mut (*s).negative_gate).cast::<u8>().add(zone as usize) }, gate.outcome());

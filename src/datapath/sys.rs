@@ -1,4 +1,4 @@
-//! System calls of BPF that libbpf-rs lacks, as safe functions. With `mapped`, nearly all that is unsafe here.
+//! Safe functions for system calls that libbpf-rs lacks. Nearly all unsafe code of `datapath` is here and in `mapped`.
 
 use std::ffi::CStr;
 use std::io;
@@ -6,27 +6,27 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use libbpf_sys::{bpf_tc_hook, bpf_tc_opts};
 
-/// libbpf returns a negative errno.
+/// The result of a libbpf function, which returns a negative errno on errors.
 fn checked(ret: i32) -> io::Result<i32> {
     if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(ret) }
 }
 
-/// A new file descriptor, or a negative errno.
+/// The result of a libbpf function that returns a new file descriptor, or a negative errno.
 ///
 /// # Safety
-/// Nobody else owns the file descriptor.
+/// The caller owns the file descriptor.
 unsafe fn owned(ret: i32) -> io::Result<OwnedFd> {
     // SAFETY: as promised by the caller.
     checked(ret).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Octets of a page.
+/// Bytes of a page.
 pub(super) fn page_size() -> usize {
     // SAFETY: sysconf has no preconditions.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
-/// The MTU of lo in this network namespace.
+/// The MTU of lo in this network namespace, in bytes.
 pub(super) fn loopback_mtu() -> io::Result<u32> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
@@ -41,7 +41,7 @@ pub(super) fn loopback_mtu() -> io::Result<u32> {
     Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
 }
 
-/// Makes an array map with one element that can be mapped.
+/// Creates an array map with one element and BPF_F_MMAPABLE. `value_size` is in bytes.
 pub(super) fn map_create(name: &CStr, value_size: u32) -> io::Result<OwnedFd> {
     let opts = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
@@ -53,7 +53,8 @@ pub(super) fn map_create(name: &CStr, value_size: u32) -> io::Result<OwnedFd> {
     unsafe { owned(libbpf_sys::bpf_map_create(kind, name.as_ptr(), key_size, value_size, 1, &raw const opts)) }
 }
 
-/// Puts a map into an array of maps.
+/// Stores a map in an array of maps. Returns after all programs that ran before have ended (`maybe_wait_bpf_programs` in the
+/// kernel).
 pub(super) fn map_of_maps_update(outer: BorrowedFd<'_>, key: u32, map: BorrowedFd<'_>) -> io::Result<()> {
     let value = map.as_raw_fd();
     let (key, value) = ((&raw const key).cast(), (&raw const value).cast());
@@ -62,13 +63,13 @@ pub(super) fn map_of_maps_update(outer: BorrowedFd<'_>, key: u32, map: BorrowedF
     checked(ret).map(drop)
 }
 
-/// Takes a map out of an array of maps.
+/// Removes a map from an array of maps. Returns after all programs that ran before have ended.
 pub(super) fn map_of_maps_delete(outer: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     // SAFETY: the key lives through the call and has the size that an array of maps has.
     checked(unsafe { libbpf_sys::bpf_map_delete_elem(outer.as_raw_fd(), (&raw const key).cast()) }).map(drop)
 }
 
-/// The kernel's number of a program.
+/// The kernel's ID of a program.
 pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut len = size_of_val(&info) as u32;
@@ -77,8 +78,8 @@ pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info.id)
 }
 
-/// Runs a program on a frame (BPF_PROG_TEST_RUN). Returns its verdict, and how many octets of `out` it left; none where `out` is
-/// empty.
+/// Runs a program on a frame (BPF_PROG_TEST_RUN). Returns its verdict and the length in bytes of the resulting packet, which is
+/// written to `out` unless `out` is empty.
 pub(super) fn program_test_run(program: BorrowedFd<'_>, frame: &[u8], out: &mut [u8]) -> io::Result<(u32, usize)> {
     let mut opts = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
@@ -93,7 +94,7 @@ pub(super) fn program_test_run(program: BorrowedFd<'_>, frame: &[u8], out: &mut 
     Ok((opts.retval, opts.data_size_out as usize))
 }
 
-/// The numbers of the programs on an interface's hook, the first one first; `max` of them at most.
+/// The IDs of the programs on an interface's hook in the order in which they run. More than `max` are an error.
 pub(super) fn programs_on(ifindex: u32, attach_type: u32, max: usize) -> io::Result<Vec<u32>> {
     let mut ids = vec![0; max];
     let mut opts = libbpf_sys::bpf_prog_query_opts {
@@ -109,7 +110,7 @@ pub(super) fn programs_on(ifindex: u32, attach_type: u32, max: usize) -> io::Res
     Ok(ids)
 }
 
-/// Attaches a program to an interface's hook by a link.
+/// Attaches a program to an interface's hook by a BPF link. Closing the returned file descriptor detaches it.
 pub(super) fn link_create(program: BorrowedFd<'_>, ifindex: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     let opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
@@ -120,13 +121,13 @@ pub(super) fn link_create(program: BorrowedFd<'_>, ifindex: u32, attach_type: u3
     unsafe { owned(libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, attach_type, &raw const opts)) }
 }
 
-/// Runs another program in the place of a link's, with no packet in between.
+/// Replaces the program of a BPF link atomically.
 pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no options are passed.
     checked(unsafe { libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null()) }).map(drop)
 }
 
-/// The interface of a tcx link; 0 where the interface is gone.
+/// The ifindex of a tcx link's interface; 0 if the interface no longer exists.
 pub(super) fn tcx_link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = libbpf_sys::bpf_link_info::default();
     let mut len = size_of_val(&info) as u32;
@@ -136,13 +137,13 @@ pub(super) fn tcx_link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
 }
 
-/// Makes the clsact qdisc of an interface.
+/// Creates the clsact qdisc of an interface.
 pub(super) fn tc_hook_create(hook: &mut bpf_tc_hook) -> io::Result<()> {
     // SAFETY: the hook lives through the call.
     checked(unsafe { libbpf_sys::bpf_tc_hook_create(hook) }).map(drop)
 }
 
-/// Attaches a program by a filter.
+/// Attaches a program by a tc filter.
 pub(super) fn tc_attach(hook: &bpf_tc_hook, opts: &mut bpf_tc_opts) -> io::Result<()> {
     // SAFETY: hook and opts live through the call.
     checked(unsafe { libbpf_sys::bpf_tc_attach(hook, opts) }).map(drop)

@@ -1,4 +1,5 @@
-//! The zone in the maps: nodes in an arena, found by a hash index. One writer, any number of readers beside the programs.
+//! The table: names and their nodes in BPF maps. A hash index leads from a name to its node in an arena. The table has one
+//! writer; any number of readers and programs read it at the same time.
 
 mod arena;
 mod encode;
@@ -17,4 +18,4 @@ pub(super) use self::hash::random;
 pub(super) use self::index::map_lines;
 pub use self::reader::{Reader, Record};
 pub use self::refused::{Reason, Refused};
-pub use self::writer::{Below, Put, Table};
+pub use self::writer::{EncloserNodes, Put, Table};

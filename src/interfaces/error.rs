@@ -1,26 +1,26 @@
-//! Why interfaces are not known.
+//! Errors of [`Interfaces`](super::Interfaces).
 
 use std::io;
 
-/// Why interfaces are not known.
+/// Why the interfaces of `Ifname` can't be found or followed.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// It is named, and not there.
-    #[error("Ifname: there is no interface {0} here; there are: {1}")]
+    /// `Ifname` names an interface that does not exist. The second field lists those that do.
+    #[error("Ifname: no interface {0} exists; the interfaces are: {1}")]
     NoSuch(String, String),
-    /// No Ifname, and no default route to follow.
-    #[error("Ifname is empty, and there is no default route to take the interface of; there are: {0}")]
+    /// `Ifname` is empty, and no default route exists to choose an interface by. The field lists the interfaces.
+    #[error("Ifname is empty, and no default route exists; set Ifname to one of: {0}")]
     NoDefaultRoute(String),
-    /// It is named, but its packets begin with a header that the program does not know.
-    #[error("Ifname: {0} has neither Ethernet nor bare IP packets")]
+    /// `Ifname` names an interface whose link-layer header the program can't parse.
+    #[error("Ifname: {0} carries neither Ethernet frames nor plain IP packets")]
     Header(String),
-    /// Netlink does not work.
-    #[error("asking the kernel for its interfaces: {0}")]
+    /// A netlink request failed.
+    #[error("reading interfaces by netlink: {0}")]
     Netlink(#[from] rtnetlink::Error),
-    /// Netlink does not work.
-    #[error("asking the kernel for its interfaces: {0}")]
+    /// The netlink socket failed.
+    #[error("reading interfaces by netlink: {0}")]
     Socket(#[from] io::Error),
-    /// The connection that brings the messages ended.
-    #[error("the kernel's messages about interfaces ended")]
+    /// The netlink connection that delivers notifications ended.
+    #[error("the netlink connection for interface changes ended")]
     Ended,
 }

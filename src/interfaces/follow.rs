@@ -1,6 +1,6 @@
-//! Network interfaces that the config means, as they come, go and change their names.
+//! Follows the interfaces that match the config: they appear, disappear and change their names.
 //!
-//! The kernel's messages only say that something changed; what there is then is read anew, so a lost message loses nothing.
+//! A netlink notification only triggers a new read of all interfaces, so a lost notification loses nothing.
 
 use std::time::Duration;
 
@@ -19,47 +19,50 @@ use super::pattern::IfPattern;
 use super::routes::DefaultRoutes;
 use super::{nexthops, uplinks};
 
-/// A pod's start makes several messages; they are looked at together.
+/// Time to collect notifications before a read: a pod's start causes several.
 const SETTLE: Duration = Duration::from_millis(5);
-/// After a failure to read what there is.
+/// Wait after a failed read.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the kernel says.
+/// A netlink notification.
 enum Notice {
+    /// A link or a route changed, or messages were lost.
     Message(NetlinkPayload<RouteNetlinkMessage>),
+    /// Nexthop objects may have changed.
     NextHops,
+    /// The connection ended.
     Ended,
 }
 
 type Notices = futures_util::stream::BoxStream<'static, Notice>;
 
-/// Interfaces that match, and the default routes by which they were chosen.
+/// Matching interfaces, and the default routes that chose them.
 type Read = (Vec<Link>, DefaultRoutes);
-/// What there is, being read.
+/// A read in progress.
 type Reading = BoxFuture<'static, Result<Read, InterfaceError>>;
 
-/// Follows the interfaces that match some patterns.
+/// Follows the interfaces that match the patterns of `Ifname`.
 pub struct Interfaces {
     patterns: Vec<IfPattern>,
     handle: Handle,
     events: Notices,
     known: Vec<Link>,
-    /// As they were read; None where they may be others by now.
+    /// Default routes of the last read; None if they may have changed since.
     routes: Option<DefaultRoutes>,
-    /// When what happened is looked at.
+    /// When to read again; None if nothing changed.
     due: Option<Instant>,
-    /// What is there, being read: it goes on while nobody waits for it, so that reading takes no longer where much happens.
+    /// The read in progress. It survives a dropped [`Self::changed`], so that frequent events don't restart it.
     reading: Option<Reading>,
     connections: [AbortHandle; 2],
 }
 
 impl Interfaces {
-    /// Starts to follow them; returns those that are there.
+    /// Starts to follow interfaces; returns those that match now.
     ///
     /// # Errors
-    /// Where one that is named is not there, or is no use; where netlink does not work.
+    /// If a named interface does not exist or has an unknown link-layer header, and if netlink fails.
     pub async fn open(patterns: Vec<IfPattern>) -> Result<(Self, Vec<Link>), InterfaceError> {
-        // Two connections: where messages overrun the one's buffer, replies on the other stay whole.
+        // Two connections: if notifications overrun one's buffer, replies on the other stay complete.
         let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
         let (listener, _, events) = new_multicast_connection(&groups)?;
         let messages = events.map(|(message, _)| Notice::Message(message.payload)).chain(once(async { Notice::Ended }));
@@ -68,8 +71,8 @@ impl Interfaces {
         let (listener, stop_listener) = abortable(listener);
         let (connection, stop_connection) = abortable(connection);
         tokio::spawn(listener);
-        // In a thread of its own: the kernel answers within the system call that asks, which waits while it makes or takes away
-        // interfaces (RTNL).
+        // In a thread of its own: the kernel replies within the system call of the request, which waits for the RTNL lock while
+        // interfaces are added or removed.
         let runtime = runtime::Handle::current();
         std::thread::Builder::new().name("netlink".into()).spawn(move || runtime.block_on(connection))?;
         let connections = [stop_listener, stop_connection];
@@ -87,10 +90,11 @@ impl Interfaces {
         Ok((this, links))
     }
 
-    /// Follows other patterns from now on; returns what matches.
+    /// Replaces the patterns; returns the interfaces that match.
     ///
     /// # Errors
-    /// As [`Self::open`]; the patterns stay as they were then.
+    /// If a named interface does not exist or has an unknown link-layer header, and if netlink fails. The old patterns stay
+    /// in force then.
     pub async fn follow(&mut self, patterns: Vec<IfPattern>) -> Result<Vec<Link>, InterfaceError> {
         let links = read(&self.handle).await?;
         let all = all(&links);
@@ -116,10 +120,11 @@ impl Interfaces {
         Ok(links)
     }
 
-    /// Waits until other interfaces match, or one of them has changed; returns all. May be dropped and called again.
+    /// Waits until the set of matching interfaces or one of them changes; returns all of them. Cancel safe: the future may be
+    /// dropped and the method called again.
     ///
     /// # Errors
-    /// Where netlink does not work any more.
+    /// If netlink fails. A failed read is repeated by the next call.
     pub async fn changed(&mut self) -> Result<Vec<Link>, InterfaceError> {
         loop {
             if self.reading.is_none() {
@@ -127,7 +132,7 @@ impl Interfaces {
                     Some(due) => due,
                     None => {
                         let event = self.events.next().await.unwrap_or(Notice::Ended);
-                        if !self.note(&event)? {
+                        if !self.may_matter(&event)? {
                             continue;
                         }
                         *self.due.insert(Instant::now() + SETTLE)
@@ -138,9 +143,9 @@ impl Interfaces {
             let reading = match &mut self.reading {
                 Some(reading) => reading,
                 None => {
-                    // What comes from here on is looked at again.
+                    // This read covers all events so far; later ones cause another.
                     while let Some(event) = self.events.next().now_or_never() {
-                        self.note(&event.unwrap_or(Notice::Ended))?;
+                        self.may_matter(&event.unwrap_or(Notice::Ended))?;
                     }
                     let (handle, patterns, routes) = (self.handle.clone(), self.patterns.clone(), self.routes.clone());
                     let read = async move {
@@ -155,7 +160,7 @@ impl Interfaces {
             };
             let read = reading.await;
             self.reading = None;
-            // Where that failed, it is tried again.
+            // Retry a failed read.
             self.due = read.is_err().then(|| Instant::now() + RETRY);
             let (links, routes) = read?;
             self.routes = Some(routes);
@@ -166,8 +171,8 @@ impl Interfaces {
         }
     }
 
-    /// Takes note of what the kernel says; whether other interfaces may match now.
-    fn note(&mut self, event: &Notice) -> Result<bool, InterfaceError> {
+    /// Whether other interfaces may match after this event. Forgets the routes if they may have changed.
+    fn may_matter(&mut self, event: &Notice) -> Result<bool, InterfaceError> {
         match event {
             Notice::Message(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r),
@@ -180,26 +185,26 @@ impl Interfaces {
             Notice::Message(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewLink(l) | RouteNetlinkMessage::DelLink(l),
             )) => {
-                // IPv4 routes go without a message when their interface goes down.
+                // The kernel removes IPv4 routes without a notification when their interface goes down.
                 if self.routes.as_ref().is_some_and(|r| r.interfaces.contains(&l.header.index)) {
                     self.routes = None;
                 }
             }
-            // Routes of a nexthop stay when it leads elsewhere, and go without a message when it goes.
+            // Routes by a nexthop object stay when the object changes, and go without a notification when it is deleted.
             Notice::NextHops => {
                 if self.routes.as_ref().is_some_and(|r| !r.by_nexthop) {
                     return Ok(false);
                 }
                 self.routes = None;
             }
-            // Messages that were lost.
+            // Messages were lost.
             Notice::Message(_) => self.routes = None,
             Notice::Ended => return Err(InterfaceError::Ended),
         }
         Ok(true)
     }
 
-    /// What questions of others go by.
+    /// The netlink connection for requests.
     pub(crate) const fn netlink(&self) -> &Handle {
         &self.handle
     }
@@ -215,8 +220,8 @@ async fn read(netlink: &Handle) -> Result<Messages, InterfaceError> {
     Ok(netlink.link().get().execute().map_ok(|m| (m.header.index, m)).try_collect().await?)
 }
 
-/// The numbers of all interfaces.
-pub(crate) async fn numbers(netlink: &Handle) -> Result<Vec<u32>, InterfaceError> {
+/// The ifindex of every interface.
+pub(crate) async fn ifindexes(netlink: &Handle) -> Result<Vec<u32>, InterfaceError> {
     Ok(read(netlink).await?.into_keys().collect())
 }
 

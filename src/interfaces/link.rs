@@ -1,4 +1,4 @@
-//! An interface, as netlink describes it.
+//! A network interface, from its RTM_NEWLINK message.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayer
 
 use super::uplinks::{Device, Uplink};
 
-/// An interface.
+/// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// As the kernel numbers them.
+    /// The kernel's number of the interface.
     pub ifindex: u32,
-    /// As it is called now.
+    /// The current name.
     pub name: String,
-    /// What its packets begin with.
+    /// The link-layer header of its packets.
     pub header: Header,
     /// Whether it is one end of a pair (veth, netkit) whose other end is in another network namespace.
     pub peer_elsewhere: bool,
-    /// Whether a default route of the main table goes by it: nobody's client port, whatever its kind.
+    /// Whether a default route of the main table uses it. Such an interface is never a client's port.
     pub uplink: Uplink,
     /// Whether it is a tap device: a virtual machine's port, or a VPN's.
     pub tap: bool,
-    /// The MAC address of what it is enslaved to, a bridge mostly.
+    /// The MAC address of its controller (IFLA_MASTER), usually a bridge.
     pub controller: Option<[u8; 6]>,
-    /// Whether others than this host's containers may send by it.
+    /// Whether its kind (network card, VLAN, bond, team or macvlan) says that other hosts send by it.
     pub outside: bool,
 }
 
 impl Link {
-    /// Whether it is a pod's for certain.
+    /// Whether it certainly is a pod's: its peer is in another network namespace, and no default route may use it.
     #[must_use]
     pub const fn is_pods(&self) -> bool {
         self.peer_elsewhere && matches!(self.uplink, Uplink::No)
     }
 
-    /// Frames that may be answered on ingress.
+    /// The frames that eDNS may answer on its ingress.
     #[must_use]
     pub fn accepts(&self) -> Accepts {
         if self.is_pods() || self.tap && self.uplink == Uplink::No {
@@ -44,32 +44,32 @@ impl Link {
     }
 }
 
-/// Frames by their destination: a switch floods an interface with such as are for others, too.
+/// The frames that eDNS answers, by destination MAC address. A switch also floods frames for other hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepts {
-    /// To the interface's own address, by what the kernel says.
+    /// Frames to the interface's own address (`skb->pkt_type`).
     Own,
-    /// To this one, too.
+    /// Frames to the interface's own address or to this one.
     OwnAnd([u8; 6]),
-    /// To any: the port of one client.
+    /// All frames: the interface is the port of one client.
     Any,
 }
 
-/// What a packet begins with at an interface's hooks.
+/// The link-layer header of packets at an interface's tc hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
-    /// Of 14 octets.
+    /// Ethernet, 14 octets.
     Ethernet,
     /// None: the IP header comes first.
     None,
-    /// One that we don't know.
+    /// A header that eDNS can't parse.
     Other,
 }
 
-/// What there is, by number.
+/// Link messages by ifindex.
 pub(super) type Messages = BTreeMap<u32, LinkMessage>;
 
-/// All interfaces, whatever routes say.
+/// All interfaces, with [`Uplink::No`].
 pub(super) fn all(messages: &Messages) -> Vec<Link> {
     messages.values().filter_map(|m| link(m, messages)).collect()
 }
@@ -78,7 +78,7 @@ pub(super) fn device(message: &LinkMessage) -> Device {
     let mut device = Device::default();
     for attribute in &message.attributes {
         match attribute {
-            // Only where that is in another network namespace (rtnl_fill_link_netnsid() in the kernel).
+            // Present only if the peer is in another network namespace (rtnl_fill_link_netnsid() in the kernel).
             LinkAttribute::LinkNetNsId(_) => device.elsewhere = true,
             LinkAttribute::Link(lower) => device.lower = Some(*lower),
             LinkAttribute::Controller(c) => device.controller = Some(*c),
@@ -88,9 +88,9 @@ pub(super) fn device(message: &LinkMessage) -> Device {
             _ => {}
         }
     }
-    let kinds =
+    let has_outside_kind =
         matches!(device.kind, None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::MacVlan));
-    device.outside = kinds && message.header.link_layer_type != LinkLayerType::Loopback;
+    device.outside = has_outside_kind && message.header.link_layer_type != LinkLayerType::Loopback;
     device
 }
 

@@ -1,4 +1,4 @@
-//! Netlink by hand, where the library's types are too strict or there are none.
+//! Raw netlink requests, for messages that rtnetlink's types don't cover or parse too strictly.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-/// A connection for questions. Whoever asks waits while the kernel makes or takes away interfaces (RTNL).
+/// A blocking connection for requests. A request waits for the RTNL lock while the kernel adds or removes interfaces.
 pub(crate) struct Connection(Socket);
 
 impl Connection {
@@ -19,7 +19,7 @@ impl Connection {
         Ok(Self(socket))
     }
 
-    /// Asks with NLM_F_DUMP or NLM_F_ACK, and hands over what comes back up to the end.
+    /// Sends a request with NLM_F_DUMP or NLM_F_ACK, and calls `each` with the payload of every reply message.
     pub(crate) fn request<M: NetlinkSerializable>(
         &self,
         message: M,
@@ -32,7 +32,7 @@ impl Connection {
         let mut octets = vec![0; request.buffer_len()];
         request.serialize(&mut octets);
         self.0.send(&octets, 0)?;
-        // Read to the end also after an error: what is left would be taken for the next reply.
+        // Read to the end also after an error: the next request would read the rest as its reply.
         let mut result = Ok(());
         loop {
             let (datagram, _) = self.0.recv_from_full()?;
@@ -49,7 +49,7 @@ impl Connection {
     }
 }
 
-/// The messages of a datagram.
+/// The netlink messages of a datagram.
 pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<Octets>>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
@@ -63,7 +63,7 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<Netli
     })
 }
 
-/// A message's type and payload as it is sent.
+/// A netlink message's type and raw payload.
 pub(crate) struct Octets {
     pub kind: u16,
     pub octets: Vec<u8>,

@@ -1,5 +1,6 @@
-//! Nexthop objects: a route may name one instead of an interface (`ip route add default nhid 1`), and with
-//! `net.ipv4.nexthop_compat_mode=0` the kernel then says no interface, nor a word when the object leads elsewhere.
+//! Nexthop objects. A route may name one instead of an interface (`ip route add default nhid 1`). With
+//! `net.ipv4.nexthop_compat_mode=0` the kernel then reports no interface for the route, and no route change when the object
+//! changes.
 
 use std::io;
 
@@ -18,10 +19,10 @@ const NHMSG: usize = 8;
 const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
 const NHA_OIF: u16 = 5;
-/// Octets of a `struct nexthop_grp`, which begins with the number of a nexthop.
+/// Octets of a `struct nexthop_grp`, which begins with the ID of a nexthop.
 const GROUP_MEMBER: usize = 8;
 
-/// Where a nexthop leads: interfaces, and as a group to others.
+/// A nexthop object: its interface, or for a group the IDs of its members.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct NextHop {
     interfaces: Vec<u32>,
@@ -29,7 +30,7 @@ struct NextHop {
 }
 
 impl NextHop {
-    /// Of a message's payload.
+    /// Parses the payload of an RTM_NEWNEXTHOP message.
     fn parse(octets: &[u8]) -> io::Result<Self> {
         let mut hop = Self::default();
         for attribute in NlasIterator::new(octets.get(NHMSG..).unwrap_or_default()) {
@@ -47,7 +48,7 @@ impl NextHop {
     }
 }
 
-/// The interfaces that nexthops lead to, by their numbers; those that are gone lead nowhere. Waits as long as [`Connection`] may.
+/// The interfaces (ifindex) of the nexthops with these IDs. Deleted nexthops have none. Blocks as [`Connection`] does.
 pub(super) fn interfaces(mut hops: Vec<u32>) -> io::Result<Vec<u32>> {
     let connection = Connection::open()?;
     let mut interfaces = Vec::new();
@@ -58,7 +59,7 @@ pub(super) fn interfaces(mut hops: Vec<u32>) -> io::Result<Vec<u32>> {
         let asked = connection.request(Octets { kind: RTM_GETNEXTHOP, octets }, NLM_F_ACK, |octets| {
             let mut hop = NextHop::parse(octets)?;
             interfaces.append(&mut hop.interfaces);
-            // No group has groups.
+            // The kernel allows no group in a group.
             hops.append(&mut hop.members);
             Ok(())
         });
@@ -70,7 +71,7 @@ pub(super) fn interfaces(mut hops: Vec<u32>) -> io::Result<Vec<u32>> {
     Ok(interfaces)
 }
 
-/// One item whenever nexthops may have changed. To be called within a runtime.
+/// A stream with one item whenever nexthops may have changed. Call it within a tokio runtime.
 pub(super) fn changes() -> io::Result<impl Stream<Item = ()>> {
     let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
     socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_say_interface_or_members() {
+    fn a_message_has_an_interface_or_members() {
         let message = |attributes: &[DefaultNla]| {
             let mut octets = vec![2, 253, 0, 0, 0, 0, 0, 0];
             octets.resize(NHMSG + attributes.buffer_len(), 0);

@@ -1,32 +1,32 @@
-//! `Ifname`: which interfaces are meant.
+//! Patterns of the config key `Ifname`.
 
 use glob::Pattern;
 
 use super::link::Link;
 use super::uplinks::Uplink;
 
-/// Longest name that the kernel takes, in octets (IFNAMSIZ less the final zero).
+/// Longest interface name in bytes (IFNAMSIZ without the final zero).
 const IFNAME_MAX: usize = 15;
 
-/// What `Ifname` lists.
+/// A pattern of `Ifname`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IfPattern {
-    /// One interface. It has to be there at start.
+    /// One interface by name. It must exist at start.
     Name(String),
-    /// Those whose names match.
+    /// Interfaces whose names match a glob.
     Glob(Pattern),
-    /// Every veth or netkit whose peer is in another network namespace, but those of default routes: the uplink of a node that
-    /// is itself a container is one, too.
+    /// Every veth or netkit whose peer is in another network namespace, except those of default routes: the uplink of a node
+    /// that is itself a container is a veth, too.
     Pods,
-    /// The interface of the default route.
+    /// The interface of the default route with the lowest metric; IPv4's before IPv6's.
     DefaultRoute,
 }
 
 impl IfPattern {
-    /// A comma-separated list of names, globs and `@pods`.
+    /// Parses a comma-separated list of names, globs and `@pods`.
     ///
     /// # Errors
-    /// A text that says which of them is none.
+    /// A text that quotes the invalid item.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
         text.split(',').map(|item| Self::parse(item.trim())).collect()
     }
@@ -35,19 +35,19 @@ impl IfPattern {
         // dev_valid_name() in the kernel.
         let valid = |c: char| !(c.is_whitespace() || c == '/' || c == ':');
         match text {
-            "" => Err("an empty name in the list".into()),
+            "" => Err("the list has an empty name".into()),
             "@pods" => Ok(Self::Pods),
-            _ if text.starts_with('@') => Err(format!("{text:?} is unknown; there is @pods")),
-            _ if !text.chars().all(valid) => Err(format!("{text:?} is no interface name")),
+            _ if text.starts_with('@') => Err(format!("{text:?} is unknown; use @pods")),
+            _ if !text.chars().all(valid) => Err(format!("{text:?} is not an interface name")),
             _ if text.contains(['*', '?', '[']) => {
-                Pattern::new(text).map(Self::Glob).map_err(|e| format!("{text:?} is no pattern: {e}"))
+                Pattern::new(text).map(Self::Glob).map_err(|e| format!("{text:?} is not a glob: {e}"))
             }
-            _ if text.len() > IFNAME_MAX => Err(format!("{text:?} is longer than the {IFNAME_MAX} octets of a name")),
+            _ if text.len() > IFNAME_MAX => Err(format!("{text:?} is longer than {IFNAME_MAX} bytes")),
             _ => Ok(Self::Name(text.into())),
         }
     }
 
-    /// Whether it names an interface that has to be there; others come and go.
+    /// Whether it means one interface that must exist at start. Interfaces of other patterns may come and go.
     #[must_use]
     pub const fn is_named(&self) -> bool {
         matches!(self, Self::Name(_) | Self::DefaultRoute)
@@ -89,14 +89,14 @@ mod tests {
         assert_eq!(matches(&link("veth12", true)), [false, true, true]);
         assert_eq!(matches(&link("eth01", false)), [false, false, false]);
         let uplink = |uplink| matches(&Link { uplink, ..link("eth0", true) });
-        assert_eq!(uplink(Uplink::Yes), [true, false, false], "a node's own, where the node is a container");
-        assert_eq!(uplink(Uplink::Perhaps), [true, false, true], "which may be a pod's as well");
+        assert_eq!(uplink(Uplink::Yes), [true, false, false], "the uplink of a node that is a container");
+        assert_eq!(uplink(Uplink::Perhaps), [true, false, true], "it may be a pod's, too");
         assert!(IfPattern::DefaultRoute.matches(&link("x", false), Some(7)));
         assert!(!IfPattern::DefaultRoute.matches(&link("x", false), None));
     }
 
     #[test]
-    fn what_no_interface_can_be_called_is_an_error() {
+    fn an_impossible_interface_name_is_an_error() {
         for text in ["eth0,", ",", "@all", "eth 0", "a/b", "a:b", "0123456789abcdef", "veth[*"] {
             assert!(IfPattern::parse_list(text).is_err(), "{text}");
         }

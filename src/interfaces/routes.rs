@@ -12,14 +12,14 @@ use tokio::task::spawn_blocking;
 use super::error::InterfaceError;
 use super::nexthops;
 
-/// Where the main table's default routes lead.
+/// The interfaces (ifindex) of the main table's default routes.
 #[derive(Clone, Default)]
 pub(super) struct DefaultRoutes {
-    /// IPv4's of the lowest metric, else IPv6's.
+    /// The interface of the IPv4 route with the lowest metric, else of the IPv6 route with the lowest metric.
     pub first: Option<u32>,
-    /// All of either family, of any metric.
+    /// The interfaces of all routes of both families, with any metric.
     pub interfaces: BTreeSet<u32>,
-    /// Whether one names a nexthop object.
+    /// Whether a route names a nexthop object.
     pub by_nexthop: bool,
 }
 
@@ -52,7 +52,7 @@ impl DefaultRoutes {
 struct Route {
     metric: u32,
     interfaces: Vec<u32>,
-    /// The number of a nexthop object.
+    /// The ID of a nexthop object.
     nexthop: Option<u32>,
 }
 

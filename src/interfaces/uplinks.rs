@@ -1,49 +1,48 @@
-//! What the node itself reaches the network by: the interface that a default route uses, and what is below that.
+//! The node's uplinks: the interfaces of default routes, and the interfaces below them.
 //!
-//! Below a VLAN or macvlan is the interface that it is on, below a bond are those that it joins, and behind a pair of veths of
-//! this namespace is the bridge that the other end is a port of.
+//! Below a VLAN or macvlan is its lower interface, below a bond are its members. Behind a veth whose peer is in this
+//! namespace is the bridge that the peer is a port of.
 //!
-//! **A bridge with the default route** may have uplink and clients as its ports, and nothing says which is which where both
-//! are veths whose peers are elsewhere: the eth0 of a node that is a container, and pods'. A port that is no client's by its
-//! kind (a network card, VLAN, bond or macvlan) is the uplink, and all others are clients'. So it is with one that a default
-//! route uses itself, and one that is alone. Where none of that tells, each port may be the uplink, and gets what both may
-//! have: it is a pod's for `@pods`, and frames are answered that were sent to its own address or the bridge's, but not those for
-//! others, which a pod may have sent or a switch flooded.
+//! **A bridge with the default route** may have both the uplink and clients as its ports. A port whose kind no client has (a
+//! network card, VLAN, bond or macvlan) is the uplink, and all others are clients'. The same holds for a port that a default
+//! route uses itself, and for the only port. The uplink can't be told from a pod's port if both are veths whose peers are in
+//! other namespaces, as on a node that is a container. Then each port may be the uplink: `@pods` matches it, and eDNS answers
+//! frames to its own address or the bridge's, but not frames for others, which a pod may have sent or a switch flooded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rtnetlink::packet_route::link::InfoKind;
 
-/// Whether an interface leads out of the node: nobody's client port, whatever its kind.
+/// Whether an interface leads out of the node, so that it is no client's port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Uplink {
-    /// It does not.
+    /// No default route uses it.
     #[default]
     No,
-    /// It may: a port of a bridge with a default route, and the uplink is one of them.
+    /// It is a port of a bridge with a default route, and any of these ports may be the uplink.
     Perhaps,
-    /// A default route of the main table goes by it.
+    /// A default route of the main table uses it.
     Yes,
 }
 
-/// What matters of an interface.
+/// The properties of an interface that decide whether it is an uplink.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Device {
     pub kind: Option<InfoKind>,
-    /// The interface below, or a pair's other end.
+    /// The interface below, or the peer of a pair (IFLA_LINK; ifindex).
     pub lower: Option<u32>,
-    /// Whether that is in another network namespace.
+    /// Whether `lower` is in another network namespace.
     pub elsewhere: bool,
-    /// What it is enslaved to.
+    /// The controller that it is a port of (IFLA_MASTER; ifindex).
     pub controller: Option<u32>,
-    /// Whether it is no client's port by its kind.
+    /// Whether its kind says that it is no client's port.
     pub outside: bool,
 }
 
-/// Interfaces that lead out, by what default routes use.
+/// Finds the uplinks, from the interfaces of default routes downwards.
 pub(super) fn uplinks(routes: &BTreeSet<u32>, devices: &BTreeMap<u32, Device>) -> BTreeMap<u32, Uplink> {
     let mut found = BTreeMap::new();
-    // With where one came from.
+    // Interfaces to visit, each with the port that led to it.
     let mut todo: Vec<(u32, Option<u32>, Uplink)> = routes.iter().map(|i| (*i, None, Uplink::Yes)).collect();
     while let Some((index, from, uplink)) = todo.pop() {
         if found.get(&index).is_some_and(|known| *known >= uplink) {
@@ -63,12 +62,12 @@ pub(super) fn uplinks(routes: &BTreeSet<u32>, devices: &BTreeMap<u32, Device>) -
         let ports = devices.iter().filter(|(port, d)| d.controller == Some(index) && Some(**port) != from);
         let ports: Vec<u32> = ports.map(|(port, _)| *port).collect();
         let has_clients = matches!(device.kind, Some(InfoKind::Bridge | InfoKind::Vrf));
-        let tells = |port: &u32| routes.contains(port) || devices[port].outside;
-        let told: Vec<u32> = ports.iter().copied().filter(tells).collect();
-        let (ports, uplink) = match told.is_empty() {
+        let is_certain = |port: &u32| routes.contains(port) || devices[port].outside;
+        let certain: Vec<u32> = ports.iter().copied().filter(is_certain).collect();
+        let (ports, uplink) = match certain.is_empty() {
             _ if !has_clients || ports.len() == 1 => (ports, uplink),
             true => (ports, Uplink::Perhaps),
-            false => (told, uplink),
+            false => (certain, uplink),
         };
         todo.extend(ports.into_iter().map(|port| (port, None, uplink)));
     }
@@ -79,14 +78,14 @@ pub(super) fn uplinks(routes: &BTreeSet<u32>, devices: &BTreeMap<u32, Device>) -
 mod tests {
     use super::*;
 
-    /// With 0 for none.
+    /// A device; 0 means no lower interface or no controller.
     fn device(kind: Option<InfoKind>, lower: u32, controller: u32) -> Device {
         let outside = matches!(kind, None | Some(InfoKind::Vlan | InfoKind::Bond));
         let some = |n| Some(n).filter(|n| *n > 0);
         Device { kind, lower: some(lower), elsewhere: false, controller: some(controller), outside }
     }
 
-    /// Its peer's number, in another network namespace, is one that there is here, too.
+    /// A veth whose peer is in another network namespace. The peer's ifindex also exists in this one.
     fn veth(controller: u32) -> Device {
         Device { elsewhere: true, ..device(Some(InfoKind::Veth), 1, controller) }
     }
@@ -95,23 +94,23 @@ mod tests {
         device(Some(InfoKind::Bridge), 0, 0)
     }
 
-    /// What the route uses and what there is; then what leads out for certain, and perhaps.
+    /// A description, the interface of the route, all devices; then the certain uplinks and the possible ones.
     type Case = (&'static str, u32, Vec<Device>, &'static [u32], &'static [u32]);
 
     #[test]
-    fn what_a_default_route_goes_by_is_found_below_its_interface() {
+    fn uplinks_are_found_below_the_interface_of_a_default_route() {
         let (vlan, bond, tap) = (Some(InfoKind::Vlan), Some(InfoKind::Bond), Some(InfoKind::Tun));
-        let lies_on = |kind, lower| device(kind, lower, 0);
-        // Interfaces are numbered from 1 on.
+        let on = |kind, lower| device(kind, lower, 0);
+        // Interfaces are numbered from 1.
         let cases: [Case; 14] = [
-            ("itself", 1, vec![veth(0), veth(0)], &[1], &[]),
-            ("none", 0, vec![veth(0), veth(0)], &[], &[]),
-            ("one that is gone", 5, vec![veth(0)], &[5], &[]),
-            ("a VLAN on it", 2, vec![veth(0), lies_on(vlan.clone(), 1), veth(0)], &[1, 2], &[]),
+            ("its interface", 1, vec![veth(0), veth(0)], &[1], &[]),
+            ("no route", 0, vec![veth(0), veth(0)], &[], &[]),
+            ("an interface that no longer exists", 5, vec![veth(0)], &[5], &[]),
+            ("a VLAN on it", 2, vec![veth(0), on(vlan.clone(), 1), veth(0)], &[1, 2], &[]),
             (
                 "a macvlan on a VLAN",
                 3,
-                vec![veth(0), lies_on(vlan.clone(), 1), lies_on(Some(InfoKind::MacVlan), 2)],
+                vec![veth(0), on(vlan.clone(), 1), on(Some(InfoKind::MacVlan), 2)],
                 &[1, 2, 3],
                 &[],
             ),
@@ -131,7 +130,7 @@ mod tests {
                 &[],
             ),
             ("a bridge, with a bond", 1, vec![bridge(), device(bond, 0, 1), veth(2), veth(1)], &[1, 2, 3], &[]),
-            ("a bridge of one port", 1, vec![bridge(), veth(1), veth(0)], &[1, 2], &[]),
+            ("a bridge with one port", 1, vec![bridge(), veth(1), veth(0)], &[1, 2], &[]),
             (
                 "a bridge of veths and a tap",
                 1,
@@ -139,7 +138,7 @@ mod tests {
                 &[1],
                 &[2, 3, 4],
             ),
-            ("a VLAN on a bridge", 4, vec![bridge(), veth(1), veth(1), lies_on(vlan, 1)], &[1, 4], &[2, 3]),
+            ("a VLAN on a bridge", 4, vec![bridge(), veth(1), veth(1), on(vlan, 1)], &[1, 4], &[2, 3]),
             (
                 "a pair, on a bridge",
                 4,
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_with_a_route_of_its_own_is_the_bridges_uplink() {
+    fn a_port_with_its_own_default_route_is_the_uplink() {
         let devices = (1..).zip([bridge(), veth(1), veth(1), veth(1)]).collect();
         let found = uplinks(&BTreeSet::from([1, 2]), &devices);
         assert_eq!(found, BTreeMap::from([(1, Uplink::Yes), (2, Uplink::Yes)]));

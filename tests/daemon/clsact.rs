@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use edns::datapath::attach::{AttachPlan, Attachments, Direction, Done, Hook};
+use edns::datapath::attach::{AttachChange, AttachPlan, Attachments, Direction, Hook};
 use edns::datapath::{Datapath, Options, Program, Table};
 use edns::interfaces::{Header, Interfaces, Link, Uplink};
 use edns::zone::name::Name;
@@ -177,22 +177,22 @@ fn a_filter_that_cannot_be_queried_counts_as_attached() {
             };
             scope.spawn(reconcile).join().unwrap()
         });
-        assert!(unasked.done.is_empty() && unasked.errors.is_empty(), "{unasked:?}");
+        assert!(unasked.changes.is_empty() && unasked.errors.is_empty(), "{unasked:?}");
         assert_eq!(ask(&lab), "10.0.0.1");
         // A filter that was removed is reported and added again.
         lab.sh("host", "tc qdisc del dev veth0 clsact");
         let plan = AttachPlan::new(&datapath, std::slice::from_ref(&link), Direction::Ingress);
-        let [gone, back] = [Done::Detached, Done::Attached].map(|done| done("veth0".into()));
-        assert_eq!(attachments.reconcile(plan).done, [gone, back]);
+        let [gone, back] = [AttachChange::Detached, AttachChange::Attached].map(|change| change("veth0".into()));
+        assert_eq!(attachments.reconcile(plan).changes, [gone, back]);
         assert_eq!(ask(&lab), "10.0.0.1");
     });
 }
 
-fn remove_leftovers() -> usize {
+fn remove_stale_filters() -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (interfaces, _) = Interfaces::open(Vec::new()).await.unwrap();
-        HOOK.remove_leftovers(&interfaces).await.unwrap()
+        HOOK.remove_stale_filters(&interfaces).await.unwrap()
     })
 }
 
@@ -225,14 +225,14 @@ fn filters_of_killed_daemons_on_other_interfaces_are_removed_and_no_others() {
         let _attachments = attach(&next, &veth0);
         // Attaching has removed those of its own interface already.
         assert_eq!(filters(&lab), 2);
-        assert_eq!(remove_leftovers(), 2);
+        assert_eq!(remove_stale_filters(), 2);
         assert_eq!(ask(&lab), "10.0.0.3");
         assert_eq!(lab.filters("host", "veth0"), 1);
         let filters = |direction| lab.sh("host", &format!("tc filter show dev veth1 {direction}"));
         let (ingress, egress) = (filters("ingress"), filters("egress"));
         assert!(ingress.matches(" handle 0x").count() == 1 && ingress.contains("pref 9 "), "{ingress}");
         assert!(egress.contains(" handle 0xed06 ") && egress.contains(" handle 0xed05 other"), "{egress}");
-        assert_eq!(remove_leftovers(), 0);
+        assert_eq!(remove_stale_filters(), 0);
         drop((attachments, living));
     });
 }

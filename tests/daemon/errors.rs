@@ -17,11 +17,11 @@ fn an_interface_that_does_not_exist() {
     lab.write("config.yaml", "Ifname: eth7\n");
     let (status, log) = fail(&lab);
     assert_eq!(status, Some(1), "{log}");
-    assert!(log.contains("there is no interface eth7 here; there are: lo, veth0"), "{log}");
+    assert!(log.contains("no interface eth7 exists; the interfaces are: lo, veth0"), "{log}");
     lab.write("config.yaml", "");
     let (status, log) = fail(&lab);
     assert_eq!(status, Some(1), "{log}");
-    assert!(log.contains("Ifname is empty, and there is no default route"), "{log}");
+    assert!(log.contains("Ifname is empty, and no default route exists"), "{log}");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_file_that_is_not_the_btf_of_this_kernel() {
     lab.write("none.btf", "this is no BTF");
     let (status, log) = fail(&lab);
     assert_eq!(status, Some(1), "{log}");
-    assert!(log.contains("none.btf: no BTF file"), "{log}");
+    assert!(log.contains("none.btf: not a BTF file"), "{log}");
 
     // BTF of another kernel: like this one's, but with another offset of an interface's mtu.
     fs::write(lab.path("none.btf"), btf_with_moved_member("net_device", "mtu")).unwrap();

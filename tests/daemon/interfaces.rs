@@ -193,7 +193,7 @@ fn a_renamed_interface_keeps_its_program() {
     let daemon = lab.daemon();
     lab.ip("host", "link set veth0 down");
     lab.ip("host", "link set veth0 name veth7");
-    daemon.wait_for("veth0: is called veth7 now");
+    daemon.wait_for("veth0: renamed to veth7");
     until_attached(&lab, &["veth7"]);
     assert!(!daemon.log().contains("detached"), "{}", daemon.log());
     assert_eq!(lab.tcx_programs("host", "veth7"), 1);

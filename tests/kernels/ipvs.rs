@@ -49,7 +49,7 @@ fn no_query_by_ipvs_is_lost() {
     let options = Options { ext_btf: None, egress: true, max_records: 64, programs: Vec::new() };
     for (ns, verdict) in [("host", TC_ACT_UNSPEC), ("pod", TC_ACT_REDIRECT)] {
         lab.run_in(ns, || {
-            let (datapath, mut table) = Datapath::load_unreading(&options).unwrap();
+            let (datapath, mut table) = Datapath::load_without_probe_read(&options).unwrap();
             let mut model = Model::default();
             model.put(&mut table, "apis.example.org", node(vec![(TYPE_A, addresses(&[Ipv4Addr::LOCALHOST], 30))]));
             datapath.settings().set_any_server(BOTH_ZONES);

@@ -21,7 +21,7 @@ fn pods_are_attached_when_they_come_and_detached_when_they_go() {
         assert!(matches!(reply, Ok(Reply::Edns(..))), "{reply:?}");
         lab.ip("host", &format!("link set {veth} down"));
         lab.ip("host", &format!("link set {veth} name other{i}"));
-        daemon.wait_for(&format!("{veth}: is called other{i} now"));
+        daemon.wait_for(&format!("{veth}: renamed to other{i}"));
         lab.ip("host", &format!("link del other{i}"));
         daemon.wait_for(&format!("other{i}: detached"));
     }

@@ -375,7 +375,7 @@ fn a_checksum_to_be_written_elsewhere_passes_where_the_reply_is_shorter() {
     }
     // Programs that can't read that place let packets pass that they would have to trim, and answer all others.
     let options = edns::datapath::Options { ext_btf: None, egress: false, max_records: 1024, programs: Vec::new() };
-    let (datapath, mut table) = Datapath::load_unreading(&options).unwrap_or_else(|e| panic!("{e}"));
+    let (datapath, mut table) = Datapath::load_without_probe_read(&options).unwrap_or_else(|e| panic!("{e}"));
     datapath.settings().set_any_server(common::BOTH_ZONES);
     datapath.beat().expect("heartbeat");
     let model = zone(&mut table);

@@ -1,32 +1,32 @@
-//! The program on one interface: as it comes, is moved, is taken away by others and returns.
+//! The program's attachment to one interface: attach, move to the front, notice a removal, attach again.
 
 use std::io;
 use std::time::Instant;
 
-use super::alive::is_alive;
-use super::clsact::{Look, OurFilter, Site};
+use super::clsact::{OurFilter, Position, Site};
 use super::filters::Filters;
-use super::pace::{Moves, Returns};
+use super::liveness::is_alive;
+use super::rate::{Moves, Returns};
 use super::tcx::{self, TcxLink};
-use super::{Direction, Done, Hook, InFront, Loaded};
+use super::{AttachChange, Direction, Hook, InFront, Loaded};
 use crate::interfaces::Link;
 
-/// One look at all interfaces.
-pub(super) struct Pass {
+/// The state that all interfaces share in one check.
+pub(super) struct Round {
     pub hook: Hook,
     pub direction: Direction,
     pub now: Instant,
-    /// On clsact.
+    /// The netlink connection; None for tcx.
     pub filters: Option<io::Result<Filters>>,
 }
 
-impl Pass {
+impl Round {
     pub(super) fn new(hook: Hook, direction: Direction) -> Self {
         let filters = matches!(hook, Hook::Clsact { .. }).then(Filters::open);
         Self { hook, direction, now: Instant::now(), filters }
     }
 
-    /// For what can't be done without.
+    /// The netlink connection, or why it could not be opened.
     fn filters(&self) -> io::Result<&Filters> {
         match &self.filters {
             Some(Ok(filters)) => Ok(filters),
@@ -41,185 +41,185 @@ enum Attached {
     Clsact(OurFilter),
 }
 
-/// How it stands with the program.
+/// Whether the interface has the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Presence {
-    There,
-    /// A living daemon of this config took its place, and is let be.
+    Attached,
+    /// A running daemon of this config replaced it and keeps it.
     Replaced,
-    /// Somebody took it away; it may return then.
-    Gone(Instant),
+    /// It was removed; it is attached again at this time.
+    Removed(Instant),
 }
 
-/// The program on an interface.
+/// The program's attachment to one interface.
 pub(super) struct Attachment {
     pub link: Link,
-    /// What the interface needs…
+    /// The program that the interface needs.
     wanted: Loaded,
-    /// …and what it has, by number.
+    /// ID of the program that it has.
     running: u32,
-    state: Presence,
+    presence: Presence,
     attached: Option<Attached>,
     returns: Returns,
     moves: Moves,
     in_front: Vec<InFront>,
-    /// When it is moved to the front again, where it may not be now.
-    again: Option<Instant>,
-    /// Whether it was said that it is not first.
-    is_named: bool,
+    /// When to move it to the front again; None if it is first or can't be moved.
+    move_at: Option<Instant>,
+    /// Whether [`AttachChange::NotFirst`] was reported.
+    is_reported: bool,
 }
 
 impl Attachment {
-    /// Not attached yet: [`Self::look`] does that.
-    pub(super) fn new(pass: &Pass, link: Link, wanted: Loaded) -> Self {
+    /// An interface without the program; [`Self::check`] attaches it.
+    pub(super) fn new(round: &Round, link: Link, wanted: Loaded) -> Self {
         Self {
             link,
             running: wanted.id(),
             wanted,
-            state: Presence::Gone(pass.now),
+            presence: Presence::Removed(round.now),
             attached: None,
             returns: Returns::default(),
             moves: Moves::default(),
             in_front: Vec::new(),
-            again: None,
-            is_named: false,
+            move_at: None,
+            is_reported: false,
         }
     }
 
-    /// The program that the interface needs, by number.
+    /// ID of the program that the interface needs.
     pub(super) const fn wanted(&self) -> u32 {
         self.wanted.id()
     }
 
     /// Whether the interface has the program.
-    pub(super) fn is_there(&self) -> bool {
-        self.state == Presence::There
+    pub(super) fn is_attached(&self) -> bool {
+        self.presence == Presence::Attached
     }
 
-    /// Whether somebody took it away, and it waits to return.
+    /// Whether the program was removed and waits to be attached again.
     pub(super) const fn is_waiting(&self) -> bool {
-        matches!(self.state, Presence::Gone(_))
+        matches!(self.presence, Presence::Removed(_))
     }
 
-    /// Programs that run before ours and may end the chain.
+    /// Programs of other owners that run before ours and may end the chain.
     pub(super) fn in_front(&self) -> &[InFront] {
         &self.in_front
     }
 
-    /// When something is to be done that no message tells.
+    /// When a check is due that no message announces.
     pub(super) const fn due(&self) -> Option<Instant> {
-        match self.state {
-            Presence::There => self.again,
-            Presence::Gone(back) => Some(back),
+        match self.presence {
+            Presence::Attached => self.move_at,
+            Presence::Removed(attach_at) => Some(attach_at),
             Presence::Replaced => None,
         }
     }
 
-    /// The interface has changed, or needs another program.
-    pub(super) fn follow(&mut self, link: Link, wanted: Loaded, done: &mut Vec<Done>) {
+    /// Takes over a changed interface, or another program for it.
+    pub(super) fn set_wanted(&mut self, link: Link, wanted: Loaded, changes: &mut Vec<AttachChange>) {
         let old = std::mem::replace(&mut self.link, link);
         if old.name != self.link.name {
-            done.push(Done::Renamed(old.name, self.link.name.clone()));
+            changes.push(AttachChange::Renamed(old.name, self.link.name.clone()));
         }
         self.wanted = wanted;
     }
 
-    /// Sees to it that it is there, in front, and the one that is wanted.
-    pub(super) fn look(&mut self, pass: &Pass, done: &mut Vec<Done>) -> io::Result<()> {
-        self.examine(pass, done);
-        if matches!(self.state, Presence::Gone(back) if back <= pass.now) {
-            self.attach(pass)?;
-            done.push(Done::Attached(self.link.name.clone()));
-            self.examine(pass, done);
+    /// Makes sure that the wanted program is attached and first in the chain.
+    pub(super) fn check(&mut self, round: &Round, changes: &mut Vec<AttachChange>) -> io::Result<()> {
+        self.update(round, changes);
+        if matches!(self.presence, Presence::Removed(attach_at) if attach_at <= round.now) {
+            self.attach(round)?;
+            changes.push(AttachChange::Attached(self.link.name.clone()));
+            self.update(round, changes);
         }
-        if self.state == Presence::There && self.running != self.wanted.id() {
+        if self.is_attached() && self.running != self.wanted.id() {
             match &mut self.attached {
                 Some(Attached::Tcx(link)) => link.update(self.wanted.fd())?,
-                Some(Attached::Clsact(filter)) => filter.update(pass.filters()?, self.wanted.clone())?,
+                Some(Attached::Clsact(filter)) => filter.update(round.filters()?, self.wanted.clone())?,
                 None => {}
             }
             self.running = self.wanted.id();
         }
-        self.name_place(pass, done);
+        self.report_position(round, changes);
         Ok(())
     }
 
-    /// Takes note of where it is. What can't be asked for stays as it was: it is not gone for that.
-    fn examine(&mut self, pass: &Pass, done: &mut Vec<Done>) {
-        let look =
-            match (&mut self.attached, &pass.filters) {
-                (Some(Attached::Tcx(link)), _) if !link.is_alive() => Ok(Look::Gone),
-                (Some(Attached::Tcx(_)), _) => tcx::programs(self.link.ifindex, pass.direction)
-                    .map(|ids| Look::There { in_front: in_front(&ids, self.running), passed: Vec::new(), again: None }),
-                (Some(Attached::Clsact(filter)), Some(Ok(filters))) => filter.look(filters, &mut self.moves, pass.now),
-                _ => return,
-            };
-        let look = match look {
-            Ok(look) => look,
-            Err(e) => return log::warn!("{}: looking at its chain: {e}", self.link.name),
+    /// Reads the program's position in the chain. After an error the last known position stays.
+    fn update(&mut self, round: &Round, changes: &mut Vec<AttachChange>) {
+        let position = match (&mut self.attached, &round.filters) {
+            (Some(Attached::Tcx(link)), _) if !link.is_alive() => Ok(Position::Removed),
+            (Some(Attached::Tcx(_)), _) => tcx::programs(self.link.ifindex, round.direction).map(|ids| {
+                Position::Attached { in_front: in_front(&ids, self.running), overtaken: Vec::new(), move_at: None }
+            }),
+            (Some(Attached::Clsact(filter)), Some(Ok(filters))) => filter.check(filters, &mut self.moves, round.now),
+            _ => return,
+        };
+        let position = match position {
+            Ok(position) => position,
+            Err(e) => return log::warn!("{}: reading its chain of programs: {e}", self.link.name),
         };
         let name = || self.link.name.clone();
-        match look {
-            Look::There { in_front, passed, again } => {
-                if self.state == Presence::Replaced {
-                    done.push(Done::Attached(name()));
+        match position {
+            Position::Attached { in_front, overtaken, move_at } => {
+                if self.presence == Presence::Replaced {
+                    changes.push(AttachChange::Attached(name()));
                 }
-                if !passed.is_empty() {
-                    done.push(Done::Moved(name(), passed));
+                if !overtaken.is_empty() {
+                    changes.push(AttachChange::Moved(name(), overtaken));
                 }
-                self.state = Presence::There;
-                (self.in_front, self.again) = (in_front, again);
+                self.presence = Presence::Attached;
+                (self.in_front, self.move_at) = (in_front, move_at);
             }
-            Look::Replaced => {
-                if self.state != Presence::Replaced {
-                    done.push(Done::Replaced(name()));
+            Position::Replaced => {
+                if self.presence != Presence::Replaced {
+                    changes.push(AttachChange::Replaced(name()));
                 }
-                self.state = Presence::Replaced;
+                self.presence = Presence::Replaced;
                 self.in_front.clear();
             }
-            Look::Gone => {
-                if self.state != Presence::Replaced {
-                    done.push(Done::Detached(name()));
+            Position::Removed => {
+                if self.presence != Presence::Replaced {
+                    changes.push(AttachChange::Detached(name()));
                 }
-                self.state = Presence::Gone(self.returns.taken(pass.now));
+                self.presence = Presence::Removed(self.returns.removed(round.now));
                 self.attached = None;
                 self.in_front.clear();
             }
         }
     }
 
-    fn attach(&mut self, pass: &Pass) -> io::Result<()> {
-        let (ifindex, direction) = (self.link.ifindex, pass.direction);
-        self.attached = Some(match pass.hook {
+    fn attach(&mut self, round: &Round) -> io::Result<()> {
+        let (ifindex, direction) = (self.link.ifindex, round.direction);
+        self.attached = Some(match round.hook {
             Hook::Tcx => Attached::Tcx(TcxLink::attach(self.wanted.fd(), ifindex, direction)?),
             Hook::Clsact { priority, handle } => {
                 let site = Site { ifindex, direction, priority, handle };
-                Attached::Clsact(OurFilter::attach(pass.filters()?, site, self.wanted.clone())?)
+                Attached::Clsact(OurFilter::attach(round.filters()?, site, self.wanted.clone())?)
             }
         });
         self.running = self.wanted.id();
-        self.state = Presence::There;
-        self.returns.returned(pass.now);
+        self.presence = Presence::Attached;
+        self.returns.returned(round.now);
         Ok(())
     }
 
-    /// Says once that it is not first, and that it is again where nobody contends for that any more.
-    fn name_place(&mut self, pass: &Pass, done: &mut Vec<Done>) {
+    /// Reports once that the program is not first, and once that it is first again and was not moved for a minute.
+    fn report_position(&mut self, round: &Round, changes: &mut Vec<AttachChange>) {
         if self.in_front.is_empty() {
-            if self.is_named && self.is_there() && self.moves.is_calm(pass.now) {
-                self.is_named = false;
-                done.push(Done::First(self.link.name.clone()));
+            if self.is_reported && self.is_attached() && self.moves.is_calm(round.now) {
+                self.is_reported = false;
+                changes.push(AttachChange::First(self.link.name.clone()));
             }
-        } else if !self.is_named {
-            self.is_named = true;
-            done.push(Done::NotFirst(self.link.name.clone(), self.in_front.clone()));
+        } else if !self.is_reported {
+            self.is_reported = true;
+            changes.push(AttachChange::NotFirst(self.link.name.clone(), self.in_front.clone()));
         }
     }
 }
 
-/// Those of the programs, in order, that run before ours and are not another eDNS.
+/// The programs that run before ours, in order, without those of other eDNS daemons.
 fn in_front(ids: &[u32], ours: u32) -> Vec<InFront> {
-    let place = ids.iter().position(|id| *id == ours).unwrap_or_default();
-    let before = ids[..place].iter().filter(|id| !is_alive(**id));
+    let position = ids.iter().position(|id| *id == ours).unwrap_or_default();
+    let before = ids[..position].iter().filter(|id| !is_alive(**id));
     before.map(|id| InFront { id: Some(*id), name: None, priority: None }).collect()
 }

@@ -1,4 +1,4 @@
-//! An interface's filters on clsact, in the order in which packets meet them, and what they hang on, by netlink.
+//! Reads and deletes an interface's tc filters and reads its qdisc, by netlink.
 
 use std::io;
 
@@ -9,19 +9,19 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcHe
 use super::Direction;
 use crate::interfaces::netlink::Connection;
 
-/// Where an interface's clsact is, or its predecessor `ingress`; there is room for one.
+/// The parent handle of clsact and of the older qdisc `ingress`; an interface has at most one of them.
 const CLSACT: TcHandle = TcHandle { major: u16::MAX, minor: 0xfff1 };
 
-/// A filter.
+/// A tc filter.
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
-    /// With interface, parent, priority and handle: all that tells it from others.
+    /// Interface, parent, priority and handle, which identify the filter.
     header: TcHeader,
-    /// Such as `bpf` or `flower`.
+    /// The filter's kind, such as `bpf` or `flower`.
     kind: String,
-    /// Packets begin in chain 0; others are reached by filters that name them.
+    /// The filter's chain. Packets start in chain 0; filters in it may jump to other chains.
     chain: u32,
-    /// A BPF filter's program: its number, and what the filter calls it.
+    /// ID and name of a BPF filter's program.
     program: Option<(u32, String)>,
 }
 
@@ -41,13 +41,13 @@ impl Filter {
         }
     }
 
-    /// The program's name, else what kind of filter it is.
+    /// The program's name; the filter's kind if it has no program.
     pub(super) fn name(&self) -> &str {
         self.program.as_ref().map_or(&self.kind, |(_, name)| name)
     }
 
     fn parse(octets: &[u8]) -> io::Result<Self> {
-        // Of a filter that the library can't read we need no more than that it is there.
+        // A filter with attributes that the library can't parse still counts, without them.
         let message =
             TcMessage::parse(octets).or_else(|_| TcHeader::parse(octets).map(|h| TcMessage::from_parts(h, Vec::new())));
         let (header, attributes) = message.map_err(io::Error::other)?.into_parts();
@@ -74,7 +74,7 @@ impl Filter {
     }
 }
 
-/// A connection for such questions.
+/// A netlink connection for requests about filters.
 pub(super) struct Filters(Connection);
 
 impl Filters {
@@ -82,7 +82,7 @@ impl Filters {
         Connection::open().map(Self)
     }
 
-    /// Those that a packet meets, the first one first; none where there is no qdisc or no interface.
+    /// The filters of chain 0 in the order in which they run; empty if the qdisc or the interface does not exist.
     pub(super) fn list(&self, ifindex: u32, direction: Direction) -> io::Result<Vec<Filter>> {
         let minor = match direction {
             Direction::Ingress => TcHandle::MIN_INGRESS,
@@ -93,7 +93,7 @@ impl Filters {
         let mut filters = Vec::new();
         self.0.request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |octets| {
             let filter = Filter::parse(octets)?;
-            // Each priority announces itself by a message without a handle.
+            // The kernel also sends one message without a handle for each priority.
             if filter.handle() != 0 && filter.chain == 0 {
                 filters.push(filter);
             }
@@ -102,8 +102,8 @@ impl Filters {
         Ok(filters)
     }
 
-    /// The kind of the qdisc that an interface's filters hang on, where there is one. By a list of all: the kernel tells the
-    /// answer to a question about one to all who listen to changes, us among them.
+    /// The kind of the qdisc that holds an interface's filters; None if it has none. It dumps all qdiscs: the kernel multicasts
+    /// its reply about a single qdisc to all listeners for changes, and this daemon is one.
     pub(super) fn qdisc(&self, ifindex: u32) -> io::Result<Option<String>> {
         let mut kind = None;
         self.0.request(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()), NLM_F_DUMP, |octets| {
@@ -120,11 +120,11 @@ impl Filters {
         Ok(kind)
     }
 
-    /// Takes a filter away; not being there any more is as good.
+    /// Deletes a filter. It is no error if the filter no longer exists.
     pub(super) fn delete(&self, filter: &Filter) -> io::Result<()> {
         let message = TcMessage::from_parts(filter.header.clone(), Vec::new());
         match self.0.request(RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK, |_| Ok(())) {
-            // Its interface or qdisc is gone (EINVAL), or somebody was faster.
+            // Its interface or qdisc no longer exists (EINVAL), or another process deleted it.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => Ok(()),
             done => done,
         }

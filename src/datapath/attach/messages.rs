@@ -1,4 +1,4 @@
-//! The kernel's messages about filters and qdiscs. Like those about interfaces they are hints: what is there is read anew.
+//! Netlink notifications about filters and qdiscs. They only trigger a check, which reads the chains again.
 
 use std::io;
 
@@ -10,23 +10,23 @@ use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSoc
 
 use crate::interfaces::netlink::{Octets, messages};
 
-/// What changed.
+/// The interfaces whose filters or qdiscs changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// Filters or qdiscs of these interfaces, by number.
+    /// Interfaces by ifindex.
     Of(Vec<u32>),
-    /// Any interface's may have: messages were lost.
+    /// Any interface: messages were lost.
     Any,
 }
 
-/// Messages about chains on clsact; the kernel has none about tcx.
+/// Listens to changes of clsact's filters. The kernel sends no notifications about tcx.
 pub struct Messages(TokioSocket);
 
 impl Messages {
-    /// Begins to listen. To be called within a runtime.
+    /// Starts to listen. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// Where netlink does not work.
+    /// If netlink fails.
     pub fn open() -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
@@ -34,10 +34,10 @@ impl Messages {
         Ok(Self(socket))
     }
 
-    /// Waits for the next one. May be dropped and called again.
+    /// Waits for the next change. Cancel safe: the future may be dropped and the method called again.
     ///
     /// # Errors
-    /// Where netlink does not work any more.
+    /// If netlink fails.
     pub async fn next(&mut self) -> io::Result<Changed> {
         match self.0.recv_from_full().await {
             Ok((datagram, _)) => Ok(changed(&datagram)),
@@ -53,7 +53,7 @@ fn changed(datagram: &[u8]) -> Changed {
         let Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(Octets { kind, octets }), .. }) = message else {
             return Changed::Any;
         };
-        // Others are of chains as such, of classes and actions.
+        // Other messages are about chains, classes and actions.
         if matches!(kind, libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER | libc::RTM_NEWQDISC | libc::RTM_DELQDISC) {
             interfaces.extend(TcHeader::parse(&octets).map(|header| header.index as u32));
         }

@@ -1,4 +1,4 @@
-//! What became of queries, summed over CPUs.
+//! Counters of queries by outcome, summed over CPUs.
 
 use std::io;
 
@@ -8,22 +8,22 @@ use super::outcome::{OUTCOMES, Outcome};
 use crate::datapath::abi::{edns_stats, read_at};
 use crate::datapath::skel::types::edns_family;
 
-/// IP versions with the names that users see, in the order of `enum edns_family`.
+/// The names of the IP versions in statistics and metrics, in the order of `enum edns_family`.
 pub const FAMILIES: [&str; edns_family::EDNS_FAMILY_COUNT.0 as usize] = ["ipv4", "ipv6"];
 
-/// The name of an outcome that a program returned; None for a packet that is no query to port 53.
+/// The name of an outcome that a test run returned; None for a packet that is no query to port 53.
 #[must_use]
 pub fn outcome_name(outcome: u32) -> Option<&'static str> {
     Outcome::from_number(outcome).map(|outcome| outcome.name)
 }
 
-/// Queries by outcome and family since the program was loaded.
+/// Numbers of queries since the program was loaded, by outcome and then by IP version.
 pub type Queries = [[u64; FAMILIES.len()]; OUTCOMES.len()];
 
-/// All counters, summed over CPUs: queries, and events that were lost.
+/// Reads all counters, summed over CPUs: the queries, and the number of lost events.
 ///
 /// # Errors
-/// The system call's.
+/// The error of the system call.
 pub(super) fn read(map: &impl MapCore) -> io::Result<(Queries, u64)> {
     let cpus = map
         .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)

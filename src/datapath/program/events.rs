@@ -1,5 +1,6 @@
-//! The ring in which running programs tell of queries while [`super::ProgramSettings::set_trace`] says so. It may be read in any
-//! process that has its file descriptor, by one reader at a time.
+//! The ring buffer of query events, which programs write while
+//! [`ProgramSettings::set_trace`](crate::datapath::ProgramSettings::set_trace) is on. Any process that has its file descriptor
+//! may read it, one reader at a time.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,23 +14,23 @@ use super::counters::FAMILIES;
 use super::outcome::Outcome;
 use crate::datapath::abi::{edns_event, read_at};
 
-/// What became of a query.
+/// A query and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryEvent {
-    /// Of CLOCK_MONOTONIC.
+    /// The time of the query by CLOCK_MONOTONIC.
     pub time: Duration,
-    /// Of the interface that the program is on.
+    /// The interface whose program saw the query.
     pub ifindex: u32,
-    /// What became of it.
+    /// The query's outcome.
     pub outcome: &'static Outcome,
-    /// As in `edns_queries_total`.
+    /// `ipv4` or `ipv6`, as in `edns_queries_total`.
     pub family: &'static str,
-    /// Who asks.
+    /// The client's address and UDP port.
     pub client: (IpAddr, u16),
-    /// Who is asked.
+    /// The server's address.
     pub server: IpAddr,
-    /// The start of the DNS message: as the client wrote it to the end of the question, but for the flags and counts of the
-    /// header. It may be anything, and of any length.
+    /// The start of the DNS message in wire format. Up to the end of the question it is what the client sent, except for the
+    /// header's flags and counts. It is untrusted and may have any length.
     pub message: Vec<u8>,
 }
 
@@ -55,21 +56,21 @@ fn address(words: [u32; 4]) -> IpAddr {
     Ipv6Addr::from_bits(words.iter().fold(0, |bits, word| bits << 32 | u128::from(u32::from_be(*word)))).to_canonical()
 }
 
-/// A reader.
+/// A reader of the ring buffer.
 pub struct QueryEvents {
     ring: NonNull<ring_buffer>,
-    /// Written by [`on_event`] within [`Self::poll`], and by nobody else.
+    /// Events read so far. Only [`on_event`] writes it, within [`Self::poll`].
     read: NonNull<Vec<QueryEvent>>,
     _map: OwnedFd,
 }
 
-/// Events read at once; where they come faster than they are read, a call would never end.
+/// Most events of one call: if they came faster than they are read, the call would never end.
 const READ_MAX: usize = 4096;
 
-/// Called by libbpf for each event; a negative value ends the call of `ring_buffer__poll`.
+/// libbpf calls it for each event. A negative return value ends the call of `ring_buffer__poll`.
 ///
 /// # Safety
-/// `read` is the vector of an [`QueryEvents`], and `data` has `len` octets.
+/// `read` is the vector of a [`QueryEvents`], and `data` has `len` bytes.
 unsafe extern "C" fn on_event(read: *mut libc::c_void, data: *mut libc::c_void, len: size_t) -> libc::c_int {
     // SAFETY: as promised by the caller.
     let (read, octets) =
@@ -79,40 +80,40 @@ unsafe extern "C" fn on_event(read: *mut libc::c_void, data: *mut libc::c_void, 
 }
 
 impl QueryEvents {
-    /// Reads the ring of this map.
+    /// Opens the ring buffer of this map ([`Datapath::events`](crate::datapath::Datapath::events)).
     ///
     /// # Errors
-    /// Where it is none, or may not be read.
+    /// If the map is no ring buffer or can't be mapped.
     pub fn open(map: OwnedFd) -> io::Result<Self> {
         let read = NonNull::from(Box::leak(Box::<Vec<QueryEvent>>::default()));
-        // SAFETY: the vector stays where it is, and lives as long as the ring; no options are a null pointer.
+        // SAFETY: the vector never moves and outlives the ring. A null pointer means no options.
         let ring = unsafe { ring_buffer__new(map.as_raw_fd(), Some(on_event), read.as_ptr().cast(), std::ptr::null()) };
         match NonNull::new(ring) {
             Some(ring) => Ok(Self { ring, read, _map: map }),
-            // A vector without elements is lost with it: 24 octets.
+            // The vector leaks: 24 bytes without elements.
             None => Err(io::Error::last_os_error()),
         }
     }
 
-    /// Waits for events, for so long at most; returns those that are there.
+    /// Waits for events, at most `wait`. Returns up to 4096 of them, or none after `wait`.
     ///
     /// # Errors
-    /// The system call's.
+    /// The error of the system call.
     pub fn poll(&mut self, wait: Duration) -> io::Result<Vec<QueryEvent>> {
         let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the ring lives; nobody else has the vector while this runs.
+        // SAFETY: the ring lives, and nothing else accesses the vector while this runs.
         let events = unsafe { ring_buffer__poll(self.ring.as_ptr(), millis) };
         if events < 0 && ![-libc::EINTR, -libc::ECANCELED].contains(&events) {
             return Err(io::Error::from_raw_os_error(-events));
         }
-        // SAFETY: it lives until the drop, and libbpf is done with it for now.
+        // SAFETY: the vector lives until the drop, and libbpf accesses it only within the call above.
         Ok(std::mem::take(unsafe { self.read.as_mut() }))
     }
 }
 
 impl Drop for QueryEvents {
     fn drop(&mut self) {
-        // SAFETY: made by ring_buffer__new and by a box, and freed once; the ring, which refers to the vector, first.
+        // SAFETY: ring_buffer__new and a box made them, and each is freed once. The ring, which refers to the vector, goes first.
         unsafe {
             ring_buffer__free(self.ring.as_ptr());
             drop(Box::from_raw(self.read.as_ptr()));

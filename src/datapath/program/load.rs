@@ -1,4 +1,4 @@
-//! Loads the program: options to constants, map sizes, and errors that say what to do.
+//! Loads the programs: sets their constants and map sizes, and explains errors.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -27,12 +27,13 @@ use crate::datapath::sys::{loopback_mtu, page_size};
 use crate::datapath::table::{Table, map_lines};
 use crate::interfaces::Accepts;
 
-/// Between heartbeats.
+/// Interval of heartbeats.
 pub const BEAT: Duration = Duration::from_millis(500);
-/// Programs pass everything when the last heartbeat is older. The promise is 3 s; a jiffy and the beat's own delay are less.
+/// Age of the last heartbeat above which programs pass every query. The promise is 3 s; the rest covers a jiffy's rounding and
+/// delays of the heartbeat.
 pub const BEAT_MAX: Duration = Duration::from_millis(2500);
 
-/// The loaded program. Its maps live as long as it does.
+/// The loaded programs and their maps.
 pub struct Datapath {
     skel: EdnsSkel<'static>,
     options: Options,
@@ -40,24 +41,24 @@ pub struct Datapath {
     reads_kernel: bool,
     settings: ProgramSettings,
     beat: TestRun,
-    /// By number of [`Program`].
+    /// Loaded programs, indexed by [`Program`].
     programs: [OnceCell<OwnedFd>; Program::ALL.len()],
 }
 
 impl Datapath {
-    /// Loads the program and makes its maps: nothing is attached yet, and nothing is in them.
+    /// Loads the programs of `options` and creates the maps. The maps are empty, and no program is attached.
     ///
     /// # Errors
-    /// [`LoadError`], each with the way out.
+    /// [`LoadError`]; each says what to do.
     pub fn load(options: &Options) -> Result<(Self, Table), LoadError> {
         Self::load_as(options, *CAN_READ_KERNEL)
     }
 
-    /// The same as on a kernel whose memory programs can't read.
+    /// Like [`Self::load`], but as on a kernel without bpf_probe_read_kernel (for tests).
     ///
     /// # Errors
-    /// [`LoadError`].
-    pub fn load_unreading(options: &Options) -> Result<(Self, Table), LoadError> {
+    /// The errors of [`Self::load`].
+    pub fn load_without_probe_read(options: &Options) -> Result<(Self, Table), LoadError> {
         Self::load_as(options, false)
     }
 
@@ -66,7 +67,7 @@ impl Datapath {
         libbpf_rs::set_print(Some((PrintLevel::Debug, on_libbpf_print)));
         check_btf(options.ext_btf.as_deref())?;
 
-        // The skeleton borrows the object's memory, and both live until the daemon ends: a few octets that are not freed.
+        // The skeleton borrows the object's memory. Both live until the process ends, so leaking a few bytes is harmless.
         let mut open = open(Box::leak(Box::new(MaybeUninit::uninit())), options, reads_kernel)?;
         open.progs.edns_beat.set_autoload(true);
         let lines = map_lines(options.max_records as usize);
@@ -76,7 +77,7 @@ impl Datapath {
         let settings = settings(&skel)?;
         settings.set_egress(options.egress);
         settings.set_beat_max(BEAT_MAX, tick());
-        settings.set_below_min(None);
+        settings.set_encloser_labels_min(None);
 
         let beat = TestRun::new(skel.progs.edns_beat.as_fd()).map_err(|e| other(&e))?;
         let datapath =
@@ -91,10 +92,10 @@ impl Datapath {
         Ok((datapath, table))
     }
 
-    /// A program, which is loaded when it is first asked for. It shares all maps with the others.
+    /// The program of a variant. It is loaded on first use and shares all maps with the others.
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// The errors of [`Self::load`].
     pub fn program(&self, program: Program) -> Result<BorrowedFd<'_>, LoadError> {
         let loaded = &self.programs[program as usize];
         if loaded.get().is_none() {
@@ -106,20 +107,20 @@ impl Datapath {
             open.progs.edns_packet.set_autoload(true);
             open.progs.edns_search.set_autoload(needs_steps);
             open.progs.edns_reply.set_autoload(needs_steps);
-            let (maps, ours) = (&mut open.maps, &self.skel.maps);
-            // All but .rodata, which holds the constants of this variant.
-            let shared = [
-                maps.edns_index.reuse_fd(ours.edns_index.as_fd()),
-                maps.edns_chunks.reuse_fd(ours.edns_chunks.as_fd()),
-                maps.edns_servers.reuse_fd(ours.edns_servers.as_fd()),
-                maps.edns_ports.reuse_fd(ours.edns_ports.as_fd()),
-                maps.edns_stats.reuse_fd(ours.edns_stats.as_fd()),
-                maps.edns_steps.reuse_fd(ours.edns_steps.as_fd()),
-                maps.edns_scratch.reuse_fd(ours.edns_scratch.as_fd()),
-                maps.edns_events.reuse_fd(ours.edns_events.as_fd()),
-                maps.bss.reuse_fd(ours.bss.as_fd()),
+            let (maps, shared) = (&mut open.maps, &self.skel.maps);
+            // All maps except .rodata, which holds the constants of this variant.
+            let reused = [
+                maps.edns_index.reuse_fd(shared.edns_index.as_fd()),
+                maps.edns_chunks.reuse_fd(shared.edns_chunks.as_fd()),
+                maps.edns_servers.reuse_fd(shared.edns_servers.as_fd()),
+                maps.edns_ports.reuse_fd(shared.edns_ports.as_fd()),
+                maps.edns_stats.reuse_fd(shared.edns_stats.as_fd()),
+                maps.edns_steps.reuse_fd(shared.edns_steps.as_fd()),
+                maps.edns_scratch.reuse_fd(shared.edns_scratch.as_fd()),
+                maps.edns_events.reuse_fd(shared.edns_events.as_fd()),
+                maps.bss.reuse_fd(shared.bss.as_fd()),
             ];
-            shared.into_iter().collect::<Result<(), _>>().map_err(|e| other(&e))?;
+            reused.into_iter().collect::<Result<(), _>>().map_err(|e| other(&e))?;
             let skel = open.load().map_err(|e| explain(&e, &self.options))?;
             if needs_steps {
                 let [search, reply] = program.steps();
@@ -128,36 +129,36 @@ impl Datapath {
             }
             let _ = loaded.set(owned(skel.progs.edns_packet.as_fd())?);
         }
-        loaded.get().map(OwnedFd::as_fd).ok_or_else(|| LoadError::Other("a program is not there".into()))
+        loaded.get().map(OwnedFd::as_fd).ok_or_else(|| LoadError::Other("the program was not loaded".into()))
     }
 
-    /// Whether the programs that this one tail-calls are loaded, with another one.
+    /// Whether the programs that this one tail-calls were already loaded with another variant.
     fn has_steps(&self, program: Program) -> bool {
         let loaded = Program::ALL.into_iter().filter(|p| self.programs[*p as usize].get().is_some());
         loaded.map(Program::steps).any(|steps| steps == program.steps())
     }
 
-    /// Lets programs tail-call this one.
+    /// Stores a program in the slot for this tail call.
     fn set_step(&self, step: edns_step, program: BorrowedFd<'_>) -> Result<(), LoadError> {
         let fd = program.as_raw_fd().to_ne_bytes();
         self.skel.maps.edns_steps.update(&step.0.to_ne_bytes(), &fd, MapFlags::ANY).map_err(|e| other(&e))
     }
 
-    /// A program that is always loaded, for what any will do.
-    pub(in crate::datapath) fn any_program(&self) -> BorrowedFd<'_> {
+    /// The heartbeat program, which is always loaded.
+    pub(in crate::datapath) fn heartbeat_program(&self) -> BorrowedFd<'_> {
         self.skel.progs.edns_beat.as_fd()
     }
 
-    /// What running programs are told.
+    /// The settings of the running programs.
     #[must_use]
     pub fn settings(&self) -> ProgramSettings {
         self.settings.clone()
     }
 
-    /// Tells running programs that the daemon is there. Without this for 2.5 s they pass everything.
+    /// Sends a heartbeat to the running programs. Without one for [`BEAT_MAX`] they pass every query.
     ///
     /// # Errors
-    /// The system call's.
+    /// The error of the system call.
     pub fn beat(&self) -> io::Result<()> {
         if self.options.egress && !self.reads_kernel {
             self.settings.set_ipvs(ipvs::is_in_use());
@@ -165,40 +166,42 @@ impl Datapath {
         self.beat.run(&BEAT_FRAME, &mut []).map(|_| ())
     }
 
-    /// Runs a program on packets of ours: as attached with heartbeat, servers and counters, or [`Program::Probe`].
+    /// A handle that runs a program on packets of the caller. It behaves as on an interface: it checks the heartbeat and the
+    /// server and counts the query, except [`Program::Probe`].
     ///
     /// # Errors
-    /// Where it can't be loaded.
+    /// If the program can't be loaded.
     pub fn test_run(&self, program: Program) -> Result<TestRun, LoadError> {
         TestRun::new(self.program(program)?).map_err(|e| other(&e))
     }
 
-    /// What became of queries.
+    /// Numbers of queries by outcome and IP version.
     ///
     /// # Errors
-    /// The system call's.
+    /// The error of the system call.
     pub fn queries(&self) -> io::Result<Queries> {
         Ok(counters::read(&self.skel.maps.edns_stats)?.0)
     }
 
-    /// How many events the ring had no room for.
+    /// Number of events that were lost because the ring buffer was full.
     ///
     /// # Errors
-    /// The system call's.
+    /// The error of the system call.
     pub fn events_lost(&self) -> io::Result<u64> {
         Ok(counters::read(&self.skel.maps.edns_stats)?.1)
     }
 
-    /// The ring of events; see [`super::QueryEvents`].
+    /// The file descriptor of the ring buffer of events, for [`QueryEvents`](super::QueryEvents).
     #[must_use]
     pub fn events(&self) -> BorrowedFd<'_> {
         self.skel.maps.edns_events.as_fd()
     }
 
-    /// Answers queries to `server` for these zones (bit 1 << zone); none: not any more.
+    /// Sets the zones that are answered in queries to `server`: a bit 1 << [`ZoneId`](crate::zone::node::ZoneId) for each. 0
+    /// removes the server.
     ///
     /// # Errors
-    /// The system call's, also where there are more than [`crate::datapath::SERVERS_MAX`].
+    /// The error of the system call, also for more than [`SERVERS_MAX`](crate::datapath::SERVERS_MAX) servers.
     pub fn set_server(&self, server: IpAddr, zones: u8) -> io::Result<()> {
         let octets = match server {
             IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
@@ -221,10 +224,11 @@ impl Datapath {
         result.map_err(io::Error::other)
     }
 
-    /// Tells running programs which frames interfaces take, by number; others take their own.
+    /// Sets which frames programs answer, by ifindex. On interfaces that are not listed they answer frames to the interface's own
+    /// address.
     ///
     /// # Errors
-    /// The system call's, also where there are more than 65,536.
+    /// The error of the system call, also for more than 65,536 interfaces.
     pub fn set_ports(&self, ports: &BTreeMap<u32, Accepts>) -> io::Result<()> {
         let map = &self.skel.maps.edns_ports;
         for (ifindex, accepts) in ports {
@@ -236,20 +240,21 @@ impl Datapath {
             let update = map.update(&ifindex.to_ne_bytes(), octets_of(&edns_port { mac }), MapFlags::ANY);
             update.map_err(io::Error::other)?;
         }
-        let takes_own = |ifindex: u32| ports.get(&ifindex).is_none_or(|accepts| *accepts == Accepts::Own);
+        let accepts_own = |ifindex: u32| ports.get(&ifindex).is_none_or(|accepts| *accepts == Accepts::Own);
         let old: Vec<Vec<u8>> = map.keys().collect();
         for key in old {
-            if key.as_slice().try_into().is_ok_and(|key| takes_own(u32::from_ne_bytes(key))) {
+            if key.as_slice().try_into().is_ok_and(|key| accepts_own(u32::from_ne_bytes(key))) {
                 map.delete(&key).map_err(io::Error::other)?;
             }
         }
         Ok(())
     }
 
-    /// With the wrong BTF programs load as well, and read elsewhere. The heartbeat's returns a field that we know otherwise.
+    /// Checks the BTF: with a wrong one programs load, too, but read wrong fields. The heartbeat program returns lo's MTU,
+    /// which is compared with the true one.
     fn check_offsets(&self) -> Result<(), LoadError> {
         if !self.reads_kernel {
-            return Ok(()); // nor does any program read anything by them
+            return Ok(()); // no program reads fields by BTF offsets
         }
         let (mtu, _) = self.beat.run(&BEAT_FRAME, &mut []).map_err(|e| other(&e))?;
         // A test run is on lo of this network namespace.
@@ -262,7 +267,7 @@ impl Datapath {
     }
 }
 
-/// The settings, mapped once more, so that they do not depend on how long the skeleton lives.
+/// The settings, in a mapping of their own that may outlive the skeleton.
 fn settings(skel: &EdnsSkel<'_>) -> Result<ProgramSettings, LoadError> {
     let bss = skel.maps.bss_data.as_ref().ok_or_else(|| LoadError::Other("no .bss".into()))?;
     let at = (&raw const bss.settings).addr() - std::ptr::from_ref::<_>(&**bss).addr();
@@ -270,7 +275,7 @@ fn settings(skel: &EdnsSkel<'_>) -> Result<ProgramSettings, LoadError> {
     Ok(ProgramSettings::new(mapped, at))
 }
 
-/// The object, set up to load no program yet.
+/// Opens the object, with no program set to load yet.
 fn open<'o>(
     object: &'o mut MaybeUninit<OpenObject>,
     options: &Options,
@@ -290,7 +295,7 @@ fn open<'o>(
     Ok(open)
 }
 
-/// What a heartbeat runs on: a multicast, to have a `pkt_type` other than 0. The kernel wants an IP header's length at least.
+/// The frame of a heartbeat: a multicast frame, so that `pkt_type` is not 0. The kernel requires at least an IP header's length.
 const BEAT_FRAME: [u8; 64] = {
     let mut frame = [0; 64];
     frame[0] = 1;

@@ -1,15 +1,15 @@
-//! What becomes of a query: one table for counters, `edns stats`, `edns trace` and metrics. docs/commands.md lists the same.
+//! Outcomes of queries: one table for counters, `edns stats`, `edns trace` and metrics. docs/commands.md lists the same.
 
 use crate::datapath::skel::types::edns_outcome;
 
-/// What became of a query (`enum edns_outcome`).
+/// The outcome of a query (`enum edns_outcome`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// As in `edns_queries_total`.
+    /// The name, as in `edns_queries_total`.
     pub name: &'static str,
-    /// In words that fit beside the figures of `edns stats`.
+    /// The meaning, short enough for a line of `edns stats`.
     pub meaning: &'static str,
-    /// Whether the program replied; else the query passed to the DNS server.
+    /// Whether the program replied. If not, the query passed to the DNS server.
     pub is_answer: bool,
 }
 
@@ -85,7 +85,7 @@ pub static OUTCOMES: [Outcome; COUNT] = {
             Outcome { name: "pass_error", meaning: "kernel is out of memory", is_answer: false },
         ),
     ];
-    // An outcome that is not listed does not compile: index out of bounds, or an assertion.
+    // An outcome that is missing above fails to compile: the index is out of bounds, or the assertion fails.
     let mut i = 0;
     while i < all.len() {
         outcomes[all[i].0.0 as usize] = all[i].1;
@@ -128,8 +128,8 @@ mod tests {
     }
 
     #[test]
-    fn the_time_without_a_heartbeat_is_as_said() {
-        let meaning = Outcome::from_name("pass_daemon").expect("it is listed").meaning;
+    fn the_meaning_of_pass_daemon_has_the_true_time() {
+        let meaning = Outcome::from_name("pass_daemon").expect("a listed outcome").meaning;
         assert!(meaning.ends_with(&format!("for {} s", BEAT_MAX.as_secs_f64())), "{meaning}");
     }
 

@@ -1,4 +1,4 @@
-//! Asks the program in the kernel what it would answer.
+//! Runs queries through the program in the kernel, without a network.
 
 use std::io;
 use std::str::FromStr as _;
@@ -17,10 +17,10 @@ const IPV4: usize = 20;
 const UDP: usize = 8;
 const FRAME_MAX: usize = 2048;
 
-/// A query message that takes the largest answer.
+/// A query message in wire format whose OPT record allows the largest answer ([`ANSWER_MAX`]).
 ///
 /// # Errors
-/// Where `name` is no domain name.
+/// If `name` is no domain name.
 pub fn query(name: &str, qtype: u16) -> Result<Vec<u8>, ProtoError> {
     let mut name = Name::from_str(name)?;
     name.set_fqdn(true);
@@ -33,15 +33,15 @@ pub fn query(name: &str, qtype: u16) -> Result<Vec<u8>, ProtoError> {
     message.to_vec()
 }
 
-/// Rotating records turn with the message's id.
+/// A random message ID, by which the program rotates records.
 fn rand_id() -> u16 {
     crate::datapath::table::random() as u16
 }
 
-/// Runs the program on a query; what it is counted as, and the reply where it is answered.
+/// Runs the program on a query in wire format. Returns the outcome's name, and the reply in wire format if it is an answer.
 ///
 /// # Errors
-/// The system call's, or why the program can't be loaded.
+/// The error of the system call, or why the program can't be loaded.
 pub fn run(datapath: &Datapath, query: &[u8]) -> io::Result<(&'static str, Option<Vec<u8>>)> {
     let program = datapath.test_run(Program::Probe).map_err(io::Error::other)?;
     let mut out = vec![0; FRAME_MAX];
@@ -51,8 +51,8 @@ pub fn run(datapath: &Datapath, query: &[u8]) -> io::Result<(&'static str, Optio
     Ok((outcome.name, reply))
 }
 
-/// The query in an Ethernet frame between addresses for documentation (RFC 5737). The program trusts the IP header's sum,
-/// and takes a UDP sum of 0 for none.
+/// The query in an Ethernet frame between addresses for documentation (RFC 5737). The program does not verify the IP header's
+/// checksum, and a UDP checksum of 0 means none (RFC 768).
 fn frame(query: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; ETHERNET];
     frame[12] = 0x08; // IPv4

@@ -1,32 +1,33 @@
-//! The variants of the program for packets, and the options to load them with.
+//! The variants of the packet program, and the options to load them with.
 
 use std::path::PathBuf;
 
 use crate::datapath::skel::types::{edns_step, edns_variant};
 
-/// Options that are fixed when the program is loaded.
+/// Options that can't change after the programs are loaded.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A BTF file in place of the kernel's.
+    /// A BTF file to use instead of the kernel's.
     pub ext_btf: Option<PathBuf>,
-    /// Whether programs are attached to egress; else to ingress.
+    /// Whether programs run on egress; if not, on ingress.
     pub egress: bool,
-    /// How many names the maps can hold.
+    /// The largest number of names that the maps can hold.
     pub max_records: u32,
-    /// Programs to load at once; others are when they are first asked for.
+    /// Programs to load at start; the others are loaded on first use.
     pub programs: Vec<Program>,
 }
 
-/// The variants of the program for packets.
+/// A variant of the packet program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Program {
-    /// For interfaces with Ethernet header.
+    /// The variant for interfaces with an Ethernet header.
     Ethernet,
-    /// For ingress of interfaces whose peer is in another network namespace.
+    /// The variant for ingress of Ethernet interfaces whose peer is in another network namespace. It redirects replies there.
     EthernetToPeer,
-    /// For interfaces without link-layer header.
+    /// The variant for interfaces without a link-layer header.
     Ip,
-    /// For the daemon's own queries, in Ethernet frames: skips heartbeat, pause and DnsServers, and is not counted.
+    /// The variant for the daemon's own queries, in Ethernet frames. It skips heartbeat, pause and DnsServers, and counts
+    /// nothing.
     Probe,
 }
 
@@ -42,7 +43,7 @@ impl Program {
         }
     }
 
-    /// The slots of `edns_search` and `edns_reply` in `edns_steps`, which programs with the same header share.
+    /// The slots of `edns_search` and `edns_reply` in `edns_steps`. Variants with the same link-layer header share them.
     pub(super) const fn steps(self) -> [edns_step; 2] {
         match self {
             Self::Ethernet | Self::EthernetToPeer | Self::Probe => {

@@ -1,4 +1,4 @@
-//! A node as the octets that the kernel's program reads (`struct edns_node` and what follows it), and back.
+//! Encodes nodes to the bytes that programs read (`struct edns_node` with its types, name and answers), and decodes them.
 
 use crate::datapath::abi::{ANSWER_MAX, NODE_MAX, TYPES_MAX, edns_answer, edns_node, edns_type, octets_of, read_at};
 use crate::datapath::skel::types::edns_outcome;
@@ -8,10 +8,10 @@ use crate::zone::node::{Answer, Kind, Node, Verdict};
 /// Header flags of every answer: QR and AA (RFC 1035 §4.1.1).
 const QR_AA: u16 = 0x8400;
 const RCODE_NXDOMAIN: u16 = 3;
-/// Answers and names begin at multiples of this.
+/// Alignment of names and answers in a node, in bytes.
 const ALIGN: usize = 8;
 
-/// Refs of the shared nodes that a node names; 0 is none.
+/// A node's refs of shared nodes; 0 means no node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Refs {
     pub fallback: u32,
@@ -20,21 +20,21 @@ pub(super) struct Refs {
 }
 
 impl Refs {
-    /// Whether they say something of the names below.
-    pub(super) const fn states(self) -> bool {
+    /// Whether the node has a child or deep node, so that programs take it as a closest encloser.
+    pub(super) const fn is_encloser(self) -> bool {
         self.child | self.deep != 0
     }
 }
 
-/// Why a node can't be written.
+/// Why a node can't be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// More types than a node lists.
+    /// The name has more types than a node can list.
     #[error("{0} types at one name; at most {TYPES_MAX} are possible")]
     Types(usize),
 }
 
-/// The octets of a node; `name` is None for shared ones.
+/// Encodes a node. `name` is None for shared nodes.
 pub(super) fn encode(name: Option<&Name>, node: &Node, refs: Refs) -> Result<Vec<u8>, EncodeError> {
     if node.types.len() > TYPES_MAX {
         return Err(EncodeError::Types(node.types.len()));
@@ -58,7 +58,7 @@ pub(super) fn encode(name: Option<&Name>, node: &Node, refs: Refs) -> Result<Vec
     for (i, (qtype, verdict)) in node.types.iter().enumerate() {
         let mut entry = edns_type { qtype: qtype.to_be(), answer: 0 };
         if let Verdict::Answer(answer) = verdict
-            && sendable(answer)
+            && is_sendable(answer)
             && out.len() < NODE_MAX
         {
             entry.answer = (out.len() / ALIGN) as u16;
@@ -71,20 +71,20 @@ pub(super) fn encode(name: Option<&Name>, node: &Node, refs: Refs) -> Result<Vec
     Ok(out)
 }
 
-/// How many octets [`encode`] makes of it, where it can.
+/// The length in bytes of a node that [`encode`] accepts.
 pub(super) fn encoded_len(name: &Name, node: &Node) -> usize {
     let types = node.types.len() * size_of::<edns_type>();
     let named = size_of::<edns_node>() + types.next_multiple_of(ALIGN) + name.wire().len().next_multiple_of(ALIGN);
     node.types.iter().fold(named, |at, (_, verdict)| match verdict {
-        Verdict::Answer(answer) if sendable(answer) && at < NODE_MAX => {
+        Verdict::Answer(answer) if is_sendable(answer) && at < NODE_MAX => {
             at + size_of::<edns_answer>() + answer.bytes.len().next_multiple_of(ALIGN)
         }
         _ => at,
     })
 }
 
-/// An answer that no message can hold is left to the DNS server, as one that is too large for the client is.
-fn sendable(answer: &Answer) -> bool {
+/// Whether an answer fits into a message. Queries for others pass to the DNS server, as with answers too large for the client.
+fn is_sendable(answer: &Answer) -> bool {
     (1..=ANSWER_MAX).contains(&answer.bytes.len())
 }
 
@@ -95,24 +95,24 @@ fn push_answer(out: &mut Vec<u8>, answer: &Answer) {
         Kind::Nxdomain => (edns_outcome::EDNS_NXDOMAIN, RCODE_NXDOMAIN),
     };
     let len = answer.bytes.len();
-    // An odd stride would change the sum.
-    let turns = answer.rotation.filter(|r| {
+    // Rotation by an odd number of bytes would change the checksum.
+    let rotation = answer.rotation.filter(|r| {
         usize::from(r.stride) * usize::from(r.count) <= len && r.stride % 2 == 0 && u8::try_from(r.count).is_ok()
     });
     out.extend_from_slice(octets_of(&edns_answer {
         flags: (QR_AA | rcode).to_be(),
         count: answer.counts.map(u16::to_be),
         len: len as u16,
-        csum: sum(&answer.bytes),
-        rotate_stride: turns.map_or(0, |r| r.stride),
-        rotate_count: turns.map_or(0, |r| r.count as u8),
+        csum: checksum(&answer.bytes),
+        rotate_stride: rotation.map_or(0, |r| r.stride),
+        rotate_count: rotation.map_or(0, |r| r.count as u8),
         outcome: outcome.0 as u8,
     }));
     out.extend_from_slice(&answer.bytes);
 }
 
-/// The one's complement sum of 16-bit words in memory order (RFC 1071), zero behind the end.
-fn sum(octets: &[u8]) -> u16 {
+/// The one's complement sum of 16-bit words in memory order (RFC 1071), padded with a zero byte.
+fn checksum(octets: &[u8]) -> u16 {
     let mut sum: u32 = octets.chunks(2).map(|w| u32::from(u16::from_ne_bytes([w[0], *w.get(1).unwrap_or(&0)]))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -124,7 +124,7 @@ fn pad(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(ALIGN), 0);
 }
 
-/// A stored node, read back.
+/// A view of an encoded node.
 #[derive(Clone, Copy)]
 pub(super) struct Stored<'a> {
     octets: &'a [u8],
@@ -132,17 +132,17 @@ pub(super) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// The node at the start of `octets`, which may reach beyond its end.
+    /// The node at the start of `octets`, which may be longer than the node.
     pub(super) fn new(octets: &'a [u8]) -> Self {
         Self { octets, head: read_at(octets, 0) }
     }
 
-    /// The node at `start`, and none of the octets behind it, which another thread may be writing.
+    /// The node at `start`. It reads no byte after the node's end, since another thread may be writing there.
     ///
     /// # Safety
-    /// A node begins there, and stays as it is for as long as this lives.
+    /// A node starts at `start` and does not change during `'a`.
     pub(super) unsafe fn read(start: *const u8) -> Self {
-        // SAFETY: each of these is within the node, by what was read before.
+        // SAFETY: each length is within the node, as the parts read before say.
         let octets = |len: usize| unsafe { std::slice::from_raw_parts(start, len) };
         let head = Self::new(octets(size_of::<edns_node>()));
         let mut end = (head.name_at() + usize::from(head.head.name_len)).next_multiple_of(ALIGN);
@@ -162,8 +162,8 @@ impl<'a> Stored<'a> {
         Refs { fallback: self.head.fallback, child: self.head.child, deep: self.head.deep }
     }
 
-    /// Whether `octets` are those of the same node but for what it says of the names below it.
-    pub(super) fn differs_below(&self, octets: &[u8]) -> bool {
+    /// Whether `octets` are the same node except for its child and deep refs.
+    pub(super) fn differs_in_encloser_refs(&self, octets: &[u8]) -> bool {
         let mut head: edns_node = read_at(octets, 0);
         (head.child, head.deep) = (self.head.child, self.head.deep);
         let (own, rest) = (self.octets(), size_of::<edns_node>());
@@ -174,7 +174,7 @@ impl<'a> Stored<'a> {
         Name::from_wire(self.wire())
     }
 
-    /// The name's octets; empty for a shared node.
+    /// The name in wire format, in lower case; empty for a shared node.
     pub(super) fn wire(&self) -> &'a [u8] {
         let at = self.name_at();
         &self.octets[at..at + usize::from(self.head.name_len)]
@@ -184,7 +184,7 @@ impl<'a> Stored<'a> {
         size_of::<edns_node>() + (usize::from(self.head.n_types) * size_of::<edns_type>()).next_multiple_of(ALIGN)
     }
 
-    /// Listed types; None is a pass.
+    /// The listed types with their answers; None if queries for the type pass.
     pub(super) fn types(&self) -> impl Iterator<Item = (u16, Option<StoredAnswer<'a>>)> + use<'a> {
         let octets = self.octets;
         (0..usize::from(self.head.n_types)).map(move |i| {
@@ -194,7 +194,7 @@ impl<'a> Stored<'a> {
         })
     }
 
-    /// How many octets it takes.
+    /// The node's length in bytes.
     pub(super) fn len(&self) -> usize {
         let name_end = (self.name_at() + usize::from(self.head.name_len)).next_multiple_of(ALIGN);
         self.types().filter_map(|(_, a)| a).map(|a| a.end(self.octets)).fold(name_end, usize::max)
@@ -205,7 +205,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// An answer of a stored node.
+/// A view of an answer in an encoded node.
 #[derive(Clone, Copy)]
 pub(super) struct StoredAnswer<'a> {
     octets: &'a [u8],
@@ -217,23 +217,23 @@ impl<'a> StoredAnswer<'a> {
         Self { octets, head: read_at(octets, 0) }
     }
 
-    /// Records in answer, authority and additional section.
+    /// Numbers of records in the answer, authority and additional section.
     pub(super) fn counts(&self) -> [u16; 3] {
         self.head.count.map(u16::from_be)
     }
 
-    /// The records.
+    /// The records in wire format.
     pub(super) fn bytes(&self) -> &'a [u8] {
         let at = size_of::<edns_answer>();
         &self.octets[at..at + usize::from(self.head.len)]
     }
 
-    /// Where it ends, as an offset in `node`, of which its octets are the tail.
+    /// The offset of the answer's end in `node`; the answer's bytes are the tail of `node`.
     fn end(&self, node: &[u8]) -> usize {
         node.len() - self.octets.len() + self.size()
     }
 
-    /// Octets that it takes.
+    /// The length in bytes, with padding.
     fn size(&self) -> usize {
         (size_of::<edns_answer>() + usize::from(self.head.len)).next_multiple_of(ALIGN)
     }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_back_what_it_wrote() {
+    fn a_node_is_decoded_as_encoded() {
         let node = Node {
             types: vec![(1, answer(b"0123456789abcdef", None)), (28, answer(b"xyz", None)), (16, Verdict::Pass)],
             ..Node::pass(ZoneId::Cluster)
@@ -269,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn only_even_records_that_are_there_turn() {
-        let turns = |len: usize, stride, count| {
+    fn only_complete_records_of_even_size_rotate() {
+        let rotated = |len: usize, stride, count| {
             let node = Node {
                 types: vec![(1, answer(&vec![0; len], Some(Rotation { stride, count })))],
                 ..Node::pass(ZoneId::Static)
@@ -279,14 +279,14 @@ mod tests {
             let (_, answer) = Stored::new(&octets).types().next().unwrap();
             answer.unwrap().head.rotate_count
         };
-        assert_eq!(turns(32, 16, 2), 2);
-        assert_eq!(turns(34, 16, 2), 2);
-        assert_eq!(turns(31, 16, 2), 0);
-        assert_eq!(turns(30, 15, 2), 0);
+        assert_eq!(rotated(32, 16, 2), 2);
+        assert_eq!(rotated(34, 16, 2), 2);
+        assert_eq!(rotated(31, 16, 2), 0);
+        assert_eq!(rotated(30, 15, 2), 0);
     }
 
     #[test]
-    fn what_no_message_holds_passes() {
+    fn answers_that_fit_no_message_pass() {
         let node = Node {
             types: vec![(1, answer(&[0; ANSWER_MAX + 1], None)), (28, answer(&[], None))],
             ..Node::pass(ZoneId::Static)
@@ -298,8 +298,8 @@ mod tests {
     }
 
     #[test]
-    fn sums_as_rfc_1071_does() {
-        assert_eq!(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), u16::from_be(0xddf2));
-        assert_eq!(sum(&[1]), u16::from_ne_bytes([1, 0]));
+    fn the_checksum_is_that_of_rfc_1071() {
+        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), u16::from_be(0xddf2));
+        assert_eq!(checksum(&[1]), u16::from_ne_bytes([1, 0]));
     }
 }

@@ -1,4 +1,4 @@
-//! Why a name is not in the maps.
+//! Errors of the table.
 
 use super::arena::ArenaError;
 use super::encode::EncodeError;
@@ -6,16 +6,16 @@ use super::encode::EncodeError;
 /// Why a name is not in the maps.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// As many names as MaxRecords allows.
+    /// The table already holds `MaxRecords` names.
     #[error("the record maps are full: MaxRecords allows {0} names; raise it and restart")]
     Full(usize),
-    /// Too many names whose hashes are alike, so soon after the index got another key.
-    #[error("no slot is left for its hash until the index gets another key, in a minute at the latest")]
+    /// All index slots for the name's hash are taken, and the hash key was changed less than a minute ago.
+    #[error("hash collision: no index slot is free; a new hash key follows within a minute")]
     Collisions,
-    /// No memory for its node.
+    /// The arena has no memory for the node.
     #[error(transparent)]
     Arena(#[from] ArenaError),
-    /// A node that the maps can't express.
+    /// The node can't be encoded.
     #[error(transparent)]
     Node(#[from] EncodeError),
 }

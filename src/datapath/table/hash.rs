@@ -1,13 +1,13 @@
-//! The hash of a name, as the program computes it (`hash_word` in src/bpf/name.h), and the random key that it needs.
+//! The keyed hash of a name, as the program computes it (`hash_word` in src/bpf/name.h).
 //!
-//! Whoever may create a Service chooses names, and knows this code. So the place of a name must depend on numbers that he does not
-//! know: for any two names that are chosen without them, the chance of one hash is below 2⁻³⁰.
+//! Users who may create Services choose names and know this code. So the hash has a random key: two names chosen without
+//! knowing it have the same hash with a probability below 2⁻³⁰.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::datapath::abi::{KEY_WORDS, edns_key};
 
-/// What makes hashes that nobody can foresee, so that nobody can choose names which collide.
+/// A hash key. Names that collide can't be chosen without knowing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashKey {
     multiplier: [u64; 2],
@@ -15,29 +15,29 @@ pub struct HashKey {
 }
 
 impl HashKey {
-    /// One that nobody had before.
+    /// A random key.
     #[must_use]
     pub fn random() -> Self {
         Self {
-            // Odd, so that different sums have different hashes; large, so that each bit moves many.
+            // Odd, so that different sums have different hashes; large, so that each bit changes many.
             multiplier: std::array::from_fn(|_| random() | 0x8000_0001_0000_0001),
             word: std::array::from_fn(|_| random()),
         }
     }
 
-    /// One by which all names collide, as no random one does: for tests of what happens then.
+    /// A key by which all names collide (for tests).
     #[doc(hidden)]
     #[must_use]
     pub const fn colliding() -> Self {
         Self { multiplier: [0; 2], word: [0; KEY_WORDS] }
     }
 
-    /// As programs read it.
+    /// The key as `struct edns_key`.
     pub(super) fn abi(&self) -> edns_key {
         edns_key { multiplier: self.multiplier, word: self.word, ..Default::default() }
     }
 
-    /// The hash of `qname_scan` and `suffix_find` in src/bpf, of a name in lower case.
+    /// The hash of a name in wire format and in lower case, as in `qname_scan` and `suffix_find` of src/bpf.
     pub(super) fn hash(&self, wire: &[u8]) -> u64 {
         let words = wire.chunks(8).map(|octets| {
             let mut word = [0; 8];
@@ -56,6 +56,7 @@ impl HashKey {
     }
 }
 
+/// A random number from the standard library's hash seed.
 pub(in crate::datapath) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -66,10 +67,11 @@ mod tests {
 
     use super::*;
 
-    /// Bits of the hashes that are compared: those that choose one of 1,024 lines.
+    /// Compared bits of the hashes: those that choose one of 1,024 lines.
     const BITS: u32 = 10;
-    /// Keys that each difference is tried with; so many keep it by chance less than once in ten million differences.
+    /// Number of keys that each difference is tried with.
     const KEYS: usize = 64;
+    /// More keys than this keep a difference by chance less than once in ten million differences.
     const KEPT_BY_CHANCE: usize = 7;
 
     trait Keyed {
@@ -87,7 +89,7 @@ mod tests {
         }
     }
 
-    /// Seed and multiplier of the hash of the first versions, which kept differences that were chosen for it.
+    /// Seed and multiplier of the hash of the first versions. Chosen differences between names made them collide under many keys.
     struct Former([u64; 2]);
 
     impl Keyed for Former {
@@ -104,9 +106,11 @@ mod tests {
         }
     }
 
-    /// How many keys keep a difference, of bits of so many words.
+    /// Counts of the keys that keep a difference of bits: two names that differ in these bits collide under such a key.
     struct Kept {
+        /// Keys that keep the worst difference.
         most: usize,
+        /// Sum over all differences.
         sum: usize,
         differences: usize,
     }
@@ -145,7 +149,7 @@ mod tests {
         }
     }
 
-    /// All differences of one, two and three bits in two adjacent words, from this one on.
+    /// All differences of one, two and three bits in the two adjacent words that start with `word`.
     fn small_differences(word: usize) -> impl Iterator<Item = Vec<usize>> {
         let bits = move |from| from..(word + 2) * 64;
         bits(word * 64).flat_map(move |a| {
@@ -157,12 +161,12 @@ mod tests {
 
     fn random_differences(count: usize) -> impl Iterator<Item = Vec<usize>> {
         let bit = |_| random() as usize % (KEY_WORDS * 64);
-        // A bit that is drawn twice counts once.
+        // A set, so that a bit drawn twice counts once.
         let bits = move || (0..=random() as usize % 16).map(bit).collect::<BTreeSet<_>>();
         (0..count).map(move |_| bits().into_iter().collect())
     }
 
-    /// `make hash-search` looks further.
+    /// `make hash-search` tries many more differences.
     fn is_thorough() -> bool {
         std::env::var_os("EDNS_HASH_SEARCH").is_some()
     }
@@ -181,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn the_search_finds_what_the_former_hash_kept() {
+    fn the_search_finds_weak_differences_of_the_former_hash() {
         let kept = Kept::by::<Former>(2, small_differences(0));
         assert!(kept.most > KEYS / 4, "{} of {KEYS} keys keep one", kept.most);
     }
 
     #[test]
-    fn each_octet_and_the_length_count() {
+    fn each_octet_and_the_length_change_the_hash() {
         let key = HashKey::random();
         let names: Vec<Vec<u8>> = (0..=255).map(|n| vec![b'x'; n]).collect();
         let cases = (0..=255).map(|octet| vec![octet, 1, 2, 3, 4, 5, 6, 7, octet ^ 0x20]);

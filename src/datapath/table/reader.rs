@@ -1,8 +1,8 @@
-//! What the maps hold, read back out of them while another thread changes them.
+//! Reads names and answers from the maps while another thread writes them.
 //!
-//! A reader stands to the table as the kernel's programs do: it follows index words to nodes that never change. Where programs
-//! have a grace period, it has a lock, which the writer takes for a moment before it uses memory again. So whoever reads is
-//! never held up by a writer that waits for programs.
+//! A reader follows index words to nodes that never change, as programs do. Programs are protected by the RCU grace period that
+//! the writer waits for; a reader is protected by a lock. The writer takes that lock only for a moment before it reuses memory,
+//! and not while it waits for programs, so it never delays readers for long.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -17,17 +17,18 @@ use crate::zone::node::ANY_TYPE;
 /// An answer in the maps.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// The owner.
+    /// The name in the maps.
     pub name: Name,
-    /// Whether this is what holds for the names below, in place of the name itself.
+    /// Whether the answer is for absent names one label below `name`, not for `name` itself.
     pub below: bool,
-    /// The type; [`ANY_TYPE`] for all that the name does not list.
+    /// The qtype; [`ANY_TYPE`] for all types that the name does not list.
     pub qtype: u16,
-    /// Records in answer, authority and additional section, with their octets behind the question; None: the question passes.
+    /// The numbers of records in the answer, authority and additional section, and the records in wire format, as they follow
+    /// the question. None if the query passes.
     pub answer: Option<([u16; 3], Vec<u8>)>,
 }
 
-/// Reads the maps, from any thread.
+/// Reads the maps, from any thread. Clones share one state.
 #[derive(Clone)]
 pub struct Reader(Arc<Shared>);
 
@@ -39,7 +40,7 @@ struct Shared {
     rekeys: AtomicU64,
 }
 
-/// The memory in use.
+/// The mapped memory that readers use.
 pub(super) struct View {
     index: Arc<Mapped>,
     area: Area,
@@ -47,7 +48,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Puts a chunk there, or none.
+    /// Sets or removes a chunk.
     pub(super) fn set_chunk(&mut self, number: usize, chunk: Option<Arc<Mapped>>) {
         if self.chunks.len() <= number {
             self.chunks.resize_with(number + 1, || None);
@@ -55,7 +56,7 @@ impl View {
         self.chunks[number] = chunk;
     }
 
-    /// The index has moved.
+    /// Sets the area that the index moved to.
     pub(super) const fn set_area(&mut self, area: Area) {
         self.area = area;
     }
@@ -64,7 +65,7 @@ impl View {
     fn node(&self, at: u32) -> Option<Stored<'_>> {
         let (chunk, unit) = (at as usize / CHUNK_UNITS, at as usize % CHUNK_UNITS);
         let chunk = self.chunks.get(chunk)?.as_ref().filter(|_| at != 0)?;
-        // SAFETY: a ref leads to a node, which does not change and stays mapped for as long as the view is locked.
+        // SAFETY: a ref leads to a node that does not change and stays mapped while the view is locked.
         Some(unsafe { Stored::read(chunk.as_ptr().add(unit * UNIT)) })
     }
 
@@ -75,7 +76,7 @@ impl View {
     fn push(&self, records: &mut Vec<Record>, name: &Name, below: bool, stored: Stored<'_>) {
         let own: Vec<u16> = stored.types().map(|(t, _)| t).collect();
         let fallback = self.node(stored.refs().fallback);
-        // What the node lists itself hides what its fallback lists.
+        // Types of the node hide those of its fallback.
         let inherited = fallback.iter().flat_map(Stored::types).filter(|(t, _)| !own.contains(t));
         for (qtype, answer) in stored.types().chain(inherited) {
             let answer = answer.map(|a| (a.counts(), a.bytes().to_vec()));
@@ -96,7 +97,7 @@ impl Reader {
         }))
     }
 
-    /// For the writer, who changes what readers see: none of them reads anything that was there before.
+    /// Locks readers out, for the writer. Readers that come later see the writer's changes.
     pub(super) fn lock(&self) -> RwLockWriteGuard<'_, View> {
         self.0.view.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,62 +106,63 @@ impl Reader {
         self.0.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of what the writer has counted.
+    /// Publishes the writer's counts.
     pub(super) fn set_counts(&self, names: usize, units: usize) {
         self.0.names.store(names, Ordering::Relaxed);
         self.0.units.store(units, Ordering::Relaxed);
     }
 
-    /// How many names there are.
+    /// Number of names.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.names.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no name.
+    /// Whether the maps hold no name.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many names there may be.
+    /// The largest number of names (`MaxRecords`).
     #[must_use]
     pub fn max_len(&self) -> usize {
         self.0.max_names
     }
 
-    /// Units of memory that nodes take at present.
+    /// Memory of the live nodes, in units of 64 bytes.
     #[must_use]
     pub fn units(&self) -> usize {
         self.0.units.load(Ordering::Relaxed)
     }
 
-    /// How often the names got another hash key.
+    /// Number of changes of the hash key so far.
     #[must_use]
     pub fn rekeys(&self) -> u64 {
         self.0.rekeys.load(Ordering::Relaxed)
     }
 
-    /// Takes note that they got another one.
+    /// Publishes how often the hash key was changed.
     pub(super) fn set_rekeys(&self, rekeys: u64) {
         self.0.rekeys.store(rekeys, Ordering::Relaxed);
     }
 
-    /// Octets of kernel memory in index and arena.
+    /// Kernel memory of index and arena, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         let view = self.view();
         view.index.len() + view.chunks.iter().flatten().count() * CHUNK_VALUE
     }
 
-    /// Names in `slots` slots of the index, from `slot` on; None behind the last one. A name that is put in between may move
-    /// all others.
+    /// The names in `slots` slots of the index, starting with `slot`; None if `slot` is after the last one. Between two calls the
+    /// writer may move names to other slots.
     #[must_use]
     pub fn names(&self, slot: usize, slots: usize) -> Option<Vec<Name>> {
         Some(self.view().nodes(slot, slots)?.filter_map(|stored| stored.name()).collect())
     }
 
-    /// What the index' slots from `slot` on lead to, `slots` of them; None behind the last one.
+    /// The records in `slots` slots of the index, starting with `slot`; None if `slot` is after the last one. Between two calls
+    /// the writer may move names to other slots.
     #[must_use]
     pub fn records(&self, slot: usize, slots: usize) -> Option<Vec<Record>> {
         let view = self.view();

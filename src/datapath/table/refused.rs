@@ -1,36 +1,36 @@
-//! Names that the table has no place for: they pass to the DNS server, and so does all below them.
+//! Names that the table refused: they do not fit. Queries for them and for all names below them pass to the DNS server.
 //!
-//! A name without a node is spoken for by the closest one above that has one, which knows nothing of names that were refused.
-//! So that one is marked: of names like the refused it says nothing any more. A mark is a store in place, which takes no
-//! memory and no name, and everywhere else negative answers and wildcards go on.
+//! The program answers for a name without a node by the child or deep node of its closest encloser. For a refused name that is a
+//! wrong answer, such as NXDOMAIN. So the encloser is suppressed: its child or deep node is removed, and such queries pass.
+//! That is a store in place, which needs no memory. Negative answers and wildcards of other enclosers continue.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::error::TableError;
-use super::writer::{Below, Put, Table};
+use super::writer::{EncloserNodes, Put, Table};
 use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
-/// Why a name passes that should be answered.
+/// Why the table refused a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// There are more than `MaxRecords`.
+    /// The table already holds `MaxRecords` names.
     Full,
-    /// No memory is left for its node.
+    /// The arena has no memory for the node.
     Memory,
-    /// No slot of the index is left for its hash.
+    /// The index has no slot for the name's hash.
     Collision,
-    /// Its node is one that the maps can't express.
+    /// The node can't be encoded.
     Size,
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Full, Self::Memory, Self::Collision, Self::Size];
 
-    /// As in `edns_names_passed`.
+    /// The value of the label `reason` of the metric `edns_names_passed`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -51,72 +51,72 @@ impl Reason {
     }
 }
 
-/// For names one label below, and for those further below: whether one of them was refused.
+/// Whether names one label below a name were refused, and whether names further below it were.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Held([bool; 2]);
+struct HasRefused([bool; 2]);
 
-impl Held {
-    /// What is left of what a node says.
-    fn of(self, said: &Below) -> Below {
+impl HasRefused {
+    /// The child and deep node without those that would answer for a refused name.
+    fn filter(self, full: &EncloserNodes) -> EncloserNodes {
         let Self([near, far]) = self;
-        let child = said.child.clone().filter(|_| !near);
-        let deep = said.deep.clone().filter(|_| !near && !far);
-        Below { child, deep }
+        let child = full.child.clone().filter(|_| !near);
+        let deep = full.deep.clone().filter(|_| !near && !far);
+        EncloserNodes { child, deep }
     }
 }
 
-/// What the table has no place for, and the marks for that.
+/// The refused names, and the enclosers that are suppressed for them.
 #[derive(Default)]
 pub struct Refused {
     names: HashMap<Name, (Node, Reason)>,
-    /// How many of them there are by [`Reason`].
+    /// Number of refused names by [`Reason`].
     counts: [usize; Reason::ALL.len()],
-    /// How many of them there are one label below a name, and how many further below.
-    above: HashMap<Name, [usize; 2]>,
-    /// What names that are marked would say.
-    marks: HashMap<Name, Below>,
-    /// Whether marks may be at other names than the closest ones above.
-    is_untidy: bool,
+    /// Number of refused names one label below a name, and further below it.
+    below: HashMap<Name, [usize; 2]>,
+    /// The suppressed enclosers, with their full child and deep nodes.
+    suppressed: HashMap<Name, EncloserNodes>,
+    /// Whether names other than the closest enclosers of refused names may be suppressed.
+    is_outdated: bool,
 }
 
 impl Refused {
-    /// How many there are.
+    /// Number of refused names.
     #[must_use]
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether there are none.
+    /// Whether no name is refused.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// How many there are for a reason.
+    /// Number of names refused for a reason.
     #[must_use]
     pub const fn count(&self, reason: Reason) -> usize {
         self.counts[reason as usize]
     }
 
-    /// Makes a change in the table; returns whether something changed there. After the last of several: [`Self::settle`].
+    /// Applies a change to the table; returns whether the table changed. Call [`Self::settle`] after the last of several changes.
     ///
-    /// In a [`Table::batch`], a node that is put once more is so by this, too, and says what is not withheld by then.
+    /// [`Table::batch`] calls it twice for some nodes. The second call suppresses the enclosers of all names refused by then.
     pub fn apply(&mut self, table: &mut Table, change: &Change) -> bool {
         match change {
             Change::Put(name, node) => self.put(table, name, node),
             Change::Remove(name) => {
-                if self.above.contains_key(name) {
-                    self.mark_above(table, name);
-                    self.marks.remove(name);
+                if self.below.contains_key(name) {
+                    self.suppress_encloser(table, name);
+                    self.suppressed.remove(name);
                 }
-                self.forget(name);
+                self.drop_refused(name);
                 table.remove(name)
             }
         }
     }
 
-    /// Tries again what was refused, as far as there is a place now, and takes away marks that nothing needs any more: a batch
-    /// of its own.
+    /// Retries refused names that may fit now, and restores enclosers that need no longer be suppressed. It is a batch of its
+    /// own.
     pub fn settle(&mut self, table: &mut Table) {
         let is_full = table.len() == table.max_len();
         let again =
@@ -125,7 +125,7 @@ impl Refused {
         order(&mut again);
         let mut has_room = true;
         table.batch(&again, |table, change| {
-            // Where one found no room, the next one would find no more.
+            // After one name found no memory or slot, others find none, either.
             let is_short = matches!(self.names.get(change.name()), Some((_, Reason::Full | Reason::Memory)));
             if is_short && !has_room {
                 return false;
@@ -134,32 +134,32 @@ impl Refused {
             has_room &= !matches!(self.names.get(change.name()), Some((_, Reason::Full | Reason::Memory)));
             changed
         });
-        if self.is_untidy {
-            self.is_untidy = false;
-            self.tidy(table);
+        if self.is_outdated {
+            self.is_outdated = false;
+            self.update_suppressed(table);
         }
     }
 
     fn put(&mut self, table: &mut Table, name: &Name, node: &Node) -> bool {
-        let said = Below { child: node.child.clone(), deep: node.deep.clone() };
-        let held = self.held(name).of(&said);
-        let is_marked = held != said;
-        let node = match is_marked {
-            true => Cow::Owned(Node { child: held.child, deep: held.deep, ..node.clone() }),
+        let full = EncloserNodes { child: node.child.clone(), deep: node.deep.clone() };
+        let kept = self.has_refused(name).filter(&full);
+        let is_suppressed = kept != full;
+        let node = match is_suppressed {
+            true => Cow::Owned(Node { child: kept.child, deep: kept.deep, ..node.clone() }),
             false => Cow::Borrowed(node),
         };
         match table.put(name, &node) {
             Ok(put) => {
-                self.is_untidy |= self.above.contains_key(name);
-                self.marks.remove(name);
-                if is_marked {
-                    self.marks.insert(name.clone(), said);
+                self.is_outdated |= self.below.contains_key(name);
+                self.suppressed.remove(name);
+                if is_suppressed {
+                    self.suppressed.insert(name.clone(), full);
                 }
-                self.forget(name);
+                self.drop_refused(name);
                 put != Put::Same
             }
             Err(e) => {
-                let node = Node { child: said.child, deep: said.deep, ..node.into_owned() };
+                let node = Node { child: full.child, deep: full.deep, ..node.into_owned() };
                 self.refuse(table, name, node, &e)
             }
         }
@@ -168,73 +168,73 @@ impl Refused {
     fn refuse(&mut self, table: &mut Table, name: &Name, node: Node, e: &TableError) -> bool {
         let reason = Reason::of(e);
         if self.count(reason) == 0 {
-            log::error!("{name} passes to the DNS server, and so do others in its place: {e}");
+            log::error!("{name} does not fit into the record maps and passes to the DNS server: {e}");
         }
         self.counts[reason as usize] += 1;
         match self.names.insert(name.clone(), (node, reason)) {
             Some((_, before)) => self.counts[before as usize] -= 1,
             None => {
-                for (labels, above) in name.ancestors().enumerate().skip(1) {
-                    self.above.entry(above).or_default()[usize::from(labels > 1)] += 1;
+                for (labels, ancestor) in name.ancestors().enumerate().skip(1) {
+                    self.below.entry(ancestor).or_default()[usize::from(labels > 1)] += 1;
                 }
             }
         }
-        self.is_untidy = true;
-        self.mark_above(table, name);
-        self.marks.remove(name);
-        // What was there may be what shall be no more: it must not go on.
+        self.is_outdated = true;
+        self.suppress_encloser(table, name);
+        self.suppressed.remove(name);
+        // The name's old node is outdated and must not be answered any more.
         table.remove(name)
     }
 
-    /// A name is in the table, or is not to be.
-    fn forget(&mut self, name: &Name) {
+    /// Drops a name from the refused ones: it is in the table now, or was removed.
+    fn drop_refused(&mut self, name: &Name) {
         let Some((_, reason)) = self.names.remove(name) else { return };
         self.counts[reason as usize] -= 1;
-        for (labels, above) in name.ancestors().enumerate().skip(1) {
-            if let Some(counts) = self.above.get_mut(&above) {
+        for (labels, ancestor) in name.ancestors().enumerate().skip(1) {
+            if let Some(counts) = self.below.get_mut(&ancestor) {
                 counts[usize::from(labels > 1)] -= 1;
                 if *counts == [0; 2] {
-                    self.above.remove(&above);
+                    self.below.remove(&ancestor);
                 }
             }
         }
-        self.is_untidy = true;
+        self.is_outdated = true;
     }
 
-    fn held(&self, name: &Name) -> Held {
-        Held(self.above.get(name).map_or([false; 2], |counts| counts.map(|n| n > 0)))
+    fn has_refused(&self, name: &Name) -> HasRefused {
+        HasRefused(self.below.get(name).map_or([false; 2], |counts| counts.map(|n| n > 0)))
     }
 
-    /// Marks the closest name above that has a node.
-    fn mark_above(&mut self, table: &mut Table, name: &Name) {
-        let closest = name.ancestors().skip(1).find_map(|above| Some((table.below(&above)?, above)));
-        let Some((says, above)) = closest else { return };
-        let said = self.marks.get(&above).unwrap_or(&says);
-        let held = self.held(&above).of(said);
-        if held != says {
-            let said = said.clone();
-            table.withhold(&above, held.child.is_none());
-            self.marks.insert(above, said);
+    /// Suppresses the closest encloser of a refused name.
+    fn suppress_encloser(&mut self, table: &mut Table, name: &Name) {
+        let closest = name.ancestors().skip(1).find_map(|above| Some((table.encloser_nodes(&above)?, above)));
+        let Some((current, encloser)) = closest else { return };
+        let full = self.suppressed.get(&encloser).unwrap_or(&current);
+        let kept = self.has_refused(&encloser).filter(full);
+        if kept != current {
+            let full = full.clone();
+            table.clear_encloser_nodes(&encloser, kept.child.is_none());
+            self.suppressed.insert(encloser, full);
         }
     }
 
-    /// Leaves marks only at the names that are closest above what was refused.
-    fn tidy(&mut self, table: &mut Table) {
-        let mut needed: HashMap<Name, Held> = HashMap::new();
+    /// Restores suppressed enclosers as far as they are not the closest enclosers of refused names.
+    fn update_suppressed(&mut self, table: &mut Table) {
+        let mut needed: HashMap<Name, HasRefused> = HashMap::new();
         for name in self.names.keys() {
-            let above = name.ancestors().enumerate().skip(1).find(|(_, above)| table.below(above).is_some());
-            if let Some((labels, above)) = above {
-                needed.entry(above).or_default().0[usize::from(labels > 1)] = true;
+            let mut above = name.ancestors().enumerate().skip(1);
+            if let Some((labels, encloser)) = above.find(|(_, above)| table.encloser_nodes(above).is_some()) {
+                needed.entry(encloser).or_default().0[usize::from(labels > 1)] = true;
             }
         }
-        for (name, said) in std::mem::take(&mut self.marks) {
-            let held = needed.get(&name).copied().unwrap_or_default().of(&said);
-            if let Err(e) = table.set_below(&name, &held) {
-                log::warn!("names below {name} pass for a while longer: {e}");
-                self.is_untidy = true;
-                self.marks.insert(name, said);
-            } else if held != said {
-                self.marks.insert(name, said);
+        for (name, full) in std::mem::take(&mut self.suppressed) {
+            let kept = needed.get(&name).copied().unwrap_or_default().filter(&full);
+            if let Err(e) = table.set_encloser_nodes(&name, &kept) {
+                log::warn!("queries for absent names below {name} still pass to the DNS server: {e}");
+                self.is_outdated = true;
+                self.suppressed.insert(name, full);
+            } else if kept != full {
+                self.suppressed.insert(name, full);
             }
         }
     }

@@ -1,9 +1,22 @@
-//! The zone in the maps: the only writer of index and arena. Each change of a name is one store of an index word, so a
-//! program sees the node before or after it and never anything else.
+//! The only writer of index and arena. Each change of a name is one store of an index word, so a program sees the node from
+//! before or after the change and nothing else.
+//!
+//! # Order
+//! A program looks up the name of a query first and then its ancestors. So it may combine nodes from different moments, and
+//! some changes must wait for an RCU grace period after others, when every program that ran before has ended ([`Unsettled`]):
+//!
+//! 1. Add names.
+//! 2. Wait: programs that still run may have missed an added name.
+//! 3. Restate: give nodes their new child and deep nodes, which hold for absent names below them.
+//! 4. Wait: programs that still run may use an old child or deep node. Only processors that reorder loads need this.
+//! 5. Remove names.
+//!
+//! [`Table::put`] and [`Table::remove`] wait when a single change needs it. [`Table::batch`] goes through these phases once for
+//! many changes.
 
 mod batch;
-mod below;
 mod depths;
+mod encloser;
 mod memory;
 mod rekey;
 mod shared;
@@ -14,8 +27,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::batch::Batch;
-pub use self::below::Below;
-use self::depths::{Depths, Range, Tree};
+use self::depths::{DepthCounts, DepthRange, Tree};
+pub use self::encloser::EncloserNodes;
 use self::rekey::REKEY_INTERVAL;
 use self::shared::Shared;
 use super::arena::{Arena, ArenaError, UNITS_MAX};
@@ -32,14 +45,14 @@ use crate::zone::cluster::share::Size;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
-/// What [`Table::put`] did.
+/// The result of [`Table::put`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// The name is new.
+    /// The name was added.
     Added,
-    /// Its node is another one now.
+    /// The name's node was replaced.
     Changed,
-    /// It was there already, octet by octet.
+    /// The table already held this node.
     Same,
 }
 
@@ -51,68 +64,69 @@ const _: () = assert!(
         && Size::ANSWER_MAX == ANSWER_MAX
 );
 
-/// The writer.
+/// The writer of the table.
 pub struct Table {
     arena: Arena,
     index: Index,
     reader: Reader,
     key: HashKey,
     /// The key's number in the settings.
-    key_at: usize,
+    key_number: usize,
     rekeys: u64,
-    /// When the index got another key because it had to, or could not get one.
+    /// When a collision last made the table change the key, or try to.
     rekeyed: Option<Instant>,
     rekey_interval: Duration,
-    /// Whether a name was refused that had a slot by another key.
+    /// Whether a name was refused that may have a slot with another key.
     wants_key: bool,
     max_names: usize,
-    /// Shared nodes by content, and the content by ref.
+    /// Shared nodes by content.
     shared: HashMap<Arc<Node>, Shared>,
+    /// Content of shared nodes by ref.
     shared_at: HashMap<u32, Arc<Node>>,
     settings: ProgramSettings,
-    /// By [`Tree`].
-    depths: [Depths; 2],
-    /// Of names with child or deep only.
-    below: Depths,
-    recent: Recent,
-    /// Of changes that are made together.
+    /// Depths of all names, by [`Tree`].
+    depths: [DepthCounts; 2],
+    /// Depths of names with a child or deep node.
+    encloser_depths: DepthCounts,
+    unsettled: Unsettled,
+    /// The batch in progress.
     batch: Option<Batch>,
-    /// Whether no name went without the wait that its order asks for.
+    /// Whether every change since the last wait kept the order.
     is_in_order: bool,
-    /// Waits for programs so far.
+    /// Number of waits for a grace period.
     waits: u64,
-    /// Whether loads pass each other on this machine.
-    loads_pass: bool,
+    /// Whether this machine's processors reorder loads.
+    loads_reorder: bool,
 }
 
-/// What has changed since every program that may run now began. A program looks a name up before those above it, and not all
-/// at one moment: it could miss a name that is just being added, and then find a newer statement on the names below another.
-/// Where a processor's loads may pass each other, it could also miss a name that is just being removed, and yet find the
-/// older statement.
+/// Changes since the last grace period. A program that runs now may have read the table before or after each of them.
+///
+/// It may have missed an added name and then find a newer child or deep node of an ancestor. On processors that reorder loads it
+/// may also miss a removed name and then find an older child or deep node of an ancestor.
 #[derive(Default)]
-struct Recent {
-    /// Labels of the longest name added.
+struct Unsettled {
+    /// Labels of the longest added name.
     added: Option<usize>,
-    /// Labels of the shortest name whose statement on the names below has changed.
+    /// Labels of the shortest name whose child or deep node was changed or removed.
     restated: Option<usize>,
-    /// What programs look at in an index that was left.
-    left: Option<Range>,
+    /// Depths of names in an old area of the index, which programs may still read.
+    old_depths: Option<DepthRange>,
 }
 
-impl Recent {
+impl Unsettled {
     fn restate(&mut self, labels: usize) {
         self.restated = Some(self.restated.map_or(labels, |r| r.min(labels)));
     }
 }
 
-/// Whether loads pass each other on this machine.
-const LOADS_PASS: bool = cfg!(not(target_arch = "x86_64"));
+/// Whether this machine's processors reorder loads. Those of x86-64 don't.
+const LOADS_REORDER: bool = cfg!(not(target_arch = "x86_64"));
 
 impl Table {
-    /// Units of memory that nodes may take.
+    /// Limit of the nodes' memory, in units of 64 bytes.
     pub const UNITS_MAX: usize = UNITS_MAX;
 
-    /// Units of memory that a name takes, without what it shares with others.
+    /// Memory of a name's node, in units of 64 bytes, without the shared nodes that it refers to.
     #[must_use]
     pub fn units_of(name: &Name, node: &Node) -> usize {
         encoded_len(name, node).div_ceil(UNIT)
@@ -127,16 +141,16 @@ impl Table {
         let octets = (map_lines(max_names) * LINE_WORDS * size_of::<u32>()).next_multiple_of(page_size());
         let map = Arc::new(Mapped::new(index, octets).map_err(ArenaError::from)?);
         let index = Index::new(Arc::clone(&map), max_names);
-        let (key, key_at) = (HashKey::random(), 0);
-        settings.set_key(key_at, &key.abi());
-        settings.set_index(index.area().abi(key_at));
+        let (key, key_number) = (HashKey::random(), 0);
+        settings.set_key(key_number, &key.abi());
+        settings.set_index(index.area().abi(key_number));
         let reader = Reader::new(map, index.area(), max_names);
         Ok(Self {
             arena: Arena::new(chunks, reader.clone())?,
             index,
             reader,
             key,
-            key_at,
+            key_number,
             rekeys: 0,
             rekeyed: None,
             rekey_interval: REKEY_INTERVAL,
@@ -145,17 +159,17 @@ impl Table {
             shared: HashMap::new(),
             shared_at: HashMap::new(),
             settings,
-            depths: [Depths::NONE; 2],
-            below: Depths::NONE,
-            recent: Recent::default(),
+            depths: [DepthCounts::NONE; 2],
+            encloser_depths: DepthCounts::NONE,
+            unsettled: Unsettled::default(),
             batch: None,
             is_in_order: true,
             waits: 0,
-            loads_pass: LOADS_PASS,
+            loads_reorder: LOADS_REORDER,
         })
     }
 
-    /// How many names it holds.
+    /// Number of names.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.index.len()
@@ -167,34 +181,34 @@ impl Table {
         self.len() == 0
     }
 
-    /// How many names it may hold.
+    /// The largest number of names (`MaxRecords`).
     #[must_use]
     pub const fn max_len(&self) -> usize {
         self.max_names
     }
 
-    /// Octets of kernel memory in index and arena.
+    /// Kernel memory of index and arena, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.reader.memory()
     }
 
-    /// Reads what it holds, also from other threads.
+    /// A reader of the table, which other threads may use.
     #[must_use]
     pub const fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Units of memory that nodes take at present.
+    /// Memory of the live nodes, in units of 64 bytes.
     #[must_use]
     pub const fn units(&self) -> usize {
         self.arena.live_units()
     }
 
-    /// Adds a name or replaces its node.
+    /// Adds a name or replaces its node. Waits for a grace period if the order needs it.
     ///
     /// # Errors
-    /// Where it does not fit; what was there before stays.
+    /// If the node does not fit or the wait fails; the old node stays.
     pub fn put(&mut self, name: &Name, node: &Node) -> Result<Put, TableError> {
         let mut found = self.find(name);
         while !matches!(found, Found::At(..)) && self.make_room(found) {
@@ -222,22 +236,22 @@ impl Table {
         }
         let labels = name.label_count();
         let old_refs = old.map_or(Refs::default(), |at| Stored::new(self.arena.octets_at(at)).refs());
-        let waits = self.has_to_wait(labels, node, old_refs, refs);
-        if waits && let Some(stand_in) = self.postpone(name, node, old_refs) {
+        let must_wait = self.must_wait_to_restate(labels, node, old_refs, refs);
+        if must_wait && let Some(unrestated) = self.postpone_restate(name, node, old_refs) {
             self.unshare(refs);
-            return self.put(name, &stand_in);
+            return self.put(name, &unrestated);
         }
-        if waits && let Err(e) = self.wait_for_programs() {
+        if must_wait && let Err(e) = self.wait_for_programs() {
             self.unshare(refs);
             return Err(e.into());
         }
         if let Some(at) = old
-            && Stored::new(self.arena.octets_at(at)).differs_below(&octets)
+            && Stored::new(self.arena.octets_at(at)).differs_in_encloser_refs(&octets)
         {
             self.restate(at, labels, old_refs, refs);
             self.unshare(old_refs);
-            self.stay(name);
-            self.tidy();
+            self.cancel_removal(name);
+            self.reclaim_if_due();
             return Ok(Put::Changed);
         }
         let at = match self.store(&octets, old.is_none()) {
@@ -247,82 +261,82 @@ impl Table {
                 return Err(e.into());
             }
         };
-        // Which may have moved to make room.
+        // A compaction may have moved the old node.
         let old = old.map(|_| self.index.at(slot));
-        // Deeper names are looked up from now on: before the name can be an encloser, so that none is passed over.
+        // Publish the depths before the name: programs must already search at its depth when it becomes an encloser.
         if old.is_none() {
             self.depths[Tree::of(name) as usize].change(labels, true);
         }
-        if refs.states() {
-            self.below.change(labels, true);
+        if refs.is_encloser() {
+            self.encloser_depths.change(labels, true);
         }
-        self.tell_depths();
+        self.publish_depths();
         self.index.put(slot, self.key.hash(name.wire()), at);
         match old {
             Some(old) => self.retire(old, labels),
-            None => self.recent.added = self.recent.added.max(Some(labels)),
+            None => self.unsettled.added = self.unsettled.added.max(Some(labels)),
         }
-        self.tell_depths();
-        self.stay(name);
-        self.tidy();
+        self.publish_depths();
+        self.cancel_removal(name);
+        self.reclaim_if_due();
         Ok(if old.is_some() { Put::Changed } else { Put::Added })
     }
 
-    /// Removes a name; false where it was not there.
+    /// Removes a name; false if the table does not hold it. Waits for a grace period if the order needs it.
     pub fn remove(&mut self, name: &Name) -> bool {
         let Found::At(slot, at) = self.find(name) else { return false };
         let labels = name.label_count();
-        let restated = self.recent.restated.is_some_and(|restated| restated < labels);
-        if self.loads_pass {
+        let restated = self.unsettled.restated.is_some_and(|restated| restated < labels);
+        if self.loads_reorder {
             if self.postpone_removal(name, at, restated) {
                 return true;
             }
             if restated && self.wait_for_programs().is_err() {
-                // Fails only where the kernel has no memory for a pointer; the name is removed rather than kept for ever.
-                log::warn!("{name} is removed without waiting for programs that read it");
+                // Fails only on ENOMEM; remove without waiting rather than keep a stale name.
+                log::warn!("{name}: removed without waiting for running programs: out of memory");
                 self.is_in_order = false;
             }
         }
         self.index.clear(slot);
         self.depths[Tree::of(name) as usize].change(labels, false);
         self.retire(at, labels);
-        self.tell_depths();
-        self.tidy();
+        self.publish_depths();
+        self.reclaim_if_due();
         true
     }
 
-    /// Returns true when every program that runs now has ended, so that those to come see all that was written; false where
-    /// that can't be waited for, and the log says why.
+    /// Waits for a grace period: every program that runs now has ended then, and later ones see all changes. False if the wait
+    /// failed; the error is logged.
     pub fn settle(&mut self) -> bool {
-        self.wait_for_programs().inspect_err(|e| log::warn!("waiting for programs: {e}")).is_ok()
+        self.wait_for_programs().inspect_err(|e| log::warn!("waiting for running programs: {e}")).is_ok()
     }
 
-    /// False where a name went without the wait that its order asks for, since programs could not be waited for, until they are:
-    /// one may hear of it by what was said before of names that are not there.
+    /// Whether every change since the last wait kept the order. False after [`Self::remove`] could not wait, until a wait
+    /// succeeds: programs may then answer for the removed name by an old child or deep node.
     #[must_use]
     pub const fn is_in_order(&self) -> bool {
         self.is_in_order
     }
 
-    /// For tests on machines whose loads do not: takes the precautions for loads that pass each other.
+    /// Makes the table wait as on a machine whose processors reorder loads (for tests).
     #[doc(hidden)]
-    pub const fn assume_loads_pass(&mut self) {
-        self.loads_pass = true;
+    pub const fn assume_loads_reorder(&mut self) {
+        self.loads_reorder = true;
     }
 
-    /// How often it has waited for programs.
+    /// Number of waits for a grace period so far.
     #[must_use]
     pub const fn waits(&self) -> u64 {
         self.waits
     }
 
-    /// Returns when every program that runs now has ended.
+    /// Waits for a grace period, and reclaims retired memory.
     fn wait_for_programs(&mut self) -> Result<(), ArenaError> {
         self.waits += 1;
         self.arena.reclaim()?;
-        self.recent = Recent::default();
+        self.unsettled = Unsettled::default();
         self.is_in_order = true;
-        self.tell_depths();
+        self.publish_depths();
         Ok(())
     }
 
@@ -330,13 +344,13 @@ impl Table {
         self.index.find(self.key.hash(name.wire()), |at| Stored::new(self.arena.octets_at(at)).wire() == name.wire())
     }
 
-    /// Gives back a node that was a name's.
+    /// Retires the node of a name that was removed or got another node.
     fn retire(&mut self, at: u32, labels: usize) {
         let stored = Stored::new(self.arena.octets_at(at));
         let (refs, len) = (stored.refs(), stored.len());
-        if refs.states() {
-            self.below.change(labels, false);
-            self.recent.restate(labels);
+        if refs.is_encloser() {
+            self.encloser_depths.change(labels, false);
+            self.unsettled.restate(labels);
         }
         self.arena.retire(at, len);
         self.unshare(refs);

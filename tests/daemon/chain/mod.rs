@@ -249,7 +249,7 @@ fn take_away(lab: &Lab, daemon: &Daemon) {
     lab.sh("host", "tc qdisc del dev veth0 clsact");
     until("stats report it", || {
         let text = String::from_utf8(lab.edns(&["stats"]).stdout).unwrap();
-        if text.contains("not attached: veth0: taken away again and again") { Ok(()) } else { Err(text) }
+        if text.contains("not attached: veth0: removed repeatedly") { Ok(()) } else { Err(text) }
     });
     until("attached again", || match daemon.log().matches("veth0: attached").count() {
         5 => Ok(()),

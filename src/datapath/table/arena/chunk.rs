@@ -1,9 +1,8 @@
-//! One of the arena's maps, and which of its units are taken.
+//! A chunk of the arena: one map, and the allocator of its units.
 //!
-//! range-alloc keeps free ranges of numbers, joined with their neighbours, outside of the memory that they stand for, and is told
-//! the length of what is freed: all that is needed for memory that programs read. (offset-allocator wants a handle of each run
-//! back, which would be another word a node; buddy allocators round lengths up to powers of two, which is more than the holes
-//! take that there may be.)
+//! range-alloc keeps merged free ranges of numbers outside of the memory that they describe, and the caller passes the length of
+//! a freed run. That suits memory that programs read. (offset-allocator needs a handle for each run, another word for each node;
+//! buddy allocators round lengths up to powers of two, which wastes more than holes do.)
 
 use std::io;
 use std::ops::Range;
@@ -17,15 +16,16 @@ use crate::datapath::abi::{CHUNK_UNITS, CHUNK_VALUE};
 use crate::datapath::mapped::Mapped;
 use crate::datapath::sys::{self, page_size};
 
-/// Units for nodes of one kind.
-struct Room {
+/// The units of a chunk for nodes of one kind.
+struct Region {
     runs: RangeAllocator<u32>,
+    /// Units of live nodes.
     live: usize,
-    /// No run is longer.
+    /// Upper bound of the longest free run, in units.
     longest: usize,
 }
 
-impl Room {
+impl Region {
     fn new(units: Range<u32>) -> Self {
         Self { longest: units.len(), runs: RangeAllocator::new(units), live: 0 }
     }
@@ -34,7 +34,7 @@ impl Room {
         self.runs.initial_range().len()
     }
 
-    fn take(&mut self, units: usize) -> Option<u32> {
+    fn allocate(&mut self, units: usize) -> Option<u32> {
         if units > self.longest {
             return None;
         }
@@ -47,32 +47,32 @@ impl Room {
     }
 }
 
-/// A map, mapped into the daemon.
+/// A chunk: a map, mapped into the daemon.
 pub(super) struct Chunk {
     map: OwnedFd,
     mapped: Arc<Mapped>,
-    shared: Room,
-    named: Room,
-    /// Whether nodes move out of it, so that none may come.
-    pub is_leaving: bool,
-    /// Whether it was made for nodes on the move, which do not move on from there.
-    pub is_arriving: bool,
+    shared: Region,
+    named: Region,
+    /// Whether a compaction moves nodes out of it. None is stored in it then.
+    pub is_draining: bool,
+    /// Whether a compaction added it for the nodes that it moves. It is not drained then.
+    pub is_filling: bool,
 }
 
 impl Chunk {
-    /// Makes a map with so many units for shared nodes, and the rest for named ones. The `first` chunk's unit 0 is no node's.
+    /// Creates a map with `shared` units for shared nodes and the rest for named ones. Unit 0 of the `first` chunk is never used.
     pub(super) fn new(shared: usize, first: bool) -> io::Result<Self> {
-        // As the inner map in edns.bpf.c is, else the outer map refuses it.
+        // The same type and sizes as the inner map in maps.h; the outer map refuses others.
         let map = sys::map_create(c"edns_chunk", CHUNK_VALUE as u32)?;
         let mapped = Mapped::new(map.as_fd(), CHUNK_VALUE.next_multiple_of(page_size()))?;
         let split = shared as u32;
         Ok(Self {
             map,
             mapped: Arc::new(mapped),
-            shared: Room::new(u32::from(first)..split.max(first.into())),
-            named: Room::new(split..CHUNK_UNITS as u32),
-            is_leaving: false,
-            is_arriving: false,
+            shared: Region::new(u32::from(first)..split.max(first.into())),
+            named: Region::new(split..CHUNK_UNITS as u32),
+            is_draining: false,
+            is_filling: false,
         })
     }
 
@@ -84,31 +84,31 @@ impl Chunk {
         &self.mapped
     }
 
-    /// The first unit of a free run.
-    pub(super) fn take(&mut self, kind: NodeKind, units: usize) -> Option<u32> {
+    /// Allocates a run; returns its first unit.
+    pub(super) fn allocate(&mut self, kind: NodeKind, units: usize) -> Option<u32> {
         match kind {
-            NodeKind::Shared => self.shared.take(units),
-            NodeKind::Named if self.is_leaving => None,
-            NodeKind::Named => self.named.take(units),
+            NodeKind::Shared => self.shared.allocate(units),
+            NodeKind::Named if self.is_draining => None,
+            NodeKind::Named => self.named.allocate(units),
         }
     }
 
-    /// Takes note that the node at a unit is retired, and returns what it was.
+    /// Counts the node at a unit as retired; returns its kind.
     pub(super) fn retire(&mut self, unit: usize, units: usize) -> NodeKind {
         let kind = if self.is_named(unit) { NodeKind::Named } else { NodeKind::Shared };
-        self.room(kind).live -= units;
+        self.region(kind).live -= units;
         kind
     }
 
-    /// Frees a run; nobody reads it any more.
-    pub(super) fn give(&mut self, unit: usize, units: usize) {
+    /// Frees a run that no program reads any more.
+    pub(super) fn free(&mut self, unit: usize, units: usize) {
         let kind = if self.is_named(unit) { NodeKind::Named } else { NodeKind::Shared };
-        let room = self.room(kind);
-        room.runs.free_range(unit as u32..(unit + units) as u32);
-        room.longest = room.units();
+        let region = self.region(kind);
+        region.runs.free_range(unit as u32..(unit + units) as u32);
+        region.longest = region.units();
     }
 
-    const fn room(&mut self, kind: NodeKind) -> &mut Room {
+    const fn region(&mut self, kind: NodeKind) -> &mut Region {
         match kind {
             NodeKind::Shared => &mut self.shared,
             NodeKind::Named => &mut self.named,
@@ -124,28 +124,28 @@ impl Chunk {
         self.named.units()
     }
 
-    /// Units of named nodes.
+    /// Units of live named nodes.
     pub(super) const fn live_named(&self) -> usize {
         self.named.live
     }
 
-    /// Whether nodes that move out of it leave a chunk to others, or make room at least.
+    /// Whether moving its nodes frees at least an eighth of its units.
     pub(super) fn is_sparse(&self) -> bool {
         self.named.live * 8 < self.named.units() * 7
     }
 
-    /// Whether named nodes are in it, retired ones included.
+    /// Whether it holds named nodes, including retired ones.
     pub(super) fn has_named(&self) -> bool {
         self.named.units() > 0 && !self.named.runs.is_empty()
     }
 
-    /// Runs of units that named nodes lie in, one behind another, retired ones included.
+    /// Runs of units that hold adjacent named nodes, including retired ones.
     pub(super) fn named_runs(&self) -> impl Iterator<Item = Range<u32>> {
         self.named.runs.allocated_ranges()
     }
 
-    /// Whether it holds nothing that anybody may read.
+    /// Whether it holds no nodes, not even retired ones.
     pub(super) fn is_empty(&self) -> bool {
-        [&self.shared, &self.named].into_iter().all(|room| room.units() == 0 || room.runs.is_empty())
+        [&self.shared, &self.named].into_iter().all(|region| region.units() == 0 || region.runs.is_empty())
     }
 }

@@ -1,14 +1,12 @@
-//! Many changes with few waits.
+//! Batches: many changes with few waits, in the phases of [`writer`](super).
 //!
-//! A name that begins to speak for those below it has to wait for programs that may have missed one of them ([`Recent`]). In a
-//! batch that adds names at many levels each level would wait for the one below. So only the first one waits; from then on names
-//! are put without what is new in their statements, which needs no order: those below them get what they got before, or pass.
-//! When programs have ended that ran then, all names are known to be there, and those nodes are put once more, whole.
+//! If a batch adds names at many levels, put one by one, each level would wait for the level below before it is restated. In a
+//! batch the nodes are first put with the child and deep nodes that they had before. Until they are restated, absent names below
+//! them get the old answer or pass, so this needs no order. After one wait all added names are visible to every program, and the
+//! postponed nodes are put once more with their new child and deep nodes.
 //!
-//! Where a processor's loads may pass each other, names that go wait for changed statements above them, in the same way: those
-//! that make statements fall silent at once and go with the others when programs have ended that may have read one.
-//!
-//! [`Recent`]: super::Recent
+//! Removals wait for restated ancestors in the same way on processors that reorder loads. A removed name that has a child or deep
+//! node loses these at once. It is removed, together with the names below it, after one wait.
 
 use std::collections::HashSet;
 
@@ -18,98 +16,103 @@ use crate::zone::change::Change;
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 
-/// Puts or removals that are made together.
+/// The state of a batch between its phases.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// Whether it has waited, so that what needs a wait is postponed.
+    /// Whether a put has waited. Later puts that need a wait are postponed instead.
     has_waited: bool,
-    /// Names whose nodes are to be put once more.
-    postponed: HashSet<Name>,
-    /// Names that are to be removed when all that remain are known, in order. Also a put may find that a name has to go.
-    leaving: Vec<Name>,
+    /// Names to restate: their nodes are put once more after the wait.
+    restates: HashSet<Name>,
+    /// Names to remove after the wait, in order. A put adds one if the table refuses the name's new node.
+    removals: Vec<Name>,
 }
 
 impl Table {
-    /// Has `make` put or remove what each change says, in their order ([`crate::zone::change::order`]; several such batches may
-    /// follow each other). Returns how many times it did something.
-    pub fn batch(&mut self, changes: &[Change], mut make: impl FnMut(&mut Self, &Change) -> bool) -> usize {
+    /// Calls `apply` for each change, in their order ([`crate::zone::change::order`]; several such lists may follow each other).
+    /// It is called once more for puts that were postponed. Returns how many times the first calls returned true.
+    pub fn batch(&mut self, changes: &[Change], mut apply: impl FnMut(&mut Self, &Change) -> bool) -> usize {
         let mut count = 0;
         let mut rest = changes;
         while !rest.is_empty() {
             let (puts, others) = split(rest, |c| matches!(c, Change::Put(..)));
             let (removals, others) = split(others, |c| matches!(c, Change::Remove(_)));
             rest = others;
+            // 1. Add names, without new child and deep nodes that would need a wait.
             self.batch = Some(Batch::default());
-            count += puts.iter().filter(|change| make(self, change)).count();
-            let postponed = self.end();
-            // By `make`, which knows what else became of names meanwhile.
-            puts.iter().filter(|c| postponed.contains(c.name())).for_each(|change| _ = make(self, change));
+            count += puts.iter().filter(|change| apply(self, change)).count();
+            // 2. Wait.
+            let restates = self.finish_phase();
+            // 3. Restate: by `apply`, which knows what became of other names meanwhile.
+            puts.iter().filter(|c| restates.contains(c.name())).for_each(|change| _ = apply(self, change));
+            // 4. Remove names, or wait and remove them then.
             self.batch = Some(Batch::default());
-            count += removals.iter().filter(|change| make(self, change)).count();
-            self.end();
+            count += removals.iter().filter(|change| apply(self, change)).count();
+            self.finish_phase();
         }
         count
     }
 
-    /// Ends a batch, and returns the names that are to be put once more. Then programs have ended that ran before.
-    fn end(&mut self) -> HashSet<Name> {
-        let Batch { postponed, leaving, .. } = self.batch.take().unwrap_or_default();
-        // Where that can't be waited for, each change that is left tries to, and fails with the reason.
-        if !postponed.is_empty() || !leaving.is_empty() {
+    /// Waits for a grace period if changes were postponed, and removes the names whose removal was postponed. Returns the names
+    /// to restate.
+    fn finish_phase(&mut self) -> HashSet<Name> {
+        let Batch { restates, removals, .. } = self.batch.take().unwrap_or_default();
+        // If this wait fails, each postponed change tries to wait itself and fails with the reason.
+        if !restates.is_empty() || !removals.is_empty() {
             self.settle();
         }
-        for name in leaving {
+        for name in removals {
             self.remove(&name);
         }
-        postponed
+        restates
     }
 
-    /// In place of a node whose statement would have to wait: one that says of the names below what was said before. None
-    /// where it may wait.
-    pub(super) fn postpone(&mut self, name: &Name, node: &Node, old: Refs) -> Option<Node> {
-        let loads_pass = self.loads_pass;
+    /// Postpones the new child and deep node of a name within a batch: returns `node` with the child and deep node that the name
+    /// has now. None if the caller should wait instead.
+    pub(super) fn postpone_restate(&mut self, name: &Name, node: &Node, old: Refs) -> Option<Node> {
+        let loads_reorder = self.loads_reorder;
         let batch = self.batch.as_mut()?;
-        // Where removals need a wait, too, there is one less for nodes.
-        if !loads_pass && !std::mem::replace(&mut batch.has_waited, true) {
+        // The first put waits itself, which may spare the wait of phase 2. If removals may need a wait, too, it is postponed,
+        // so that a batch never waits more than twice.
+        if !loads_reorder && !std::mem::replace(&mut batch.has_waited, true) {
             return None;
         }
-        batch.postponed.insert(name.clone());
-        let said = |at| self.shared_at.get(&at).cloned();
-        Some(Node { child: said(old.child), deep: said(old.deep), ..node.clone() })
+        batch.restates.insert(name.clone());
+        let shared = |at| self.shared_at.get(&at).cloned();
+        Some(Node { child: shared(old.child), deep: shared(old.deep), ..node.clone() })
     }
 
-    /// Whether a name goes at the end of a batch: one that speaks for those below it, which it does no longer, and those that
-    /// such a one may have spoken for.
+    /// Postpones the removal of a name within a batch if it is an encloser, whose child and deep node are cleared at once, or
+    /// if an ancestor was restated. False if the caller should remove it.
     pub(super) fn postpone_removal(&mut self, name: &Name, at: u32, restated: bool) -> bool {
         let refs = Stored::new(self.arena.octets_at(at)).refs();
-        let states = refs.states();
-        let Some(batch) = self.batch.as_mut().filter(|_| states || restated) else { return false };
-        batch.leaving.push(name.clone());
-        if states {
+        let is_encloser = refs.is_encloser();
+        let Some(batch) = self.batch.as_mut().filter(|_| is_encloser || restated) else { return false };
+        batch.removals.push(name.clone());
+        if is_encloser {
             self.restate(at, name.label_count(), refs, Refs { child: 0, deep: 0, ..refs });
             self.unshare(Refs { fallback: 0, ..refs });
         }
         true
     }
 
-    /// A name that was to go at the end of a batch has a node again.
-    pub(super) fn stay(&mut self, name: &Name) {
-        if let Some(batch) = self.batch.as_mut().filter(|batch| !batch.leaving.is_empty()) {
-            batch.leaving.retain(|leaving| leaving != name);
+    /// Cancels the postponed removal of a name that got a node again.
+    pub(super) fn cancel_removal(&mut self, name: &Name) {
+        if let Some(batch) = self.batch.as_mut().filter(|batch| !batch.removals.is_empty()) {
+            batch.removals.retain(|removed| removed != name);
         }
     }
 
-    /// Whether programs hold back whatever is said of the names below: nobody sees in which order that and they come, since all
-    /// programs end before the gate opens.
-    pub(super) fn is_held_back(&self, node: &Node) -> bool {
+    /// Whether a closed gate covers the child and deep node of `node`. They then need no order: no program answers by them, and
+    /// all programs that run now end before the gate opens.
+    pub(super) fn is_gated(&self, node: &Node) -> bool {
         let is_cluster = |node: &Node| node.zone == ZoneId::Cluster;
-        let mut below = [&node.child, &node.deep].into_iter().flatten();
-        below.all(|node| is_cluster(node) && node.fallback.as_deref().is_none_or(is_cluster))
-            && self.settings.is_held_back(ZoneId::Cluster)
+        let mut nodes = [&node.child, &node.deep].into_iter().flatten();
+        nodes.all(|node| is_cluster(node) && node.fallback.as_deref().is_none_or(is_cluster))
+            && self.settings.is_positive_gate_closed(ZoneId::Cluster)
     }
 }
 
-/// The changes up to the first that is none of these, and the rest.
-fn split(changes: &[Change], is: impl Fn(&Change) -> bool) -> (&[Change], &[Change]) {
-    changes.split_at(changes.iter().position(|c| !is(c)).unwrap_or(changes.len()))
+/// Splits `changes` before the first that `is_wanted` does not accept.
+fn split(changes: &[Change], is_wanted: impl Fn(&Change) -> bool) -> (&[Change], &[Change]) {
+    changes.split_at(changes.iter().position(|c| !is_wanted(c)).unwrap_or(changes.len()))
 }

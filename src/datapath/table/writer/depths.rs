@@ -1,16 +1,16 @@
-//! At which depths there are names, so that programs look at no others.
+//! Counts names by depth, so that programs search only at depths that have names.
 
 use super::Table;
 use crate::zone::name::Name;
 
-/// How many names have so many labels, of which a name has 127 at most (RFC 1035 §3.1).
-pub(super) struct Depths {
+/// Number of names by number of labels, which is at most 127 (RFC 1035 §3.1).
+pub(super) struct DepthCounts {
     counts: [usize; 128],
-    /// The numbers that are not 0, since each change of a name asks for the first and the last.
+    /// A bit for each count that is not 0. Each change of a name needs the lowest and the highest.
     used: u128,
 }
 
-impl Depths {
+impl DepthCounts {
     pub(super) const NONE: Self = Self { counts: [0; 128], used: 0 };
 
     pub(super) const fn change(&mut self, labels: usize, add: bool) {
@@ -29,8 +29,8 @@ impl Depths {
     }
 }
 
-/// Of names outside arpa, and within. The names of IPv6 addresses have 34 labels, and a program that began at such depth would
-/// not come to the zone of a longer name that does not exist.
+/// The names outside arpa, or those within. Reverse names of IPv6 addresses have 34 labels. A search of 16 depths that started
+/// there would not reach the zone of an absent name outside arpa.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tree {
     Forward,
@@ -43,25 +43,27 @@ impl Tree {
     }
 }
 
-/// Labels of names that programs look at: of the shortest that says something of those below, and of the longest by [`Tree`].
+/// The depths, in labels, that programs search.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Range {
+pub(super) struct DepthRange {
+    /// The shortest name that has a child or deep node.
     min: Option<usize>,
+    /// The longest name, by [`Tree`].
     max: [Option<usize>; 2],
 }
 
 impl Table {
-    /// Tells programs which names are worth a look, as long as the ones that read an index which was left need it.
-    pub(super) fn tell_depths(&self) {
-        let Range { min, max } = self.range();
-        self.settings.set_below_min(min);
-        self.settings.set_below_max(max);
+    /// Publishes the depths to programs.
+    pub(super) fn publish_depths(&self) {
+        let DepthRange { min, max } = self.depth_range();
+        self.settings.set_encloser_labels_min(min);
+        self.settings.set_name_labels_max(max);
     }
 
-    /// What is worth a look, with what was in an index that was left.
-    pub(super) fn range(&self) -> Range {
-        let left = self.recent.left.unwrap_or_default();
-        let max = |tree: usize| self.depths[tree].max().max(left.max[tree]);
-        Range { min: [self.below.min(), left.min].into_iter().flatten().min(), max: [max(0), max(1)] }
+    /// The depths of all names, including those in an old area of the index that programs may still read.
+    pub(super) fn depth_range(&self) -> DepthRange {
+        let old = self.unsettled.old_depths.unwrap_or_default();
+        let max = |tree: usize| self.depths[tree].max().max(old.max[tree]);
+        DepthRange { min: [self.encloser_depths.min(), old.min].into_iter().flatten().min(), max: [max(0), max(1)] }
     }
 }

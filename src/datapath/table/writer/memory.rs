@@ -1,4 +1,4 @@
-//! The memory of nodes: who makes room, and who gives it back.
+//! The nodes' memory: allocation, reclaim and compaction.
 
 use super::super::arena::{ArenaError, NodeKind, UNITS_MAX};
 use super::super::encode::Stored;
@@ -7,7 +7,7 @@ use super::Table;
 use crate::datapath::abi::UNIT;
 
 impl Table {
-    /// Copies a name's node into the arena, where others may have to move for it.
+    /// Stores a name's node in the arena. A compaction may move other nodes for it.
     pub(super) fn store(&mut self, octets: &[u8], is_new: bool) -> Result<u32, ArenaError> {
         if is_new && self.arena.live_units() + octets.len().div_ceil(UNIT) > UNITS_MAX {
             return Err(ArenaError::Exhausted);
@@ -21,44 +21,43 @@ impl Table {
         }
     }
 
-    /// After a change: tells readers of it, makes memory usable again where much was retired, and moves nodes together where they
-    /// lie too far apart.
-    pub(super) fn tidy(&mut self) {
+    /// Ends a change: publishes the counts to readers, and reclaims or compacts memory if enough was freed.
+    pub(super) fn reclaim_if_due(&mut self) {
         self.reader.set_counts(self.index.len(), self.arena.live_units());
         let result = if self.arena.is_sparse() {
             self.compact()
-        } else if self.arena.has_retired_much() {
-            self.wait_for_programs().map(|()| self.arena.give_back())
+        } else if self.arena.should_reclaim() {
+            self.wait_for_programs().map(|()| self.arena.release_chunks())
         } else {
             Ok(())
         };
         if let Err(e) = result {
-            log::warn!("memory of names that are gone is not used again yet: {e}");
+            log::warn!("memory of removed names is not reclaimed yet: {e}");
         }
     }
 
-    /// Moves nodes of names out of the emptiest chunks, and gives back those that are too many.
+    /// Moves named nodes out of the emptiest chunks, and releases surplus chunks.
     fn compact(&mut self) -> Result<(), ArenaError> {
-        while let Some(runs) = self.arena.take_sparsest() {
-            // Where there is no room for them, they stay.
+        while let Some(runs) = self.arena.drain_sparsest() {
+            // Nodes stay where they are if the other chunks have no memory for them.
             if runs.into_iter().try_for_each(|(at, units)| self.move_nodes(at, units)).is_err() {
                 break;
             }
         }
         self.arena.end_compaction();
         self.wait_for_programs()?;
-        self.arena.give_back();
+        self.arena.release_chunks();
         Ok(())
     }
 
-    /// Moves the nodes in `units` units, one behind another from `at` on. Programs find the same octets before and after.
+    /// Moves the adjacent nodes in `units` units starting at `at`. Programs read the same bytes before and after.
     fn move_nodes(&mut self, mut at: u32, units: usize) -> Result<(), ArenaError> {
         let end = at + units as u32;
         while at < end {
             let stored = Stored::new(self.arena.octets_at(at));
             let (from, len, hash) = (at, stored.len(), self.key.hash(stored.wire()));
             at += len.div_ceil(UNIT) as u32;
-            // Else it is retired.
+            // A node that the index does not refer to is retired already.
             if let Found::At(slot, _) = self.index.find(hash, |found| found == from) {
                 let to = self.arena.copy(from, len)?;
                 self.index.put(slot, hash, to);

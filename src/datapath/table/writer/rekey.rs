@@ -1,4 +1,4 @@
-//! The index moves: to where there is more room, or to another key.
+//! Moves the index to another area: for more slots, for fewer tombstones, or for another hash key.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,19 @@ use super::super::index::{Area, Found};
 use super::Table;
 use crate::datapath::abi::KEYS;
 
-/// From one time that the index gets another key to the next: it takes as long as some ten thousand changes.
+/// Shortest interval between two changes of the hash key because of collisions. A change of the key costs as much as some ten
+/// thousand changes of names.
 pub(super) const REKEY_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Table {
-    /// Moves the index where a further name needs that, or gives it another key. False where it stays.
+    /// Moves the index or changes its key if another name needs it. `found` is the result of the name's search. False if nothing
+    /// changed.
     pub(super) fn make_room(&mut self, found: Found) -> bool {
         let no_slot = found == Found::NoSlot;
-        let area = if self.index.is_crowded() || no_slot {
+        let area = if self.index.is_half_full() || no_slot {
             self.index.larger()
-        } else if self.index.is_littered() {
-            Some(self.index.beside())
+        } else if self.index.has_many_tombstones() {
+            Some(self.index.sibling())
         } else {
             None
         };
@@ -36,28 +38,27 @@ impl Table {
         self.rekeyed = Some(Instant::now());
         let done = self.rekey(HashKey::random());
         if done && self.rekeys == 1 {
-            log::warn!(
-                "too many names with one hash: they are hashed by another key now, as they will be if that comes again"
-            );
+            log::warn!("hash collisions: all names were rehashed with a new key; later rehashes are not logged");
         }
         done
     }
 
-    /// Has another key hash the names. False where it stays as it is: names do not fit by that key, or programs can't be waited for.
+    /// Rehashes all names with another key. False if names don't fit with that key or the wait for programs failed; the old key
+    /// then stays.
     pub fn rekey(&mut self, key: HashKey) -> bool {
-        // Programs may still hash by the key that is to be overwritten, and read the area beside.
+        // Running programs may still use the key that is overwritten here, and the sibling area.
         if self.wait_for_programs().is_err() {
             return false;
         }
-        let key_at = (self.key_at + 1) % KEYS;
-        self.settings.set_key(key_at, &key.abi());
-        let old = (std::mem::replace(&mut self.key, key), std::mem::replace(&mut self.key_at, key_at));
-        let moved = self.move_to(self.index.beside());
+        let number = (self.key_number + 1) % KEYS;
+        self.settings.set_key(number, &key.abi());
+        let old = (std::mem::replace(&mut self.key, key), std::mem::replace(&mut self.key_number, number));
+        let moved = self.move_to(self.index.sibling());
         if moved {
             self.rekeys += 1;
             self.reader.set_rekeys(self.rekeys);
         } else {
-            (self.key, self.key_at) = old;
+            (self.key, self.key_number) = old;
         }
         moved
     }
@@ -66,31 +67,31 @@ impl Table {
         self.rekeyed.is_none_or(|last| last.elapsed() > self.rekey_interval)
     }
 
-    /// Whether names that were refused for want of a slot should be put again, since the index may take another key by now. Said
-    /// once.
+    /// Whether names refused for collisions should be put again, since the hash key may be changed now. Returns true once for
+    /// each time that a name was refused.
     pub fn takes_refused(&mut self) -> bool {
         self.may_rekey() && std::mem::take(&mut self.wants_key)
     }
 
-    /// For tests that don't want to wait for a minute.
+    /// Sets the shortest interval between two changes of the hash key (for tests).
     #[doc(hidden)]
     pub const fn set_rekey_interval(&mut self, interval: Duration) {
         self.rekey_interval = interval;
     }
 
-    /// How often the names got another key.
+    /// Number of changes of the hash key so far.
     #[must_use]
     pub const fn rekeys(&self) -> u64 {
         self.rekeys
     }
 
-    /// Moves the index to an area that no program reads. False where it stays.
+    /// Moves the index to an area that no program reads. False if names don't fit there; the index then stays.
     fn move_to(&mut self, area: Area) -> bool {
         let (arena, key) = (&self.arena, &self.key);
         let moved = self.index.move_to(area, |at| key.hash(Stored::new(arena.octets_at(at)).wire()));
         if moved {
-            self.recent.left = Some(self.range());
-            self.settings.set_index(area.abi(self.key_at));
+            self.unsettled.old_depths = Some(self.depth_range());
+            self.settings.set_index(area.abi(self.key_number));
             self.reader.lock().set_area(area);
         }
         moved

@@ -1,4 +1,4 @@
-//! Nodes that others refer to, each once in the arena.
+//! Shared nodes: each is stored once in the arena, however many nodes refer to it.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use super::super::error::TableError;
 use super::Table;
 use crate::zone::node::Node;
 
-/// A shared node in the arena, and how many nodes refer to it.
+/// A shared node's ref, and how many nodes refer to it.
 pub(super) struct Shared {
     at: u32,
-    users: usize,
+    references: usize,
 }
 
 impl Table {
-    /// Refs of the nodes that `node` shares with others, each counted once more.
+    /// The refs of the shared nodes that `node` refers to. Stores those that are new and counts a reference to each.
     pub(super) fn share(&mut self, node: &Node) -> Result<Refs, TableError> {
         let mut refs = Refs::default();
         let result = (|| {
@@ -34,7 +34,7 @@ impl Table {
     fn share_one(&mut self, node: Option<&Arc<Node>>) -> Result<u32, TableError> {
         let Some(node) = node else { return Ok(0) };
         if let Some(shared) = self.shared.get_mut(node) {
-            shared.users += 1;
+            shared.references += 1;
             return Ok(shared.at);
         }
         let refs = self.share(node)?;
@@ -48,17 +48,18 @@ impl Table {
                 return Err(e);
             }
         };
-        self.shared.insert(Arc::clone(node), Shared { at, users: 1 });
+        self.shared.insert(Arc::clone(node), Shared { at, references: 1 });
         self.shared_at.insert(at, Arc::clone(node));
         Ok(at)
     }
 
+    /// Drops a reference to each of these shared nodes. Retires those without further references.
     pub(super) fn unshare(&mut self, refs: Refs) {
         for at in [refs.fallback, refs.child, refs.deep] {
             let Some(node) = self.shared_at.get(&at) else { continue };
             let Some(shared) = self.shared.get_mut(node) else { continue };
-            shared.users -= 1;
-            if shared.users == 0 {
+            shared.references -= 1;
+            if shared.references == 0 {
                 self.shared.remove(node);
                 self.shared_at.remove(&at);
                 let stored = Stored::new(self.arena.octets_at(at));

@@ -1,4 +1,4 @@
-//! Which programs of eDNS have a daemon that lives.
+//! Tells programs of running daemons from those of dead ones.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
@@ -6,17 +6,18 @@ use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Tells others in this network namespace, where all are who see our programs, that the daemon with these programs lives: a
-/// socket named after each, which takes nothing, and goes with the daemon however that ends.
+/// Announces that the daemon of some programs is running: it binds an abstract Unix socket named after each program's ID. The
+/// kernel closes the sockets when the daemon ends, however it ends. They are visible in this network namespace, as the
+/// programs' interfaces are.
 #[derive(Default)]
-pub(super) struct Alive(BTreeMap<u32, UnixDatagram>);
+pub(super) struct Liveness(BTreeMap<u32, UnixDatagram>);
 
-impl Alive {
-    /// Before the program is attached.
-    pub(super) fn say(&mut self, program_id: u32) -> io::Result<()> {
+impl Liveness {
+    /// Announces a program. Call it before the program is attached.
+    pub(super) fn announce(&mut self, program_id: u32) -> io::Result<()> {
         if let Entry::Vacant(entry) = self.0.entry(program_id) {
             let socket = match UnixDatagram::bind_addr(&address(program_id)?) {
-                // Somebody holds it, so we count as alive.
+                // Another process holds the socket, so the program already counts as alive.
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse => return Ok(()),
                 socket => socket?,
             };
@@ -27,7 +28,7 @@ impl Alive {
     }
 }
 
-/// Only ECONNREFUSED proves that there is no such daemon; any other error counts as alive.
+/// Whether the daemon of a program is running. Only ECONNREFUSED proves it dead; any other error counts as alive.
 pub(super) fn is_alive(program_id: u32) -> bool {
     let connected = address(program_id).and_then(|at| UnixDatagram::unbound()?.connect_addr(&at));
     connected.map_or_else(|e| e.kind() != io::ErrorKind::ConnectionRefused, |()| true)

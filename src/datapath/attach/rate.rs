@@ -1,22 +1,23 @@
-//! How often we insist against somebody else who changes the same chain.
+//! Limits how often the daemon moves or re-attaches its program while another process changes the same chain.
 
 use std::time::{Duration, Instant};
 
-/// In this time…
+/// The interval that [`MOVES_MAX`] applies to, and after which a return counts as lasting.
 const MINUTE: Duration = Duration::from_secs(60);
-/// …a filter is moved so often at most.
+/// Moves of a filter in one [`MINUTE`].
 const MOVES_MAX: usize = 3;
-/// Between the second and the third return of a filter that is taken away.
+/// Shortest wait before a program that was removed is attached again; the first time it does not wait.
 const WAIT_MIN: Duration = Duration::from_secs(1);
+/// Longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Moves to the front of a chain.
+/// The times of recent moves to the front of a chain.
 #[derive(Debug, Default)]
 pub(super) struct Moves(Vec<Instant>);
 
 impl Moves {
-    /// Whether one more is allowed.
-    pub(super) fn may(&mut self, now: Instant) -> bool {
+    /// Whether another move is allowed.
+    pub(super) fn may_move(&mut self, now: Instant) -> bool {
         self.0.retain(|moved| now.duration_since(*moved) < MINUTE);
         self.0.len() < MOVES_MAX
     }
@@ -25,18 +26,19 @@ impl Moves {
         self.0.push(now);
     }
 
-    /// When one more is allowed where it is not now.
+    /// When another move is allowed after [`Self::may_move`] was false.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.first().map(|moved| *moved + MINUTE)
     }
 
-    /// Whether nothing was moved for a minute.
+    /// Whether the last move is at least a minute ago.
     pub(super) fn is_calm(&self, now: Instant) -> bool {
         self.0.iter().all(|moved| now.duration_since(*moved) >= MINUTE)
     }
 }
 
-/// Returns of a program that somebody takes away: at once, then after 1, 2, 4 … 30 s. One that stays for a minute starts anew.
+/// Waits of a program that other processes keep removing: it is attached again at once, then after 1, 2, 4 … 30 s. The waits
+/// start over after it has stayed for a minute.
 #[derive(Debug, Default)]
 pub(super) struct Returns {
     wait: Duration,
@@ -44,8 +46,8 @@ pub(super) struct Returns {
 }
 
 impl Returns {
-    /// It was taken away: when it may return.
-    pub(super) fn taken(&mut self, now: Instant) -> Instant {
+    /// The program was removed. Returns when to attach it again.
+    pub(super) fn removed(&mut self, now: Instant) -> Instant {
         if self.returned.take().is_some_and(|returned| now.duration_since(returned) >= MINUTE) {
             self.wait = Duration::ZERO;
         }
@@ -54,6 +56,7 @@ impl Returns {
         at
     }
 
+    /// The program was attached again.
     pub(super) const fn returned(&mut self, now: Instant) {
         self.returned = Some(now);
     }
@@ -70,31 +73,31 @@ mod tests {
         let begin = Instant::now();
         let mut moves = Moves::default();
         for i in 0..3 {
-            assert!(moves.may(begin + i * SECOND));
+            assert!(moves.may_move(begin + i * SECOND));
             moves.moved(begin + i * SECOND);
         }
-        assert!(!moves.may(begin + 59 * SECOND) && !moves.is_calm(begin + 61 * SECOND));
+        assert!(!moves.may_move(begin + 59 * SECOND) && !moves.is_calm(begin + 61 * SECOND));
         assert_eq!(moves.next(), Some(begin + MINUTE));
-        assert!(moves.may(begin + MINUTE));
+        assert!(moves.may_move(begin + MINUTE));
         moves.moved(begin + MINUTE);
-        assert!(!moves.may(begin + MINUTE), "the second of the three is not a minute old");
-        assert!(moves.may(begin + 2 * MINUTE) && moves.is_calm(begin + 2 * MINUTE));
+        assert!(!moves.may_move(begin + MINUTE), "the second of the three is not a minute old");
+        assert!(moves.may_move(begin + 2 * MINUTE) && moves.is_calm(begin + 2 * MINUTE));
     }
 
     #[test]
-    fn a_return_is_at_once_then_ever_later_and_never_given_up() {
+    fn a_return_is_immediate_at_first_then_delayed_up_to_30_s() {
         let begin = Instant::now();
         let mut now = begin;
         let mut returns = Returns::default();
         let mut waits = Vec::new();
         for _ in 0..9 {
-            let at = returns.taken(now);
+            let at = returns.removed(now);
             waits.push((at - now).as_secs());
             returns.returned(at);
             now = at + SECOND;
         }
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 30, 30, 30]);
         now += MINUTE;
-        assert_eq!(returns.taken(now), now, "it had stayed for a minute");
+        assert_eq!(returns.removed(now), now, "it had stayed for a minute");
     }
 }
