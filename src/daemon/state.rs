@@ -22,7 +22,7 @@ use crate::control::{
 use crate::datapath::attach::Place;
 use crate::datapath::counters::FAMILIES;
 use crate::datapath::{Datapath, OUTCOMES, Reason, probe};
-use crate::zone::cluster::keep::{Hoard, Kind};
+use crate::zone::cluster::keep::{HiddenObjects, ObjectKind};
 use crate::zone::cluster::share::Holder;
 use crate::zone::node::ZoneId;
 
@@ -156,8 +156,8 @@ impl DaemonState {
                  pass to the DNS server; its largest Service is {service}, of {most} names{cure}"
             );
         }
-        for Hoard { namespace, items, hidden, largest: (kind, name, most) } in &shares.newly_hidden {
-            let kind = if *kind == Kind::Service { "Service" } else { "EndpointSlice" };
+        for HiddenObjects { namespace, items, hidden, largest: (kind, name, most) } in &shares.newly_hidden {
+            let kind = if *kind == ObjectKind::Service { "Service" } else { "EndpointSlice" };
             log::warn!(
                 "of some {items} endpoints and ports of namespace {namespace} {hidden} are not kept, since it or one of its \
                  Services has more than its share: what depends on them passes to the DNS server; its largest object is {kind} \

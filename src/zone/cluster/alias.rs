@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::model::{Entry, Port, Service, labels_in};
-use super::slices::{Slices, few};
+use super::slices::{Slices, address_set};
 use super::spec::Key;
-use super::{Objects, Settings};
+use super::{ClusterConfig, Objects};
 use crate::zone::name::Name;
 
 /// Aliases in an answer, at most; where there would be more there is none.
@@ -20,9 +20,9 @@ pub(super) enum Chain {
     /// These names, each the alias of the one before, the last with these addresses of either family, as [`few`] has them.
     Addresses(Vec<Name>, Arc<[IpAddr]>),
     /// NODATA: it ends at no address, or never.
-    Nothing,
+    Nodata,
     /// Out of what we know: the server has to look.
-    Leaves,
+    Unknown,
 }
 
 /// What one name leads to.
@@ -30,7 +30,7 @@ pub(super) enum Chain {
 enum Step {
     Addresses(Arc<[IpAddr]>),
     Alias(Name),
-    Nothing,
+    Nodata,
     Unknown,
 }
 
@@ -58,7 +58,7 @@ struct Labels(Vec<(u64, u32, u32)>);
 
 /// The endpoints of one label.
 #[derive(Default)]
-struct Alike {
+struct LabelEndpoints {
     addresses: Vec<IpAddr>,
     /// Whether one of them is the name of another host.
     aliased: bool,
@@ -80,13 +80,13 @@ impl Steps {
             [.., "dns"] => Step::Unknown,
             // Up to two labels in front of a pod's name are not looked at.
             [.., pod, namespace, "pod"] if labels.len() <= 5 && objects.namespaces.contains(namespace) => {
-                pod_address(pod).map_or(Step::Nothing, |a| Step::Addresses([a].into()))
+                pod_address(pod).map_or(Step::Nodata, |a| Step::Addresses([a].into()))
             }
             [ref below @ .., service, namespace, "svc"] if objects.namespaces.contains(namespace) => {
                 let key = Key::new(namespace, service);
-                objects.services.get(&key).map_or(Step::Nothing, |entry| self.step_at(&key, entry, below))
+                objects.services.get(&key).map_or(Step::Nodata, |entry| self.step_at(&key, entry, below))
             }
-            _ => Step::Nothing,
+            _ => Step::Nodata,
         }
     }
 
@@ -97,7 +97,7 @@ impl Steps {
             [] => (None, String::new(), String::new()),
             [endpoint] => (Some(endpoint), String::new(), String::new()),
             [port, protocol] => (None, strip(port), strip(protocol)),
-            _ => return Step::Nothing,
+            _ => return Step::Nodata,
         };
         let addresses = match entry.service.as_deref() {
             Some(Service::ClusterIp { .. } | Service::Headless) if endpoint.is_none() => {
@@ -105,21 +105,21 @@ impl Steps {
                 let steps = self.ports.entry(key.clone()).or_insert_with(|| PortSteps::new(entry, hash));
                 return steps.step(entry, (port, protocol), hash);
             }
-            None | Some(Service::Nothing) => return Step::Nothing,
+            None | Some(Service::ExternalAddress) => return Step::Nodata,
             Some(Service::Opaque | Service::Hidden { .. }) => return Step::Unknown,
             Some(Service::External(target)) if endpoint.is_none() && port.is_empty() && protocol.is_empty() => {
                 return Step::Alias(target.clone());
             }
-            Some(Service::External(_)) => return Step::Nothing,
+            Some(Service::External(_)) => return Step::Nodata,
             Some(_) if entry.is_opaque() => return Step::Unknown,
             Some(_) => {
                 let Some(endpoint) = endpoint else { return Step::Unknown };
                 let hash = &self.hash;
                 let labels = self.endpoints.entry(key.clone()).or_insert_with(|| Labels::new(entry, hash));
                 match labels.find(entry, endpoint, hash) {
-                    None => return Step::Nothing,
-                    Some(alike) if alike.aliased => return Step::Unknown,
-                    Some(alike) => few(alike.addresses.into_iter()),
+                    None => return Step::Nodata,
+                    Some(candidates) if candidates.aliased => return Step::Unknown,
+                    Some(candidates) => address_set(candidates.addresses.into_iter()),
                 }
             }
         };
@@ -129,7 +129,7 @@ impl Steps {
 
 impl Step {
     fn to(addresses: Arc<[IpAddr]>) -> Self {
-        if addresses.is_empty() { Self::Nothing } else { Self::Addresses(addresses) }
+        if addresses.is_empty() { Self::Nodata } else { Self::Addresses(addresses) }
     }
 }
 
@@ -172,13 +172,14 @@ impl PortSteps {
     fn lists(&self, entry: &Entry, (name, protocol): (&str, &str), hash: &RandomState) -> Vec<u32> {
         let wanted = hash.hash_one((name, protocol));
         let from = self.by_hash.partition_point(|(hash, ..)| *hash < wanted);
-        let alike = self.by_hash[from..].iter().take_while(|(hash, ..)| *hash == wanted);
+        let candidates = self.by_hash[from..].iter().take_while(|(hash, ..)| *hash == wanted);
         let matches = |list: u32, at: u32| {
             #[cfg(test)]
             super::slices::steps::count(1);
             list_of_ports(entry, list as usize)[at as usize].matches(name, protocol)
         };
-        let mut lists: Vec<u32> = alike.filter(|(_, list, at)| matches(*list, *at)).map(|(_, list, _)| *list).collect();
+        let mut lists: Vec<u32> =
+            candidates.filter(|(_, list, at)| matches(*list, *at)).map(|(_, list, _)| *list).collect();
         lists.dedup();
         lists
     }
@@ -190,7 +191,7 @@ impl PortSteps {
         let lists = self.lists(entry, (&asked.0, &asked.1), hash);
         let step = match entry.service.as_deref() {
             Some(Service::ClusterIp { addresses, .. }) => {
-                Step::to(few(addresses.iter().copied().filter(|_| !lists.is_empty())))
+                Step::to(address_set(addresses.iter().copied().filter(|_| !lists.is_empty())))
             }
             _ if entry.is_opaque() || lists.iter().any(|i| !self.slices.get(*i).aliases.is_empty()) => Step::Unknown,
             _ => Step::to(self.slices.addresses(&lists)),
@@ -210,7 +211,7 @@ impl Labels {
     }
 
     /// What is there by this label; None where nothing is.
-    fn find(&self, entry: &Entry, label: &str, hash: &RandomState) -> Option<Alike> {
+    fn find(&self, entry: &Entry, label: &str, hash: &RandomState) -> Option<LabelEndpoints> {
         let wanted = hash.hash_one(label);
         let from = self.0.partition_point(|(hash, ..)| *hash < wanted);
         let mut found = None;
@@ -218,10 +219,10 @@ impl Labels {
             let (slice, at) = (&entry.slices[*i as usize], *at as usize);
             match slice.endpoints.get(at) {
                 Some(endpoint) if *endpoint.label() == *label => {
-                    found.get_or_insert_with(Alike::default).addresses.push(endpoint.address);
+                    found.get_or_insert_with(LabelEndpoints::default).addresses.push(endpoint.address);
                 }
                 None if *slice.aliases[at - slice.endpoints.len()] == *label => {
-                    found.get_or_insert_with(Alike::default).aliased = true;
+                    found.get_or_insert_with(LabelEndpoints::default).aliased = true;
                 }
                 _ => {}
             }
@@ -231,26 +232,32 @@ impl Labels {
 }
 
 /// Follows the alias of `owner`.
-pub(super) fn follow(steps: &mut Steps, objects: &Objects, settings: &Settings, owner: &Name, target: &Name) -> Chain {
+pub(super) fn follow(
+    steps: &mut Steps,
+    objects: &Objects,
+    config: &ClusterConfig,
+    owner: &Name,
+    target: &Name,
+) -> Chain {
     let mut chain: Vec<Name> = Vec::new();
     let mut target = target.clone();
     loop {
         let from = chain.last().unwrap_or(owner);
         // A name that is met again can only lead where it led before.
         if target.is_within(from) || chain.len() == CHAIN_MAX || chain.contains(&target) || target == *owner {
-            return Chain::Nothing;
+            return Chain::Nodata;
         }
         // Who lists a name in PassNames has a server that answers otherwise for it.
-        if !target.is_within(&settings.zone) || settings.pass.covers(&target) {
-            return Chain::Leaves;
+        if !target.is_within(&config.zone) || config.pass.covers(&target) {
+            return Chain::Unknown;
         }
-        let step = steps.get(objects, &settings.zone, &target);
+        let step = steps.get(objects, &config.zone, &target);
         chain.push(target);
         match step {
             Step::Addresses(addresses) => return Chain::Addresses(chain, addresses),
             Step::Alias(next) => target = next,
-            Step::Nothing => return Chain::Nothing,
-            Step::Unknown => return Chain::Leaves,
+            Step::Nodata => return Chain::Nodata,
+            Step::Unknown => return Chain::Unknown,
         }
     }
 }

@@ -8,11 +8,11 @@ use std::time::Instant;
 use super::alias::{self, Steps};
 use super::model::{Entry, Service};
 use super::nodes::below;
-use super::plan::{Holds, Plan, endpoints_between, plan};
+use super::plan::{Content, Plan, endpoints_between, plan};
 use super::reverse::{Pointer, own_addresses};
 use super::share::{Decision, Part, Parts, Size};
 use super::spec::Key;
-use super::{Behind, Cluster, Pended, Take, gate, size};
+use super::{Behind, Cluster, PendingEntry, Take, gate, size};
 use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
@@ -31,9 +31,9 @@ struct Batch {
     /// Addresses whose names may change, and whether they may be in the maps.
     addresses: HashMap<IpAddr, bool>,
     /// What yielded before.
-    was: Decision,
+    decision: Decision,
     /// Changes by which nothing is said any more of names that are about to go.
-    marks: Vec<Change>,
+    opened: Vec<Change>,
 }
 
 impl Cluster {
@@ -57,8 +57,7 @@ impl Cluster {
         }
         let mut entries = self.take(if is_first { Take::All } else { take }, &namespaces);
         for (namespace, was_there) in &namespaces {
-            let size =
-                |is: bool| if is { size::namespace(namespace, &self.renderer.settings) } else { Size::default() };
+            let size = |is: bool| if is { size::namespace(namespace, &self.renderer.config) } else { Size::default() };
             self.shares.count_namespace(namespace, size(*was_there), size(!was_there));
             for (key, entry) in self.objects.in_namespace(namespace) {
                 entries.entry(Arc::clone(key)).or_insert_with(|| entry.clone());
@@ -69,12 +68,12 @@ impl Cluster {
             entries,
             namespaces,
             addresses: HashMap::new(),
-            was: Decision::default(),
-            marks: Vec::new(),
+            decision: Decision::default(),
+            opened: Vec::new(),
         };
         let out = self.count(&mut batch);
-        batch.was = self.shares.decide();
-        if let Some(mut out) = out.filter(|_| batch.was.is_empty()) {
+        batch.decision = self.shares.decide();
+        if let Some(mut out) = out.filter(|_| batch.decision.is_empty()) {
             let gone = out.iter().filter(|change| matches!(change, Change::Remove(_))).count();
             // What comes is there before what goes is gone.
             if self.shares.held().names.saturating_add(gone) <= self.shares.capacity().names {
@@ -105,7 +104,7 @@ impl Cluster {
                 }
                 causes.push((Arc::clone(key), since));
                 let Some(entry) = self.objects.services.get(key) else { continue };
-                self.pending.entries.entry(Arc::clone(key)).or_insert_with(|| Pended {
+                self.pending.entries.entry(Arc::clone(key)).or_insert_with(|| PendingEntry {
                     entry: entry.clone(),
                     since: Some(since),
                     changed: 0,
@@ -119,23 +118,23 @@ impl Cluster {
         let (Take::Least(most) | Take::Oldest(most)) = take else {
             let entries = std::mem::take(&mut self.pending.entries);
             self.spent = 0;
-            return entries.into_iter().map(|(key, pended)| (key, pended.entry)).collect();
+            return entries.into_iter().map(|(key, pending)| (key, pending.entry)).collect();
         };
-        let work = |key: &Key, pended: &Pended| {
-            let items = self.objects.services.get(key).map_or(0, |entry| entry.items) + pended.entry.items;
-            1 + pended.changed.min(items) + items / UNCHANGED_PART
+        let work = |key: &Key, pending: &PendingEntry| {
+            let items = self.objects.services.get(key).map_or(0, |entry| entry.items) + pending.entry.items;
+            1 + pending.changed.min(items) + items / UNCHANGED_PART
         };
         let mut spent = 0;
-        let mut waiting: Vec<(&Arc<Key>, &Pended, usize)> = Vec::new();
+        let mut waiting: Vec<(&Arc<Key>, &PendingEntry, usize)> = Vec::new();
         let mut taken: Vec<Arc<Key>> = Vec::new();
         let mut of_namespace: HashMap<&str, usize> = HashMap::new();
-        for (key, pended) in &self.pending.entries {
-            let work = work(key, pended);
+        for (key, pending) in &self.pending.entries {
+            let work = work(key, pending);
             if namespaces.contains_key(&key.namespace) {
                 spent += work;
                 taken.push(Arc::clone(key));
             } else {
-                waiting.push((key, pended, work));
+                waiting.push((key, pending, work));
                 *of_namespace.entry(&key.namespace).or_default() += work;
             }
         }
@@ -158,7 +157,7 @@ impl Cluster {
         }
         self.spent = spent;
         let entries = taken.into_iter().filter_map(|key| self.pending.entries.remove_entry(&key));
-        entries.map(|(key, pended)| (key, pended.entry)).collect()
+        entries.map(|(key, pending)| (key, pending.entry)).collect()
     }
 
     /// How much work the last commit was, where it took some of the changes.
@@ -171,10 +170,10 @@ impl Cluster {
     #[must_use]
     pub fn behind(&self) -> Vec<Behind> {
         let mut since: HashMap<&str, Option<Instant>> = HashMap::new();
-        for (key, pended) in &self.pending.entries {
+        for (key, pending) in &self.pending.entries {
             // None is before any time.
-            let first = since.entry(&key.namespace).or_insert(pended.since);
-            *first = pended.since.min(*first);
+            let first = since.entry(&key.namespace).or_insert(pending.since);
+            *first = pending.since.min(*first);
         }
         let behind =
             |(namespace, since): (&str, _)| Behind { namespace: namespace.into(), gate: gate::of(namespace), since };
@@ -183,12 +182,12 @@ impl Cluster {
 
     /// What waits for a commit has waited for too long, whenever it came: it may have been so for longer than is known.
     pub fn set_late(&mut self) {
-        self.pending.entries.values_mut().for_each(|pended| pended.since = None);
+        self.pending.entries.values_mut().for_each(|pending| pending.since = None);
     }
 
     /// What is known of a Service's name as of the last commit, with its key.
     fn committed_with_key(&self, key: &Key) -> Option<(&Arc<Key>, &Entry)> {
-        let pending = self.pending.entries.get_key_value(key).map(|(key, pended)| (key, &pended.entry));
+        let pending = self.pending.entries.get_key_value(key).map(|(key, pending)| (key, &pending.entry));
         pending.or_else(|| self.objects.services.get_key_value(key))
     }
 
@@ -205,11 +204,11 @@ impl Cluster {
         let none = Entry::default();
         for (key, old) in &batch.entries {
             let new = self.objects.services.get(key).unwrap_or(&none);
-            let settings = &self.renderer.settings;
-            let pointers = self.reverse.update(key, [old, new], settings, &mut self.shares, &mut batch.addresses);
+            let config = &self.renderer.config;
+            let pointers = self.reverse.update(key, [old, new], config, &mut self.shares, &mut batch.addresses);
             let [before, after] = self.plans(batch, key, old, new);
             let size = |entry, plan, pointers| {
-                let mut sizes = size::service(key, entry, plan, settings);
+                let mut sizes = size::service(key, entry, plan, config);
                 sizes[Part::Pointers as usize] = pointers;
                 sizes
             };
@@ -219,9 +218,9 @@ impl Cluster {
             let Some(out) = &mut out else { continue };
             self.changes_of(&mut steps, key, [&before, &after], [Parts::default(); 2], out);
         }
-        self.keep.veil(&self.reverse, &mut batch.addresses);
+        self.inventory.update_uncertain(&self.reverse, &mut batch.addresses);
         if let Some(out) = &mut out {
-            self.point(batch, out);
+            self.reverse_changes(batch, out);
         }
         out
     }
@@ -229,9 +228,9 @@ impl Cluster {
     /// The changes of names by what changed and by what yields no more or from now on: first marks, so that nothing is said
     /// of names that go, then these, and in the end what comes, before marks are taken away.
     fn make_room(&mut self, mut batch: Batch) -> Vec<Change> {
-        for (key, was) in &batch.was.objects {
+        for (key, was) in &batch.decision.objects {
             let Some((key, entry)) = self.committed_with_key(key) else { continue };
-            if was.has(Part::Pointers) != self.shares.yields(key).has(Part::Pointers) {
+            if was.has(Part::Pointers) != self.shares.withheld(key).has(Part::Pointers) {
                 let own = own_addresses(entry).iter().copied();
                 for address in own.chain(entry.endpoints().map(|(_, endpoint)| endpoint.address)) {
                     batch.addresses.entry(address).or_insert(true);
@@ -241,11 +240,11 @@ impl Cluster {
         }
         self.note_withheld(batch.addresses.keys().copied());
         let mut out = self.frame(&batch);
-        for namespace in batch.was.namespaces.iter().filter(|n| self.objects.namespaces.contains(&**n)) {
+        for namespace in batch.decision.namespaces.iter().filter(|n| self.objects.namespaces.contains(&**n)) {
             let is_open = self.shares.is_open(namespace);
             let nodes = self.renderer.namespace(namespace, is_open).into_iter();
             let changes: Vec<Change> = nodes.filter_map(|(n, node)| self.renderer.change(n, Some(node))).collect();
-            let (came, is_new) = (batch.namespaces.contains_key(namespace), &mut batch.marks);
+            let (came, is_new) = (batch.namespaces.contains_key(namespace), &mut batch.opened);
             if is_open && !came {
                 is_new.extend(changes.iter().cloned());
             }
@@ -253,22 +252,22 @@ impl Cluster {
             out.extend(changes);
         }
         let mut steps = Steps::default();
-        let mut marks = Vec::new();
+        let mut opened = Vec::new();
         let none = Entry::default();
         for (key, old) in &batch.entries {
             // Of one that waits only the parts that yield may differ.
             let new = self.committed(key).unwrap_or(&none);
             let [before, after] = self.plans(&batch, key, old, new);
-            let is = self.shares.yields(key);
-            let yields = [batch.was.objects.get(key).copied().unwrap_or(is), is];
-            marks.extend(self.mark(key, [&before, &after], yields));
-            self.changes_of(&mut steps, key, [&before, &after], yields, &mut out);
+            let is = self.shares.withheld(key);
+            let withheld = [batch.decision.objects.get(key).copied().unwrap_or(is), is];
+            opened.extend(self.open(key, [&before, &after], withheld));
+            self.changes_of(&mut steps, key, [&before, &after], withheld, &mut out);
         }
-        batch.marks.append(&mut marks);
-        self.point(&batch, &mut out);
+        batch.opened.append(&mut opened);
+        self.reverse_changes(&batch, &mut out);
         let (mut first, mut rest): (Vec<_>, Vec<_>) =
             out.into_iter().partition(|change| matches!(change, Change::Remove(_)));
-        first.append(&mut batch.marks);
+        first.append(&mut batch.opened);
         order(&mut first);
         order(&mut rest);
         self.rest = rest;
@@ -282,7 +281,7 @@ impl Cluster {
             out.extend(
                 self.renderer.structure().into_iter().filter_map(|(n, node)| self.renderer.change(n, Some(node))),
             );
-            let alone = self.renderer.extras().filter(|name| self.own_node(name).is_none());
+            let alone = self.renderer.pass_names().filter(|name| self.own_node(name).is_none());
             out.extend(alone.filter_map(|name| self.renderer.change(name.clone(), None)));
         }
         for (namespace, was_there) in &batch.namespaces {
@@ -297,14 +296,14 @@ impl Cluster {
     fn plans(&self, batch: &Batch, key: &Arc<Key>, old: &Entry, new: &Entry) -> [Plan; 2] {
         let now = self.objects.namespaces.contains(&key.namespace);
         let before = batch.namespaces.get(&key.namespace).copied().unwrap_or(now);
-        let is_whole = now != before || batch.was.objects.contains_key(key);
+        let is_whole = now != before || batch.decision.objects.contains_key(key);
         let labels = if is_whole { None } else { endpoints_between(old, new) };
         let plan = |entry, there| if there { plan(entry, labels.as_ref()) } else { Plan::new() };
         [plan(old, before), plan(new, now)]
     }
 
     /// What changes at the names of addresses.
-    fn point(&self, batch: &Batch, out: &mut Vec<Change>) {
+    fn reverse_changes(&self, batch: &Batch, out: &mut Vec<Change>) {
         for (address, is_held) in &batch.addresses {
             let pointer = self.pointer(*address);
             if pointer.is_none() && !is_held {
@@ -318,14 +317,14 @@ impl Cluster {
     /// What an address stands for, unless that yields for all whom it counts to, or others may stand beside it.
     pub(super) fn pointer(&self, address: IpAddr) -> Option<Pointer<'_>> {
         let mut charged = self.reverse.charged(address);
-        let yields = self.shares.has_yields() && charged.all(|key| self.shares.yields(key).has(Part::Pointers));
-        let is_certain = |p: &Pointer<'_>| matches!(p, Pointer::Service(_)) || !self.keep.is_veiled(address);
-        self.reverse.get(address).filter(|p| !yields && is_certain(p))
+        let withheld = self.shares.has_withheld() && charged.all(|key| self.shares.withheld(key).has(Part::Pointers));
+        let is_certain = |p: &Pointer<'_>| matches!(p, Pointer::Service(_)) || !self.inventory.is_uncertain(address);
+        self.reverse.get(address).filter(|p| !withheld && is_certain(p))
     }
 
     /// Takes note of which of these addresses' names yield now.
     pub(super) fn note_withheld(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
-        if !self.shares.has_yields() && self.withheld.is_empty() {
+        if !self.shares.has_withheld() && self.withheld.is_empty() {
             return;
         }
         for address in addresses {
@@ -340,26 +339,26 @@ impl Cluster {
         steps: &mut Steps,
         key: &Key,
         [before, after]: [&Plan; 2],
-        yields: [Parts; 2],
+        withheld: [Parts; 2],
         out: &mut Vec<Change>,
     ) {
         let Some(base) = self.renderer.service_name(key) else { return };
-        let [was, is] = yields;
-        for (relative, holds) in after {
-            let part = Part::of(relative, holds);
+        let [was, is] = withheld;
+        for (relative, content) in after {
+            let part = Part::of(relative, content);
             // An alias may be the same and lead elsewhere.
-            let differs = *holds == Holds::Alias || before.get(relative) != Some(holds);
+            let differs = *content == Content::Alias || before.get(relative) != Some(content);
             let restated = part == Part::Service && was.has(Part::Endpoints) != is.has(Part::Endpoints);
             if is.has(part) || !(differs || restated || was.has(part)) {
                 continue;
             }
             if let Some(name) = below(&base, relative) {
-                let node = self.held(steps, key, &base, &name, holds, is);
+                let node = self.content_node(steps, key, &base, &name, content, is);
                 out.extend(self.renderer.change(name, Some(node)));
             }
         }
-        for (relative, holds) in before {
-            let part = Part::of(relative, holds);
+        for (relative, content) in before {
+            let part = Part::of(relative, content);
             let is_gone = !after.contains_key(relative);
             if (is_gone || is.has(part)) && !was.has(part) {
                 out.extend(below(&base, relative).and_then(|name| self.renderer.change(name, None)));
@@ -368,17 +367,17 @@ impl Cluster {
     }
 
     /// The change by which a Service's name, which stays, says nothing any more of names below it, if it did and is not to.
-    fn mark(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
-        let is_closed = |plan: &Plan, yields: Parts| match plan.get("") {
-            Some(Holds::Host(host)) => host.closed && !yields.has(Part::Endpoints),
-            Some(Holds::Alias) => true,
+    fn open(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
+        let is_closed = |plan: &Plan, withheld: Parts| match plan.get("") {
+            Some(Content::Host(host)) => host.closed && !withheld.has(Part::Endpoints),
+            Some(Content::Alias) => true,
             _ => false,
         };
-        let was_alias = before.get("") == Some(&Holds::Alias);
+        let was_alias = before.get("") == Some(&Content::Alias);
         let opens =
-            was_alias && after.get("") != Some(&Holds::Alias) || is_closed(before, was) && !is_closed(after, is);
+            was_alias && after.get("") != Some(&Content::Alias) || is_closed(before, was) && !is_closed(after, is);
         let stays = after.contains_key("") && !was.has(Part::Service) && !is.has(Part::Service);
-        let holds = before.get("").filter(|_| stays && opens)?;
+        let content = before.get("").filter(|_| stays && opens)?;
         let base = self.renderer.service_name(key)?;
         let node = if was_alias {
             // Where it led to is no more.
@@ -386,30 +385,30 @@ impl Cluster {
         } else {
             let mut open = was;
             open.insert(Part::Endpoints);
-            self.held(&mut Steps::default(), key, &base, &base, holds, open)
+            self.content_node(&mut Steps::default(), key, &base, &base, content, open)
         };
         self.renderer.change(base, Some(node))
     }
 
     /// The node of a Service's name, or of one below it.
-    pub(super) fn held(
+    pub(super) fn content_node(
         &self,
         steps: &mut Steps,
         key: &Key,
         base: &Name,
         name: &Name,
-        holds: &Holds,
-        yields: Parts,
+        content: &Content,
+        withheld: Parts,
     ) -> Node {
         let gate = gate::of(&key.namespace);
-        match holds {
-            Holds::Host(host) => {
-                self.renderer.host(gate, (name, base), host, host.closed && !yields.has(Part::Endpoints))
+        match content {
+            Content::Host(host) => {
+                self.renderer.host(gate, (name, base), host, host.closed && !withheld.has(Part::Endpoints))
             }
-            Holds::Pass => Node::pass(ZoneId::Cluster),
-            Holds::Alias => match self.committed(key).and_then(|e| e.service.as_deref()) {
+            Content::Pass => Node::pass(ZoneId::Cluster),
+            Content::Alias => match self.committed(key).and_then(|e| e.service.as_deref()) {
                 Some(Service::External(target)) => {
-                    let chain = alias::follow(steps, &self.objects, &self.renderer.settings, name, target);
+                    let chain = alias::follow(steps, &self.objects, &self.renderer.config, name, target);
                     self.renderer.alias(gate, name, target, &chain)
                 }
                 _ => Node::pass(ZoneId::Cluster),

@@ -17,10 +17,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::Cluster;
-use super::marks::Marked;
+use super::marks::MarkTable;
 use super::model::{Service, Slice};
 use super::reverse::Reverse as Addresses;
-use super::share::{Holder, MARGIN, STICKS, Shares, level};
+use super::share::{HYSTERESIS, Holder, MARGIN, Shares, level};
 use super::spec::Key;
 
 /// Items of an object itself: an item takes some 130 octets. Nothing is gained by hiding one that has no more than that.
@@ -38,7 +38,7 @@ const FRESH_PART: usize = 16;
 
 /// A kind of objects that may be hidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ObjectKind {
     /// A Service.
     Service,
     /// An EndpointSlice.
@@ -47,7 +47,7 @@ pub enum Kind {
 
 /// A namespace of which not all objects are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hoard {
+pub struct HiddenObjects {
     /// The namespace.
     pub namespace: Box<str>,
     /// Endpoints and ports of its objects.
@@ -55,7 +55,7 @@ pub struct Hoard {
     /// Those of objects that are not kept.
     pub hidden: usize,
     /// The largest of these, and how many it has.
-    pub largest: (Kind, Box<str>, usize),
+    pub largest: (ObjectKind, Box<str>, usize),
 }
 
 /// Items that are kept at most.
@@ -83,31 +83,31 @@ struct Namespace {
     hidden: usize,
     objects: usize,
     /// The largest of these at the last decision.
-    largest: Option<(Kind, Box<str>, usize)>,
-    is_said: bool,
+    largest: Option<(ObjectKind, Box<str>, usize)>,
+    is_reported: bool,
 }
 
 /// What there is, and what of it is hidden.
-pub(super) struct Keep {
+pub(super) struct Inventory {
     limits: Limits,
     namespaces: HashMap<Box<str>, Namespace>,
     items: usize,
     hidden: usize,
     /// Services that have more than one may have.
-    crowded: HashSet<Key>,
+    oversized: HashSet<Key>,
     /// Items that came since the last decision, and whether anything changed.
-    fresh: usize,
+    unreviewed: usize,
     is_dirty: bool,
-    pub marked: Marked,
+    pub mark_table: MarkTable,
     /// Addresses whose names pass as of the last commit, since a hidden object may list them.
-    veiled: HashSet<IpAddr>,
+    uncertain: HashSet<IpAddr>,
     /// Objects that are hidden and may come back, by kind.
     wanted: [HashSet<Key>; 2],
 }
 
 /// An object that there is something to be hidden of.
 struct Object<'a> {
-    kind: Kind,
+    kind: ObjectKind,
     key: &'a Key,
     /// The Service that it belongs to.
     of: &'a Key,
@@ -115,28 +115,28 @@ struct Object<'a> {
     was_hidden: bool,
     /// Whether its addresses are not known though there is room for that.
     lacks_marks: bool,
-    hides: bool,
+    is_hidden: bool,
 }
 
 /// What is to be done.
 #[derive(Default)]
 struct Decision {
-    hide: Vec<(Kind, Key)>,
+    hide: Vec<(ObjectKind, Key)>,
     wanted: [HashSet<Key>; 2],
 }
 
-impl Keep {
+impl Inventory {
     pub(super) fn new() -> Self {
         Self {
             limits: Limits { all: usize::MAX, service: usize::MAX },
             namespaces: HashMap::new(),
             items: 0,
             hidden: 0,
-            crowded: HashSet::new(),
-            fresh: 0,
+            oversized: HashSet::new(),
+            unreviewed: 0,
             is_dirty: false,
-            marked: Marked::default(),
-            veiled: HashSet::new(),
+            mark_table: MarkTable::default(),
+            uncertain: HashSet::new(),
             wanted: Default::default(),
         }
     }
@@ -164,7 +164,7 @@ impl Keep {
             self.namespaces.remove(namespace);
         }
         if is_there && !is_hidden {
-            self.fresh += items;
+            self.unreviewed += items;
         }
         self.is_dirty = true;
     }
@@ -172,7 +172,7 @@ impl Keep {
     pub(super) fn count_slice(&mut self, namespace: &str, slice: &Slice, is_there: bool) {
         self.count(namespace, slice.items(), slice.hidden.is_some(), is_there);
         if let Some(hidden) = &slice.hidden {
-            if is_there { self.marked.add(&hidden.marks) } else { self.marked.remove(&hidden.marks) }
+            if is_there { self.mark_table.add(&hidden.marks) } else { self.mark_table.remove(&hidden.marks) }
         }
     }
 
@@ -183,33 +183,33 @@ impl Keep {
     /// Takes note of what a Service and its slices have.
     pub(super) fn count_all_of(&mut self, key: &Key, items: usize) {
         if items > self.limits.service {
-            self.crowded.insert(key.clone());
-        } else if !self.crowded.is_empty() {
-            self.crowded.remove(key);
+            self.oversized.insert(key.clone());
+        } else if !self.oversized.is_empty() {
+            self.oversized.remove(key);
         }
     }
 
     /// Whether a slice is what is hidden already, and is not wanted.
     pub(super) fn is_hidden_slice(&self, key: &Key, old: &Slice, new: &Slice) -> bool {
         let Some(hidden) = &old.hidden else { return false };
-        let is_wanted = self.wanted[Kind::Slice as usize].contains(key);
-        !is_wanted && hidden.items == new.items() && hidden.marks == self.marked.of(new.addresses())
+        let is_wanted = self.wanted[ObjectKind::Slice as usize].contains(key);
+        !is_wanted && hidden.items == new.items() && hidden.marks == self.mark_table.of(new.addresses())
     }
 
     /// The same of a Service.
     pub(super) fn is_hidden_service(&self, key: &Key, old: &Service, new: &Service) -> bool {
-        let is_wanted = self.wanted[Kind::Service as usize].contains(key);
+        let is_wanted = self.wanted[ObjectKind::Service as usize].contains(key);
         !is_wanted && new.hide().is_some_and(|new| *old == new)
     }
 
     /// Whether so much came that it can't wait.
     pub(super) const fn is_urgent(&self) -> bool {
-        self.items - self.hidden > self.limits.all && self.fresh > self.limits.all / FRESH_PART
+        self.items - self.hidden > self.limits.all && self.unreviewed > self.limits.all / FRESH_PART
     }
 
     /// Whether something may have to be hidden, or to come back.
-    fn is_at_issue(&self) -> bool {
-        self.hidden > 0 || self.items > self.limits.all || !self.crowded.is_empty()
+    fn needs_decision(&self) -> bool {
+        self.hidden > 0 || self.items > self.limits.all || !self.oversized.is_empty()
     }
 
     /// The namespaces that have most, at most so many, where each hidden item counts as a name that passes.
@@ -237,34 +237,34 @@ impl Keep {
     }
 
     /// Namespaces of which objects are hidden, each told of once.
-    fn newly_hidden(&mut self) -> Vec<Hoard> {
+    fn newly_hidden(&mut self) -> Vec<HiddenObjects> {
         if self.hidden == 0 {
             return Vec::new();
         }
-        let new = self.namespaces.iter_mut().filter(|(_, n)| n.hidden > 0 && !n.is_said);
+        let new = self.namespaces.iter_mut().filter(|(_, n)| n.hidden > 0 && !n.is_reported);
         let told = new.filter_map(|(name, namespace)| {
             let largest = namespace.largest.clone()?;
-            namespace.is_said = true;
-            Some(Hoard { namespace: name.clone(), items: namespace.items, hidden: namespace.hidden, largest })
+            namespace.is_reported = true;
+            Some(HiddenObjects { namespace: name.clone(), items: namespace.items, hidden: namespace.hidden, largest })
         });
         told.collect()
     }
 
     /// Whether the name of an address passes, since a hidden object may list it, too.
-    pub(super) fn is_veiled(&self, address: IpAddr) -> bool {
-        self.veiled.contains(&address)
+    pub(super) fn is_uncertain(&self, address: IpAddr) -> bool {
+        self.uncertain.contains(&address)
     }
 
     /// Follows what is hidden by now, for addresses whose names may change, or for all where that has; adds those that it changes
     /// something for.
-    pub(super) fn veil(&mut self, reverse: &Addresses, changed: &mut HashMap<IpAddr, bool>) {
-        let has_changed = self.marked.take_changed();
-        if !has_changed && self.marked.is_empty() {
+    pub(super) fn update_uncertain(&mut self, reverse: &Addresses, changed: &mut HashMap<IpAddr, bool>) {
+        let has_changed = self.mark_table.take_changed();
+        if !has_changed && self.mark_table.is_empty() {
             return;
         }
         let mut look = |address| {
-            let is = self.marked.may_list(address) && reverse.get(address).is_some();
-            let was = if is { !self.veiled.insert(address) } else { self.veiled.remove(&address) };
+            let is = self.mark_table.may_list(address) && reverse.get(address).is_some();
+            let was = if is { !self.uncertain.insert(address) } else { self.uncertain.remove(&address) };
             (is != was).then_some(address)
         };
         let touched = changed.keys().copied();
@@ -278,8 +278,8 @@ impl Keep {
 
     fn slice<'a>(&self, key: &'a Key, of: &'a Key, slice: &Slice) -> Object<'a> {
         let (items, hidden) = (slice.items(), slice.hidden.as_ref());
-        let lacks_marks = hidden.is_some_and(|h| !h.marks.is_known()) && self.marked.has_room(items);
-        Object { kind: Kind::Slice, key, of, items, was_hidden: hidden.is_some(), lacks_marks, hides: false }
+        let lacks_marks = hidden.is_some_and(|h| !h.marks.is_known()) && self.mark_table.has_room(items);
+        Object { kind: ObjectKind::Slice, key, of, items, was_hidden: hidden.is_some(), lacks_marks, is_hidden: false }
     }
 
     /// The numbers of items above which a namespace, or a Service, has too many, and above which what is hidden stays so.
@@ -294,19 +294,19 @@ impl Keep {
 /// Hides the largest that do not yet, until these and what hides before are what a namespace or Service has too much.
 fn hide_largest(objects: &mut [Object<'_>], items: usize, levels: [usize; 2]) {
     let [begins, ends] = levels.map(|level| items.saturating_sub(level));
-    let mut sum: usize = objects.iter().filter(|o| o.hides).map(|o| o.items).sum();
+    let mut sum: usize = objects.iter().filter(|o| o.is_hidden).map(|o| o.items).sum();
     if sum >= ends {
         return;
     }
     objects.sort_by_key(|o| {
-        let items = if o.was_hidden { o.items + o.items / STICKS } else { o.items };
+        let items = if o.was_hidden { o.items + o.items / HYSTERESIS } else { o.items };
         (Reverse(items), o.kind, o.key)
     });
-    for object in objects.iter_mut().filter(|o| !o.hides) {
+    for object in objects.iter_mut().filter(|o| !o.is_hidden) {
         if sum >= ends || object.items <= OBJECT {
             break;
         }
-        object.hides = sum < begins || object.was_hidden;
+        object.is_hidden = sum < begins || object.was_hidden;
         sum += object.items;
     }
 }
@@ -320,56 +320,56 @@ impl Slice {
 impl Cluster {
     /// Bounds what is kept of the API's objects, as it goes with maps of so many names.
     pub fn bound(&mut self, names: usize) {
-        self.keep.set_limits(Limits::of(names));
+        self.inventory.set_limits(Limits::of(names));
     }
 
     /// Hides what is too much, if so much came that it can't wait for the next commit.
     pub(super) fn hide_if_urgent(&mut self) {
-        if self.keep.is_urgent() {
+        if self.inventory.is_urgent() {
             self.hide();
         }
     }
 
     /// Hides what is too much, and notes what is wanted again.
     pub(super) fn hide(&mut self) {
-        if !self.keep.is_dirty {
+        if !self.inventory.is_dirty {
             return;
         }
-        let decision = if self.keep.is_at_issue() { self.decide_what_hides() } else { Decision::default() };
+        let decision = if self.inventory.needs_decision() { self.decide_hidden() } else { Decision::default() };
         for (kind, key) in decision.hide {
             match kind {
-                Kind::Slice => self.hide_slice(&key),
-                Kind::Service => self.hide_service(&key),
+                ObjectKind::Slice => self.hide_slice(&key),
+                ObjectKind::Service => self.hide_service(&key),
             }
         }
-        self.keep.wanted = decision.wanted;
-        self.keep.fresh = 0;
-        self.keep.is_dirty = false;
+        self.inventory.wanted = decision.wanted;
+        self.inventory.unreviewed = 0;
+        self.inventory.is_dirty = false;
     }
 
-    fn decide_what_hides(&mut self) -> Decision {
-        let (levels, of_service) = self.keep.levels();
-        let crowded: HashSet<&str> = self.keep.crowded.iter().map(|key| &*key.namespace).collect();
-        let is_concerned = |name: &str, n: &Namespace| n.items > levels[1] || n.objects > 0 || crowded.contains(name);
-        let concerned = self.keep.namespaces.iter().filter(|(name, n)| is_concerned(name, n));
+    fn decide_hidden(&mut self) -> Decision {
+        let (levels, of_service) = self.inventory.levels();
+        let oversized: HashSet<&str> = self.inventory.oversized.iter().map(|key| &*key.namespace).collect();
+        let is_concerned = |name: &str, n: &Namespace| n.items > levels[1] || n.objects > 0 || oversized.contains(name);
+        let concerned = self.inventory.namespaces.iter().filter(|(name, n)| is_concerned(name, n));
         let mut objects: HashMap<&str, Vec<Object<'_>>> = concerned.map(|(name, _)| (&**name, Vec::new())).collect();
         for (key, (of, slice)) in &self.slices {
             if let Some(objects) = objects.get_mut(&*key.namespace) {
-                objects.push(self.keep.slice(key, of, slice));
+                objects.push(self.inventory.slice(key, of, slice));
             }
         }
         for (namespace, objects) in &mut objects {
             for (key, entry) in self.objects.in_namespace(namespace) {
                 let Some(service) = &entry.service else { continue };
                 let (items, was_hidden) = (service.items(), matches!(**service, Service::Hidden { .. }));
-                let kind = Kind::Service;
-                objects.push(Object { kind, key, of: key, items, was_hidden, lacks_marks: false, hides: false });
+                let kind = ObjectKind::Service;
+                objects.push(Object { kind, key, of: key, items, was_hidden, lacks_marks: false, is_hidden: false });
             }
         }
         let mut decision = Decision::default();
-        let mut largest: HashMap<Box<str>, (Kind, Box<str>, usize)> = HashMap::new();
+        let mut largest: HashMap<Box<str>, (ObjectKind, Box<str>, usize)> = HashMap::new();
         for (namespace, mut objects) in objects {
-            let all = self.keep.namespaces.get(namespace).map_or(0, |n| n.items);
+            let all = self.inventory.namespaces.get(namespace).map_or(0, |n| n.items);
             objects.sort_by_key(|o| o.of);
             for objects in objects.chunk_by_mut(|a, b| a.of == b.of) {
                 let items = objects.iter().map(|o| o.items).sum();
@@ -378,18 +378,18 @@ impl Cluster {
             hide_largest(&mut objects, all, levels);
             for object in &objects {
                 let key = || object.key.clone();
-                if object.hides && !object.was_hidden {
+                if object.is_hidden && !object.was_hidden {
                     decision.hide.push((object.kind, key()));
-                } else if object.was_hidden && (!object.hides || object.lacks_marks) {
+                } else if object.was_hidden && (!object.is_hidden || object.lacks_marks) {
                     decision.wanted[object.kind as usize].insert(key());
                 }
             }
-            let hides = objects.iter().filter(|o| o.hides);
+            let hides = objects.iter().filter(|o| o.is_hidden);
             if let Some(o) = hides.max_by_key(|o| (o.items, Reverse((o.kind, o.key)))) {
                 largest.insert(namespace.into(), (o.kind, o.key.name.clone(), o.items));
             }
         }
-        for (name, namespace) in &mut self.keep.namespaces {
+        for (name, namespace) in &mut self.inventory.namespaces {
             namespace.largest = largest.remove(name);
         }
         decision
@@ -397,7 +397,7 @@ impl Cluster {
 
     fn hide_slice(&mut self, key: &Key) {
         let Some((of, slice)) = self.slices.get(key) else { return };
-        let (of, hidden) = (Key::clone(of), slice.hide(self.keep.marked.of(slice.addresses())));
+        let (of, hidden) = (Key::clone(of), slice.hide(self.inventory.mark_table.of(slice.addresses())));
         self.put_slice(key.clone(), of, hidden);
     }
 
@@ -411,17 +411,19 @@ impl Cluster {
     /// Endpoints and ports of objects that are not kept.
     #[must_use]
     pub const fn hidden(&self) -> usize {
-        self.keep.hidden
+        self.inventory.hidden
     }
 
     /// Namespaces of which not all is kept, each told of once.
-    pub fn newly_hidden(&mut self) -> Vec<Hoard> {
-        self.keep.newly_hidden()
+    pub fn newly_hidden(&mut self) -> Vec<HiddenObjects> {
+        self.inventory.newly_hidden()
     }
 
     /// A kind of which objects that were hidden could be kept by now: they come with a list of all of that kind.
     #[must_use]
-    pub fn wants_again(&self) -> Option<Kind> {
-        [Kind::Slice, Kind::Service].into_iter().find(|kind| !self.keep.wanted[*kind as usize].is_empty())
+    pub fn wants_again(&self) -> Option<ObjectKind> {
+        [ObjectKind::Slice, ObjectKind::Service]
+            .into_iter()
+            .find(|kind| !self.inventory.wanted[*kind as usize].is_empty())
     }
 }

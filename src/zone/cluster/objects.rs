@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::model::{Entry, Service, Slice};
 use super::spec::{Key, ServiceSpec, SliceSpec};
-use super::{Cluster, Pended};
+use super::{Cluster, PendingEntry};
 
 impl Cluster {
     /// What comes from now on arrived at that time.
@@ -52,7 +52,7 @@ impl Cluster {
     pub fn apply_service(&mut self, key: Key, spec: &ServiceSpec) {
         let service = Service::new(spec);
         let old = self.objects.services.get(&key).and_then(|e| e.service.as_deref());
-        if old.is_some_and(|old| *old == service || self.keep.is_hidden_service(&key, old, &service)) {
+        if old.is_some_and(|old| *old == service || self.inventory.is_hidden_service(&key, old, &service)) {
             return;
         }
         self.put_service(key, service);
@@ -73,7 +73,7 @@ impl Cluster {
     fn set_service(&mut self, key: Key, service: Option<Arc<Service>>) {
         let new = service.clone();
         if let Some(new) = &new {
-            self.keep.count_service(&key.namespace, new, true);
+            self.inventory.count_service(&key.namespace, new, true);
         }
         let mut old = None;
         let items = new.as_ref().map_or(0, |s| s.items());
@@ -83,7 +83,7 @@ impl Cluster {
             entry.items -= old.as_ref().map_or(0, |s| s.items());
         });
         if let Some(old) = old {
-            self.keep.count_service(&key.namespace, &old, false);
+            self.inventory.count_service(&key.namespace, &old, false);
         }
     }
 
@@ -113,7 +113,7 @@ impl Cluster {
         let slice = Slice::new(spec);
         // Of no Service, its endpoints' names have an empty label. Nobody asks for those, but the addresses lead to them.
         let of = Key::new(&key.namespace, spec.service.as_deref().unwrap_or_default());
-        let is_same = |old: &Slice| *old == slice || self.keep.is_hidden_slice(&key, old, &slice);
+        let is_same = |old: &Slice| *old == slice || self.inventory.is_hidden_slice(&key, old, &slice);
         if self.slices.get(&key).is_some_and(|(old_of, old)| **old_of == of && is_same(old)) {
             return;
         }
@@ -123,7 +123,7 @@ impl Cluster {
 
     pub(super) fn put_slice(&mut self, key: Key, of: Key, slice: Slice) {
         let slice = Arc::new(slice);
-        self.keep.count_slice(&key.namespace, &slice, true);
+        self.inventory.count_slice(&key.namespace, &slice, true);
         self.delete_slice(&key);
         let items = slice.items();
         let of = self.change_entry(of, items, |entry| {
@@ -143,7 +143,7 @@ impl Cluster {
                     entry.slices.swap_remove(at);
                 }
             });
-            self.keep.count_slice(&key.namespace, &slice, false);
+            self.inventory.count_slice(&key.namespace, &slice, false);
         }
     }
 
@@ -172,17 +172,17 @@ impl Cluster {
         let (key, mut entry) =
             self.objects.services.remove_entry(&key).unwrap_or_else(|| (Arc::new(key), Entry::default()));
         let since = self.pending.arrived.unwrap_or_else(Instant::now);
-        let pended = self.pending.entries.entry(Arc::clone(&key)).or_insert_with(|| Pended {
+        let pending = self.pending.entries.entry(Arc::clone(&key)).or_insert_with(|| PendingEntry {
             entry: entry.clone(),
             since: Some(since),
             changed: 0,
         });
-        pended.changed = pended.changed.saturating_add(items);
+        pending.changed = pending.changed.saturating_add(items);
         // At the first commit all are new.
         if self.begun && self.dependents.contains_key(&*key) {
             self.pending.causes.entry(Arc::clone(&key)).or_insert(since);
         }
-        let zone = &self.renderer.settings.zone;
+        let zone = &self.renderer.config.zone;
         let before = entry.depends_on(zone);
         change(&mut entry);
         let after = entry.depends_on(zone);
@@ -194,7 +194,7 @@ impl Cluster {
                 self.dependents.entry(after).or_default().insert(Arc::clone(&key));
             }
         }
-        self.keep.count_all_of(&key, entry.items);
+        self.inventory.count_all_of(&key, entry.items);
         if !entry.is_empty() {
             self.objects.services.insert(Arc::clone(&key), entry);
         }

@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::model::{Entry, Port, Protocol, Service, Slice};
-use super::slices::{Ports, Slices, Target, Targets, few, fits};
+use super::slices::{Ports, Slices, Target, Targets, address_set, fits};
 
 /// A name relative to the Service's, without the dot between; empty for the Service itself.
 pub(super) type Relative = Arc<str>;
 
 /// The names of a Service.
-pub(super) type Plan = BTreeMap<Relative, Holds>;
+pub(super) type Plan = BTreeMap<Relative, Content>;
 
 /// What a name holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(super) enum Content {
     /// Records of this Service.
     Host(Host),
     /// An alias, whose answers are not this Service's alone.
@@ -73,20 +73,20 @@ pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     let root: Relative = "".into();
     let slices = Slices::new(entry);
     match entry.service.as_deref() {
-        None | Some(Service::Nothing) => return plan,
+        None | Some(Service::ExternalAddress) => return plan,
         Some(Service::Opaque | Service::Hidden { .. }) => {
-            plan.insert(root, Holds::Pass);
+            plan.insert(root, Content::Pass);
             return plan;
         }
         Some(Service::External(_)) => {
-            plan.insert(root, Holds::Alias);
+            plan.insert(root, Content::Alias);
             // To the server this asks for any port, as the Service's own name does.
-            plan.insert(port_name("", Protocol::None), Holds::Pass);
+            plan.insert(port_name("", Protocol::None), Content::Pass);
             return plan;
         }
         Some(Service::ClusterIp { addresses, ports }) => add_cluster_ip(&mut plan, &root, entry, addresses, ports),
         Some(Service::Headless) if entry.is_opaque() => {
-            plan.insert(root, Holds::Pass);
+            plan.insert(root, Content::Pass);
             return plan;
         }
         Some(Service::Headless) => add_headless(&mut plan, &root, &slices),
@@ -105,19 +105,19 @@ fn port_name(name: &str, protocol: Protocol) -> Relative {
 /// What can be asked for in front of a Service's name, and for the name itself as that of no protocol: ports by name and
 /// protocol, by who has them. An empty name or protocol asks for all, as [`Port::matches`] has it. There may be thousands,
 /// which are not all looked at for each.
-struct Asked<'a>(HashMap<(&'a str, Protocol), Vec<(u32, Ports)>>);
+struct PortNames<'a>(HashMap<(&'a str, Protocol), Vec<(u32, Ports)>>);
 
 /// Of the Service's own name.
-const ALL: (&str, Protocol) = ("", Protocol::None);
+const OWN_NAME: (&str, Protocol) = ("", Protocol::None);
 
-impl<'a> Asked<'a> {
+impl<'a> PortNames<'a> {
     /// From lists of ports by number.
     fn new(lists: impl Iterator<Item = (u32, &'a [Port])>) -> Self {
-        let mut asked: HashMap<_, Vec<(u32, Ports)>> = HashMap::from([(ALL, Vec::new())]);
+        let mut ports: HashMap<_, Vec<(u32, Ports)>> = HashMap::from([(OWN_NAME, Vec::new())]);
         let mut nameless = HashSet::from([Protocol::None]);
         for (i, port) in lists.flat_map(|(i, ports)| ports.iter().map(move |p| (i, p))) {
             let mut add = |name: &'a str, protocol| {
-                let holders = asked.entry((name, protocol)).or_default();
+                let holders = ports.entry((name, protocol)).or_default();
                 if holders.last().is_none_or(|(last, _)| *last != i) {
                     holders.push((i, Ports::default()));
                 }
@@ -137,24 +137,24 @@ impl<'a> Asked<'a> {
             }
         }
         // Only a port without a name makes a name for all of its protocol.
-        asked.retain(|(name, protocol), _| !name.is_empty() || nameless.contains(protocol));
-        Self(asked)
+        ports.retain(|(name, protocol), _| !name.is_empty() || nameless.contains(protocol));
+        Self(ports)
     }
 
     fn hosts(self, root: &Relative, mut host: impl FnMut(&[(u32, Ports)], bool) -> Host) -> Plan {
         let hosts = self.0.into_iter().map(|((name, protocol), holders)| {
-            let is_root = (name, protocol) == ALL;
+            let is_root = (name, protocol) == OWN_NAME;
             let name = if is_root { Relative::clone(root) } else { port_name(name, protocol) };
-            (name, Holds::Host(host(&holders, is_root)))
+            (name, Content::Host(host(&holders, is_root)))
         });
         hosts.collect()
     }
 }
 
 fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[IpAddr], ports: &[Port]) {
-    let own = few(addresses.iter().copied());
+    let own = address_set(addresses.iter().copied());
     let targets = Targets::new(own.iter().map(|a| (Relative::clone(root), *a)).collect());
-    plan.append(&mut Asked::new(std::iter::once((0, ports))).hosts(root, |holders, is_root| {
+    plan.append(&mut PortNames::new(std::iter::once((0, ports))).hosts(root, |holders, is_root| {
         let count = holders.iter().map(|(_, ports)| ports.count * addresses.len()).sum();
         let numbers = holders.first().map_or(&[][..], |(_, ports)| &ports.numbers);
         Host {
@@ -171,7 +171,7 @@ fn add_headless(plan: &mut Plan, root: &Relative, slices: &Slices) {
     if lists().next().is_none() {
         return;
     }
-    plan.append(&mut Asked::new(lists()).hosts(root, |holders, is_root| {
+    plan.append(&mut PortNames::new(lists()).hosts(root, |holders, is_root| {
         let numbers: Vec<u32> = holders.iter().map(|(i, _)| *i).collect();
         Host {
             addresses: slices.addresses(&numbers),
@@ -198,16 +198,16 @@ fn add_endpoints(plan: &mut Plan, slices: &Slices, labels: Option<&HashSet<Box<s
         }
     }
     all.sort_unstable();
-    for alike in all.chunk_by(|a, b| a.0 == b.0) {
-        let label = &alike[0].0;
-        let endpoints = || alike.iter().filter_map(|(_, i, address)| Some((*i, (*address)?)));
+    for group in all.chunk_by(|a, b| a.0 == b.0) {
+        let label = &group[0].0;
+        let endpoints = || group.iter().filter_map(|(_, i, address)| Some((*i, (*address)?)));
         let host = Host {
-            addresses: few(endpoints().map(|(_, address)| address)),
-            aliased: alike.iter().any(|(.., address)| address.is_none()),
+            addresses: address_set(endpoints().map(|(_, address)| address)),
+            aliased: group.iter().any(|(.., address)| address.is_none()),
             services: endpoint_services(slices, label, endpoints()),
             closed: false,
         };
-        plan.insert(Relative::clone(label), Holds::Host(host));
+        plan.insert(Relative::clone(label), Content::Host(host));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Settings;
+use super::ClusterConfig;
 use super::model::{Endpoint, Entry, Service};
 use super::share::{Part, Shares, Size, Sizes, only};
 use super::size;
@@ -16,26 +16,26 @@ use crate::zone::render::RECORDS_MAX;
 #[derive(Debug, Default)]
 enum Holders {
     #[default]
-    Nobody,
+    Empty,
     Service(Arc<Key>),
-    Endpoint(Named),
+    Endpoint(EndpointKey),
     Many(Box<Lists>),
 }
 
 /// A Service, and an endpoint's hostname below it.
-type Named = (Arc<Key>, Option<Box<str>>);
+type EndpointKey = (Arc<Key>, Option<Box<str>>);
 
 #[derive(Debug, Default)]
 struct Lists {
     services: BTreeSet<Arc<Key>>,
-    endpoints: BTreeSet<Named>,
+    endpoints: BTreeSet<EndpointKey>,
 }
 
 /// Endpoints that have an address, in order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Endpoints<'a> {
-    one: Option<&'a Named>,
-    many: Option<&'a BTreeSet<Named>>,
+    one: Option<&'a EndpointKey>,
+    many: Option<&'a BTreeSet<EndpointKey>>,
 }
 
 impl<'a> Endpoints<'a> {
@@ -43,7 +43,7 @@ impl<'a> Endpoints<'a> {
         self.one.map_or(0, |_| 1) + self.many.map_or(0, BTreeSet::len)
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = &'a Named> {
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a EndpointKey> {
         self.one.into_iter().chain(self.many.into_iter().flatten())
     }
 }
@@ -53,24 +53,24 @@ impl Holders {
         match self {
             Self::Service(key) => Some(key),
             Self::Many(lists) => lists.services.first(),
-            Self::Nobody | Self::Endpoint(_) => None,
+            Self::Empty | Self::Endpoint(_) => None,
         }
     }
 
     fn endpoints(&self) -> Endpoints<'_> {
         match self {
-            Self::Endpoint(named) => Endpoints { one: Some(named), many: None },
+            Self::Endpoint(endpoint) => Endpoints { one: Some(endpoint), many: None },
             Self::Many(lists) => Endpoints { one: None, many: Some(&lists.endpoints) },
-            Self::Nobody | Self::Service(_) => Endpoints::default(),
+            Self::Empty | Self::Service(_) => Endpoints::default(),
         }
     }
 
     /// Most addresses have one holder, which takes no list.
     fn change(&mut self, change: impl FnOnce(&mut Lists)) {
         let mut lists = match std::mem::take(self) {
-            Self::Nobody => Lists::default(),
+            Self::Empty => Lists::default(),
             Self::Service(key) => Lists { services: BTreeSet::from([key]), endpoints: BTreeSet::new() },
-            Self::Endpoint(named) => Lists { services: BTreeSet::new(), endpoints: BTreeSet::from([named]) },
+            Self::Endpoint(endpoint) => Lists { services: BTreeSet::new(), endpoints: BTreeSet::from([endpoint]) },
             Self::Many(lists) => *lists,
         };
         change(&mut lists);
@@ -78,8 +78,8 @@ impl Holders {
             *self = Self::Many(Box::new(lists));
         } else if let Some(key) = lists.services.pop_first() {
             *self = Self::Service(key);
-        } else if let Some(named) = lists.endpoints.pop_first() {
-            *self = Self::Endpoint(named);
+        } else if let Some(endpoint) = lists.endpoints.pop_first() {
+            *self = Self::Endpoint(endpoint);
         }
     }
 
@@ -99,13 +99,13 @@ impl Holders {
     }
 
     /// The Services that [`Self::charged`] has, and what each one pays for the name of its share.
-    fn charges(&self, address: IpAddr, settings: &Settings) -> Vec<(Arc<Key>, Size)> {
-        size::pointers(address, self.service(), self.endpoints(), settings)
+    fn charges(&self, address: IpAddr, config: &ClusterConfig) -> Vec<(Arc<Key>, Size)> {
+        size::pointers(address, self.service(), self.endpoints(), config)
     }
 }
 
 /// Drops from both what is the same in both: lists of who pays for one address, in the order of namespaces.
-fn drop_same(before: &mut Vec<(Arc<Key>, Size)>, after: &mut Vec<(Arc<Key>, Size)>) {
+fn drop_unchanged(before: &mut Vec<(Arc<Key>, Size)>, after: &mut Vec<(Arc<Key>, Size)>) {
     if before.is_empty() || after.is_empty() {
         return;
     }
@@ -154,8 +154,8 @@ impl Reverse {
     }
 
     /// Counts all names.
-    pub(super) fn count(&self, settings: &Settings, shares: &mut Shares) {
-        for (key, size) in self.0.iter().flat_map(|(address, holders)| holders.charges(*address, settings)) {
+    pub(super) fn count(&self, config: &ClusterConfig, shares: &mut Shares) {
+        for (key, size) in self.0.iter().flat_map(|(address, holders)| holders.charges(*address, config)) {
             shares.count(&key, Sizes::default(), only(Part::Pointers, size));
         }
     }
@@ -166,21 +166,21 @@ impl Reverse {
         &mut self,
         key: &Arc<Key>,
         [old, new]: [&Entry; 2],
-        settings: &Settings,
+        config: &ClusterConfig,
         shares: &mut Shares,
         changed: &mut HashMap<IpAddr, bool>,
     ) -> [Size; 2] {
         let mut own = [Size::default(); 2];
         let mut change = |address: IpAddr, change: &dyn Fn(&mut Lists)| {
             let holders = self.0.entry(address).or_default();
-            let mut before = holders.charges(address, settings);
-            let is_held = before.iter().any(|(key, _)| !shares.yields(key).has(Part::Pointers));
+            let mut before = holders.charges(address, config);
+            let is_held = before.iter().any(|(key, _)| !shares.withheld(key).has(Part::Pointers));
             holders.change(change);
-            let mut after = holders.charges(address, settings);
+            let mut after = holders.charges(address, config);
             if after.is_empty() {
                 self.0.remove(&address);
             }
-            drop_same(&mut before, &mut after);
+            drop_unchanged(&mut before, &mut after);
             let charges = [before, after]
                 .into_iter()
                 .enumerate()
@@ -203,11 +203,11 @@ impl Reverse {
         for address in new_own.iter().filter(|a| !old_own.contains(a)) {
             change(*address, &|h| _ = h.services.insert(Arc::clone(key)));
         }
-        for endpoint in gone(old, new) {
+        for endpoint in endpoints_not_in(old, new) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
             change(endpoint.address, &|h| _ = h.endpoints.remove(&holder));
         }
-        for endpoint in gone(new, old) {
+        for endpoint in endpoints_not_in(new, old) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
             change(endpoint.address, &|h| _ = h.endpoints.insert(holder.clone()));
         }
@@ -224,7 +224,7 @@ pub(super) fn own_addresses(entry: &Entry) -> &[IpAddr] {
 }
 
 /// Endpoints that one state of a Service has and another has not.
-fn gone<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
+fn endpoints_not_in<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
     let mut gone: HashSet<&Endpoint> = from.slices_not_in(to).flat_map(|s| &s.endpoints).collect();
     if !gone.is_empty() {
         for (_, endpoint) in to.endpoints() {

@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 
-use super::plan::Holds;
+use super::plan::Content;
 use super::spec::Key;
 
 /// What has yielded comes back when it would fit into maps smaller by one part in so many.
 pub(super) const MARGIN: usize = 32;
 /// Of two parts the one that has yielded goes on doing so unless the other is larger by one part in so many.
-pub(super) const STICKS: usize = 8;
+pub(super) const HYSTERESIS: usize = 8;
 
 /// What something takes of the maps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,8 +88,8 @@ impl Part {
 
     /// The one that a name relative to the Service's is of. One that passes does so below an alias, which says that all others
     /// there don't exist: so it goes with that.
-    pub(super) fn of(relative: &str, holds: &Holds) -> Self {
-        match relative.is_empty() || *holds == Holds::Pass {
+    pub(super) fn of(relative: &str, content: &Content) -> Self {
+        match relative.is_empty() || *content == Content::Pass {
             true => Self::Service,
             false if relative.contains('.') => Self::Ports,
             false => Self::Endpoints,
@@ -130,7 +130,7 @@ pub(super) fn only(part: Part, size: Size) -> Sizes {
 struct Object {
     names: [u32; 4],
     units: [u32; 4],
-    yields: Parts,
+    withheld: Parts,
 }
 
 impl Object {
@@ -143,7 +143,7 @@ impl Object {
     }
 
     fn is_nothing(&self) -> bool {
-        self.names == [0; 4] && self.yields.is_empty()
+        self.names == [0; 4] && self.withheld.is_empty()
     }
 }
 
@@ -152,13 +152,13 @@ struct Namespace {
     /// All of it.
     size: Size,
     /// What yields of it.
-    yielding: Size,
+    withheld: Size,
     /// Whether a Service's own name yields.
     is_open: bool,
     /// Whether anything does.
-    has_yields: bool,
+    has_withheld: bool,
     /// Whether it was said that it yields.
-    is_said: bool,
+    is_reported: bool,
     /// Where something does: the largest Service, and how many names it has.
     largest: Option<(Box<str>, usize)>,
     /// For what excess the last decision stands, as long as no object changes.
@@ -223,9 +223,9 @@ pub(super) struct Shares {
     capacity: Size,
     namespaces: HashMap<Box<str>, Namespace>,
     total: Size,
-    yielding: Size,
+    withheld: Size,
     /// Whether something yields.
-    has_yields: bool,
+    has_withheld: bool,
     /// Whether the level of names is in force.
     by_names: bool,
 }
@@ -236,8 +236,8 @@ impl Shares {
             capacity: Size::MAX,
             namespaces: HashMap::new(),
             total: Size::default(),
-            yielding: Size::default(),
-            has_yields: false,
+            withheld: Size::default(),
+            has_withheld: false,
             by_names: false,
         }
     }
@@ -248,12 +248,12 @@ impl Shares {
 
     /// What is in the maps by the last decision, and what was counted since.
     pub(super) const fn held(&self) -> Size {
-        self.total.less(self.yielding)
+        self.total.less(self.withheld)
     }
 
     /// Names that yield, and whether that is for want of names, else of memory.
     pub(super) const fn passing(&self) -> (usize, bool) {
-        (self.yielding.names, self.by_names)
+        (self.withheld.names, self.by_names)
     }
 
     pub(super) const fn capacity(&self) -> Size {
@@ -263,10 +263,10 @@ impl Shares {
     /// Forgets all sizes, and not what yields.
     pub(super) fn clear(&mut self) {
         self.total = Size::default();
-        self.yielding = Size::default();
+        self.withheld = Size::default();
         for namespace in self.namespaces.values_mut() {
             namespace.size = Size::default();
-            namespace.yielding = Size::default();
+            namespace.withheld = Size::default();
             namespace.settled = None;
             namespace.objects.retain(|_, o| {
                 (o.names, o.units) = ([0; 4], [0; 4]);
@@ -297,8 +297,8 @@ impl Shares {
             let (before, after) = (before[part as usize], after[part as usize]);
             let sums = [&mut namespace.size, &mut self.total];
             sums.into_iter().for_each(|sum| change(sum, before, after));
-            if object.yields.has(part) {
-                let sums = [&mut namespace.yielding, &mut self.yielding];
+            if object.withheld.has(part) {
+                let sums = [&mut namespace.withheld, &mut self.withheld];
                 sums.into_iter().for_each(|sum| change(sum, before, after));
             }
             let mut size = object.size(part);
@@ -312,21 +312,21 @@ impl Shares {
 
     /// Whether all fits, and nothing yields.
     pub(super) const fn has_room(&self) -> bool {
-        !self.has_yields && self.total.fits(self.capacity)
+        !self.has_withheld && self.total.fits(self.capacity)
     }
 
     /// Whether anything yields.
-    pub(super) const fn has_yields(&self) -> bool {
-        self.has_yields
+    pub(super) const fn has_withheld(&self) -> bool {
+        self.has_withheld
     }
 
     /// The parts of a Service that yield.
-    pub(super) fn yields(&self, key: &Key) -> Parts {
-        if !self.has_yields {
+    pub(super) fn withheld(&self, key: &Key) -> Parts {
+        if !self.has_withheld {
             return Parts::default();
         }
         let object = self.namespaces.get(&key.namespace).and_then(|n| n.objects.get(key));
-        object.map_or(Parts::default(), |o| o.yields)
+        object.map_or(Parts::default(), |o| o.withheld)
     }
 
     /// Whether Services of a namespace yield, so that nothing can be said of names below it that have no node.
@@ -335,14 +335,14 @@ impl Shares {
     }
 
     /// Whether something of a namespace yields.
-    pub(super) fn is_yielding(&self, namespace: &str) -> bool {
-        self.namespaces.get(namespace).is_some_and(|n| n.yielding.names > 0)
+    pub(super) fn withholds(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|n| n.withheld.names > 0)
     }
 
     /// Decides what yields.
     pub(super) fn decide(&mut self) -> Decision {
         let mut decision = Decision::default();
-        if !self.has_yields && self.total.fits(self.capacity) {
+        if !self.has_withheld && self.total.fits(self.capacity) {
             return decision;
         }
         let lower = Size {
@@ -351,14 +351,14 @@ impl Shares {
         };
         let levels = [self.level(self.capacity), self.level(lower)];
         self.by_names = levels[1].names < usize::MAX;
-        self.yielding = Size::default();
-        self.has_yields = false;
+        self.withheld = Size::default();
+        self.has_withheld = false;
         for (name, namespace) in &mut self.namespaces {
             if namespace.decide(levels, &mut decision.objects) {
                 decision.namespaces.push(name.clone());
             }
-            self.yielding += namespace.yielding;
-            self.has_yields |= namespace.has_yields;
+            self.withheld += namespace.withheld;
+            self.has_withheld |= namespace.has_withheld;
         }
         self.namespaces.retain(|_, n| n.size != Size::default() || !n.objects.is_empty());
         decision
@@ -388,13 +388,13 @@ impl Shares {
     }
 
     /// Namespaces that yield, each told of once.
-    pub(super) fn newly_yielding(&mut self) -> Vec<Holder> {
-        if self.yielding.names == 0 {
+    pub(super) fn newly_withheld(&mut self) -> Vec<Holder> {
+        if self.withheld.names == 0 {
             return Vec::new();
         }
-        let new = self.namespaces.iter_mut().filter(|(_, n)| n.yielding.names > 0 && !n.is_said);
+        let new = self.namespaces.iter_mut().filter(|(_, n)| n.withheld.names > 0 && !n.is_reported);
         new.map(|(name, namespace)| {
-            namespace.is_said = true;
+            namespace.is_reported = true;
             namespace.holder(name)
         })
         .collect()
@@ -407,7 +407,7 @@ fn in_order(objects: &[(&Arc<Key>, &mut Object)], part: Part, by_units: bool) ->
     let mut order: Vec<(Reverse<u32>, u32)> = with_part
         .map(|(i, (_, o))| {
             let size = if by_units { o.units[part as usize] } else { o.names[part as usize] };
-            let stuck = if o.yields.has(part) { size / STICKS as u32 } else { 0 };
+            let stuck = if o.withheld.has(part) { size / HYSTERESIS as u32 } else { 0 };
             (Reverse(size.saturating_add(stuck)), i as u32)
         })
         .collect();
@@ -451,13 +451,13 @@ impl Namespace {
         let [begins, ends] = excess;
         let (was_open, by_units) = (self.is_open, ends.names == 0);
         let is_settled = self.settled.as_ref().is_some_and(|settled| settled.holds(excess, by_units));
-        if is_settled || !self.has_yields && begins == Size::default() {
+        if is_settled || !self.has_withheld && begins == Size::default() {
             return false;
         }
         let mut objects: Vec<(&Arc<Key>, &mut Object)> = self.objects.iter_mut().collect();
-        let mut yields = vec![Parts::default(); objects.len()];
+        let mut withheld = vec![Parts::default(); objects.len()];
         let (mut sum, mut missing, mut last) = (Size::default(), None, None);
-        self.yielding = Size::default();
+        self.withheld = Size::default();
         self.is_open = false;
         for part in Part::ALL {
             if ends.fits(sum) {
@@ -467,10 +467,10 @@ impl Namespace {
                 if ends.fits(sum) {
                     break;
                 }
-                let (size, was) = (objects[i].1.size(part), objects[i].1.yields.has(part));
+                let (size, was) = (objects[i].1.size(part), objects[i].1.withheld.has(part));
                 if !begins.fits(sum) || was {
-                    yields[i].insert(part);
-                    self.yielding += size;
+                    withheld[i].insert(part);
+                    self.withheld += size;
                     self.is_open |= part == Part::Service;
                     last = Some(sum);
                 } else {
@@ -479,14 +479,14 @@ impl Namespace {
                 sum += size;
             }
         }
-        self.has_yields = last.is_some();
-        let largest = objects.iter().filter(|_| self.has_yields).max_by_key(|(key, o)| (o.names(), Reverse(*key)));
+        self.has_withheld = last.is_some();
+        let largest = objects.iter().filter(|_| self.has_withheld).max_by_key(|(key, o)| (o.names(), Reverse(*key)));
         self.largest = largest.map(|(key, o)| (key.name.clone(), o.names()));
         let mut is_same = true;
-        for ((key, object), now) in objects.iter_mut().zip(yields) {
-            if now != object.yields {
+        for ((key, object), now) in objects.iter_mut().zip(withheld) {
+            if now != object.withheld {
                 is_same = false;
-                changed.insert(Arc::clone(key), std::mem::replace(&mut object.yields, now));
+                changed.insert(Arc::clone(key), std::mem::replace(&mut object.withheld, now));
             }
         }
         self.objects.retain(|_, o| !o.is_nothing());
@@ -499,7 +499,7 @@ impl Namespace {
         Holder {
             namespace: name.into(),
             names: self.size.names,
-            passing: self.yielding.names,
+            passing: self.withheld.names,
             largest: self.largest.clone(),
         }
     }

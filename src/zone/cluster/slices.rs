@@ -24,7 +24,7 @@ pub(super) type Target = (Relative, IpAddr);
 
 /// Addresses, sorted, each once. Of a family with more than a message holds it has [`MANY`] times the unspecified address: the
 /// answer is the same whatever they are, and two such lists are equal.
-pub(super) fn few(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
+pub(super) fn address_set(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
     let mut addresses: Vec<IpAddr> = addresses.collect();
     addresses.sort_unstable();
     addresses.dedup();
@@ -88,30 +88,30 @@ pub(super) mod steps {
 }
 
 /// Things by number, and which of them the present union has.
-struct Numbered<T> {
+struct Interner<T> {
     numbers: HashMap<T, u32>,
-    things: Vec<T>,
+    values: Vec<T>,
     /// The last union that each was added to.
     added: Vec<u32>,
     unions: u32,
 }
 
-impl<T> Default for Numbered<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self { numbers: HashMap::new(), things: Vec::new(), added: Vec::new(), unions: 0 }
+        Self { numbers: HashMap::new(), values: Vec::new(), added: Vec::new(), unions: 0 }
     }
 }
 
-impl<T: Clone + Eq + Hash> Numbered<T> {
-    fn number(&mut self, thing: &T) -> u32 {
+impl<T: Clone + Eq + Hash> Interner<T> {
+    fn number(&mut self, value: &T) -> u32 {
         #[cfg(test)]
         steps::count(1);
-        if let Some(number) = self.numbers.get(thing) {
+        if let Some(number) = self.numbers.get(value) {
             return *number;
         }
-        let number = self.things.len() as u32;
-        self.numbers.insert(thing.clone(), number);
-        self.things.push(thing.clone());
+        let number = self.values.len() as u32;
+        self.numbers.insert(value.clone(), number);
+        self.values.push(value.clone());
         self.added.push(0);
         number
     }
@@ -165,7 +165,7 @@ impl Targets {
             return None;
         }
         let mut records = Vec::with_capacity(self.names * ports.len());
-        for (name, _) in self.all.chunk_by(|a, b| a.0 == b.0).map(|alike| &alike[0]) {
+        for (name, _) in self.all.chunk_by(|a, b| a.0 == b.0).map(|group| &group[0]) {
             records.extend(ports.iter().map(|port| (Relative::clone(name), *port)));
         }
         Some(records)
@@ -203,7 +203,7 @@ impl Prepared {
     }
 
     fn addresses(&self) -> &Arc<[IpAddr]> {
-        self.addresses.get_or_init(|| few(self.slice.endpoints.iter().map(|e| e.address)))
+        self.addresses.get_or_init(|| address_set(self.slice.endpoints.iter().map(|e| e.address)))
     }
 
     fn families(&self) -> [bool; 2] {
@@ -213,7 +213,7 @@ impl Prepared {
         })
     }
 
-    fn numbered_addresses(&self, numbered: &mut Numbered<IpAddr>) -> &[Vec<u32>; 2] {
+    fn numbered_addresses(&self, numbered: &mut Interner<IpAddr>) -> &[Vec<u32>; 2] {
         self.numbered_addresses.get_or_init(|| {
             let addresses = self.addresses();
             let (v4, v6) = addresses.split_at(addresses.partition_point(IpAddr::is_ipv4));
@@ -225,12 +225,12 @@ impl Prepared {
         })
     }
 
-    fn numbered_targets(&self, names: &mut Numbered<Relative>, targets: &mut Numbered<Target>) -> &[Vec<u32>; 2] {
+    fn numbered_targets(&self, names: &mut Interner<Relative>, targets: &mut Interner<Target>) -> &[Vec<u32>; 2] {
         self.numbered_targets.get_or_init(|| {
             let all = &self.targets().all;
-            let alike = all.chunk_by(|a, b| a.0 == b.0);
+            let group = all.chunk_by(|a, b| a.0 == b.0);
             [
-                alike.map(|alike| names.number(&alike[0].0)).collect(),
+                group.map(|group| names.number(&group[0].0)).collect(),
                 all.iter().map(|target| targets.number(target)).collect(),
             ]
         })
@@ -240,11 +240,11 @@ impl Prepared {
 /// The slices of one state of a Service, in the order in which it lists them.
 pub(super) struct Slices {
     all: Vec<Prepared>,
-    addresses: RefCell<Numbered<IpAddr>>,
-    names: RefCell<Numbered<Relative>>,
-    targets: RefCell<Numbered<Target>>,
+    addresses: RefCell<Interner<IpAddr>>,
+    names: RefCell<Interner<Relative>>,
+    targets: RefCell<Interner<Target>>,
     /// What these have together.
-    known: RefCell<HashMap<Box<[u32]>, Arc<[IpAddr]>>>,
+    unions: RefCell<HashMap<Box<[u32]>, Arc<[IpAddr]>>>,
 }
 
 impl Slices {
@@ -263,7 +263,7 @@ impl Slices {
             addresses: RefCell::default(),
             names: RefCell::default(),
             targets: RefCell::default(),
-            known: RefCell::default(),
+            unions: RefCell::default(),
         }
     }
 
@@ -286,7 +286,7 @@ impl Slices {
         if let [only] = slices {
             return Arc::clone(self.all[*only as usize].addresses());
         }
-        if let Some(known) = self.known.borrow().get(slices) {
+        if let Some(known) = self.unions.borrow().get(slices) {
             return Arc::clone(known);
         }
         let numbered = &mut *self.addresses.borrow_mut();
@@ -311,7 +311,7 @@ impl Slices {
             .flat_map(|(found, unspecified)| match found.len() < MANY {
                 true => {
                     let mut family: Vec<IpAddr> =
-                        found.into_iter().map(|number| numbered.things[number as usize]).collect();
+                        found.into_iter().map(|number| numbered.values[number as usize]).collect();
                     family.sort_unstable();
                     family
                 }
@@ -319,7 +319,7 @@ impl Slices {
             })
             .collect();
         let addresses: Arc<[IpAddr]> = addresses.into();
-        self.known.borrow_mut().insert(slices.into(), Arc::clone(&addresses));
+        self.unions.borrow_mut().insert(slices.into(), Arc::clone(&addresses));
         addresses
     }
 
@@ -350,9 +350,9 @@ impl Slices {
         pairs.sort_unstable();
         let (names, targets) = (&mut *self.names.borrow_mut(), &mut *self.targets.borrow_mut());
         let (mut records, mut addresses): (Vec<(u32, u16)>, Vec<u32>) = (Vec::new(), Vec::new());
-        for alike in pairs.chunk_by(|a, b| a.0 == b.0) {
+        for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             names.begin();
-            for (port, i) in alike {
+            for (port, i) in group {
                 let [own, _] = self.all[*i as usize].numbered_targets(names, targets);
                 if !fits(own.len(), 0) {
                     return None;
@@ -372,10 +372,10 @@ impl Slices {
                 return None;
             }
         }
-        let name = |(name, port): (u32, u16)| (Relative::clone(&names.things[name as usize]), port);
+        let name = |(name, port): (u32, u16)| (Relative::clone(&names.values[name as usize]), port);
         let mut records: Vec<(Relative, u16)> = records.into_iter().map(name).collect();
         let mut addresses: Vec<Target> =
-            addresses.into_iter().map(|target: u32| targets.things[target as usize].clone()).collect();
+            addresses.into_iter().map(|target: u32| targets.values[target as usize].clone()).collect();
         records.sort_unstable();
         addresses.sort_unstable();
         Some(Services::new(records, count, addresses))

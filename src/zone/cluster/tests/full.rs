@@ -54,7 +54,7 @@ fn every_query_gets_its_old_or_new_answer_or_passes_and_names_within_their_share
     let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
     let (mut yielded, mut opened, mut quiet, mut shared) = (0, 0, 0, 0);
     for seed in 1..=12 {
-        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(settings()));
+        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(config()));
         let mut maps = Maps::default();
         for round in 0..25 {
             let most = if random.below(4) == 0 { 60 } else { 25 };
@@ -72,23 +72,23 @@ fn every_query_gets_its_old_or_new_answer_or_passes_and_names_within_their_share
             // An address that several namespaces list counts to the share of each of them.
             let shares = |address| {
                 let charged = cluster.reverse.charged(address);
-                charged.filter(|key| !cluster.shares.yields(key).has(Part::Pointers)).count()
+                charged.filter(|key| !cluster.shares.withheld(key).has(Part::Pointers)).count()
             };
             let again: usize = cluster.reverse.addresses().map(|a| shares(a).saturating_sub(1)).sum();
             shared += again;
             assert_eq!(held.names + 5, maps.all().len() + again, "seed {seed}, round {round}\n{}", world.describe());
             assert!(units(&maps) <= held.units + 5 * FRAME_UNITS, "seed {seed}, round {round}");
             for (text, name) in &probes {
-                let labels = labels_in(name, &cluster.renderer.settings.zone);
-                let yields = match labels.as_deref() {
+                let labels = labels_in(name, &cluster.renderer.config.zone);
+                let withheld = match labels.as_deref() {
                     None => cluster.passing().0 > 0,
-                    Some([.., ns, "svc"]) => cluster.shares.is_yielding(ns),
+                    Some([.., ns, "svc"]) => cluster.shares.withholds(ns),
                     Some(_) => false,
                 };
                 for qtype in TYPES {
                     let (got, expected) = (maps.ask(text, qtype), world.expected(text, qtype));
                     assert!(
-                        got == expected || yields && got.is_none(),
+                        got == expected || withheld && got.is_none(),
                         "seed {seed}, round {round}: {text} {qtype}: {got:?}, not {expected:?}\n{}",
                         world.describe()
                     );
@@ -111,7 +111,7 @@ fn every_query_gets_its_old_or_new_answer_or_passes_and_names_within_their_share
         // With room for all names the nodes are those of a new index.
         cluster.set_capacity(Size::MAX);
         apply(&mut maps, commit(&mut cluster));
-        assert!(maps.all() == Maps::new(world.build(settings()).1).all(), "seed {seed}");
+        assert!(maps.all() == Maps::new(world.build(config()).1).all(), "seed {seed}");
         assert_eq!(cluster.passing().0, 0);
     }
     assert!(yielded > 20 && opened > 5 && quiet > 20 && shared > 0, "{yielded} {opened} {quiet} {shared}");
@@ -138,7 +138,7 @@ fn greedy_key(i: usize) -> Key {
 
 impl Greedy {
     fn new(capacity: Size) -> Self {
-        let mut cluster = Cluster::new(settings());
+        let mut cluster = Cluster::new(config());
         cluster.set_capacity(capacity);
         cluster.apply_namespace("greedy");
         (0..200).for_each(|i| cluster.apply_namespace(&format!("ns{i}")));
@@ -205,9 +205,9 @@ fn a_namespace_that_exceeds_max_records_takes_no_names_from_others() {
     let [holder, ..] = &greedy.cluster.holders(5)[..] else { panic!("no namespaces") };
     assert_eq!((&*holder.namespace, holder.names), ("greedy", GREEDY * (PORTS + 2) + 2));
     assert_eq!(holder.largest, Some(("g00".into(), PORTS + 2)));
-    let said = greedy.cluster.newly_yielding();
+    let said = greedy.cluster.newly_withheld();
     assert_eq!(said.iter().map(|h| &*h.namespace).collect::<Vec<_>>(), ["greedy"]);
-    assert_eq!(greedy.cluster.newly_yielding(), [], "each namespace is returned once");
+    assert_eq!(greedy.cluster.newly_withheld(), [], "each namespace is returned once");
     greedy.asserts_that_names_come_back(GREEDY - 5);
 }
 
@@ -232,7 +232,7 @@ fn six_large_namespaces_share_equally_what_the_small_ones_leave() {
     const LARGE: usize = 20_000;
     // Names of a Service with one port: its own, the port's and the reverse name.
     const SERVICE: usize = 3;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.set_capacity(names(CAPACITY + 5));
     let mut address = 0_u32;
     let mut fill = |cluster: &mut Cluster, ns: &str, names: usize| {
@@ -276,9 +276,9 @@ fn a_restart_gives_the_same_names_except_for_the_margin() {
     // Sizes that differ by more than the margin within which a withheld part stays withheld.
     const SIZES: [usize; 9] = [20, 30, 45, 65, 90, 130, 190, 270, 400];
     let spec = |ns: usize, i: usize| wide(&format!("10.9{ns}.0.{i}"), SIZES[i]);
-    let yields = |cluster: &Cluster, capacity: usize| {
+    let withheld = |cluster: &Cluster, capacity: usize| {
         // The names that a new daemon would put into maps of this capacity.
-        let mut fresh = Cluster::new(settings());
+        let mut fresh = Cluster::new(config());
         fresh.set_capacity(names(capacity));
         cluster.objects.namespaces.iter().for_each(|ns| fresh.apply_namespace(ns));
         for key in cluster.objects.services.keys() {
@@ -288,7 +288,7 @@ fn a_restart_gives_the_same_names_except_for_the_margin() {
         commit(&mut fresh);
         fresh.nodes().into_keys().collect::<HashSet<_>>()
     };
-    let (mut random, mut cluster) = (Random(3), Cluster::new(settings()));
+    let (mut random, mut cluster) = (Random(3), Cluster::new(config()));
     cluster.set_capacity(names(CAPACITY));
     (0..4).for_each(|ns| cluster.apply_namespace(&format!("n{ns}")));
     let (mut same, mut kept_away) = (0, 0);
@@ -303,8 +303,8 @@ fn a_restart_gives_the_same_names_except_for_the_margin() {
         }
         apply(&mut maps, commit(&mut cluster));
         let live: HashSet<Name> = maps.all().keys().cloned().collect();
-        let fresh = yields(&cluster, CAPACITY);
-        let smaller = yields(&cluster, CAPACITY - (CAPACITY - 5) / MARGIN);
+        let fresh = withheld(&cluster, CAPACITY);
+        let smaller = withheld(&cluster, CAPACITY - (CAPACITY - 5) / MARGIN);
         assert!(live.is_subset(&fresh), "no name that a new daemon would withhold");
         assert!(smaller.is_subset(&live), "all names that a new daemon would put into maps smaller by the margin");
         same += usize::from(live == fresh);
@@ -315,7 +315,7 @@ fn a_restart_gives_the_same_names_except_for_the_margin() {
 
 #[test]
 fn names_do_not_flap_at_the_limit() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.set_capacity(names(1000));
     ["big", "small"].iter().for_each(|ns| cluster.apply_namespace(ns));
     (0..10).for_each(|i| cluster.apply_service(Key::new("big", &format!("b{i}")), &wide(&format!("10.1.0.{i}"), 96)));
@@ -346,7 +346,7 @@ fn names_do_not_flap_at_the_limit() {
 #[test]
 fn an_address_that_a_greedy_namespace_lists_too_keeps_its_reverse_name() {
     for greedy in ["a-tenant", "z-tenant"] {
-        let mut cluster = Cluster::new(settings());
+        let mut cluster = Cluster::new(config());
         cluster.set_capacity(names(1000));
         ["prod", greedy].iter().for_each(|ns| cluster.apply_namespace(ns));
         cluster.apply_service(Key::new("prod", "db"), &headless());
@@ -378,7 +378,7 @@ fn an_address_that_a_greedy_namespace_lists_too_keeps_its_reverse_name() {
 /// part that counts to the namespace's share.
 #[test]
 fn targets_in_other_namespaces_do_not_count_to_a_share() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     ["law", "tenant"].iter().for_each(|ns| cluster.apply_namespace(ns));
     cluster.apply_service(Key::new("law", "db"), &headless());
     let addresses: Vec<String> = (0..100).map(|i| format!("10.1.0.{i}")).collect();
@@ -411,7 +411,7 @@ fn targets_in_other_namespaces_do_not_count_to_a_share() {
 /// holds, passes.
 #[test]
 fn a_large_headless_service_that_fits_is_answered() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.set_capacity(names(MAX_RECORDS));
     cluster.apply_namespace("default");
     cluster.apply_service(Key::new("default", "big"), &headless());

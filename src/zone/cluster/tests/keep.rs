@@ -4,7 +4,7 @@ use super::coredns::{TYPES, World};
 use super::kernel::Maps;
 use super::order::{Random, apply_in_steps, probes};
 use super::*;
-use crate::zone::cluster::keep::{Hoard, Kind, Limits};
+use crate::zone::cluster::keep::{HiddenObjects, Limits, ObjectKind};
 use crate::zone::cluster::share::MARGIN;
 
 const A: u16 = 1;
@@ -12,8 +12,8 @@ const PTR: u16 = 12;
 const NXDOMAIN: u16 = 3;
 
 fn limited(all: usize, service: usize) -> Cluster {
-    let mut cluster = Cluster::new(settings());
-    cluster.keep.set_limits(Limits { all, service });
+    let mut cluster = Cluster::new(config());
+    cluster.inventory.set_limits(Limits { all, service });
     cluster
 }
 
@@ -28,14 +28,14 @@ fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
 }
 
 /// Lists the wanted kinds again, as the daemon does; the kinds that were listed.
-fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<Kind> {
+fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<ObjectKind> {
     let mut listed = Vec::new();
     while let Some(kind) = cluster.wants_again() {
         listed.push(kind);
         assert!(listed.len() <= 4, "{listed:?}");
         match kind {
-            Kind::Service => cluster.replace_services(world.services.clone()),
-            Kind::Slice => cluster.replace_slices(world.slices.clone()),
+            ObjectKind::Service => cluster.replace_services(world.services.clone()),
+            ObjectKind::Slice => cluster.replace_slices(world.slices.clone()),
         }
         commit(cluster, maps);
     }
@@ -133,7 +133,7 @@ impl Tenant {
         commit(&mut self.cluster, &mut self.maps)
     }
 
-    fn list_wanted(&mut self) -> Vec<Kind> {
+    fn list_wanted(&mut self) -> Vec<ObjectKind> {
         list_wanted(&mut self.cluster, &mut self.maps, &self.world)
     }
 }
@@ -157,10 +157,10 @@ fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_othe
     let [holder, ..] = &tenant.cluster.holders(3)[..] else { panic!("no namespaces") };
     assert_eq!((&*holder.namespace, holder.passing), ("tenant", tenant.cluster.hidden()));
     assert_eq!(holder.largest, Some(("large-11".into(), 5401)));
-    let hoards = tenant.cluster.newly_hidden();
-    let [Hoard { namespace, hidden, largest, .. }] = &hoards[..] else { panic!("{hoards:?}") };
+    let reports = tenant.cluster.newly_hidden();
+    let [HiddenObjects { namespace, hidden, largest, .. }] = &reports[..] else { panic!("{reports:?}") };
     assert_eq!((&**namespace, *hidden), ("tenant", tenant.cluster.hidden()));
-    assert_eq!(*largest, (Kind::Slice, "large-11".into(), 5401));
+    assert_eq!(*largest, (ObjectKind::Slice, "large-11".into(), 5401));
     assert_eq!(tenant.cluster.newly_hidden(), [], "each namespace is returned once");
 
     // Other namespaces grow, but stay smaller than the tenant's.
@@ -175,7 +175,7 @@ fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_othe
         tenant.delete(&Key::new(&format!("ns{i}"), "db-2"));
     }
     tenant.commit();
-    assert_eq!(tenant.list_wanted(), [Kind::Slice]);
+    assert_eq!(tenant.list_wanted(), [ObjectKind::Slice]);
     let mut with_margin: BTreeSet<String> = gone.map(|s| format!("tenant/{s}")).into();
     with_margin.insert("tenant/large-7".into());
     assert_eq!(hidden_slices(&tenant.cluster), with_margin);
@@ -186,9 +186,9 @@ fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_othe
     }
     tenant.commit();
     assert_eq!(answers(&tenant.maps, &format!("odd.tenant.svc.{ZONE}"), A), Some(1));
-    assert_eq!(tenant.list_wanted(), [Kind::Slice], "hidden slices that fit have to be listed again");
+    assert_eq!(tenant.list_wanted(), [ObjectKind::Slice], "hidden slices that fit have to be listed again");
     assert_eq!((hidden_slices(&tenant.cluster).len(), tenant.cluster.hidden()), (0, 0));
-    let fresh = Maps::new(tenant.world.build(settings()).1);
+    let fresh = Maps::new(tenant.world.build(config()).1);
     assert!(tenant.maps.all() == fresh.all());
     tenant.asserts_that_others_are_whole();
 }
@@ -253,7 +253,7 @@ fn lists_in_any_order_hide_the_same_objects_and_change_nothing() {
         assert_eq!(other.wants_again(), None);
         // Reverse names are left out: by chance, one address in thousands looks as if a hidden slice had it.
         let names = |nodes: HashMap<Name, Node>| -> BTreeSet<Name> {
-            nodes.into_keys().filter(|name| name.is_within(&settings().zone)).collect()
+            nodes.into_keys().filter(|name| name.is_within(&config().zone)).collect()
         };
         assert!(names(other.nodes()) == names(tenant.maps.all().clone()));
     }
@@ -287,7 +287,7 @@ fn hidden_objects_come_back_only_if_there_is_room_to_spare() {
     assert_eq!(hidden_slices(&tenant.cluster), before);
     tenant.put(key, smaller(needed + KEPT / MARGIN + 1));
     tenant.commit();
-    assert_eq!(tenant.list_wanted(), [Kind::Slice]);
+    assert_eq!(tenant.list_wanted(), [ObjectKind::Slice]);
     assert!(!hidden_slices(&tenant.cluster).contains("tenant/large-8"));
 }
 
@@ -319,7 +319,7 @@ fn a_service_with_too_many_items_is_hidden_even_if_there_is_room() {
     world.services.insert(Key::new("default", "wide"), wide(900));
     cluster.apply_service(Key::new("default", "wide"), &wide(900));
     commit(&mut cluster, &mut maps);
-    assert!(maps.all() == Maps::new(world.build(settings()).1).all());
+    assert!(maps.all() == Maps::new(world.build(config()).1).all());
     // With a slice it has too many items again: the larger of the two is hidden.
     let spec = many("wide", 1, 200);
     cluster.apply_slice(Key::new("default", "wide-1"), &spec);
@@ -329,8 +329,8 @@ fn a_service_with_too_many_items_is_hidden_even_if_there_is_room() {
     cluster.delete_slice(&Key::new("default", "wide-1"));
     world.slices.clear();
     commit(&mut cluster, &mut maps);
-    assert_eq!(list_wanted(&mut cluster, &mut maps, &world), [Kind::Service]);
-    assert!(maps.all() == Maps::new(world.build(settings()).1).all());
+    assert_eq!(list_wanted(&mut cluster, &mut maps, &world), [ObjectKind::Service]);
+    assert!(maps.all() == Maps::new(world.build(config()).1).all());
 }
 
 /// After each change of a random history: every query gets its old or its new answer or passes, no answer differs from CoreDNS',
@@ -344,7 +344,7 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
         let mut maps = Maps::default();
         for round in 0..25 {
             let (all, service) = (20 + random.below(60), 8 + random.below(12));
-            cluster.keep.set_limits(Limits { all, service });
+            cluster.inventory.set_limits(Limits { all, service });
             (0..=random.below(5)).for_each(|_| random.event(&mut world, &mut cluster));
             let is_wanted = cluster.wants_again().is_some() && random.below(2) == 0;
             if is_wanted {
@@ -360,11 +360,11 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
             assert!(cluster.nodes() == *maps.all(), "seed {seed}, round {round}");
             for (text, name) in &probes {
                 assert_eq!(cluster.node(name).as_ref(), maps.all().get(name), "seed {seed}, round {round}: {name}");
-                let labels = labels_in(name, &cluster.renderer.settings.zone);
+                let labels = labels_in(name, &cluster.renderer.config.zone);
                 let is_whole = match labels.as_deref() {
                     Some([.., service, namespace, "svc"]) => {
                         let entry = cluster.objects.services.get(&Key::new(namespace, service));
-                        let is_alias = entry.is_some_and(|e| e.depends_on(&cluster.renderer.settings.zone).is_some());
+                        let is_alias = entry.is_some_and(|e| e.depends_on(&cluster.renderer.config.zone).is_some());
                         let has_hidden = |e: &Entry| {
                             let service = e.service.as_deref();
                             matches!(service, Some(model::Service::Hidden { .. })) || e.is_opaque()
@@ -372,7 +372,7 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
                         !is_alias && !entry.is_some_and(has_hidden)
                     }
                     Some(_) => true,
-                    None => cluster.keep.marked.is_empty(),
+                    None => cluster.inventory.mark_table.is_empty(),
                 };
                 for qtype in TYPES {
                     let (got, expected) = (maps.ask(text, qtype), world.expected(text, qtype));
@@ -387,10 +387,10 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
             }
             short += usize::from(cluster.hidden() > 0);
         }
-        cluster.keep.set_limits(Limits { all: usize::MAX, service: usize::MAX });
+        cluster.inventory.set_limits(Limits { all: usize::MAX, service: usize::MAX });
         commit(&mut cluster, &mut maps);
         list_wanted(&mut cluster, &mut maps, &world);
-        assert!(maps.all() == Maps::new(world.build(settings()).1).all(), "seed {seed}");
+        assert!(maps.all() == Maps::new(world.build(config()).1).all(), "seed {seed}");
     }
     assert!(short > 50 && passed > 1000 && wanted > 10, "{short} {passed} {wanted}");
 }

@@ -44,7 +44,7 @@ fn within(limit: Duration, what: &str, work: impl FnOnce()) {
 fn ten_thousand_services() {
     const N: usize = 10_000;
     let (services, slices): (Vec<_>, Vec<_>) = (0..N).map(|i| (service(i), slice_of(i))).unzip();
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.replace_namespaces((0..100).map(|i| format!("ns{i}")));
     within(Duration::from_secs(1), "services, in one commit", || {
         cluster.replace_services(services.clone());
@@ -61,7 +61,7 @@ fn ten_thousand_services() {
         cluster.replace_slices(slices);
         assert_eq!(cluster.commit(), []);
     });
-    let mut other = Cluster::new(settings());
+    let mut other = Cluster::new(config());
     other.replace_namespaces((0..100).map(|i| format!("ns{i}")));
     other.commit();
     within(Duration::from_secs(2), "one by one", || {
@@ -90,7 +90,7 @@ fn twenty_thousand_services_in_full_maps() {
         let (key, spec) = service(i);
         if i.is_multiple_of(2) { (Key::new("greedy", &key.name), spec) } else { (key, spec) }
     };
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.replace_namespaces((0..100).map(|i| format!("ns{i}")).chain(["greedy".into()]));
     cluster.replace_services((0..N).map(service));
     cluster.set_capacity(Size { names: N * 4 * 6 / 10, ..Size::MAX });
@@ -113,7 +113,7 @@ fn twenty_thousand_services_in_full_maps() {
 
 #[test]
 fn a_large_headless_service() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, from: usize| {
         let endpoints: Vec<String> = (from..100).map(|i| format!("10.1.{s}.{i}=pod-{s}-{i}")).collect();
         let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
@@ -143,7 +143,7 @@ fn a_large_headless_service() {
 
 #[test]
 fn an_address_of_many_services_does_not_take_quadratic_time() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     cluster.commit();
     within(Duration::from_secs(1), "five thousand slices with one address", || {
@@ -161,7 +161,7 @@ fn an_address_of_many_services_does_not_take_quadratic_time() {
 #[test]
 fn many_slices_of_one_service_do_not_take_quadratic_time() {
     const N: usize = 20_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with =
         |i: usize, net: usize| slice("big", &["http/TCP/80"], &[&format!("10.{net}.{}.{}", i >> 8, i & 255)]);
     let key = |i: usize| Key::new("default", &format!("big-{i}"));
@@ -182,7 +182,7 @@ fn many_slices_of_one_service_do_not_take_quadratic_time() {
 #[test]
 fn many_aliases_of_single_endpoints_do_not_take_quadratic_time() {
     const ALIASES: usize = 2_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, net: usize| {
         let endpoints: Vec<String> = (0..1000).map(|i| format!("10.{net}.{}.{}", i >> 8, i & 255)).collect();
         (
@@ -218,7 +218,7 @@ fn many_ports_of_many_endpoints_do_not_take_quadratic_time() {
         let mut spec = slice("big", &[], &endpoints);
         spec.ports = (0..PORTS).map(port).collect();
         for (what, service) in [("headless", headless()), ("with an address", cluster_ip(&["10.96.0.1"], &[]))] {
-            let mut cluster = Cluster::new(settings());
+            let mut cluster = Cluster::new(config());
             cluster.apply_namespace("default");
             cluster.apply_service(Key::new("default", "big"), &service);
             cluster.commit();
@@ -239,7 +239,7 @@ fn many_ports_of_many_endpoints_do_not_take_quadratic_time() {
 #[test]
 fn ports_of_many_slices_do_not_take_quadratic_time() {
     const SLICES: usize = 2_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, endpoints: &[&str]| {
         let ports: Vec<String> = (0..5).map(|p| format!("p{s}-{p}/TCP/{}", 1 + s * 5 + p)).collect();
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
@@ -261,7 +261,7 @@ fn ports_of_many_slices_do_not_take_quadratic_time() {
 #[test]
 fn many_aliases_of_many_endpoints_do_not_take_quadratic_time() {
     const ALIASES: usize = 10_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, n: usize| {
         let endpoints: Vec<String> = (0..n).map(|i| format!("10.{s}.{}.{}", i >> 8, i & 255)).collect();
         let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
@@ -286,7 +286,7 @@ fn many_aliases_of_many_endpoints_do_not_take_quadratic_time() {
 
 #[test]
 fn an_address_of_many_hostnames_does_not_take_quadratic_time() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let endpoints: Vec<String> = (0..50_000).map(|i| format!("10.0.0.1=h{i}")).collect();
     let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
     cluster.apply_namespace("default");
@@ -323,7 +323,7 @@ fn addresses(net: usize, count: usize) -> Vec<String> {
 #[test]
 fn aliases_of_ports_among_many_are_no_burden() {
     const ALIASES: usize = 12_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     cluster.apply_service(Key::new("default", "big"), &headless());
     let slices = slices_of("big", 3, |s, p| format!("p{s}-{p}"), (20_000, &addresses(1, 1)));
@@ -347,7 +347,7 @@ fn aliases_of_ports_among_many_are_no_burden() {
 #[test]
 fn aliases_of_ports_of_many_slices_are_no_burden() {
     const ALIASES: usize = 800;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     cluster.apply_service(Key::new("default", "big"), &headless());
     let slices = slices_of("big", 38, |_, p| format!("p{p}"), (800, &addresses(1, 800)));
@@ -372,7 +372,7 @@ fn aliases_of_ports_of_many_slices_are_no_burden() {
 #[test]
 fn ports_by_slices_by_endpoints_are_no_burden() {
     for (same, endpoints) in [(true, 76), (false, 20), (false, 76)] {
-        let mut cluster = Cluster::new(settings());
+        let mut cluster = Cluster::new(config());
         cluster.apply_namespace("default");
         cluster.apply_service(Key::new("default", "big"), &headless());
         let of = |s: usize, count: usize| {
@@ -399,7 +399,7 @@ fn ports_by_slices_by_endpoints_are_no_burden() {
 /// The label that says of which Service they are is anybody's who may write them.
 #[test]
 fn slices_that_change_their_service() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     ["one", "two"].iter().for_each(|name| cluster.apply_service(Key::new("default", name), &headless()));
     cluster.commit();
@@ -417,7 +417,7 @@ fn slices_that_change_their_service() {
 #[test]
 fn an_index_can_be_built_in_another_thread() {
     let build = || {
-        let mut cluster = Cluster::new(settings());
+        let mut cluster = Cluster::new(config());
         cluster.apply_namespace("default");
         cluster.commit();
         cluster

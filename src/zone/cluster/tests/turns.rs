@@ -18,7 +18,7 @@ fn namespace_of(name: &str) -> Option<&str> {
 fn what_waits_is_behind_its_gate() {
     let (mut held_back, mut waited) = (0, 0);
     for seed in 1..=8 {
-        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(settings()));
+        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(config()));
         let mut maps = Maps::default();
         for commit in 0..30 {
             for _ in 0..=random.below(5) {
@@ -56,7 +56,7 @@ fn what_waits_is_behind_its_gate() {
         }
         cluster.commit().into_iter().for_each(|change| maps.apply(change));
         assert_eq!(cluster.behind(), []);
-        let (_, changes) = world.build(settings());
+        let (_, changes) = world.build(config());
         assert!(maps.all() == Maps::new(changes).all(), "seed {seed}");
     }
     assert!(held_back > 20 && waited > 50, "{held_back} held back, {waited} waited");
@@ -85,7 +85,7 @@ fn light(cluster: &mut Cluster, i: usize) {
 
 #[test]
 fn who_has_little_does_not_wait_for_others() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     cluster.commit();
     heavy(&mut cluster, 1);
@@ -113,7 +113,7 @@ fn who_has_little_does_not_wait_for_others() {
 /// An alias waits for its own namespace, and not for that of its target.
 #[test]
 fn aliases_do_not_wait_for_their_targets() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     cluster.apply_service(Key::new("light", "alias"), &external("big-1.heavy.svc.cluster.local"));
     cluster.commit();
@@ -132,7 +132,7 @@ fn aliases_do_not_wait_for_their_targets() {
 /// What is committed is what `node` says, whatever waits.
 #[test]
 fn a_name_that_waits_has_the_node_it_had() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     heavy(&mut cluster, 1);
     let mut maps = Maps::new(cluster.commit());
@@ -146,7 +146,7 @@ fn a_name_that_waits_has_the_node_it_had() {
         assert!(maps.all().contains_key(&name), "{name}");
     }
     // Other settings change what is there, and not what waits.
-    let other = Settings { ttl: 5, ..settings() };
+    let other = ClusterConfig { ttl: 5, ..config() };
     cluster.reconfigure(other).into_iter().for_each(|change| maps.apply(change));
     assert!(cluster.nodes() == *maps.all());
     assert_eq!(cluster.behind().len(), 1);
@@ -156,7 +156,7 @@ fn a_name_that_waits_has_the_node_it_had() {
 
 #[test]
 fn what_waits_tells_since_when() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("heavy");
     cluster.commit();
     let (first, second) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
