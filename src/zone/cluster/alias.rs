@@ -1,4 +1,4 @@
-//! Where an ExternalName leads, as CoreDNS follows it (its `plugin.A`).
+//! Follows ExternalNames to their addresses, as CoreDNS does (its `plugin.A`).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,21 +11,21 @@ use super::spec::Key;
 use super::{ClusterConfig, Objects};
 use crate::zone::name::Name;
 
-/// Aliases in an answer, at most; where there would be more there is none.
+/// The most aliases in an answer. CoreDNS answers longer chains with NODATA.
 const CHAIN_MAX: usize = 11;
 
 /// The end of a chain of aliases.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chain {
-    /// These names, each the alias of the one before, the last with these addresses of either family, as [`few`] has them.
+    /// The names, each the target of the one before, and the addresses of the last one, as returned by [`address_set`].
     Addresses(Vec<Name>, Arc<[IpAddr]>),
-    /// NODATA: it ends at no address, or never.
+    /// NODATA: the chain ends at a name without addresses, or it is a loop.
     Nodata,
-    /// Out of what we know: the server has to look.
+    /// The chain leaves the names that eDNS knows: the query passes.
     Unknown,
 }
 
-/// What one name leads to.
+/// The step from one name of a chain to the next.
 #[derive(Clone)]
 enum Step {
     Addresses(Arc<[IpAddr]>),
@@ -34,8 +34,8 @@ enum Step {
     Unknown,
 }
 
-/// What names lead to while nothing changes. Anybody may have thousands of aliases of a Service with thousands of endpoints,
-/// which are looked at once.
+/// The steps that are known, for one state of the objects. A tenant may have thousands of aliases of a Service with thousands
+/// of endpoints: these are read once.
 #[derive(Default)]
 pub(super) struct Steps {
     by_name: HashMap<Name, Step>,
@@ -44,23 +44,25 @@ pub(super) struct Steps {
     hash: RandomState,
 }
 
-/// What the ports of a Service lead to. Each name and protocol is followed once, and costs as much as slices have it.
+/// The steps from the ports of a Service. Each port name and protocol is followed once; the cost is the number of slices that
+/// have the port.
 struct PortSteps {
-    /// Ports by the hash of name and protocol, as numbers of lists of ports and of ports there; those of the Service are list 0.
+    /// All ports: the hash of name and protocol, the number of the list (a slice, or 0 for the Service's own ports) and the index
+    /// in the list. Sorted.
     by_hash: Vec<(u64, u32, u32)>,
     slices: Slices,
     known: HashMap<(String, String), Step>,
 }
 
-/// The labels of a Service's endpoints by hash, as numbers of slices and of labels there: little for each, since this is kept
-/// for all Services that aliases lead to.
+/// The labels of a Service's endpoints: the hash, the number of the slice and the index in the slice. Sorted. The labels
+/// themselves are left out to save memory.
 struct Labels(Vec<(u64, u32, u32)>);
 
-/// The endpoints of one label.
+/// The endpoints with one label.
 #[derive(Default)]
 struct LabelEndpoints {
     addresses: Vec<IpAddr>,
-    /// Whether one of them is the name of another host.
+    /// Whether one of them is a host name.
     aliased: bool,
 }
 
@@ -78,7 +80,7 @@ impl Steps {
         let Some(labels) = labels_in(name, zone) else { return Step::Unknown };
         match labels[..] {
             [.., "dns"] => Step::Unknown,
-            // Up to two labels in front of a pod's name are not looked at.
+            // CoreDNS ignores up to two labels in front of a pod's name.
             [.., pod, namespace, "pod"] if labels.len() <= 5 && objects.namespaces.contains(namespace) => {
                 pod_address(pod).map_or(Step::Nodata, |a| Step::Addresses([a].into()))
             }
@@ -118,8 +120,8 @@ impl Steps {
                 let labels = self.endpoints.entry(key.clone()).or_insert_with(|| Labels::new(entry, hash));
                 match labels.find(entry, endpoint, hash) {
                     None => return Step::Nodata,
-                    Some(candidates) if candidates.aliased => return Step::Unknown,
-                    Some(candidates) => address_set(candidates.addresses.into_iter()),
+                    Some(endpoints) if endpoints.aliased => return Step::Unknown,
+                    Some(endpoints) => address_set(endpoints.addresses.into_iter()),
                 }
             }
         };
@@ -133,7 +135,7 @@ impl Step {
     }
 }
 
-/// A list of ports of a Service with addresses or of one without.
+/// The ports of a Service with cluster IPs, or else those of the slice with this number.
 fn list_of_ports(entry: &Entry, list: usize) -> &[Port] {
     match entry.service.as_deref() {
         Some(Service::ClusterIp { ports, .. }) => ports,
@@ -157,7 +159,7 @@ impl PortSteps {
                     add(&port.name, protocol);
                     add(&port.name, "");
                 }
-                // An empty name or protocol asks for all, as `Port::matches` has it.
+                // An empty name or protocol matches all ports (`Port::matches`).
                 if !std::mem::replace(&mut protocols[port.protocol as usize], true) {
                     add("", protocol);
                     add("", "");
@@ -168,7 +170,7 @@ impl PortSteps {
         Self { by_hash, slices: Slices::new(entry), known: HashMap::new() }
     }
 
-    /// The lists with a port that a name asks for, ascending.
+    /// The lists that have a port with this name and protocol, in ascending order.
     fn lists(&self, entry: &Entry, (name, protocol): (&str, &str), hash: &RandomState) -> Vec<u32> {
         let wanted = hash.hash_one((name, protocol));
         let from = self.by_hash.partition_point(|(hash, ..)| *hash < wanted);
@@ -210,7 +212,7 @@ impl Labels {
         Self(labels)
     }
 
-    /// What is there by this label; None where nothing is.
+    /// The endpoints with this label; None if no endpoint has it.
     fn find(&self, entry: &Entry, label: &str, hash: &RandomState) -> Option<LabelEndpoints> {
         let wanted = hash.hash_one(label);
         let from = self.0.partition_point(|(hash, ..)| *hash < wanted);
@@ -231,7 +233,7 @@ impl Labels {
     }
 }
 
-/// Follows the alias of `owner`.
+/// Follows the alias `owner` to `target` and on.
 pub(super) fn follow(
     steps: &mut Steps,
     objects: &Objects,
@@ -243,11 +245,11 @@ pub(super) fn follow(
     let mut target = target.clone();
     loop {
         let from = chain.last().unwrap_or(owner);
-        // A name that is met again can only lead where it led before.
+        // A name that the chain already has makes it a loop.
         if target.is_within(from) || chain.len() == CHAIN_MAX || chain.contains(&target) || target == *owner {
             return Chain::Nodata;
         }
-        // Who lists a name in PassNames has a server that answers otherwise for it.
+        // The DNS server may answer names in PassNames with other records.
         if !target.is_within(&config.zone) || config.pass.covers(&target) {
             return Chain::Unknown;
         }
@@ -262,7 +264,7 @@ pub(super) fn follow(
     }
 }
 
-/// The address that a pod's name spells. One that is mapped into IPv6 is an IPv4 address to the server, too.
+/// The address in the label of a pod's name. CoreDNS takes an IPv4-mapped IPv6 address as IPv4.
 fn pod_address(label: &str) -> Option<IpAddr> {
     let v4 = label.matches('-').count() == 3 && !label.contains("--");
     let address: IpAddr = label.replace('-', if v4 { "." } else { ":" }).parse().ok()?;

@@ -1,4 +1,5 @@
-//! What a commit says: from what changed to changes of names, in an order in which the maps may follow.
+//! Commits: turn the changes of objects since the last commit into changes of names, in an order in which they can be applied to
+//! the maps one by one.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -17,35 +18,35 @@ use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 
-/// Of a Service's endpoints and ports that did not change one in so many counts as work: they are read, and make no names.
+/// One in so many unchanged endpoints and ports of a Service counts as work: they are read, but no names are rendered for them.
 const UNCHANGED_PART: usize = 16;
 
-/// What is committed at once.
+/// The changes of one commit.
 struct Batch {
-    /// Whether it is the first one.
+    /// Whether it is the first commit.
     is_first: bool,
-    /// Services as they were before.
+    /// The Services that may change, as of the last commit.
     entries: HashMap<Arc<Key>, Entry>,
-    /// Namespaces that came or went, and whether they were there.
+    /// Namespaces that were created or deleted, and whether they existed at the last commit.
     namespaces: HashMap<Box<str>, bool>,
-    /// Addresses whose names may change, and whether they may be in the maps.
+    /// Addresses whose reverse names may change, and whether these may be in the maps.
     addresses: HashMap<IpAddr, bool>,
-    /// What yielded before.
+    /// What [`Shares::decide`](super::share::Shares::decide) changed, with the state before.
     decision: Decision,
-    /// Changes by which nothing is said any more of names that are about to go.
+    /// Changes that end negative answers for names below, before such names are removed.
     opened: Vec<Change>,
 }
 
 impl Cluster {
-    /// What has to change in the maps since the last commit, one change a name, in an order that lets every question's
-    /// answer be that of before or after, or pass. Where room is scarce it is but what makes some, and [`Self::rest`] has
-    /// the remainder.
+    /// The changes of the maps since the last commit, at most one for each name. After each of them every query gets its old
+    /// or its new answer or passes. If the maps may lack room, the list has only the changes that make room; [`Self::rest`]
+    /// returns the others.
     pub fn commit(&mut self) -> Vec<Change> {
         self.commit_some(Take::All)
     }
 
-    /// As [`Self::commit`], of some of the changes. Namespaces that came or went are always committed, with all that they have, and
-    /// the first commit takes everything. What is left waits ([`Self::behind`]).
+    /// Like [`Self::commit`], but takes only some of the changes. Namespaces that were created or deleted are always committed,
+    /// with all their objects, and the first commit takes all changes. The others wait ([`Self::behind`]).
     pub fn commit_some(&mut self, take: Take) -> Vec<Change> {
         self.hide();
         let is_first = !std::mem::replace(&mut self.begun, true);
@@ -75,7 +76,7 @@ impl Cluster {
         batch.decision = self.shares.decide();
         if let Some(mut out) = out.filter(|_| batch.decision.is_empty()) {
             let gone = out.iter().filter(|change| matches!(change, Change::Remove(_))).count();
-            // What comes is there before what goes is gone.
+            // Names are added before others are removed, so the maps hold both for a moment.
             if self.shares.held().names.saturating_add(gone) <= self.shares.capacity().names {
                 self.note_withheld(batch.addresses.into_keys());
                 order(&mut out);
@@ -85,8 +86,8 @@ impl Cluster {
         self.make_room(batch)
     }
 
-    /// Adds what changes by names that changed: aliases that lead to them, however many are in between. Aliases are followed through
-    /// what is known now, be it committed or not, so they wait for their own namespace alone.
+    /// Adds the aliases that lead to changed names, directly or through other aliases. They are resolved with the objects as they
+    /// are at present, committed or not, so an alias waits only for its own namespace.
     fn add_dependents(&mut self, namespaces: &HashMap<Box<str>, bool>) {
         let mut causes: Vec<(Arc<Key>, Instant)> = std::mem::take(&mut self.pending.causes).into_iter().collect();
         let arrived = self.pending.arrived.unwrap_or_else(Instant::now);
@@ -94,7 +95,7 @@ impl Cluster {
             causes.push((Arc::new(Key::new(namespace, "")), arrived));
             causes.extend(self.objects.in_namespace(namespace).map(|(key, _)| (Arc::clone(key), arrived)));
         }
-        // Each is followed from what has waited longest.
+        // The cause that has waited longest comes first: an alias waits since that time.
         causes.sort_unstable_by(|a, b| b.1.cmp(&a.1));
         let mut done: HashSet<Arc<Key>> = HashSet::new();
         while let Some((cause, since)) = causes.pop() {
@@ -113,7 +114,7 @@ impl Cluster {
         }
     }
 
-    /// Takes changes out of those that wait: those of these namespaces, and what is to be taken.
+    /// Takes changes out of the pending ones: all of `namespaces`, and those that `take` selects.
     fn take(&mut self, take: Take, namespaces: &HashMap<Box<str>, bool>) -> HashMap<Arc<Key>, Entry> {
         let (Take::Least(most) | Take::Oldest(most)) = take else {
             let entries = std::mem::take(&mut self.pending.entries);
@@ -160,7 +161,7 @@ impl Cluster {
         entries.map(|(key, pending)| (key, pending.entry)).collect()
     }
 
-    /// How much work the last commit was, where it took some of the changes.
+    /// The work of the last commit, in endpoints and ports; 0 if it took all changes.
     #[must_use]
     pub const fn spent(&self) -> usize {
         self.spent
@@ -171,7 +172,7 @@ impl Cluster {
     pub fn behind(&self) -> Vec<Behind> {
         let mut since: HashMap<&str, Option<Instant>> = HashMap::new();
         for (key, pending) in &self.pending.entries {
-            // None is before any time.
+            // None sorts before any time.
             let first = since.entry(&key.namespace).or_insert(pending.since);
             *first = pending.since.min(*first);
         }
@@ -180,24 +181,24 @@ impl Cluster {
         since.into_iter().map(behind).collect()
     }
 
-    /// What waits for a commit has waited for too long, whenever it came: it may have been so for longer than is known.
+    /// Treats all changes that wait as late: the API server may have made them long before they arrived.
     pub fn set_late(&mut self) {
         self.pending.entries.values_mut().for_each(|pending| pending.since = None);
     }
 
-    /// What is known of a Service's name as of the last commit, with its key.
+    /// A Service's entry as of the last commit, with its key.
     fn committed_with_key(&self, key: &Key) -> Option<(&Arc<Key>, &Entry)> {
         let pending = self.pending.entries.get_key_value(key).map(|(key, pending)| (key, &pending.entry));
         pending.or_else(|| self.objects.services.get_key_value(key))
     }
 
-    /// What is to be done after all that the last commit said.
+    /// The changes to make after those that the last commit returned.
     pub fn rest(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.rest)
     }
 
-    /// Counts what changed, and says which changes of names that makes while all fit and nothing yields. Else nothing is said:
-    /// that may be far more than fits into memory.
+    /// Counts the sizes of the changed names. Returns the changes of names if all names fit and none is withheld; None otherwise,
+    /// since the changes may be more than fits into memory.
     fn count(&mut self, batch: &mut Batch) -> Option<Vec<Change>> {
         let mut out = Some(self.frame(batch)).filter(|_| self.shares.has_room());
         let mut steps = Steps::default();
@@ -225,8 +226,9 @@ impl Cluster {
         out
     }
 
-    /// The changes of names by what changed and by what yields no more or from now on: first marks, so that nothing is said
-    /// of names that go, then these, and in the end what comes, before marks are taken away.
+    /// The changes of names if the maps lack room, because objects changed and because parts of Services are withheld from now on
+    /// or no longer. Returns the changes that end negative answers for names to be removed, and then the removals;
+    /// [`Self::rest`] gets the names that are added, and then the changes that restore negative answers.
     fn make_room(&mut self, mut batch: Batch) -> Vec<Change> {
         for (key, was) in &batch.decision.objects {
             let Some((key, entry)) = self.committed_with_key(key) else { continue };
@@ -255,7 +257,7 @@ impl Cluster {
         let mut opened = Vec::new();
         let none = Entry::default();
         for (key, old) in &batch.entries {
-            // Of one that waits only the parts that yield may differ.
+            // The objects of an entry that waits are as before: only its withheld parts may differ.
             let new = self.committed(key).unwrap_or(&none);
             let [before, after] = self.plans(&batch, key, old, new);
             let is = self.shares.withheld(key);
@@ -274,7 +276,7 @@ impl Cluster {
         first
     }
 
-    /// The zone's frame, where it is new, and names of namespaces that came or went.
+    /// The changes of the zone's frame at the first commit, and of the names of namespaces that were created or deleted.
     fn frame(&self, batch: &Batch) -> Vec<Change> {
         let mut out = Vec::new();
         if batch.is_first {
@@ -292,7 +294,7 @@ impl Cluster {
         out
     }
 
-    /// A Service's names before and after; of endpoints only those that may differ.
+    /// A Service's plans before and after the commit, with only those endpoints that may differ.
     fn plans(&self, batch: &Batch, key: &Arc<Key>, old: &Entry, new: &Entry) -> [Plan; 2] {
         let now = self.objects.namespaces.contains(&key.namespace);
         let before = batch.namespaces.get(&key.namespace).copied().unwrap_or(now);
@@ -302,7 +304,7 @@ impl Cluster {
         [plan(old, before), plan(new, now)]
     }
 
-    /// What changes at the names of addresses.
+    /// Appends the changes of reverse names.
     fn reverse_changes(&self, batch: &Batch, out: &mut Vec<Change>) {
         for (address, is_held) in &batch.addresses {
             let pointer = self.pointer(*address);
@@ -314,7 +316,8 @@ impl Cluster {
         }
     }
 
-    /// What an address stands for, unless that yields for all whom it counts to, or others may stand beside it.
+    /// The targets of an address' reverse name. None if all Services that are charged for it have it withheld, or if a hidden
+    /// object may list the address, too.
     pub(super) fn pointer(&self, address: IpAddr) -> Option<Pointer<'_>> {
         let mut charged = self.reverse.charged(address);
         let withheld = self.shares.has_withheld() && charged.all(|key| self.shares.withheld(key).has(Part::Pointers));
@@ -322,7 +325,7 @@ impl Cluster {
         self.reverse.get(address).filter(|p| !withheld && is_certain(p))
     }
 
-    /// Takes note of which of these addresses' names yield now.
+    /// Updates the set of withheld reverse names for these addresses.
     pub(super) fn note_withheld(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         if !self.shares.has_withheld() && self.withheld.is_empty() {
             return;
@@ -333,7 +336,7 @@ impl Cluster {
         }
     }
 
-    /// What changed at and below a Service's name, by what it has and by what of that yields.
+    /// Appends the changes of a Service's name and the names below it, between two plans and their withheld parts.
     pub(super) fn changes_of(
         &self,
         steps: &mut Steps,
@@ -346,7 +349,7 @@ impl Cluster {
         let [was, is] = withheld;
         for (relative, content) in after {
             let part = Part::of(relative, content);
-            // An alias may be the same and lead elsewhere.
+            // An unchanged alias may have another chain.
             let differs = *content == Content::Alias || before.get(relative) != Some(content);
             let restated = part == Part::Service && was.has(Part::Endpoints) != is.has(Part::Endpoints);
             if is.has(part) || !(differs || restated || was.has(part)) {
@@ -366,7 +369,8 @@ impl Cluster {
         }
     }
 
-    /// The change by which a Service's name, which stays, says nothing any more of names below it, if it did and is not to.
+    /// The change by which names below a Service's own name pass instead of getting NXDOMAIN. None if they keep NXDOMAIN or had
+    /// none, or if the Service's own name is added or removed.
     fn open(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
         let is_closed = |plan: &Plan, withheld: Parts| match plan.get("") {
             Some(Content::Host(host)) => host.closed && !withheld.has(Part::Endpoints),
@@ -380,7 +384,7 @@ impl Cluster {
         let content = before.get("").filter(|_| stays && opens)?;
         let base = self.renderer.service_name(key)?;
         let node = if was_alias {
-            // Where it led to is no more.
+            // The target of the alias is no longer known.
             Node::pass(ZoneId::Cluster)
         } else {
             let mut open = was;
@@ -390,7 +394,7 @@ impl Cluster {
         self.renderer.change(base, Some(node))
     }
 
-    /// The node of a Service's name, or of one below it.
+    /// The node for the content of a Service's name, or of a name below it.
     pub(super) fn content_node(
         &self,
         steps: &mut Steps,

@@ -1,4 +1,4 @@
-//! What the API says, as it comes: object by object, or in lists of all there are.
+//! Changes of objects from the API: single events, and lists of all objects of a kind.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,31 +9,31 @@ use super::spec::{Key, ServiceSpec, SliceSpec};
 use super::{Cluster, PendingEntry};
 
 impl Cluster {
-    /// What comes from now on arrived at that time.
+    /// Sets the arrival time of the following changes.
     pub const fn set_arrival(&mut self, arrived: Instant) {
         self.pending.arrived = Some(arrived);
     }
 
-    /// A namespace is there.
+    /// A namespace exists.
     pub fn apply_namespace(&mut self, name: &str) {
         if self.objects.namespaces.insert(name.into()) {
             self.pending.namespaces.entry(name.into()).or_insert(false);
         }
     }
 
-    /// A namespace is gone.
+    /// A namespace no longer exists.
     pub fn delete_namespace(&mut self, name: &str) {
         if self.objects.namespaces.remove(name) {
             self.pending.namespaces.entry(name.into()).or_insert(true);
         }
     }
 
-    /// A list of all namespaces begins.
+    /// Begins a list of all namespaces.
     pub fn begin_namespaces(&mut self) {
         self.listed.namespaces.clear();
     }
 
-    /// These are on it.
+    /// Adds a part of the list of all namespaces.
     pub fn list_namespaces(&mut self, names: impl IntoIterator<Item = impl AsRef<str>>) {
         for name in names {
             self.apply_namespace(name.as_ref());
@@ -41,14 +41,14 @@ impl Cluster {
         }
     }
 
-    /// There are no others than those on it.
+    /// Ends the list of all namespaces: those that it did not contain no longer exist.
     pub fn end_namespaces(&mut self) {
         let seen = std::mem::take(&mut self.listed.namespaces);
         let gone: Vec<Box<str>> = self.objects.namespaces.difference(&seen).cloned().collect();
         gone.iter().for_each(|n| self.delete_namespace(n));
     }
 
-    /// A Service is there, and is like this.
+    /// A Service exists, in this state.
     pub fn apply_service(&mut self, key: Key, spec: &ServiceSpec) {
         let service = Service::new(spec);
         let old = self.objects.services.get(&key).and_then(|e| e.service.as_deref());
@@ -59,7 +59,7 @@ impl Cluster {
         self.hide_if_urgent();
     }
 
-    /// A Service is gone.
+    /// A Service no longer exists.
     pub fn delete_service(&mut self, key: &Key) {
         if self.objects.services.get(key).is_some_and(|e| e.service.is_some()) {
             self.set_service(key.clone(), None);
@@ -87,12 +87,12 @@ impl Cluster {
         }
     }
 
-    /// A list of all Services begins.
+    /// Begins a list of all Services.
     pub fn begin_services(&mut self) {
         self.listed.services.clear();
     }
 
-    /// These are on it.
+    /// Adds a part of the list of all Services.
     pub fn list_services(&mut self, services: impl IntoIterator<Item = (Key, ServiceSpec)>) {
         for (key, spec) in services {
             self.apply_service(key.clone(), &spec);
@@ -100,7 +100,7 @@ impl Cluster {
         }
     }
 
-    /// There are no others than those on it.
+    /// Ends the list of all Services: those that it did not contain no longer exist.
     pub fn end_services(&mut self) {
         let seen = std::mem::take(&mut self.listed.services);
         let known = self.objects.services.iter().filter(|(_, e)| e.service.is_some());
@@ -108,10 +108,10 @@ impl Cluster {
         gone.iter().for_each(|key| self.delete_service(key));
     }
 
-    /// An EndpointSlice is there, and is like this.
+    /// An EndpointSlice exists, in this state.
     pub fn apply_slice(&mut self, key: Key, spec: &SliceSpec) {
         let slice = Slice::new(spec);
-        // Of no Service, its endpoints' names have an empty label. Nobody asks for those, but the addresses lead to them.
+        // Without a Service the names of its endpoints have an empty label: no query can have them, but CoreDNS' PTR records do.
         let of = Key::new(&key.namespace, spec.service.as_deref().unwrap_or_default());
         let is_same = |old: &Slice| *old == slice || self.inventory.is_hidden_slice(&key, old, &slice);
         if self.slices.get(&key).is_some_and(|(old_of, old)| **old_of == of && is_same(old)) {
@@ -133,7 +133,7 @@ impl Cluster {
         self.slices.insert(key, (of, slice));
     }
 
-    /// An EndpointSlice is gone.
+    /// An EndpointSlice no longer exists.
     pub fn delete_slice(&mut self, key: &Key) {
         if let Some((of, slice)) = self.slices.remove(key) {
             let items = slice.items();
@@ -147,12 +147,12 @@ impl Cluster {
         }
     }
 
-    /// A list of all EndpointSlices begins.
+    /// Begins a list of all EndpointSlices.
     pub fn begin_slices(&mut self) {
         self.listed.slices.clear();
     }
 
-    /// These are on it.
+    /// Adds a part of the list of all EndpointSlices.
     pub fn list_slices(&mut self, slices: impl IntoIterator<Item = (Key, SliceSpec)>) {
         for (key, spec) in slices {
             self.apply_slice(key.clone(), &spec);
@@ -160,14 +160,14 @@ impl Cluster {
         }
     }
 
-    /// There are no others than those on it.
+    /// Ends the list of all EndpointSlices: those that it did not contain no longer exist.
     pub fn end_slices(&mut self) {
         let seen = std::mem::take(&mut self.listed.slices);
         let gone: Vec<Key> = self.slices.keys().filter(|k| !seen.contains(k)).cloned().collect();
         gone.iter().for_each(|key| self.delete_slice(key));
     }
 
-    /// Changes what is known of a Service's name by an object with so many items, and keeps what was known before for the commit.
+    /// Changes a Service's entry by an object with `items` items, and keeps the old entry for the next commit.
     fn change_entry(&mut self, key: Key, items: usize, change: impl FnOnce(&mut Entry)) -> Arc<Key> {
         let (key, mut entry) =
             self.objects.services.remove_entry(&key).unwrap_or_else(|| (Arc::new(key), Entry::default()));
@@ -178,7 +178,7 @@ impl Cluster {
             changed: 0,
         });
         pending.changed = pending.changed.saturating_add(items);
-        // At the first commit all are new.
+        // The first commit takes all entries anyway.
         if self.begun && self.dependents.contains_key(&*key) {
             self.pending.causes.entry(Arc::clone(&key)).or_insert(since);
         }

@@ -1,4 +1,5 @@
-//! The names of one Service and what they hold, before anything is rendered. Two plans of it tell what changed.
+//! Plans: the names of one Service with their content, before any node is rendered. A commit compares the plan of the old
+//! state with that of the new one to find the names that change.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,52 +14,54 @@ pub(super) type Relative = Arc<str>;
 /// The names of a Service.
 pub(super) type Plan = BTreeMap<Relative, Content>;
 
-/// What a name holds.
+/// The content of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Records of this Service.
+    /// The records of this Service.
     Host(Host),
-    /// An alias, whose answers are not this Service's alone.
+    /// A CNAME. Its answers depend on other objects, too.
     Alias,
-    /// It is left to the server, and so is all below it.
+    /// The name passes, with all names below it.
     Pass,
 }
 
+/// The records of a Service's own name, of an endpoint or of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {
-    /// As [`few`] has them; names that have the same share them.
+    /// The addresses, as returned by [`address_set`]. Names with the same addresses share one list.
     pub addresses: Arc<[IpAddr]>,
-    /// Whether it is an alias, too: then addresses are the server's to find, since that may have to ask others.
+    /// Whether an endpoint is a host name: queries for addresses pass, since only the DNS server can resolve it.
     pub aliased: bool,
-    /// None: more than a message holds.
+    /// The SRV records; None if no message holds them.
     pub services: Option<Services>,
-    /// Whether names one label below that are not in the plan don't exist.
+    /// Whether names one label below that are not in the plan get NXDOMAIN.
     pub closed: bool,
 }
 
 /// SRV records, with the addresses of their targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Services {
-    /// Targets and ports.
+    /// Targets and ports, the latter in host byte order.
     pub records: Vec<(Relative, u16)>,
     pub weight: u16,
+    /// Targets and their addresses.
     pub addresses: Vec<(Relative, IpAddr)>,
 }
 
-/// 100 divided by the entries, as CoreDNS reckons it.
+/// The weight of each SRV record, as CoreDNS computes it from the number of its entries.
 fn weight(entries: usize) -> u16 {
     (100.0 / (100 * entries) as f64 * 100.0).floor().max(1.0) as u16
 }
 
 impl Services {
-    /// Records of so many entries, as CoreDNS counts them, and addresses.
+    /// The records, with the weight that CoreDNS gives them if it counts `entries` entries, and the addresses of the targets.
     pub(super) fn new(records: Vec<(Relative, u16)>, entries: usize, addresses: Vec<Target>) -> Self {
         Self { records, weight: weight(entries), addresses }
     }
 }
 
-/// The endpoints by which two states of a Service may differ, by label; None: all. A change of one slice need not look at
-/// the names of all others.
+/// The labels of the endpoints in which two states of a Service may differ; None: all of them. With it, a change of one slice
+/// does not read the endpoints of all others.
 pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<str>>> {
     if old.service != new.service || old.is_opaque() != new.is_opaque() {
         return None;
@@ -67,7 +70,7 @@ pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<
     Some(gone.chain(come).flat_map(Slice::labels).collect())
 }
 
-/// The names that exist while the namespace does; of endpoints only those that are among `labels`, if there are any.
+/// The names of a Service whose namespace exists. If `labels` are given, only the endpoints with these labels are included.
 pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     let mut plan = Plan::new();
     let root: Relative = "".into();
@@ -80,7 +83,7 @@ pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
         }
         Some(Service::External(_)) => {
             plan.insert(root, Content::Alias);
-            // To the server this asks for any port, as the Service's own name does.
+            // CoreDNS strips both underscores and answers as for the Service's own name.
             plan.insert(port_name("", Protocol::None), Content::Pass);
             return plan;
         }
@@ -97,21 +100,21 @@ pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     plan
 }
 
-/// `_port._proto`; CoreDNS' rule for stripping underscores leaves an empty name for a port without one.
+/// `_port._proto`. CoreDNS strips the underscore, so a port without a name has the label `_`.
 fn port_name(name: &str, protocol: Protocol) -> Relative {
     format!("_{name}._{}", protocol.label()).into()
 }
 
-/// What can be asked for in front of a Service's name, and for the name itself as that of no protocol: ports by name and
-/// protocol, by who has them. An empty name or protocol asks for all, as [`Port::matches`] has it. There may be thousands,
-/// which are not all looked at for each.
+/// The ports of a Service, or of its slices, by the port name and protocol of a query, each with the lists that have such a
+/// port. [`OWN_NAME`] is the query for the Service itself. An empty name or protocol matches all ports ([`Port::matches`]).
+/// A Service may have thousands of ports: the table is built in one pass over them.
 struct PortNames<'a>(HashMap<(&'a str, Protocol), Vec<(u32, Ports)>>);
 
-/// Of the Service's own name.
+/// The port name and protocol of a query for the Service's own name.
 const OWN_NAME: (&str, Protocol) = ("", Protocol::None);
 
 impl<'a> PortNames<'a> {
-    /// From lists of ports by number.
+    /// Makes the table from numbered lists of ports.
     fn new(lists: impl Iterator<Item = (u32, &'a [Port])>) -> Self {
         let mut ports: HashMap<_, Vec<(u32, Ports)>> = HashMap::from([(OWN_NAME, Vec::new())]);
         let mut nameless = HashSet::from([Protocol::None]);
@@ -136,11 +139,12 @@ impl<'a> PortNames<'a> {
                 add(&port.name, port.protocol);
             }
         }
-        // Only a port without a name makes a name for all of its protocol.
+        // `_._proto` is in the plan only if a port of this protocol has no name.
         ports.retain(|(name, protocol), _| !name.is_empty() || nameless.contains(protocol));
         Self(ports)
     }
 
+    /// The names of the ports and of the Service, with the hosts that `host` makes of the lists that have the port.
     fn hosts(self, root: &Relative, mut host: impl FnMut(&[(u32, Ports)], bool) -> Host) -> Plan {
         let hosts = self.0.into_iter().map(|((name, protocol), holders)| {
             let is_root = (name, protocol) == OWN_NAME;
@@ -183,7 +187,7 @@ fn add_headless(plan: &mut Plan, root: &Relative, slices: &Slices) {
 }
 
 fn add_endpoints(plan: &mut Plan, slices: &Slices, labels: Option<&HashSet<Box<str>>>) {
-    // By label: its slice, and its address where it is not the name of another host.
+    // The label of each endpoint, its slice, and its address; None if it is a host name.
     let mut all: Vec<(Relative, u32, Option<IpAddr>)> = Vec::new();
     let mut text = String::new();
     for (i, slice) in slices.iter() {
@@ -211,7 +215,7 @@ fn add_endpoints(plan: &mut Plan, slices: &Slices, labels: Option<&HashSet<Box<s
     }
 }
 
-/// The SRV records of an endpoint's name, which slices list with these addresses.
+/// The SRV records of an endpoint's name: `endpoints` are the slices that list it and its addresses. None if no message holds them.
 fn endpoint_services(
     slices: &Slices,
     label: &Relative,

@@ -1,6 +1,6 @@
-//! The slices of one Service, and what its names need of them. A Service may have thousands of ports in each of many slices, so
-//! what a name costs must not be its slices times their endpoints: lists of endpoints are made once for each slice, and unions of
-//! them compare numbers.
+//! The EndpointSlices of one Service, and the lists of endpoints that its names need. A Service may have thousands of ports in each
+//! of many slices, so the cost of a name must not be the number of its slices times that of their endpoints: the list of
+//! endpoints is made once for each slice, and unions of lists compare numbers.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -13,17 +13,17 @@ use super::plan::{Relative, Services};
 use super::share::Size;
 use crate::zone::render::RECORDS_MAX;
 
-/// More addresses than a message holds; longer lists need not be known.
+/// More records than a message holds. Longer lists are cut to this length.
 const MANY: usize = RECORDS_MAX + 1;
 /// The least octets of an SRV record whose owner and target are pointers, and of an address record.
 const SRV_MIN: usize = 20;
 const ADDRESS_MIN: usize = 16;
 
-/// A target and an address of it.
+/// The target of an SRV record, and one of its addresses.
 pub(super) type Target = (Relative, IpAddr);
 
-/// Addresses, sorted, each once. Of a family with more than a message holds it has [`MANY`] times the unspecified address: the
-/// answer is the same whatever they are, and two such lists are equal.
+/// The addresses, sorted, each once. If a family has more addresses than a message holds, the list has [`MANY`] unspecified
+/// addresses of that family instead: the query passes in any case, and all such lists are equal.
 pub(super) fn address_set(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
     let mut addresses: Vec<IpAddr> = addresses.collect();
     addresses.sort_unstable();
@@ -39,12 +39,12 @@ pub(super) fn address_set(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAdd
     [family(v4, Ipv4Addr::UNSPECIFIED.into()), family(v6, Ipv6Addr::UNSPECIFIED.into())].concat().into()
 }
 
-/// Whether a message may hold so many SRV records, and addresses of their targets.
+/// Whether a message may hold `records` SRV records and `addresses` addresses of their targets.
 pub(super) const fn fits(records: usize, addresses: usize) -> bool {
     records * SRV_MIN + addresses * ADDRESS_MIN <= Size::ANSWER_MAX
 }
 
-/// Some ports: how many there are, and their numbers.
+/// The number of some ports, and their port numbers.
 #[derive(Default)]
 pub(super) struct Ports {
     pub count: usize,
@@ -68,7 +68,7 @@ impl Ports {
     }
 }
 
-/// Counts what is looked at for names of ports, so that tests see what they cost.
+/// Counts the lookups for names of ports, so that tests can check their cost.
 #[cfg(test)]
 pub(super) mod steps {
     use std::cell::Cell;
@@ -81,17 +81,17 @@ pub(super) mod steps {
         STEPS.set(STEPS.get() + steps);
     }
 
-    /// Those since this was asked last.
+    /// The number of lookups since the last call.
     pub fn take() -> usize {
         STEPS.take()
     }
 }
 
-/// Things by number, and which of them the present union has.
+/// Gives each value a number, and builds unions of lists of numbers.
 struct Interner<T> {
     numbers: HashMap<T, u32>,
     values: Vec<T>,
-    /// The last union that each was added to.
+    /// The last union to which each value was added.
     added: Vec<u32>,
     unions: u32,
 }
@@ -116,11 +116,12 @@ impl<T: Clone + Eq + Hash> Interner<T> {
         number
     }
 
+    /// Begins an empty union.
     fn begin(&mut self) {
         self.unions += 1;
     }
 
-    /// Whether the union did not have it.
+    /// Adds a value to the union. Returns whether it is new there.
     fn add(&mut self, number: u32) -> bool {
         #[cfg(test)]
         steps::count(1);
@@ -131,7 +132,7 @@ impl<T: Clone + Eq + Hash> Interner<T> {
 /// Targets, sorted, each once, at most [`MANY`].
 pub(super) struct Targets {
     all: Vec<Target>,
-    /// How many names they have.
+    /// The number of different names.
     names: usize,
 }
 
@@ -143,14 +144,14 @@ impl Targets {
         Self { all, names }
     }
 
-    /// The SRV records of these targets on these ports, which are sorted; None: more than a message holds.
+    /// The SRV records of these targets on `ports`, which are sorted. CoreDNS counts `count` entries. None if no message holds them.
     pub(super) fn services(&self, ports: &[u16], count: usize) -> Option<Services> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all.clone() };
         Some(Services::new(records, count, addresses))
     }
 
-    /// [`Self::services`] of targets that are needed no more.
+    /// Like [`Self::services`], but moves the targets.
     pub(super) fn into_services(self, ports: &[u16], count: usize) -> Option<Services> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all };
@@ -172,17 +173,17 @@ impl Targets {
     }
 }
 
-/// A slice, and lists of it that are made when they are needed.
+/// A slice, with lists that are made when they are first needed.
 struct Prepared {
     slice: Arc<Slice>,
     ports: OnceCell<Ports>,
-    /// Whether it has addresses of IPv4, and of IPv6.
+    /// Whether it has IPv4 addresses, and IPv6 addresses.
     families: OnceCell<[bool; 2]>,
     addresses: OnceCell<Arc<[IpAddr]>>,
-    /// These by number, IPv4 first.
+    /// The numbers of its IPv4 and its IPv6 addresses.
     numbered_addresses: OnceCell<[Vec<u32>; 2]>,
     targets: OnceCell<Targets>,
-    /// Their names and themselves, by number.
+    /// The numbers of its targets' names, and of its targets.
     numbered_targets: OnceCell<[Vec<u32>; 2]>,
 }
 
@@ -217,7 +218,7 @@ impl Prepared {
         self.numbered_addresses.get_or_init(|| {
             let addresses = self.addresses();
             let (v4, v6) = addresses.split_at(addresses.partition_point(IpAddr::is_ipv4));
-            // One that is full fills the union by its length.
+            // A full list makes the union full, too: its numbers don't matter.
             [v4, v6].map(|family| match family.len() < MANY {
                 true => family.iter().map(|a| numbered.number(a)).collect(),
                 false => vec![0; MANY],
@@ -237,13 +238,13 @@ impl Prepared {
     }
 }
 
-/// The slices of one state of a Service, in the order in which it lists them.
+/// The slices of one state of a Service, in the order of its entry.
 pub(super) struct Slices {
     all: Vec<Prepared>,
     addresses: RefCell<Interner<IpAddr>>,
     names: RefCell<Interner<Relative>>,
     targets: RefCell<Interner<Target>>,
-    /// What these have together.
+    /// The addresses of unions of slices, by the numbers of the slices.
     unions: RefCell<HashMap<Box<[u32]>, Arc<[IpAddr]>>>,
 }
 
@@ -281,7 +282,7 @@ impl Slices {
         prepared.ports.get_or_init(|| Ports::of(&prepared.slice.ports))
     }
 
-    /// The addresses of some slices, as [`few`] has them.
+    /// The addresses of some slices, as returned by [`address_set`].
     pub(super) fn addresses(&self, slices: &[u32]) -> Arc<[IpAddr]> {
         if let [only] = slices {
             return Arc::clone(self.all[*only as usize].addresses());
@@ -293,7 +294,7 @@ impl Slices {
         let mut found = [Vec::new(), Vec::new()];
         numbered.begin();
         for slice in slices.iter().map(|slice| &self.all[*slice as usize]) {
-            // Most add nothing where there are many.
+            // Lists that are full for all families of the slice stay as they are.
             if slice.families().iter().zip(&found).all(|(has, found)| !has || found.len() >= MANY) {
                 continue;
             }
@@ -323,15 +324,15 @@ impl Slices {
         addresses
     }
 
-    /// The SRV records of a port's name: of all endpoints of these slices, which are those that have the port, each with its own
-    /// numbers of it. None: more than a message holds.
+    /// The SRV records of a port's name. `holders` are the slices that have the port, each with its numbers of it; the targets are
+    /// all their endpoints. None if no message holds the records.
     ///
-    /// In the order of CoreDNS every entry counts, those without a port number too, but what is listed is each target and port
-    /// once, whatever the protocol, and each of its addresses once.
+    /// The weight is that of CoreDNS, which counts every entry, with or without a port number. Each pair of target and port is
+    /// listed once for all protocols, and each address once.
     pub(super) fn services(&self, holders: &[(u32, Ports)]) -> Option<Services> {
         let count = holders.iter().map(|(i, ports)| self.get(*i).endpoints.len() * ports.count).sum();
         if let [(only, ports)] = holders {
-            // Targets are not made where there is no number for them.
+            // Without port numbers no targets are needed.
             return if ports.numbers.is_empty() {
                 Some(Services::new(Vec::new(), count, Vec::new()))
             } else {
@@ -365,7 +366,7 @@ impl Slices {
         }
         targets.begin();
         for (i, _) in holders.iter().filter(|(_, ports)| !ports.numbers.is_empty()) {
-            // One with more targets than are known is too large by those.
+            // A list of targets that was cut does not fit anyway.
             let [_, own] = self.all[*i as usize].numbered_targets(names, targets);
             addresses.extend(own.iter().filter(|target| targets.add(**target)));
             if !fits(records.len(), addresses.len()) {

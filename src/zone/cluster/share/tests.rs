@@ -8,9 +8,9 @@ fn sizes(random: &mut Random) -> Sizes {
     })
 }
 
-/// A decision that is kept while a namespace does not change equals the one that would be made again.
+/// A decision that remains valid while a namespace does not change equals a new one.
 #[test]
-fn decisions_that_are_kept_are_those_that_would_be_made_again() {
+fn decisions_that_remain_valid_equal_new_ones() {
     let (mut stood, mut decided) = (0, 0);
     for seed in 1..=40 {
         let mut random = Random(seed);
