@@ -1,13 +1,13 @@
 //! The cluster's zone: makes nodes from Services, EndpointSlices and namespaces. Their answers are those of CoreDNS'
 //! kubernetes plugin with `pods insecure`.
 //!
-//! [`spec`] is the input and [`model`] what is kept of it. [`plan`] computes the names of a Service from its [`slices`];
-//! [`alias`] follows ExternalNames, [`reverse`] maps addresses to names, and [`nodes`] renders. [`Cluster`] is an index over
+//! [`spec`] is the input and `model` the form in which it is kept. `plan` computes the names of a Service from its `slices`;
+//! `alias` follows ExternalNames, `reverse` maps addresses to names, and `nodes` renders. [`Cluster`] is an index over
 //! the objects of the API. Changes of objects go in, and [`Cluster::commit`] returns the changes of names that follow from
 //! them, in an order in which the maps can follow one by one.
 //!
 //! A name without a node gets NXDOMAIN from its closest encloser's `child` or `deep`, or passes if that has none. So every name
-//! in doubt lies below a node that has none.
+//! in doubt is below a node that has none.
 //!
 //! # Data model
 //!
@@ -96,36 +96,36 @@ impl Objects {
     }
 }
 
-/// Entries and namespaces that changed and are not committed, as they were at the last commit.
+/// Entries and namespaces that changed since the last commit, in the state of that commit.
 #[derive(Default)]
 struct Pending {
     entries: HashMap<Arc<Key>, PendingEntry>,
-    /// Namespaces, and whether they were there.
+    /// Namespaces, and whether they existed.
     namespaces: HashMap<Box<str>, bool>,
-    /// Names by which those may change that depend on them, and since when.
+    /// Changed Services that ExternalNames depend on, with the time of their first change.
     causes: HashMap<Arc<Key>, Instant>,
-    /// When what comes now arrived from the API server.
+    /// The arrival time of the changes that are applied at present.
     arrived: Option<Instant>,
 }
 
-/// A Service's name that changed.
+/// An entry that changed.
 struct PendingEntry {
-    /// As of the last commit.
+    /// The entry as of the last commit.
     entry: Entry,
-    /// Since when it waits; None: for too long, whenever that was.
+    /// The time of its first change; None: late in any case ([`Cluster::set_late`]).
     since: Option<Instant>,
-    /// Endpoints and ports of objects that changed.
+    /// The endpoints and ports of the objects that changed.
     changed: usize,
 }
 
-/// Which changes a commit takes. The others wait for the next one.
+/// The changes that a commit takes. The others wait for the next one.
 #[derive(Debug, Clone, Copy)]
 pub enum Take {
     /// All of them.
     All,
-    /// Those of the namespaces that have the least of it, up to so much work: about as many endpoints and ports.
+    /// Changes up to this amount of work (roughly endpoints and ports), those of the namespaces with the least work first.
     Least(usize),
-    /// Those that have waited longest, up to so much work, but one Service at least.
+    /// Changes up to this amount of work but of at least one Service, those that have waited longest first.
     Oldest(usize),
 }
 
@@ -136,7 +136,7 @@ pub struct Behind {
     pub namespace: Box<str>,
     /// The gate of its negative answers ([`Node::gate`]).
     pub gate: u8,
-    /// Since when; None: for too long, whenever that was.
+    /// The time of its first waiting change; None: late in any case ([`Cluster::set_late`]).
     pub since: Option<Instant>,
 }
 

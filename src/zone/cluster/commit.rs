@@ -18,7 +18,8 @@ use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 
-/// One in so many unchanged endpoints and ports of a Service counts as work: they are read, but no names are rendered for them.
+/// Unchanged endpoints and ports of a Service count as 1/`UNCHANGED_PART` of the work of changed ones: they are read, but no names
+/// are rendered for them.
 const UNCHANGED_PART: usize = 16;
 
 /// The changes of one commit.
@@ -31,7 +32,7 @@ struct Batch {
     namespaces: HashMap<Box<str>, bool>,
     /// Addresses whose reverse names may change, and whether these may be in the maps.
     addresses: HashMap<IpAddr, bool>,
-    /// What [`Shares::decide`](super::share::Shares::decide) changed, with the state before.
+    /// The changes of withheld parts, with the state before.
     decision: Decision,
     /// Changes that end negative answers for names below, before such names are removed.
     opened: Vec<Change>,

@@ -8,7 +8,7 @@
 //! Objects are hidden by namespace, as in [`super::share`]. The *level* is the number of items at which all namespaces would
 //! just fit if none had more. In a namespace above the level the largest objects are hidden until the others fit into it;
 //! namespaces below the level keep all their objects. Hidden objects come back if they would also fit into a limit smaller by
-//! a margin. One Service has a limit of its own, since its names are computed at once.
+//! a margin. Each single Service has a limit, too, since all its names are computed at once.
 //!
 //! The index does not have the content of a hidden object. So one that may come back is *wanted*: the daemon lists all objects
 //! of its kind again.
@@ -34,9 +34,9 @@ const ITEMS_PER_NAME: usize = 2;
 const ITEMS_MIN: usize = 1 << 19;
 /// The least limit of items for one Service.
 const SERVICE_MIN: usize = 1 << 16;
-/// The limit of items for one Service is one in so many of the names that the maps hold.
+/// The limit of items for one Service is 1/`SERVICE_PART` of the names that the maps hold.
 const SERVICE_PART: usize = 4;
-/// New items that force a decision before the next commit, as one part in so many of the limit.
+/// If the limit is exceeded, new items of more than 1/`URGENT_PART` of it force a decision before the next commit.
 const URGENT_PART: usize = 16;
 
 /// A kind of objects that may be hidden.
@@ -120,7 +120,7 @@ struct Object<'a> {
     of: &'a Key,
     items: usize,
     was_hidden: bool,
-    /// Whether it is hidden without marks, though there is room for them by now.
+    /// Whether it is hidden without marks, but the table has room for them by now.
     lacks_marks: bool,
     /// The decision.
     is_hidden: bool,
@@ -210,7 +210,7 @@ impl Inventory {
         !is_wanted && new.hide().is_some_and(|new| *old == new)
     }
 
-    /// Whether so many items arrived that the decision can't wait for the next commit.
+    /// Whether too many items arrived to wait for the next commit with the decision.
     pub(super) const fn is_urgent(&self) -> bool {
         self.items - self.hidden > self.limits.all && self.unreviewed > self.limits.all / URGENT_PART
     }
@@ -332,7 +332,7 @@ impl Cluster {
         self.inventory.set_limits(Limits::of(names));
     }
 
-    /// Hides objects if so many items arrived that this can't wait for the next commit.
+    /// Hides objects if too many items arrived to wait for the next commit.
     pub(super) fn hide_if_urgent(&mut self) {
         if self.inventory.is_urgent() {
             self.hide();

@@ -51,7 +51,7 @@ struct Negatives {
 }
 
 impl Negatives {
-    /// The same behind another gate.
+    /// These negative answers behind another gate.
     fn behind(&self, gate: u8) -> Self {
         let behind = |node: &Option<Arc<Node>>| node.as_deref().map(|node| Arc::new(Node { gate, ..node.clone() }));
         Self { nodata: behind(&self.nodata), structural: behind(&self.structural), missing: behind(&self.missing) }
@@ -96,7 +96,7 @@ impl Renderer {
         self.pass_names.iter()
     }
 
-    /// The change that gives a name this node, or none, with regard to `PassNames`. None if the name lies below one of their
+    /// The change that gives a name this node, or none, with regard to `PassNames`. None if the name is below one of their
     /// suffixes and so never has a node.
     pub(super) fn change(&self, name: Name, node: Option<Node>) -> Option<Change> {
         let pass = &self.config.pass;

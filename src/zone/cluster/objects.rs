@@ -111,7 +111,8 @@ impl Cluster {
     /// An EndpointSlice exists, in this state.
     pub fn apply_slice(&mut self, key: Key, spec: &SliceSpec) {
         let slice = Slice::new(spec);
-        // Without a Service the names of its endpoints have an empty label: no query can have them, but CoreDNS' PTR records do.
+        // Without a Service the names of its endpoints have an empty label, so no query can have them. The slice counts for the
+        // reverse names of its addresses.
         let of = Key::new(&key.namespace, spec.service.as_deref().unwrap_or_default());
         let is_same = |old: &Slice| *old == slice || self.inventory.is_hidden_slice(&key, old, &slice);
         if self.slices.get(&key).is_some_and(|(old_of, old)| **old_of == of && is_same(old)) {

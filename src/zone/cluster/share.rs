@@ -15,9 +15,9 @@ use std::sync::Arc;
 use super::plan::Content;
 use super::spec::Key;
 
-/// Withheld parts come back if they would fit into maps smaller by one part in so many.
+/// Withheld parts come back if they would also fit into maps smaller by 1/`MARGIN`.
 pub(super) const MARGIN: usize = 32;
-/// A withheld part stays withheld instead of another one unless that is larger by one part in so many.
+/// A withheld part comes back in exchange for another one only if that is larger by more than 1/`HYSTERESIS`.
 pub(super) const HYSTERESIS: usize = 8;
 
 /// Room in the maps.
@@ -80,7 +80,7 @@ pub(super) enum Part {
     Ports,
     /// Names one label below its own.
     Endpoints,
-    /// Its own name, and names that exist only with it.
+    /// The Service's own name, and names that exist only with it.
     Service,
 }
 
@@ -165,7 +165,7 @@ struct Namespace {
     largest: Option<(Box<str>, usize)>,
     /// The excess for which the last decision remains valid while no object changes.
     settled: Option<Settled>,
-    /// By key: of two parts of one size, that of the first Service is withheld first.
+    /// The Services in the order of their keys: of two parts of one size, that of the first Service is withheld first.
     objects: BTreeMap<Arc<Key>, Object>,
 }
 

@@ -48,8 +48,8 @@ pub(super) fn namespace(name: &str, config: &ClusterConfig) -> Size {
     })
 }
 
-/// What namespaces are charged for the reverse name of an address: that of the Service `service`, or of these endpoints. Of
-/// these each namespace is charged for its own, since other namespaces may list the address as often as they like. If no
+/// The charges for the reverse name of an address that this Service has, or these endpoints. Each namespace is charged for its
+/// own endpoints only, since other namespaces may list the address as often as they like. If no
 /// message holds the endpoints, only the first is charged.
 pub(super) fn pointers(
     address: IpAddr,
@@ -80,7 +80,7 @@ pub(super) fn pointers(
     octets.into_iter().map(|(key, octets)| (Arc::clone(key), size(octets))).collect()
 }
 
-/// Whether the name lies below a suffix of `PassNames`, and so has no node.
+/// Whether the name is below a suffix of `PassNames`, and so has no node.
 fn is_below(name: &Name, config: &ClusterConfig) -> bool {
     name.parent().is_some_and(|parent| config.pass.covers_below(&parent))
 }

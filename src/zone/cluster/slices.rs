@@ -144,7 +144,8 @@ impl Targets {
         Self { all, names }
     }
 
-    /// The SRV records of these targets on `ports`, which are sorted. CoreDNS counts `count` entries. None if no message holds them.
+    /// The SRV records of these targets on `ports`, which are sorted, with the weight of `count` entries. None if no message holds
+    /// them.
     pub(super) fn services(&self, ports: &[u16], count: usize) -> Option<Services> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all.clone() };

@@ -17,7 +17,7 @@ fn names(names: usize) -> Size {
     Size { names, ..Size::MAX }
 }
 
-/// Commits; all changes in order.
+/// Commits and returns all changes in order.
 fn commit(cluster: &mut Cluster) -> Vec<Change> {
     let mut changes = cluster.commit();
     changes.append(&mut cluster.rest());
@@ -28,7 +28,7 @@ fn apply(maps: &mut Maps, changes: Vec<Change>) {
     changes.into_iter().for_each(|change| maps.apply(change));
 }
 
-/// Units of memory that all nodes take.
+/// The units of memory that all nodes take.
 fn units(maps: &Maps) -> usize {
     maps.all().iter().map(|(name, node)| Table::units_of(name, node)).sum()
 }
@@ -52,7 +52,7 @@ fn wide(address: &str, ports: usize) -> ServiceSpec {
 #[test]
 fn every_query_gets_its_old_or_new_answer_or_passes_and_names_within_their_share_are_answered() {
     let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
-    let (mut yielded, mut opened, mut quiet, mut shared) = (0, 0, 0, 0);
+    let (mut withheld_rounds, mut opened, mut complete, mut shared) = (0, 0, 0, 0);
     for seed in 1..=12 {
         let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(config()));
         let mut maps = Maps::default();
@@ -104,8 +104,8 @@ fn every_query_gets_its_old_or_new_answer_or_passes_and_names_within_their_share
                 assert_eq!(cluster.node(name).as_ref(), maps.all().get(name), "seed {seed}, round {round}: {name}");
             }
             let (passing, _) = cluster.passing();
-            yielded += usize::from(passing > 0);
-            quiet += usize::from(passing == 0);
+            withheld_rounds += usize::from(passing > 0);
+            complete += usize::from(passing == 0);
             opened += usize::from(["default", "prod"].iter().any(|ns| cluster.shares.is_open(ns)));
         }
         // With room for all names the nodes are those of a new index.
@@ -114,10 +114,13 @@ fn every_query_gets_its_old_or_new_answer_or_passes_and_names_within_their_share
         assert!(maps.all() == Maps::new(world.build(config()).1).all(), "seed {seed}");
         assert_eq!(cluster.passing().0, 0);
     }
-    assert!(yielded > 20 && opened > 5 && quiet > 20 && shared > 0, "{yielded} {opened} {quiet} {shared}");
+    assert!(
+        withheld_rounds > 20 && opened > 5 && complete > 20 && shared > 0,
+        "names withheld in {withheld_rounds} rounds, in none in {complete}; open in {opened}; {shared} addresses shared"
+    );
 }
 
-/// The cluster of `make full`: a namespace with 33 Services of 8,000 ports beside 5,000 Services in 200 other namespaces.
+/// The cluster of `make full`: a namespace with 33 Services of 8,000 ports, and 5,000 Services in 200 other namespaces.
 struct Greedy {
     cluster: Cluster,
     maps: Maps,
@@ -151,7 +154,7 @@ impl Greedy {
         Self { cluster, maps }
     }
 
-    fn asserts_that_others_are_whole(&self) {
+    fn assert_other_namespaces_are_complete(&self) {
         for i in 0..OTHERS {
             let (key, _) = other(i);
             let name = format!("{}.{}.svc.{ZONE}", key.name, key.namespace);
@@ -173,13 +176,13 @@ impl Greedy {
     }
 
     /// Deletes all but `left` of its Services: the others get all their names back.
-    fn asserts_that_names_come_back(mut self, left: usize) {
+    fn assert_names_come_back(mut self, left: usize) {
         (left..GREEDY).for_each(|i| self.cluster.delete_service(&greedy_key(i)));
         apply(&mut self.maps, commit(&mut self.cluster));
         assert_eq!(self.cluster.passing().0, 0);
         assert_eq!(self.with_ports(), (0..left).collect::<Vec<_>>());
         assert!(is_answer(self.maps.ask("0.0.98.10.in-addr.arpa", 12)));
-        self.asserts_that_others_are_whole();
+        self.assert_other_namespaces_are_complete();
     }
 }
 
@@ -187,9 +190,9 @@ impl Greedy {
 fn a_namespace_that_exceeds_max_records_takes_no_names_from_others() {
     let greedy = Greedy::new(names(MAX_RECORDS));
     assert!(greedy.maps.all().len() <= MAX_RECORDS);
-    greedy.asserts_that_others_are_whole();
-    // It has 33 * 8002 + 2 names; others and the frame have 15405. So it exceeds its share by 17329: withheld are all 33 reverse
-    // names and the ports of the first three Services, which are all of one size.
+    greedy.assert_other_namespaces_are_complete();
+    // It has 33 * 8002 + 2 names; others and the frame have 15405. So it exceeds its share by 17329: all 33 reverse
+    // names and the ports of the first three Services are withheld; all Services have the same size.
     assert_eq!(greedy.cluster.passing(), (GREEDY + 3 * PORTS, true));
     assert_eq!(greedy.with_ports(), (3..GREEDY).collect::<Vec<_>>());
     for i in 0..GREEDY {
@@ -205,10 +208,10 @@ fn a_namespace_that_exceeds_max_records_takes_no_names_from_others() {
     let [holder, ..] = &greedy.cluster.holders(5)[..] else { panic!("no namespaces") };
     assert_eq!((&*holder.namespace, holder.names), ("greedy", GREEDY * (PORTS + 2) + 2));
     assert_eq!(holder.largest, Some(("g00".into(), PORTS + 2)));
-    let said = greedy.cluster.newly_withheld();
-    assert_eq!(said.iter().map(|h| &*h.namespace).collect::<Vec<_>>(), ["greedy"]);
+    let reported = greedy.cluster.newly_withheld();
+    assert_eq!(reported.iter().map(|h| &*h.namespace).collect::<Vec<_>>(), ["greedy"]);
     assert_eq!(greedy.cluster.newly_withheld(), [], "each namespace is returned once");
-    greedy.asserts_that_names_come_back(GREEDY - 5);
+    greedy.assert_names_come_back(GREEDY - 5);
 }
 
 #[test]
@@ -216,15 +219,15 @@ fn a_namespace_that_exceeds_the_memory_takes_no_names_from_others() {
     const UNITS: usize = 700_000;
     let greedy = Greedy::new(Size { names: usize::MAX, units: UNITS });
     assert!(units(&greedy.maps) <= UNITS);
-    greedy.asserts_that_others_are_whole();
+    greedy.assert_other_namespaces_are_complete();
     let (passing, by_names) = greedy.cluster.passing();
     assert!(passing > 0 && !by_names);
     let with_ports = greedy.with_ports().len();
     assert!(with_ports < GREEDY && with_ports > GREEDY / 2, "{with_ports}");
-    greedy.asserts_that_names_come_back(GREEDY / 2);
+    greedy.assert_names_come_back(GREEDY / 2);
 }
 
-/// A tenant creates five namespaces as large as the largest one that exists, beside 40 small ones.
+/// A tenant creates five namespaces as large as the largest one; 40 others are small.
 #[test]
 fn six_large_namespaces_share_equally_what_the_small_ones_leave() {
     const CAPACITY: usize = 80_000;
@@ -269,15 +272,14 @@ fn six_large_namespaces_share_equally_what_the_small_ones_leave() {
 }
 
 /// After a random history the maps hold the names that a new daemon would put into them, except names that come back only if
-/// there is room to spare.
+/// the maps have room to spare.
 #[test]
 fn a_restart_gives_the_same_names_except_for_the_margin() {
     const CAPACITY: usize = 2000;
     // Sizes that differ by more than the margin within which a withheld part stays withheld.
     const SIZES: [usize; 9] = [20, 30, 45, 65, 90, 130, 190, 270, 400];
     let spec = |ns: usize, i: usize| wide(&format!("10.9{ns}.0.{i}"), SIZES[i]);
-    let withheld = |cluster: &Cluster, capacity: usize| {
-        // The names that a new daemon would put into maps of this capacity.
+    let names_of_new_daemon = |cluster: &Cluster, capacity: usize| {
         let mut fresh = Cluster::new(config());
         fresh.set_capacity(names(capacity));
         cluster.objects.namespaces.iter().for_each(|ns| fresh.apply_namespace(ns));
@@ -303,14 +305,14 @@ fn a_restart_gives_the_same_names_except_for_the_margin() {
         }
         apply(&mut maps, commit(&mut cluster));
         let live: HashSet<Name> = maps.all().keys().cloned().collect();
-        let fresh = withheld(&cluster, CAPACITY);
-        let smaller = withheld(&cluster, CAPACITY - (CAPACITY - 5) / MARGIN);
+        let fresh = names_of_new_daemon(&cluster, CAPACITY);
+        let smaller = names_of_new_daemon(&cluster, CAPACITY - (CAPACITY - 5) / MARGIN);
         assert!(live.is_subset(&fresh), "no name that a new daemon would withhold");
         assert!(smaller.is_subset(&live), "all names that a new daemon would put into maps smaller by the margin");
         same += usize::from(live == fresh);
         kept_away += usize::from(live != fresh);
     }
-    assert!(same > 50 && kept_away > 0, "{same} {kept_away}");
+    assert!(same > 50 && kept_away > 0, "{same} commits with the same names, {kept_away} with fewer");
 }
 
 #[test]
@@ -337,7 +339,7 @@ fn names_do_not_flap_at_the_limit() {
         others += commit(&mut cluster).iter().filter(|c| !own(c)).count();
         assert!(cluster.passing().0 > 0);
     }
-    // Once: ten reverse names, and the ports of one Service.
+    // Ten reverse names and the ports of one Service are withheld once.
     assert_eq!(others, 10 + 96);
 }
 

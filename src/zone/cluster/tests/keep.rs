@@ -1,4 +1,4 @@
-//! Objects that are too many or too large to be kept.
+//! Hidden objects: clusters with more items than the limits allow.
 
 use super::coredns::{TYPES, World};
 use super::kernel::Maps;
@@ -17,7 +17,7 @@ fn limited(all: usize, service: usize) -> Cluster {
     cluster
 }
 
-/// Commits and applies all changes to the maps; the number of changes.
+/// Commits and applies all changes to the maps. Returns the number of changes.
 fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
     let mut changes = cluster.commit();
     changes.append(&mut cluster.rest());
@@ -27,7 +27,7 @@ fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
     count
 }
 
-/// Lists the wanted kinds again, as the daemon does; the kinds that were listed.
+/// Lists the wanted kinds again, as the daemon does. Returns the kinds that were listed.
 fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<ObjectKind> {
     let mut listed = Vec::new();
     while let Some(kind) = cluster.wants_again() {
@@ -62,7 +62,7 @@ fn is_missing(maps: &Maps, name: &str) -> bool {
     maps.ask(name, A).is_some_and(|reply| reply.rcode == NXDOMAIN)
 }
 
-/// A tenant whose slices together exceed the limit of kept items, beside other namespaces.
+/// A tenant whose slices together exceed the limit of kept items, and small namespaces of others.
 struct Tenant {
     world: World,
     cluster: Cluster,
@@ -106,7 +106,7 @@ impl Tenant {
         Self { world, cluster, maps }
     }
 
-    fn asserts_that_others_are_whole(&self) {
+    fn assert_other_namespaces_are_complete(&self) {
         for i in 0..OTHERS {
             assert_eq!(answers(&self.maps, &format!("web.ns{i}.svc.{ZONE}"), A), Some(1));
             assert_eq!(answers(&self.maps, &format!("db.ns{i}.svc.{ZONE}"), A), Some(2));
@@ -141,10 +141,10 @@ impl Tenant {
 #[test]
 fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_others() {
     let mut tenant = Tenant::new();
-    // It has 38,445 items beside 240 of others: 18,685 above its level. Its four largest objects have 19,204.
+    // It has 38,445 items, the others have 240: it is 18,685 above the level. Its four largest objects have 19,204.
     let gone = ["large-8", "large-9", "large-10", "large-11"];
     assert_eq!(hidden_slices(&tenant.cluster), gone.map(|s| format!("tenant/{s}")).into());
-    tenant.asserts_that_others_are_whole();
+    tenant.assert_other_namespaces_are_complete();
     let maps = &tenant.maps;
     assert_eq!(answers(maps, &format!("even.tenant.svc.{ZONE}"), A), None, "not all of its endpoints are known");
     assert_eq!(answers(maps, &format!("10-102-0-1.even.tenant.svc.{ZONE}"), A), None);
@@ -190,7 +190,7 @@ fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_othe
     assert_eq!((hidden_slices(&tenant.cluster).len(), tenant.cluster.hidden()), (0, 0));
     let fresh = Maps::new(tenant.world.build(config()).1);
     assert!(tenant.maps.all() == fresh.all());
-    tenant.asserts_that_others_are_whole();
+    tenant.assert_other_namespaces_are_complete();
 }
 
 /// A hidden slice that lists another namespace's address adds a target to the reverse name, which is not known.
@@ -209,7 +209,7 @@ fn reverse_names_of_addresses_in_hidden_slices_pass() {
     assert_eq!(answers(&tenant.maps, "2.4.1.10.in-addr.arpa", PTR), Some(1));
     assert!(
         tenant.cluster.withholds(&Name::parse("1.10.in-addr.arpa").unwrap()),
-        "static wildcards there are suspended"
+        "static wildcards below it are suspended"
     );
 
     // The slice that is kept is deleted and created again.
@@ -224,7 +224,7 @@ fn reverse_names_of_addresses_in_hidden_slices_pass() {
     tenant.put(key.clone(), spec);
     tenant.commit();
     assert!(hidden_slices(&tenant.cluster).contains("tenant/large-11"));
-    tenant.asserts_that_others_are_whole();
+    tenant.assert_other_namespaces_are_complete();
     (0..SLICES).for_each(|i| tenant.delete(&large(i).0));
     tenant.commit();
     assert!(!tenant.cluster.withholds(&Name::parse("1.10.in-addr.arpa").unwrap()));
@@ -338,7 +338,7 @@ fn a_service_with_too_many_items_is_hidden_even_if_there_is_room() {
 #[test]
 fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
     let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
-    let (mut short, mut passed, mut wanted) = (0, 0, 0);
+    let (mut hiding, mut passed, mut wanted) = (0, 0, 0);
     for seed in 1..=8 {
         let (mut random, mut world, mut cluster) = (Random(seed), World::default(), limited(usize::MAX, usize::MAX));
         let mut maps = Maps::default();
@@ -385,12 +385,15 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
                     );
                 }
             }
-            short += usize::from(cluster.hidden() > 0);
+            hiding += usize::from(cluster.hidden() > 0);
         }
         cluster.inventory.set_limits(Limits { all: usize::MAX, service: usize::MAX });
         commit(&mut cluster, &mut maps);
         list_wanted(&mut cluster, &mut maps, &world);
         assert!(maps.all() == Maps::new(world.build(config()).1).all(), "seed {seed}");
     }
-    assert!(short > 50 && passed > 1000 && wanted > 10, "{short} {passed} {wanted}");
+    assert!(
+        hiding > 50 && passed > 1000 && wanted > 10,
+        "{hiding} rounds with hidden objects, {passed} queries passed, {wanted} lists of wanted objects"
+    );
 }

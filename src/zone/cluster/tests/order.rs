@@ -127,7 +127,7 @@ impl Random {
     }
 }
 
-/// The names that random events may change, and names above, beside and below them.
+/// The names that random events may change, with their parents, siblings and children.
 pub fn probes() -> Vec<String> {
     let mut probes: Vec<String> =
         ["", "svc.", "pod.", "x.", "y.x.", "dns.", "ns.dns.", "dns-version."].map(String::from).into();
@@ -169,7 +169,7 @@ pub fn probes() -> Vec<String> {
     probes
 }
 
-/// The node that holds for a name, and its fallback: they decide the answers of all types.
+/// The node that answers for a name, and its fallback: they decide the answers of all types.
 pub fn answers_of(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)> {
     let node = maps.find(name)?;
     let own = Node { child: None, deep: None, fallback: None, ..node.clone() };
@@ -177,7 +177,7 @@ pub fn answers_of(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)>
 }
 
 /// Makes changes one by one. After each of them every probe has to get its answers from before the first or from after the last
-/// change, or to pass if `may_pass`. Returns the highest number of names on the way.
+/// change, or to pass if `may_pass`. Returns the highest number of names in the maps.
 pub fn apply_in_steps(
     maps: &mut Maps,
     changes: Vec<Change>,

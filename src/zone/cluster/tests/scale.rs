@@ -41,7 +41,7 @@ fn within(limit: Duration, what: &str, work: impl FnOnce()) {
 }
 
 #[test]
-fn ten_thousand_services() {
+fn ten_thousand_services_do_not_take_quadratic_time() {
     const N: usize = 10_000;
     let (services, slices): (Vec<_>, Vec<_>) = (0..N).map(|i| (service(i), slice_of(i))).unzip();
     let mut cluster = Cluster::new(config());
@@ -84,7 +84,7 @@ fn ten_thousand_services() {
 
 /// Half of the Services are in one namespace, and most of its names are withheld.
 #[test]
-fn twenty_thousand_services_in_full_maps() {
+fn twenty_thousand_services_in_full_maps_do_not_take_quadratic_time() {
     const N: usize = 20_000;
     let service = |i: usize| {
         let (key, spec) = service(i);
@@ -112,7 +112,7 @@ fn twenty_thousand_services_in_full_maps() {
 }
 
 #[test]
-fn a_large_headless_service() {
+fn a_large_headless_service_does_not_take_quadratic_time() {
     let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, from: usize| {
         let endpoints: Vec<String> = (from..100).map(|i| format!("10.1.{s}.{i}=pod-{s}-{i}")).collect();
@@ -321,7 +321,7 @@ fn addresses(net: usize, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn aliases_of_ports_among_many_are_no_burden() {
+fn aliases_of_single_ports_do_not_read_all_ports() {
     const ALIASES: usize = 12_000;
     let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
@@ -338,14 +338,14 @@ fn aliases_of_ports_among_many_are_no_burden() {
         cluster.apply_slice(key, &spec);
         steps::take();
         assert!(cluster.commit().len() > ALIASES / 3);
-        // Each alias finds its port.
+        // Each alias finds its port directly.
         let steps = steps::take();
         assert!(steps < 3 * ALIASES, "{steps}");
     });
 }
 
 #[test]
-fn aliases_of_ports_of_many_slices_are_no_burden() {
+fn aliases_of_ports_do_not_unite_the_same_slices_again() {
     const ALIASES: usize = 800;
     let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
@@ -362,15 +362,15 @@ fn aliases_of_ports_of_many_slices_are_no_burden() {
         cluster.apply_slice(key, &spec);
         steps::take();
         assert!(cluster.commit().len() >= ALIASES);
-        // Each port is looked up in its slices, and what those have together is known by then.
+        // Each port is looked up in its slices, whose union is known after the first one.
         let steps = steps::take();
         assert!(steps < 3 * 38 * ALIASES, "{steps}");
     });
 }
 
-/// Of the same endpoints, or of others in each slice.
+/// The slices list the same endpoints, or each has its own.
 #[test]
-fn ports_by_slices_by_endpoints_are_no_burden() {
+fn ports_of_many_slices_do_not_read_all_endpoints() {
     for (same, endpoints) in [(true, 76), (false, 20), (false, 76)] {
         let mut cluster = Cluster::new(config());
         cluster.apply_namespace("default");
@@ -389,21 +389,21 @@ fn ports_by_slices_by_endpoints_are_no_burden() {
             cluster.apply_slice(key, &spec);
             steps::take();
             cluster.commit();
-            // For each name as much as a message may hold, before and after.
+            // The lookups for each name are limited by the size of a message, before and after.
             let steps = steps::take();
             assert!(steps < 2 * 1_000 * 200, "{steps}");
         });
     }
 }
 
-/// The label that says of which Service they are is anybody's who may write them.
+/// A tenant may set the label that names a slice's Service.
 #[test]
-fn slices_that_change_their_service() {
+fn slices_that_change_their_service_do_not_take_quadratic_time() {
     let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     ["one", "two"].iter().for_each(|name| cluster.apply_service(Key::new("default", name), &headless()));
     cluster.commit();
-    for (what, service) in [("come", "one"), ("move", "two")] {
+    for (what, service) in [("are added", "one"), ("move", "two")] {
         within(Duration::from_millis(1500), &format!("sixty thousand endpoints {what}"), || {
             for s in 0..60 {
                 let (_, spec) = slices_of(service, 1, |_, _| "http".into(), (1, &addresses(s, 1_000))).remove(0);
@@ -415,7 +415,7 @@ fn slices_that_change_their_service() {
 }
 
 #[test]
-fn an_index_can_be_built_in_another_thread() {
+fn an_index_can_be_sent_to_another_thread() {
     let build = || {
         let mut cluster = Cluster::new(config());
         cluster.apply_namespace("default");
