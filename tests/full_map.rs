@@ -16,7 +16,7 @@ use edns::datapath::{Datapath, Program, Put, Reason, Refused, TableError, TestRu
 use edns::zone::change::Change;
 use edns::zone::cluster::share::Size;
 use edns::zone::cluster::spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
-use edns::zone::cluster::{Cluster, Settings};
+use edns::zone::cluster::{Cluster, ClusterConfig};
 use edns::zone::name::Name;
 use edns::zone::node::{ANY_TYPE, Kind, Node, Verdict};
 use edns::zone::pass::PassNames;
@@ -328,7 +328,7 @@ fn names_without_a_place_pass_with_their_subtrees_and_nothing_else_does() {
 /// their negative answers. Checked through the program after every step of every change.
 #[test]
 fn a_cluster_without_room_passes_withheld_names_and_nothing_else() {
-    let settings = Settings {
+    let settings = ClusterConfig {
         zone: name("cluster.local"),
         ttl: 30,
         negative_answers: true,

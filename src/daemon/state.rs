@@ -22,7 +22,7 @@ use crate::control::{
 use crate::datapath::attach::Place;
 use crate::datapath::counters::FAMILIES;
 use crate::datapath::{Datapath, OUTCOMES, Reason, probe};
-use crate::zone::cluster::keep::{Hoard, Kind};
+use crate::zone::cluster::keep::{HiddenObjects, ObjectKind};
 use crate::zone::cluster::share::Holder;
 use crate::zone::node::ZoneId;
 
@@ -162,8 +162,8 @@ impl DaemonState {
                  its largest Service is {service} with {most} names{cure}"
             );
         }
-        for Hoard { namespace, items, hidden, largest: (kind, name, most) } in &shares.newly_hidden {
-            let kind = if *kind == Kind::Service { "Service" } else { "EndpointSlice" };
+        for HiddenObjects { namespace, items, hidden, largest: (kind, name, most) } in &shares.newly_hidden {
+            let kind = if *kind == ObjectKind::Service { "Service" } else { "EndpointSlice" };
             log::warn!(
                 "memory for objects full: namespace {namespace}, or one of its Services, exceeds its fair share: {hidden} of about \
                  {items} endpoints and ports are not kept, and names that depend on them are not answered; its largest object \

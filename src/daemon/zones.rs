@@ -12,10 +12,10 @@ use crate::config::{Config, ServerSpec};
 use crate::datapath::{Reason, Table};
 use crate::source::kubernetes::{self, AnyDelta, Index, NamespaceObject, Part, ServiceObject, SliceObject};
 use crate::zone::change::{Change, append};
-use crate::zone::cluster::keep::Hoard;
+use crate::zone::cluster::keep::HiddenObjects;
 use crate::zone::cluster::share::{Holder, Size};
 use crate::zone::cluster::spec::Key;
-use crate::zone::cluster::{Behind, Cluster, Settings, Take, keep};
+use crate::zone::cluster::{Behind, Cluster, ClusterConfig, Take, keep};
 use crate::zone::layers::Layers;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
@@ -59,7 +59,7 @@ pub(super) struct Shares {
     /// Number of names that are not answered because objects are not kept, approximately.
     pub hidden: usize,
     /// Namespaces of which objects are not kept since the last call.
-    pub newly_hidden: Vec<Hoard>,
+    pub newly_hidden: Vec<HiddenObjects>,
 }
 
 /// Units of memory ([`Size::UNIT`]) for each name of `MaxRecords`. Nearly all names use less, and some several times as much. So
@@ -111,7 +111,7 @@ impl Zones {
         Shares {
             withheld: (withheld, reason),
             holders: self.cluster.holders(HOLDERS_MAX),
-            new: self.cluster.newly_yielding(),
+            new: self.cluster.newly_withheld(),
             hidden: self.cluster.hidden(),
             newly_hidden: self.cluster.newly_hidden(),
         }
@@ -175,8 +175,8 @@ impl Zones {
     /// The kind to relist, if objects that were not kept fit now.
     pub(super) fn wants_relist(&self) -> Option<kubernetes::Kind> {
         self.cluster.wants_again().map(|kind| match kind {
-            keep::Kind::Service => kubernetes::Kind::Services,
-            keep::Kind::Slice => kubernetes::Kind::EndpointSlices,
+            keep::ObjectKind::Service => kubernetes::Kind::Services,
+            keep::ObjectKind::Slice => kubernetes::Kind::EndpointSlices,
         })
     }
 
@@ -302,8 +302,8 @@ fn capacity(names: usize) -> Size {
     Size { names, units: names.saturating_mul(UNITS_PER_NAME).clamp(UNITS_MIN, Table::UNITS_MAX) }
 }
 
-fn settings(config: &Config, serial: u32) -> Settings {
-    Settings {
+fn settings(config: &Config, serial: u32) -> ClusterConfig {
+    ClusterConfig {
         zone: config.cluster_domain.clone(),
         ttl: config.ttl,
         negative_answers: config.negative_answers,

@@ -1,13 +1,13 @@
 //! The cluster's zone: makes nodes from Services, EndpointSlices and namespaces. Their answers are those of CoreDNS'
 //! kubernetes plugin with `pods insecure`.
 //!
-//! [`spec`] is the input and [`model`] what is kept of it. [`plan`] computes the names of a Service from its [`slices`];
-//! [`alias`] follows ExternalNames, [`reverse`] maps addresses to names, and [`nodes`] renders. [`Cluster`] is an index over
+//! [`spec`] is the input and `model` the form in which it is kept. `plan` computes the names of a Service from its `slices`;
+//! `alias` follows ExternalNames, `reverse` maps addresses to names, and `nodes` renders. [`Cluster`] is an index over
 //! the objects of the API. Changes of objects go in, and [`Cluster::commit`] returns the changes of names that follow from
 //! them, in an order in which the maps can follow one by one.
 //!
 //! A name without a node gets NXDOMAIN from its closest encloser's `child` or `deep`, or passes if that has none. So every name
-//! in doubt lies below a node that has none.
+//! in doubt is below a node that has none.
 //!
 //! # Data model
 //!
@@ -54,7 +54,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::alias::Steps;
-use self::keep::Keep;
+use self::keep::Inventory;
 use self::model::{Entry, Slice, labels_in};
 use self::nodes::Renderer;
 use self::plan::{Plan, plan};
@@ -69,7 +69,7 @@ use super::pass::PassNames;
 
 /// The configuration of the cluster's zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct ClusterConfig {
     /// The zone's name.
     pub zone: Name,
     /// TTL of answers, in seconds.
@@ -96,36 +96,36 @@ impl Objects {
     }
 }
 
-/// Entries and namespaces that changed and are not committed, as they were at the last commit.
+/// Entries and namespaces that changed since the last commit, in the state of that commit.
 #[derive(Default)]
 struct Pending {
-    entries: HashMap<Arc<Key>, Pended>,
-    /// Namespaces, and whether they were there.
+    entries: HashMap<Arc<Key>, PendingEntry>,
+    /// Namespaces, and whether they existed.
     namespaces: HashMap<Box<str>, bool>,
-    /// Names by which those may change that depend on them, and since when.
+    /// Changed Services that ExternalNames depend on, with the time of their first change.
     causes: HashMap<Arc<Key>, Instant>,
-    /// When what comes now arrived from the API server.
+    /// The arrival time of the changes that are applied at present.
     arrived: Option<Instant>,
 }
 
-/// A Service's name that changed.
-struct Pended {
-    /// As of the last commit.
+/// An entry that changed.
+struct PendingEntry {
+    /// The entry as of the last commit.
     entry: Entry,
-    /// Since when it waits; None: for too long, whenever that was.
+    /// The time of its first change; None: late in any case ([`Cluster::set_late`]).
     since: Option<Instant>,
-    /// Endpoints and ports of objects that changed.
+    /// The endpoints and ports of the objects that changed.
     changed: usize,
 }
 
-/// Which changes a commit takes. The others wait for the next one.
+/// The changes that a commit takes. The others wait for the next one.
 #[derive(Debug, Clone, Copy)]
 pub enum Take {
     /// All of them.
     All,
-    /// Those of the namespaces that have the least of it, up to so much work: about as many endpoints and ports.
+    /// Changes up to this amount of work (roughly endpoints and ports), those of the namespaces with the least work first.
     Least(usize),
-    /// Those that have waited longest, up to so much work, but one Service at least.
+    /// Changes up to this amount of work but of at least one Service, those that have waited longest first.
     Oldest(usize),
 }
 
@@ -136,7 +136,7 @@ pub struct Behind {
     pub namespace: Box<str>,
     /// The gate of its negative answers ([`Node::gate`]).
     pub gate: u8,
-    /// Since when; None: for too long, whenever that was.
+    /// The time of its first waiting change; None: late in any case ([`Cluster::set_late`]).
     pub since: Option<Instant>,
 }
 
@@ -168,7 +168,7 @@ pub struct Cluster {
     /// The sizes of names and the names withheld, as of the last commit.
     shares: Shares,
     withheld: Withheld,
-    keep: Keep,
+    inventory: Inventory,
     listed: Listed,
     pending: Pending,
     /// Work of the last commit, in endpoints and ports.
@@ -184,16 +184,16 @@ pub struct Cluster {
 impl Cluster {
     /// An empty cluster. The first commit puts the names that every zone has.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(config: ClusterConfig) -> Self {
         Self {
-            renderer: Renderer::new(settings),
+            renderer: Renderer::new(config),
             objects: Objects::default(),
             slices: HashMap::new(),
             dependents: HashMap::new(),
             reverse: Reverse::default(),
             shares: Shares::new(),
             withheld: Withheld::default(),
-            keep: Keep::new(),
+            inventory: Inventory::new(),
             listed: Listed::default(),
             pending: Pending::default(),
             spent: 0,
@@ -207,31 +207,31 @@ impl Cluster {
     /// name in the zone until the first commit, so that the closed gates have an answer to hold back.
     pub fn announce(&mut self) -> Vec<Change> {
         self.awaited = true;
-        let zone = self.renderer.settings.zone.clone();
+        let zone = self.renderer.config.zone.clone();
         let node = self.node(&zone);
         node.map(|node| Change::Put(zone, node)).into_iter().collect()
     }
 
     /// Sets the room that the maps have for the cluster's names. It applies from the next commit on.
     pub fn set_capacity(&mut self, capacity: Size) {
-        let frame = self.renderer.structure().len() + self.renderer.extras().count();
+        let frame = self.renderer.structure().len() + self.renderer.pass_names().count();
         self.shares.set_capacity(capacity.less(Size { names: frame, units: frame * FRAME_UNITS }));
     }
 
     /// A Service's entry as of the last commit.
     fn committed(&self, key: &Key) -> Option<&Entry> {
-        self.pending.entries.get(key).map(|pended| &pended.entry).or_else(|| self.objects.services.get(key))
+        self.pending.entries.get(key).map(|pending| &pending.entry).or_else(|| self.objects.services.get(key))
     }
 
     /// All Services' entries as of the last commit.
     fn all_committed(&self) -> impl Iterator<Item = (&Arc<Key>, &Entry)> {
         let same = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
-        same.chain(self.pending.entries.iter().map(|(key, pended)| (key, &pended.entry)))
+        same.chain(self.pending.entries.iter().map(|(key, pending)| (key, &pending.entry)))
     }
 
     /// The node that a name has as of the last commit, without regard to `PassNames`.
     fn own_node(&self, name: &Name) -> Option<Node> {
-        let Some(labels) = labels_in(name, &self.renderer.settings.zone) else {
+        let Some(labels) = labels_in(name, &self.renderer.config.zone) else {
             let address = reverse::address_of(name)?;
             return Some(self.renderer.pointer(name, address, &self.pointer(address)?));
         };
@@ -250,9 +250,9 @@ impl Cluster {
                 let plan = plan(self.committed(&key)?, None);
                 let base = self.renderer.service_name(&key)?;
                 let relative = relative.join(".");
-                let yields = self.shares.yields(&key);
-                let holds = plan.get(&*relative).filter(|holds| !yields.has(Part::of(&relative, holds)))?;
-                Some(self.held(&mut Steps::default(), &key, &base, name, holds, yields))
+                let withheld = self.shares.withheld(&key);
+                let content = plan.get(&*relative).filter(|content| !withheld.has(Part::of(&relative, content)))?;
+                Some(self.content_node(&mut Steps::default(), &key, &base, name, content, withheld))
             }
             _ => None,
         }
@@ -264,7 +264,7 @@ impl Cluster {
         let own = if self.begun {
             self.own_node(name)
         } else {
-            let is_ours = self.awaited && name.is_within(&self.renderer.settings.zone);
+            let is_ours = self.awaited && name.is_within(&self.renderer.config.zone);
             is_ours.then(|| self.renderer.placeholder())
         };
         match self.renderer.change(name.clone(), own)? {
@@ -290,36 +290,36 @@ impl Cluster {
         let mut steps = Steps::default();
         for (key, entry) in self.all_committed() {
             if self.objects.namespaces.contains(&key.namespace) {
-                let yields = [self.shares.yields(key); 2];
-                self.changes_of(&mut steps, key, [&Plan::new(), &plan(entry, None)], yields, &mut out);
+                let withheld = [self.shares.withheld(key); 2];
+                self.changes_of(&mut steps, key, [&Plan::new(), &plan(entry, None)], withheld, &mut out);
             }
         }
-        let extras = self.renderer.extras().map(|name| (name.clone(), Node::pass(ZoneId::Cluster)));
+        let pass_names = self.renderer.pass_names().map(|name| (name.clone(), Node::pass(ZoneId::Cluster)));
         let puts = out.into_iter().filter_map(|change| match change {
             Change::Put(name, node) => Some((name, node)),
             Change::Remove(_) => None,
         });
         // Of two nodes with one name the later one stays.
-        extras.chain(puts).collect()
+        pass_names.chain(puts).collect()
     }
 
     /// Replaces the configuration. Returns the changes of a commit under the old one, and then those that the new one makes.
     /// Before the first commit, only the placeholder changes.
-    pub fn reconfigure(&mut self, settings: Settings) -> Vec<Change> {
+    pub fn reconfigure(&mut self, config: ClusterConfig) -> Vec<Change> {
         if !self.begun {
-            self.set(settings);
-            let zone = self.renderer.settings.zone.clone();
+            self.set(config);
+            let zone = self.renderer.config.zone.clone();
             return match self.node(&zone) {
                 _ if !self.awaited => Vec::new(),
                 Some(node) => vec![Change::Put(zone, node)],
                 None => vec![Change::Remove(zone)],
             };
         }
-        if settings == self.renderer.settings {
+        if config == self.renderer.config {
             return Vec::new();
         }
         let before = self.nodes();
-        self.set(settings);
+        self.set(config);
         self.count_anew();
         self.shares.decide();
         self.withheld.clear();
@@ -335,28 +335,28 @@ impl Cluster {
 
     /// Counts the sizes of all names again.
     fn count_anew(&mut self) {
-        let settings = &self.renderer.settings;
+        let config = &self.renderer.config;
         self.shares.clear();
-        self.reverse.count(settings, &mut self.shares);
+        self.reverse.count(config, &mut self.shares);
         for namespace in &self.objects.namespaces {
-            self.shares.count_namespace(namespace, Size::default(), size::namespace(namespace, settings));
+            self.shares.count_namespace(namespace, Size::default(), size::namespace(namespace, config));
         }
         let unchanged = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
-        let pending = self.pending.entries.iter().map(|(key, pended)| (key, &pended.entry));
+        let pending = self.pending.entries.iter().map(|(key, pending)| (key, &pending.entry));
         for (key, entry) in unchanged.chain(pending) {
             if self.objects.namespaces.contains(&key.namespace) {
-                let sizes = size::service(key, entry, &plan(entry, None), settings);
+                let sizes = size::service(key, entry, &plan(entry, None), config);
                 self.shares.count(key, Sizes::default(), sizes);
             }
         }
     }
 
     /// Takes the configuration over, and what depends on the zone's name.
-    fn set(&mut self, settings: Settings) {
-        self.renderer = Renderer::new(settings);
+    fn set(&mut self, config: ClusterConfig) {
+        self.renderer = Renderer::new(config);
         self.dependents.clear();
         for (key, entry) in &self.objects.services {
-            if let Some(on) = entry.depends_on(&self.renderer.settings.zone) {
+            if let Some(on) = entry.depends_on(&self.renderer.config.zone) {
                 self.dependents.entry(on).or_default().insert(Arc::clone(key));
             }
         }
@@ -383,20 +383,20 @@ impl Cluster {
     /// The namespaces with the most names, at most `count` of them.
     #[must_use]
     pub fn holders(&self, count: usize) -> Vec<Holder> {
-        self.keep.holders(count, &self.shares)
+        self.inventory.holders(count, &self.shares)
     }
 
     /// Namespaces that exceed their share and that no earlier call has returned.
-    pub fn newly_yielding(&mut self) -> Vec<Holder> {
-        self.shares.newly_yielding()
+    pub fn newly_withheld(&mut self) -> Vec<Holder> {
+        self.shares.newly_withheld()
     }
 
     /// Whether the cluster may have names below this one that are withheld from the maps.
     #[must_use]
     pub fn withholds(&self, name: &Name) -> bool {
-        match labels_in(name, &self.renderer.settings.zone).as_deref() {
-            None => self.withheld.is_below(name) || !self.keep.marked.is_empty(),
-            Some([.., namespace, "svc"]) => self.shares.is_yielding(namespace),
+        match labels_in(name, &self.renderer.config.zone).as_deref() {
+            None => self.withheld.is_below(name) || !self.inventory.mark_table.is_empty(),
+            Some([.., namespace, "svc"]) => self.shares.withholds(namespace),
             Some(_) => false,
         }
     }

@@ -1,4 +1,4 @@
-//! Where an ExternalName leads, as CoreDNS follows it (its `plugin.A`).
+//! Follows ExternalNames to their addresses, as CoreDNS does (its `plugin.A`).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -6,36 +6,36 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::model::{Entry, Port, Service, labels_in};
-use super::slices::{Slices, few};
+use super::slices::{Slices, address_set};
 use super::spec::Key;
-use super::{Objects, Settings};
+use super::{ClusterConfig, Objects};
 use crate::zone::name::Name;
 
-/// Aliases in an answer, at most; where there would be more there is none.
+/// The most aliases in an answer. CoreDNS answers longer chains with NODATA.
 const CHAIN_MAX: usize = 11;
 
 /// The end of a chain of aliases.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chain {
-    /// These names, each the alias of the one before, the last with these addresses of either family, as [`few`] has them.
+    /// The names, each the target of the one before, and the addresses of the last one, as returned by [`address_set`].
     Addresses(Vec<Name>, Arc<[IpAddr]>),
-    /// NODATA: it ends at no address, or never.
-    Nothing,
-    /// Out of what we know: the server has to look.
-    Leaves,
+    /// NODATA: the chain ends at a name without addresses, or it is a loop.
+    Nodata,
+    /// The chain leaves the names that eDNS knows: the query passes.
+    Unknown,
 }
 
-/// What one name leads to.
+/// The step from one name of a chain to the next.
 #[derive(Clone)]
 enum Step {
     Addresses(Arc<[IpAddr]>),
     Alias(Name),
-    Nothing,
+    Nodata,
     Unknown,
 }
 
-/// What names lead to while nothing changes. Anybody may have thousands of aliases of a Service with thousands of endpoints,
-/// which are looked at once.
+/// The steps that are known, for one state of the objects. A tenant may have thousands of aliases of a Service with thousands
+/// of endpoints: these are read once.
 #[derive(Default)]
 pub(super) struct Steps {
     by_name: HashMap<Name, Step>,
@@ -44,23 +44,25 @@ pub(super) struct Steps {
     hash: RandomState,
 }
 
-/// What the ports of a Service lead to. Each name and protocol is followed once, and costs as much as slices have it.
+/// The steps from the ports of a Service. Each port name and protocol is followed once; the cost is the number of slices that
+/// have the port.
 struct PortSteps {
-    /// Ports by the hash of name and protocol, as numbers of lists of ports and of ports there; those of the Service are list 0.
+    /// All ports: the hash of name and protocol, the number of the list (a slice, or 0 for the Service's own ports) and the index
+    /// in the list. Sorted.
     by_hash: Vec<(u64, u32, u32)>,
     slices: Slices,
     known: HashMap<(String, String), Step>,
 }
 
-/// The labels of a Service's endpoints by hash, as numbers of slices and of labels there: little for each, since this is kept
-/// for all Services that aliases lead to.
+/// The labels of a Service's endpoints: the hash, the number of the slice and the index in the slice. Sorted. The labels
+/// themselves are left out to save memory.
 struct Labels(Vec<(u64, u32, u32)>);
 
-/// The endpoints of one label.
+/// The endpoints with one label.
 #[derive(Default)]
-struct Alike {
+struct LabelEndpoints {
     addresses: Vec<IpAddr>,
-    /// Whether one of them is the name of another host.
+    /// Whether one of them is a host name.
     aliased: bool,
 }
 
@@ -78,15 +80,15 @@ impl Steps {
         let Some(labels) = labels_in(name, zone) else { return Step::Unknown };
         match labels[..] {
             [.., "dns"] => Step::Unknown,
-            // Up to two labels in front of a pod's name are not looked at.
+            // CoreDNS ignores up to two labels in front of a pod's name.
             [.., pod, namespace, "pod"] if labels.len() <= 5 && objects.namespaces.contains(namespace) => {
-                pod_address(pod).map_or(Step::Nothing, |a| Step::Addresses([a].into()))
+                pod_address(pod).map_or(Step::Nodata, |a| Step::Addresses([a].into()))
             }
             [ref below @ .., service, namespace, "svc"] if objects.namespaces.contains(namespace) => {
                 let key = Key::new(namespace, service);
-                objects.services.get(&key).map_or(Step::Nothing, |entry| self.step_at(&key, entry, below))
+                objects.services.get(&key).map_or(Step::Nodata, |entry| self.step_at(&key, entry, below))
             }
-            _ => Step::Nothing,
+            _ => Step::Nodata,
         }
     }
 
@@ -97,7 +99,7 @@ impl Steps {
             [] => (None, String::new(), String::new()),
             [endpoint] => (Some(endpoint), String::new(), String::new()),
             [port, protocol] => (None, strip(port), strip(protocol)),
-            _ => return Step::Nothing,
+            _ => return Step::Nodata,
         };
         let addresses = match entry.service.as_deref() {
             Some(Service::ClusterIp { .. } | Service::Headless) if endpoint.is_none() => {
@@ -105,21 +107,21 @@ impl Steps {
                 let steps = self.ports.entry(key.clone()).or_insert_with(|| PortSteps::new(entry, hash));
                 return steps.step(entry, (port, protocol), hash);
             }
-            None | Some(Service::Nothing) => return Step::Nothing,
+            None | Some(Service::ExternalAddress) => return Step::Nodata,
             Some(Service::Opaque | Service::Hidden { .. }) => return Step::Unknown,
             Some(Service::External(target)) if endpoint.is_none() && port.is_empty() && protocol.is_empty() => {
                 return Step::Alias(target.clone());
             }
-            Some(Service::External(_)) => return Step::Nothing,
+            Some(Service::External(_)) => return Step::Nodata,
             Some(_) if entry.is_opaque() => return Step::Unknown,
             Some(_) => {
                 let Some(endpoint) = endpoint else { return Step::Unknown };
                 let hash = &self.hash;
                 let labels = self.endpoints.entry(key.clone()).or_insert_with(|| Labels::new(entry, hash));
                 match labels.find(entry, endpoint, hash) {
-                    None => return Step::Nothing,
-                    Some(alike) if alike.aliased => return Step::Unknown,
-                    Some(alike) => few(alike.addresses.into_iter()),
+                    None => return Step::Nodata,
+                    Some(endpoints) if endpoints.aliased => return Step::Unknown,
+                    Some(endpoints) => address_set(endpoints.addresses.into_iter()),
                 }
             }
         };
@@ -129,11 +131,11 @@ impl Steps {
 
 impl Step {
     fn to(addresses: Arc<[IpAddr]>) -> Self {
-        if addresses.is_empty() { Self::Nothing } else { Self::Addresses(addresses) }
+        if addresses.is_empty() { Self::Nodata } else { Self::Addresses(addresses) }
     }
 }
 
-/// A list of ports of a Service with addresses or of one without.
+/// The ports of a Service with cluster IPs, or else those of the slice with this number.
 fn list_of_ports(entry: &Entry, list: usize) -> &[Port] {
     match entry.service.as_deref() {
         Some(Service::ClusterIp { ports, .. }) => ports,
@@ -157,7 +159,7 @@ impl PortSteps {
                     add(&port.name, protocol);
                     add(&port.name, "");
                 }
-                // An empty name or protocol asks for all, as `Port::matches` has it.
+                // An empty name or protocol matches all ports (`Port::matches`).
                 if !std::mem::replace(&mut protocols[port.protocol as usize], true) {
                     add("", protocol);
                     add("", "");
@@ -168,17 +170,18 @@ impl PortSteps {
         Self { by_hash, slices: Slices::new(entry), known: HashMap::new() }
     }
 
-    /// The lists with a port that a name asks for, ascending.
+    /// The lists that have a port with this name and protocol, in ascending order.
     fn lists(&self, entry: &Entry, (name, protocol): (&str, &str), hash: &RandomState) -> Vec<u32> {
         let wanted = hash.hash_one((name, protocol));
         let from = self.by_hash.partition_point(|(hash, ..)| *hash < wanted);
-        let alike = self.by_hash[from..].iter().take_while(|(hash, ..)| *hash == wanted);
+        let candidates = self.by_hash[from..].iter().take_while(|(hash, ..)| *hash == wanted);
         let matches = |list: u32, at: u32| {
             #[cfg(test)]
             super::slices::steps::count(1);
             list_of_ports(entry, list as usize)[at as usize].matches(name, protocol)
         };
-        let mut lists: Vec<u32> = alike.filter(|(_, list, at)| matches(*list, *at)).map(|(_, list, _)| *list).collect();
+        let mut lists: Vec<u32> =
+            candidates.filter(|(_, list, at)| matches(*list, *at)).map(|(_, list, _)| *list).collect();
         lists.dedup();
         lists
     }
@@ -190,7 +193,7 @@ impl PortSteps {
         let lists = self.lists(entry, (&asked.0, &asked.1), hash);
         let step = match entry.service.as_deref() {
             Some(Service::ClusterIp { addresses, .. }) => {
-                Step::to(few(addresses.iter().copied().filter(|_| !lists.is_empty())))
+                Step::to(address_set(addresses.iter().copied().filter(|_| !lists.is_empty())))
             }
             _ if entry.is_opaque() || lists.iter().any(|i| !self.slices.get(*i).aliases.is_empty()) => Step::Unknown,
             _ => Step::to(self.slices.addresses(&lists)),
@@ -209,8 +212,8 @@ impl Labels {
         Self(labels)
     }
 
-    /// What is there by this label; None where nothing is.
-    fn find(&self, entry: &Entry, label: &str, hash: &RandomState) -> Option<Alike> {
+    /// The endpoints with this label; None if no endpoint has it.
+    fn find(&self, entry: &Entry, label: &str, hash: &RandomState) -> Option<LabelEndpoints> {
         let wanted = hash.hash_one(label);
         let from = self.0.partition_point(|(hash, ..)| *hash < wanted);
         let mut found = None;
@@ -218,10 +221,10 @@ impl Labels {
             let (slice, at) = (&entry.slices[*i as usize], *at as usize);
             match slice.endpoints.get(at) {
                 Some(endpoint) if *endpoint.label() == *label => {
-                    found.get_or_insert_with(Alike::default).addresses.push(endpoint.address);
+                    found.get_or_insert_with(LabelEndpoints::default).addresses.push(endpoint.address);
                 }
                 None if *slice.aliases[at - slice.endpoints.len()] == *label => {
-                    found.get_or_insert_with(Alike::default).aliased = true;
+                    found.get_or_insert_with(LabelEndpoints::default).aliased = true;
                 }
                 _ => {}
             }
@@ -230,32 +233,38 @@ impl Labels {
     }
 }
 
-/// Follows the alias of `owner`.
-pub(super) fn follow(steps: &mut Steps, objects: &Objects, settings: &Settings, owner: &Name, target: &Name) -> Chain {
+/// Follows the alias `owner` to `target` and on.
+pub(super) fn follow(
+    steps: &mut Steps,
+    objects: &Objects,
+    config: &ClusterConfig,
+    owner: &Name,
+    target: &Name,
+) -> Chain {
     let mut chain: Vec<Name> = Vec::new();
     let mut target = target.clone();
     loop {
         let from = chain.last().unwrap_or(owner);
-        // A name that is met again can only lead where it led before.
+        // A name that the chain already has makes it a loop.
         if target.is_within(from) || chain.len() == CHAIN_MAX || chain.contains(&target) || target == *owner {
-            return Chain::Nothing;
+            return Chain::Nodata;
         }
-        // Who lists a name in PassNames has a server that answers otherwise for it.
-        if !target.is_within(&settings.zone) || settings.pass.covers(&target) {
-            return Chain::Leaves;
+        // The DNS server may answer names in PassNames with other records.
+        if !target.is_within(&config.zone) || config.pass.covers(&target) {
+            return Chain::Unknown;
         }
-        let step = steps.get(objects, &settings.zone, &target);
+        let step = steps.get(objects, &config.zone, &target);
         chain.push(target);
         match step {
             Step::Addresses(addresses) => return Chain::Addresses(chain, addresses),
             Step::Alias(next) => target = next,
-            Step::Nothing => return Chain::Nothing,
-            Step::Unknown => return Chain::Leaves,
+            Step::Nodata => return Chain::Nodata,
+            Step::Unknown => return Chain::Unknown,
         }
     }
 }
 
-/// The address that a pod's name spells. One that is mapped into IPv6 is an IPv4 address to the server, too.
+/// The address in the label of a pod's name. CoreDNS takes an IPv4-mapped IPv6 address as IPv4.
 fn pod_address(label: &str) -> Option<IpAddr> {
     let v4 = label.matches('-').count() == 3 && !label.contains("--");
     let address: IpAddr = label.replace('-', if v4 { "." } else { ":" }).parse().ok()?;

@@ -1,4 +1,5 @@
-//! What a commit says: from what changed to changes of names, in an order in which the maps may follow.
+//! Commits: turn the changes of objects since the last commit into changes of names, in an order in which they can be applied to
+//! the maps one by one.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -9,44 +10,45 @@ use std::time::Instant;
 use super::alias::{self, Steps};
 use super::model::{Entry, Service};
 use super::nodes::below;
-use super::plan::{Holds, Plan, endpoints_between, plan};
+use super::plan::{Content, Plan, endpoints_between, plan};
 use super::reverse::{Pointer, own_addresses};
 use super::share::{Decision, Part, Parts, Size};
 use super::spec::Key;
-use super::{Behind, Cluster, Pended, Take, gate, size};
+use super::{Behind, Cluster, PendingEntry, Take, gate, size};
 use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 
-/// Of a Service's endpoints and ports that did not change one in so many counts as work: they are read, and make no names.
+/// Unchanged endpoints and ports of a Service count as 1/`UNCHANGED_PART` of the work of changed ones: they are read, but no names
+/// are rendered for them.
 const UNCHANGED_PART: usize = 16;
 
-/// What is committed at once.
+/// The changes of one commit.
 struct Batch {
-    /// Whether it is the first one.
+    /// Whether it is the first commit.
     is_first: bool,
-    /// Services as they were before.
+    /// The Services that may change, as of the last commit.
     entries: HashMap<Arc<Key>, Entry>,
-    /// Namespaces that came or went, and whether they were there.
+    /// Namespaces that were created or deleted, and whether they existed at the last commit.
     namespaces: HashMap<Box<str>, bool>,
-    /// Addresses whose names may change, and whether they may be in the maps.
+    /// Addresses whose reverse names may change, and whether these may be in the maps.
     addresses: HashMap<IpAddr, bool>,
-    /// What yielded before.
-    was: Decision,
-    /// Changes by which nothing is said any more of names that are about to go.
-    marks: Vec<Change>,
+    /// The changes of withheld parts, with the state before.
+    decision: Decision,
+    /// Changes that end negative answers for names below, before such names are removed.
+    opened: Vec<Change>,
 }
 
 impl Cluster {
-    /// What has to change in the maps since the last commit, one change a name, in an order that lets every question's
-    /// answer be that of before or after, or pass. Where room is scarce it is but what makes some, and [`Self::rest`] has
-    /// the remainder.
+    /// The changes of the maps since the last commit, at most one for each name. After each of them every query gets its old
+    /// or its new answer or passes. If the maps may lack room, the list has only the changes that make room; [`Self::rest`]
+    /// returns the others.
     pub fn commit(&mut self) -> Vec<Change> {
         self.commit_some(Take::All)
     }
 
-    /// As [`Self::commit`], of some of the changes. Namespaces that came or went are always committed, with all that they have, and
-    /// the first commit takes everything. What is left waits ([`Self::behind`]).
+    /// Like [`Self::commit`], but takes only some of the changes. Namespaces that were created or deleted are always committed,
+    /// with all their objects, and the first commit takes all changes. The others wait ([`Self::behind`]).
     pub fn commit_some(&mut self, take: Take) -> Vec<Change> {
         self.hide();
         let is_first = !std::mem::replace(&mut self.begun, true);
@@ -58,8 +60,7 @@ impl Cluster {
         }
         let mut entries = self.take(if is_first { Take::All } else { take }, &namespaces);
         for (namespace, was_there) in &namespaces {
-            let size =
-                |is: bool| if is { size::namespace(namespace, &self.renderer.settings) } else { Size::default() };
+            let size = |is: bool| if is { size::namespace(namespace, &self.renderer.config) } else { Size::default() };
             self.shares.count_namespace(namespace, size(*was_there), size(!was_there));
             for (key, entry) in self.objects.in_namespace(namespace) {
                 entries.entry(Arc::clone(key)).or_insert_with(|| entry.clone());
@@ -70,14 +71,14 @@ impl Cluster {
             entries,
             namespaces,
             addresses: HashMap::new(),
-            was: Decision::default(),
-            marks: Vec::new(),
+            decision: Decision::default(),
+            opened: Vec::new(),
         };
         let out = self.count(&mut batch);
-        batch.was = self.shares.decide();
-        if let Some(mut out) = out.filter(|_| batch.was.is_empty()) {
+        batch.decision = self.shares.decide();
+        if let Some(mut out) = out.filter(|_| batch.decision.is_empty()) {
             let gone = out.iter().filter(|change| matches!(change, Change::Remove(_))).count();
-            // What comes is there before what goes is gone.
+            // Names are added before others are removed, so the maps hold both for a moment.
             if self.shares.held().names.saturating_add(gone) <= self.shares.capacity().names {
                 self.note_withheld(batch.addresses.into_keys());
                 order(&mut out);
@@ -87,8 +88,8 @@ impl Cluster {
         self.make_room(batch)
     }
 
-    /// Adds what changes by names that changed: aliases that lead to them, however many are in between. Aliases are followed through
-    /// what is known now, be it committed or not, so they wait for their own namespace alone.
+    /// Adds the aliases that lead to changed names, directly or through other aliases. They are resolved with the objects as they
+    /// are at present, committed or not, so an alias waits only for its own namespace.
     fn add_dependents(&mut self, namespaces: &HashMap<Box<str>, bool>) {
         let mut causes: Vec<(Arc<Key>, Instant)> = std::mem::take(&mut self.pending.causes).into_iter().collect();
         let arrived = self.pending.arrived.unwrap_or_else(Instant::now);
@@ -96,7 +97,7 @@ impl Cluster {
             causes.push((Arc::new(Key::new(namespace, "")), arrived));
             causes.extend(self.objects.in_namespace(namespace).map(|(key, _)| (Arc::clone(key), arrived)));
         }
-        // Each is followed from what has waited longest.
+        // The cause that has waited longest is popped first: an alias waits since that time.
         causes.sort_unstable_by_key(|(_, since)| Reverse(*since));
         let mut done: HashSet<Arc<Key>> = HashSet::new();
         while let Some((cause, since)) = causes.pop() {
@@ -106,7 +107,7 @@ impl Cluster {
                 }
                 causes.push((Arc::clone(key), since));
                 let Some(entry) = self.objects.services.get(key) else { continue };
-                self.pending.entries.entry(Arc::clone(key)).or_insert_with(|| Pended {
+                self.pending.entries.entry(Arc::clone(key)).or_insert_with(|| PendingEntry {
                     entry: entry.clone(),
                     since: Some(since),
                     changed: 0,
@@ -115,28 +116,28 @@ impl Cluster {
         }
     }
 
-    /// Takes changes out of those that wait: those of these namespaces, and what is to be taken.
+    /// Takes changes out of the pending ones: all of `namespaces`, and those that `take` selects.
     fn take(&mut self, take: Take, namespaces: &HashMap<Box<str>, bool>) -> HashMap<Arc<Key>, Entry> {
         let (Take::Least(most) | Take::Oldest(most)) = take else {
             let entries = std::mem::take(&mut self.pending.entries);
             self.spent = 0;
-            return entries.into_iter().map(|(key, pended)| (key, pended.entry)).collect();
+            return entries.into_iter().map(|(key, pending)| (key, pending.entry)).collect();
         };
-        let work = |key: &Key, pended: &Pended| {
-            let items = self.objects.services.get(key).map_or(0, |entry| entry.items) + pended.entry.items;
-            1 + pended.changed.min(items) + items / UNCHANGED_PART
+        let work = |key: &Key, pending: &PendingEntry| {
+            let items = self.objects.services.get(key).map_or(0, |entry| entry.items) + pending.entry.items;
+            1 + pending.changed.min(items) + items / UNCHANGED_PART
         };
         let mut spent = 0;
-        let mut waiting: Vec<(&Arc<Key>, &Pended, usize)> = Vec::new();
+        let mut waiting: Vec<(&Arc<Key>, &PendingEntry, usize)> = Vec::new();
         let mut taken: Vec<Arc<Key>> = Vec::new();
         let mut of_namespace: HashMap<&str, usize> = HashMap::new();
-        for (key, pended) in &self.pending.entries {
-            let work = work(key, pended);
+        for (key, pending) in &self.pending.entries {
+            let work = work(key, pending);
             if namespaces.contains_key(&key.namespace) {
                 spent += work;
                 taken.push(Arc::clone(key));
             } else {
-                waiting.push((key, pended, work));
+                waiting.push((key, pending, work));
                 *of_namespace.entry(&key.namespace).or_default() += work;
             }
         }
@@ -159,10 +160,10 @@ impl Cluster {
         }
         self.spent = spent;
         let entries = taken.into_iter().filter_map(|key| self.pending.entries.remove_entry(&key));
-        entries.map(|(key, pended)| (key, pended.entry)).collect()
+        entries.map(|(key, pending)| (key, pending.entry)).collect()
     }
 
-    /// How much work the last commit was, where it took some of the changes.
+    /// The work of the last commit, in endpoints and ports; 0 if it took all changes.
     #[must_use]
     pub const fn spent(&self) -> usize {
         self.spent
@@ -172,45 +173,45 @@ impl Cluster {
     #[must_use]
     pub fn behind(&self) -> Vec<Behind> {
         let mut since: HashMap<&str, Option<Instant>> = HashMap::new();
-        for (key, pended) in &self.pending.entries {
-            // None is before any time.
-            let first = since.entry(&key.namespace).or_insert(pended.since);
-            *first = pended.since.min(*first);
+        for (key, pending) in &self.pending.entries {
+            // None sorts before any time.
+            let first = since.entry(&key.namespace).or_insert(pending.since);
+            *first = pending.since.min(*first);
         }
         let behind =
             |(namespace, since): (&str, _)| Behind { namespace: namespace.into(), gate: gate::of(namespace), since };
         since.into_iter().map(behind).collect()
     }
 
-    /// What waits for a commit has waited for too long, whenever it came: it may have been so for longer than is known.
+    /// Treats all changes that wait as late: the API server may have made them long before they arrived.
     pub fn set_late(&mut self) {
-        self.pending.entries.values_mut().for_each(|pended| pended.since = None);
+        self.pending.entries.values_mut().for_each(|pending| pending.since = None);
     }
 
-    /// What is known of a Service's name as of the last commit, with its key.
+    /// A Service's entry as of the last commit, with its key.
     fn committed_with_key(&self, key: &Key) -> Option<(&Arc<Key>, &Entry)> {
-        let pending = self.pending.entries.get_key_value(key).map(|(key, pended)| (key, &pended.entry));
+        let pending = self.pending.entries.get_key_value(key).map(|(key, pending)| (key, &pending.entry));
         pending.or_else(|| self.objects.services.get_key_value(key))
     }
 
-    /// What is to be done after all that the last commit said.
+    /// The changes to make after those that the last commit returned.
     pub fn rest(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.rest)
     }
 
-    /// Counts what changed, and says which changes of names that makes while all fit and nothing yields. Else nothing is said:
-    /// that may be far more than fits into memory.
+    /// Counts the sizes of the changed names. Returns the changes of names if all names fit and none is withheld; None otherwise,
+    /// since the changes may be more than fits into memory.
     fn count(&mut self, batch: &mut Batch) -> Option<Vec<Change>> {
         let mut out = Some(self.frame(batch)).filter(|_| self.shares.has_room());
         let mut steps = Steps::default();
         let none = Entry::default();
         for (key, old) in &batch.entries {
             let new = self.objects.services.get(key).unwrap_or(&none);
-            let settings = &self.renderer.settings;
-            let pointers = self.reverse.update(key, [old, new], settings, &mut self.shares, &mut batch.addresses);
+            let config = &self.renderer.config;
+            let pointers = self.reverse.update(key, [old, new], config, &mut self.shares, &mut batch.addresses);
             let [before, after] = self.plans(batch, key, old, new);
             let size = |entry, plan, pointers| {
-                let mut sizes = size::service(key, entry, plan, settings);
+                let mut sizes = size::service(key, entry, plan, config);
                 sizes[Part::Pointers as usize] = pointers;
                 sizes
             };
@@ -220,19 +221,20 @@ impl Cluster {
             let Some(out) = &mut out else { continue };
             self.changes_of(&mut steps, key, [&before, &after], [Parts::default(); 2], out);
         }
-        self.keep.veil(&self.reverse, &mut batch.addresses);
+        self.inventory.update_uncertain(&self.reverse, &mut batch.addresses);
         if let Some(out) = &mut out {
-            self.point(batch, out);
+            self.reverse_changes(batch, out);
         }
         out
     }
 
-    /// The changes of names by what changed and by what yields no more or from now on: first marks, so that nothing is said
-    /// of names that go, then these, and in the end what comes, before marks are taken away.
+    /// The changes of names if the maps lack room, because objects changed and because parts of Services are withheld from now on
+    /// or no longer. Returns the changes that end negative answers for names to be removed, and then the removals;
+    /// [`Self::rest`] gets the names that are added, and then the changes that restore negative answers.
     fn make_room(&mut self, mut batch: Batch) -> Vec<Change> {
-        for (key, was) in &batch.was.objects {
+        for (key, was) in &batch.decision.objects {
             let Some((key, entry)) = self.committed_with_key(key) else { continue };
-            if was.has(Part::Pointers) != self.shares.yields(key).has(Part::Pointers) {
+            if was.has(Part::Pointers) != self.shares.withheld(key).has(Part::Pointers) {
                 let own = own_addresses(entry).iter().copied();
                 for address in own.chain(entry.endpoints().map(|(_, endpoint)| endpoint.address)) {
                     batch.addresses.entry(address).or_insert(true);
@@ -242,11 +244,11 @@ impl Cluster {
         }
         self.note_withheld(batch.addresses.keys().copied());
         let mut out = self.frame(&batch);
-        for namespace in batch.was.namespaces.iter().filter(|n| self.objects.namespaces.contains(&**n)) {
+        for namespace in batch.decision.namespaces.iter().filter(|n| self.objects.namespaces.contains(&**n)) {
             let is_open = self.shares.is_open(namespace);
             let nodes = self.renderer.namespace(namespace, is_open).into_iter();
             let changes: Vec<Change> = nodes.filter_map(|(n, node)| self.renderer.change(n, Some(node))).collect();
-            let (came, is_new) = (batch.namespaces.contains_key(namespace), &mut batch.marks);
+            let (came, is_new) = (batch.namespaces.contains_key(namespace), &mut batch.opened);
             if is_open && !came {
                 is_new.extend(changes.iter().cloned());
             }
@@ -254,36 +256,36 @@ impl Cluster {
             out.extend(changes);
         }
         let mut steps = Steps::default();
-        let mut marks = Vec::new();
+        let mut opened = Vec::new();
         let none = Entry::default();
         for (key, old) in &batch.entries {
-            // Of one that waits only the parts that yield may differ.
+            // The objects of an entry that waits are as before: only its withheld parts may differ.
             let new = self.committed(key).unwrap_or(&none);
             let [before, after] = self.plans(&batch, key, old, new);
-            let is = self.shares.yields(key);
-            let yields = [batch.was.objects.get(key).copied().unwrap_or(is), is];
-            marks.extend(self.mark(key, [&before, &after], yields));
-            self.changes_of(&mut steps, key, [&before, &after], yields, &mut out);
+            let is = self.shares.withheld(key);
+            let withheld = [batch.decision.objects.get(key).copied().unwrap_or(is), is];
+            opened.extend(self.open(key, [&before, &after], withheld));
+            self.changes_of(&mut steps, key, [&before, &after], withheld, &mut out);
         }
-        batch.marks.append(&mut marks);
-        self.point(&batch, &mut out);
+        batch.opened.append(&mut opened);
+        self.reverse_changes(&batch, &mut out);
         let (mut first, mut rest): (Vec<_>, Vec<_>) =
             out.into_iter().partition(|change| matches!(change, Change::Remove(_)));
-        first.append(&mut batch.marks);
+        first.append(&mut batch.opened);
         order(&mut first);
         order(&mut rest);
         self.rest = rest;
         first
     }
 
-    /// The zone's frame, where it is new, and names of namespaces that came or went.
+    /// The changes of the zone's frame at the first commit, and of the names of namespaces that were created or deleted.
     fn frame(&self, batch: &Batch) -> Vec<Change> {
         let mut out = Vec::new();
         if batch.is_first {
             out.extend(
                 self.renderer.structure().into_iter().filter_map(|(n, node)| self.renderer.change(n, Some(node))),
             );
-            let alone = self.renderer.extras().filter(|name| self.own_node(name).is_none());
+            let alone = self.renderer.pass_names().filter(|name| self.own_node(name).is_none());
             out.extend(alone.filter_map(|name| self.renderer.change(name.clone(), None)));
         }
         for (namespace, was_there) in &batch.namespaces {
@@ -294,18 +296,18 @@ impl Cluster {
         out
     }
 
-    /// A Service's names before and after; of endpoints only those that may differ.
+    /// A Service's plans before and after the commit, with only those endpoints that may differ.
     fn plans(&self, batch: &Batch, key: &Arc<Key>, old: &Entry, new: &Entry) -> [Plan; 2] {
         let now = self.objects.namespaces.contains(&key.namespace);
         let before = batch.namespaces.get(&key.namespace).copied().unwrap_or(now);
-        let is_whole = now != before || batch.was.objects.contains_key(key);
+        let is_whole = now != before || batch.decision.objects.contains_key(key);
         let labels = if is_whole { None } else { endpoints_between(old, new) };
         let plan = |entry, there| if there { plan(entry, labels.as_ref()) } else { Plan::new() };
         [plan(old, before), plan(new, now)]
     }
 
-    /// What changes at the names of addresses.
-    fn point(&self, batch: &Batch, out: &mut Vec<Change>) {
+    /// Appends the changes of reverse names.
+    fn reverse_changes(&self, batch: &Batch, out: &mut Vec<Change>) {
         for (address, is_held) in &batch.addresses {
             let pointer = self.pointer(*address);
             if pointer.is_none() && !is_held {
@@ -316,17 +318,18 @@ impl Cluster {
         }
     }
 
-    /// What an address stands for, unless that yields for all whom it counts to, or others may stand beside it.
+    /// The targets of an address' reverse name. None if all Services that are charged for it have it withheld, or if a hidden
+    /// object may list the address, too.
     pub(super) fn pointer(&self, address: IpAddr) -> Option<Pointer<'_>> {
         let mut charged = self.reverse.charged(address);
-        let yields = self.shares.has_yields() && charged.all(|key| self.shares.yields(key).has(Part::Pointers));
-        let is_certain = |p: &Pointer<'_>| matches!(p, Pointer::Service(_)) || !self.keep.is_veiled(address);
-        self.reverse.get(address).filter(|p| !yields && is_certain(p))
+        let withheld = self.shares.has_withheld() && charged.all(|key| self.shares.withheld(key).has(Part::Pointers));
+        let is_certain = |p: &Pointer<'_>| matches!(p, Pointer::Service(_)) || !self.inventory.is_uncertain(address);
+        self.reverse.get(address).filter(|p| !withheld && is_certain(p))
     }
 
-    /// Takes note of which of these addresses' names yield now.
+    /// Updates the set of withheld reverse names for these addresses.
     pub(super) fn note_withheld(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
-        if !self.shares.has_yields() && self.withheld.is_empty() {
+        if !self.shares.has_withheld() && self.withheld.is_empty() {
             return;
         }
         for address in addresses {
@@ -335,32 +338,32 @@ impl Cluster {
         }
     }
 
-    /// What changed at and below a Service's name, by what it has and by what of that yields.
+    /// Appends the changes of a Service's name and the names below it, between two plans and their withheld parts.
     pub(super) fn changes_of(
         &self,
         steps: &mut Steps,
         key: &Key,
         [before, after]: [&Plan; 2],
-        yields: [Parts; 2],
+        withheld: [Parts; 2],
         out: &mut Vec<Change>,
     ) {
         let Some(base) = self.renderer.service_name(key) else { return };
-        let [was, is] = yields;
-        for (relative, holds) in after {
-            let part = Part::of(relative, holds);
-            // An alias may be the same and lead elsewhere.
-            let differs = *holds == Holds::Alias || before.get(relative) != Some(holds);
+        let [was, is] = withheld;
+        for (relative, content) in after {
+            let part = Part::of(relative, content);
+            // An unchanged alias may have another chain.
+            let differs = *content == Content::Alias || before.get(relative) != Some(content);
             let restated = part == Part::Service && was.has(Part::Endpoints) != is.has(Part::Endpoints);
             if is.has(part) || !(differs || restated || was.has(part)) {
                 continue;
             }
             if let Some(name) = below(&base, relative) {
-                let node = self.held(steps, key, &base, &name, holds, is);
+                let node = self.content_node(steps, key, &base, &name, content, is);
                 out.extend(self.renderer.change(name, Some(node)));
             }
         }
-        for (relative, holds) in before {
-            let part = Part::of(relative, holds);
+        for (relative, content) in before {
+            let part = Part::of(relative, content);
             let is_gone = !after.contains_key(relative);
             if (is_gone || is.has(part)) && !was.has(part) {
                 out.extend(below(&base, relative).and_then(|name| self.renderer.change(name, None)));
@@ -368,49 +371,50 @@ impl Cluster {
         }
     }
 
-    /// The change by which a Service's name, which stays, says nothing any more of names below it, if it did and is not to.
-    fn mark(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
-        let is_closed = |plan: &Plan, yields: Parts| match plan.get("") {
-            Some(Holds::Host(host)) => host.closed && !yields.has(Part::Endpoints),
-            Some(Holds::Alias) => true,
+    /// The change by which names below a Service's own name pass instead of getting NXDOMAIN. None if they keep NXDOMAIN or had
+    /// none, or if the Service's own name is added or removed.
+    fn open(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
+        let is_closed = |plan: &Plan, withheld: Parts| match plan.get("") {
+            Some(Content::Host(host)) => host.closed && !withheld.has(Part::Endpoints),
+            Some(Content::Alias) => true,
             _ => false,
         };
-        let was_alias = before.get("") == Some(&Holds::Alias);
+        let was_alias = before.get("") == Some(&Content::Alias);
         let opens =
-            was_alias && after.get("") != Some(&Holds::Alias) || is_closed(before, was) && !is_closed(after, is);
+            was_alias && after.get("") != Some(&Content::Alias) || is_closed(before, was) && !is_closed(after, is);
         let stays = after.contains_key("") && !was.has(Part::Service) && !is.has(Part::Service);
-        let holds = before.get("").filter(|_| stays && opens)?;
+        let content = before.get("").filter(|_| stays && opens)?;
         let base = self.renderer.service_name(key)?;
         let node = if was_alias {
-            // Where it led to is no more.
+            // The target of the alias is no longer known.
             Node::pass(ZoneId::Cluster)
         } else {
             let mut open = was;
             open.insert(Part::Endpoints);
-            self.held(&mut Steps::default(), key, &base, &base, holds, open)
+            self.content_node(&mut Steps::default(), key, &base, &base, content, open)
         };
         self.renderer.change(base, Some(node))
     }
 
-    /// The node of a Service's name, or of one below it.
-    pub(super) fn held(
+    /// The node for the content of a Service's name, or of a name below it.
+    pub(super) fn content_node(
         &self,
         steps: &mut Steps,
         key: &Key,
         base: &Name,
         name: &Name,
-        holds: &Holds,
-        yields: Parts,
+        content: &Content,
+        withheld: Parts,
     ) -> Node {
         let gate = gate::of(&key.namespace);
-        match holds {
-            Holds::Host(host) => {
-                self.renderer.host(gate, (name, base), host, host.closed && !yields.has(Part::Endpoints))
+        match content {
+            Content::Host(host) => {
+                self.renderer.host(gate, (name, base), host, host.closed && !withheld.has(Part::Endpoints))
             }
-            Holds::Pass => Node::pass(ZoneId::Cluster),
-            Holds::Alias => match self.committed(key).and_then(|e| e.service.as_deref()) {
+            Content::Pass => Node::pass(ZoneId::Cluster),
+            Content::Alias => match self.committed(key).and_then(|e| e.service.as_deref()) {
                 Some(Service::External(target)) => {
-                    let chain = alias::follow(steps, &self.objects, &self.renderer.settings, name, target);
+                    let chain = alias::follow(steps, &self.objects, &self.renderer.config, name, target);
                     self.renderer.alias(gate, name, target, &chain)
                 }
                 _ => Node::pass(ZoneId::Cluster),

@@ -1,5 +1,5 @@
-//! Which gate of negative answers the names of a namespace have: changes of one namespace that take long hold back what is said of
-//! absence there, and not elsewhere.
+//! The gates of negative answers by namespace: while changes of one namespace are late, its negative answers are held back, and
+//! those of other namespaces are not.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
@@ -7,20 +7,20 @@ use std::sync::LazyLock;
 use super::model::labels_in;
 use crate::zone::name::Name;
 
-/// Gates of namespaces are 1 to this.
+/// Namespaces have the gates from 1 to this number.
 const NAMESPACES: u64 = 254;
-/// The gate of static wildcards that speak for names which any namespace may have.
+/// The gate of static wildcards that cover names which Services of any namespace may have.
 pub const WILDCARDS: u8 = 255;
 
-/// The gate of a namespace. Some share one where there are many; nobody can choose with whom.
+/// The gate of a namespace: a hash under a random key. Namespaces may share a gate, but a tenant can't choose with which others.
 #[must_use]
 pub(super) fn of(namespace: &str) -> u8 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     (1 + KEY.hash_one(namespace) % NAMESPACES) as u8
 }
 
-/// The gate of a static wildcard below this name. Names of namespaces are never late, so in the cluster's zone it is that of the zone
-/// where the wildcard speaks for no name within a namespace.
+/// The gate of a static wildcard below `name`. It is 0 for wildcards in the cluster's zone that cover no names within a namespace:
+/// names of namespaces are never late.
 #[must_use]
 pub fn of_wildcard(name: &Name, zone: &Name) -> u8 {
     match labels_in(name, zone).as_deref() {

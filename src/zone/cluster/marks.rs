@@ -7,7 +7,7 @@
 //!
 //! # Data model
 //!
-//! [`Marked`] is the table, one for the cluster, with an octet for each place. [`Marks`] are the marks of one object, kept with
+//! [`MarkTable`] is the table, one for the cluster, with an octet for each place. [`Marks`] are the marks of one object, kept with
 //! it so that they can be taken out of the table again.
 
 use std::collections::HashSet;
@@ -28,7 +28,7 @@ pub(super) struct Marks(Option<Box<[u32]>>);
 
 /// The table of all marks.
 #[derive(Default)]
-pub(super) struct Marked {
+pub(super) struct MarkTable {
     key: RandomState,
     /// The marks counted in each place. A count that has reached 255 stays there until no mark is left.
     counts: Vec<u8>,
@@ -46,7 +46,7 @@ fn places(mark: u32) -> impl Iterator<Item = usize> {
     (0..PLACES_EACH).map(move |n| first.wrapping_add(step.wrapping_mul(n)) as usize % PLACES)
 }
 
-impl Marked {
+impl MarkTable {
     fn mark(&self, address: IpAddr) -> u32 {
         self.key.hash_one(address) as u32
     }
@@ -133,32 +133,32 @@ mod tests {
 
     #[test]
     fn every_address_that_was_added_is_found_and_few_others() {
-        let mut marked = Marked::default();
-        let all: Vec<Marks> = (10..13).map(|net| marked.of(addresses(net, 200_000))).collect();
-        all.iter().for_each(|marks| marked.add(marks));
-        assert!((10..13).flat_map(|net| addresses(net, 200_000)).all(|a| marked.may_list(a)));
-        let false_positives = addresses(20, 100_000).filter(|a| marked.may_list(*a)).count();
+        let mut mark_table = MarkTable::default();
+        let all: Vec<Marks> = (10..13).map(|net| mark_table.of(addresses(net, 200_000))).collect();
+        all.iter().for_each(|marks| mark_table.add(marks));
+        assert!((10..13).flat_map(|net| addresses(net, 200_000)).all(|a| mark_table.may_list(a)));
+        let false_positives = addresses(20, 100_000).filter(|a| mark_table.may_list(*a)).count();
         assert!(false_positives < 100, "{false_positives} false positives of 100,000");
 
-        marked.remove(&all[1]);
-        assert!(addresses(10, 200_000).chain(addresses(12, 200_000)).all(|a| marked.may_list(a)));
-        let left = addresses(11, 200_000).filter(|a| marked.may_list(*a)).count();
+        mark_table.remove(&all[1]);
+        assert!(addresses(10, 200_000).chain(addresses(12, 200_000)).all(|a| mark_table.may_list(a)));
+        let left = addresses(11, 200_000).filter(|a| mark_table.may_list(*a)).count();
         assert!(left < 200, "{left} addresses of 200,000 are still found");
-        [&all[0], &all[2]].iter().for_each(|marks| marked.remove(marks));
-        assert!(marked.is_empty() && !addresses(10, 10).any(|a| marked.may_list(a)));
+        [&all[0], &all[2]].iter().for_each(|marks| mark_table.remove(marks));
+        assert!(mark_table.is_empty() && !addresses(10, 10).any(|a| mark_table.may_list(a)));
     }
 
     #[test]
     fn an_object_beyond_the_limit_may_have_any_address() {
-        let mut marked = Marked { kept: MARKS_MAX - 10, ..Marked::default() };
-        let few = marked.of(addresses(10, 10));
+        let mut mark_table = MarkTable { kept: MARKS_MAX - 10, ..MarkTable::default() };
+        let few = mark_table.of(addresses(10, 10));
         assert!(few.is_known());
-        marked.add(&few);
-        let more = marked.of(addresses(11, 1));
+        mark_table.add(&few);
+        let more = mark_table.of(addresses(11, 1));
         assert!(!more.is_known());
-        marked.add(&more);
-        assert!(addresses(20, 10).all(|a| marked.may_list(a)));
-        marked.remove(&more);
-        assert!(!addresses(20, 10).any(|a| marked.may_list(a)));
+        mark_table.add(&more);
+        assert!(addresses(20, 10).all(|a| mark_table.may_list(a)));
+        mark_table.remove(&more);
+        assert!(!addresses(20, 10).any(|a| mark_table.may_list(a)));
     }
 }

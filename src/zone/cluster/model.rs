@@ -25,7 +25,7 @@ pub(super) enum Service {
     /// ExternalName: an alias of this name.
     External(Name),
     /// An ExternalName that is an IP address: CoreDNS answers NXDOMAIN.
-    Nothing,
+    ExternalAddress,
     /// Not representable, for instance because of a port's name: its name and all names below it pass.
     Opaque,
     /// A Service whose ports are not kept ([`super::keep`]), so that its name and all names below it pass. Its cluster IPs and
@@ -141,7 +141,7 @@ impl Service {
     pub(super) fn new(spec: &ServiceSpec) -> Self {
         if let Some(target) = &spec.external_name {
             return match Name::parse(target) {
-                _ if target.parse::<IpAddr>().is_ok() => Self::Nothing,
+                _ if target.parse::<IpAddr>().is_ok() => Self::ExternalAddress,
                 Ok(name) if !target.contains('*') && name.label_count() > 0 => Self::External(name),
                 _ => Self::Opaque,
             };

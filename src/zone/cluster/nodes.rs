@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Settings;
+use super::ClusterConfig;
 use super::alias::Chain;
 use super::gate;
 use super::model::Endpoint;
@@ -32,9 +32,9 @@ const DNS_VERSION: (&str, u32) = ("1.1.0", 28800);
 
 /// Renders nodes of one zone.
 pub(super) struct Renderer {
-    pub settings: Settings,
+    pub config: ClusterConfig,
     /// `PassNames` within the zone that get a node even if the name has no records.
-    extras: HashSet<Name>,
+    pass_names: HashSet<Name>,
     /// Shared negative answers, by gate.
     negatives: Vec<OnceCell<Negatives>>,
 }
@@ -51,7 +51,7 @@ struct Negatives {
 }
 
 impl Negatives {
-    /// The same behind another gate.
+    /// These negative answers behind another gate.
     fn behind(&self, gate: u8) -> Self {
         let behind = |node: &Option<Arc<Node>>| node.as_deref().map(|node| Arc::new(Node { gate, ..node.clone() }));
         Self { nodata: behind(&self.nodata), structural: behind(&self.structural), missing: behind(&self.missing) }
@@ -63,24 +63,24 @@ fn node(types: Vec<(u16, Verdict)>) -> Node {
 }
 
 impl Renderer {
-    pub(super) fn new(settings: Settings) -> Self {
-        let soa = Soa { zone: &settings.zone, serial: settings.serial, ttl: settings.ttl };
+    pub(super) fn new(config: ClusterConfig) -> Self {
+        let soa = Soa { zone: &config.zone, serial: config.serial, ttl: config.ttl };
         let negative = |kind, passing: &[u16]| {
             let passing = passing.iter().map(|qtype| (*qtype, Verdict::Pass));
             let node = node(passing.chain([(ANY_TYPE, render::negative(kind, &soa))]).collect());
-            settings.negative_answers.then(|| Arc::new(node))
+            config.negative_answers.then(|| Arc::new(node))
         };
         // These pass: CoreDNS answers SOA queries for missing names with NODATA and TXT queries for empty non-terminals with
         // NXDOMAIN, and its NS records depend on where it runs.
         let missing = negative(Kind::Nxdomain, &[TYPE_SOA, TYPE_NS]);
         let nodata = negative(Kind::Nodata, &[TYPE_SOA, TYPE_NS]);
         let structural = negative(Kind::Nodata, &[TYPE_SOA, TYPE_NS, TYPE_TXT]);
-        let pass = &settings.pass;
-        let extras = pass.names().chain(pass.suffixes()).filter(|n| n.is_within(&settings.zone));
-        let extras = extras.filter(|n| !n.parent().is_some_and(|p| pass.covers_below(&p))).cloned().collect();
+        let pass = &config.pass;
+        let pass_names = pass.names().chain(pass.suffixes()).filter(|n| n.is_within(&config.zone));
+        let pass_names = pass_names.filter(|n| !n.parent().is_some_and(|p| pass.covers_below(&p))).cloned().collect();
         let negatives = vec![OnceCell::new(); usize::from(u8::MAX) + 1];
         let _ = negatives[0].set(Negatives { nodata, structural, missing });
-        Self { extras, negatives, settings }
+        Self { pass_names, negatives, config }
     }
 
     fn negatives(&self, gate: u8) -> &Negatives {
@@ -92,14 +92,14 @@ impl Renderer {
     }
 
     /// `PassNames` within the zone that get a node even if the name has no records.
-    pub(super) fn extras(&self) -> impl Iterator<Item = &Name> {
-        self.extras.iter()
+    pub(super) fn pass_names(&self) -> impl Iterator<Item = &Name> {
+        self.pass_names.iter()
     }
 
-    /// The change that gives a name this node, or none, with regard to `PassNames`. None if the name lies below one of their
+    /// The change that gives a name this node, or none, with regard to `PassNames`. None if the name is below one of their
     /// suffixes and so never has a node.
     pub(super) fn change(&self, name: Name, node: Option<Node>) -> Option<Change> {
-        let pass = &self.settings.pass;
+        let pass = &self.config.pass;
         if pass.is_empty() {
             return Some(match node {
                 Some(node) => Change::Put(name, node),
@@ -110,7 +110,7 @@ impl Renderer {
             return None;
         }
         let Some(mut node) = node else {
-            let extra = self.extras.contains(&name);
+            let extra = self.pass_names.contains(&name);
             return Some(if extra { Change::Put(name, Node::pass(ZoneId::Cluster)) } else { Change::Remove(name) });
         };
         if pass.covers(&name) {
@@ -126,7 +126,7 @@ impl Renderer {
 
     /// The placeholder: the node for the apex that answers every name in the zone before the first commit.
     pub(super) fn placeholder(&self) -> Node {
-        let Settings { zone, serial, ttl, .. } = &self.settings;
+        let ClusterConfig { zone, serial, ttl, .. } = &self.config;
         let answer = render::negative(Kind::Nxdomain, &Soa { zone, serial: *serial, ttl: *ttl });
         let any = Some(Arc::new(node(vec![(ANY_TYPE, answer)])));
         Node { fallback: any.clone(), child: any.clone(), deep: any, ..node(Vec::new()) }
@@ -134,8 +134,8 @@ impl Renderer {
 
     /// The zone's frame: the names that exist without any object.
     pub(super) fn structure(&self) -> Vec<(Name, Node)> {
-        let zone = &self.settings.zone;
-        let soa = Soa { zone, serial: self.settings.serial, ttl: self.settings.ttl };
+        let zone = &self.config.zone;
+        let soa = Soa { zone, serial: self.config.serial, ttl: self.config.ttl };
         let (version, ttl) = DNS_VERSION;
         let missing = &self.negatives(0).missing;
         let below = |label: &str, node: Node| Some((zone.child(label).ok()?, node));
@@ -174,7 +174,7 @@ impl Renderer {
 
     /// The names of a namespace. If `is_open`, names below that have no node pass, since some of them are withheld.
     pub(super) fn namespace(&self, namespace: &str, is_open: bool) -> Vec<(Name, Node)> {
-        let name = |branch: &str| self.settings.zone.child(branch).ok()?.child(namespace).ok();
+        let name = |branch: &str| self.config.zone.child(branch).ok()?.child(namespace).ok();
         let (pods, services) = (self.empty(false, 0), self.empty(true, gate::of(namespace)));
         let open = |node: Node| Node { child: None, deep: None, ..node };
         let (pods, services) = (open(pods), if is_open { open(services) } else { services });
@@ -184,13 +184,13 @@ impl Renderer {
     /// The name of a Service, or of the Service that a slice's label names. Dots in that label separate labels, as CoreDNS has it.
     /// None if the name is too long or has an empty label.
     pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
-        self.settings.zone.below(key.name.split('.').chain([&*key.namespace, "svc"])).ok()
+        self.config.zone.below(key.name.split('.').chain([&*key.namespace, "svc"])).ok()
     }
 
     /// A node of the Service whose name is `base`. If `is_closed`, names one label below it that have no node don't exist;
     /// otherwise they pass. Its negative answers have this gate.
     pub(super) fn host(&self, gate: u8, (owner, base): (&Name, &Name), host: &Host, is_closed: bool) -> Node {
-        let ttl = self.settings.ttl;
+        let ttl = self.config.ttl;
         let mut types = Vec::with_capacity(3);
         if host.aliased {
             types.extend([TYPE_A, TYPE_AAAA, TYPE_CNAME].map(|qtype| (qtype, Verdict::Pass)));
@@ -213,7 +213,7 @@ impl Renderer {
 
     /// The SRV records at `owner`, with the addresses of their targets.
     fn services(&self, owner: &Name, base: &Name, services: &Services) -> Verdict {
-        let ttl = self.settings.ttl;
+        let ttl = self.config.ttl;
         let names =
             |targets: Vec<&Relative>| targets.into_iter().map(|t| below(base, t)).collect::<Option<Vec<Name>>>();
         let targets = names(services.records.iter().map(|(t, _)| t).collect());
@@ -233,11 +233,11 @@ impl Renderer {
 
     /// The node of an ExternalName Service with this target, which resolves to `chain`. Its negative answers have this gate.
     pub(super) fn alias(&self, gate: u8, owner: &Name, target: &Name, chain: &Chain) -> Node {
-        let ttl = self.settings.ttl;
+        let ttl = self.config.ttl;
         let mut types = vec![(TYPE_CNAME, render::exact(owner, &[(owner, Data::Alias(target), ttl)], &[]))];
         match chain {
-            Chain::Nothing => {}
-            Chain::Leaves => types.extend([(TYPE_A, Verdict::Pass), (TYPE_AAAA, Verdict::Pass)]),
+            Chain::Nodata => {}
+            Chain::Unknown => types.extend([(TYPE_A, Verdict::Pass), (TYPE_AAAA, Verdict::Pass)]),
             Chain::Addresses(names, addresses) => {
                 let owners = std::iter::once(owner).chain(names);
                 let aliases: Vec<_> = owners.zip(names).map(|(owner, n)| (owner, Data::Alias(n), ttl)).collect();
@@ -275,7 +275,7 @@ impl Renderer {
         let verdict = targets.map_or(Verdict::Pass, |mut targets| {
             targets.sort_unstable();
             targets.dedup();
-            let answers: Vec<_> = targets.iter().map(|t| (owner, Data::Pointer(t), self.settings.ttl)).collect();
+            let answers: Vec<_> = targets.iter().map(|t| (owner, Data::Pointer(t), self.config.ttl)).collect();
             render::exact(owner, &answers, &[])
         });
         node(vec![(TYPE_PTR, verdict)])

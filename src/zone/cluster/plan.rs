@@ -1,64 +1,67 @@
-//! The names of one Service and what they hold, before anything is rendered. Two plans of it tell what changed.
+//! Plans: the names of one Service with their content, before any node is rendered. A commit compares the plan of the old
+//! state with that of the new one to find the names that change.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::model::{Entry, Port, Protocol, Service, Slice};
-use super::slices::{Ports, Slices, Target, Targets, few, fits};
+use super::slices::{Ports, Slices, Target, Targets, address_set, fits};
 
 /// A name relative to the Service's, without the dot between; empty for the Service itself.
 pub(super) type Relative = Arc<str>;
 
 /// The names of a Service.
-pub(super) type Plan = BTreeMap<Relative, Holds>;
+pub(super) type Plan = BTreeMap<Relative, Content>;
 
-/// What a name holds.
+/// The content of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Holds {
-    /// Records of this Service.
+pub(super) enum Content {
+    /// The records of this Service.
     Host(Host),
-    /// An alias, whose answers are not this Service's alone.
+    /// A CNAME. Its answers depend on other objects, too.
     Alias,
-    /// It is left to the server, and so is all below it.
+    /// The name passes, with all names below it.
     Pass,
 }
 
+/// The records of a Service's own name, of an endpoint or of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {
-    /// As [`few`] has them; names that have the same share them.
+    /// The addresses, as returned by [`address_set`]. Names with the same addresses share one list.
     pub addresses: Arc<[IpAddr]>,
-    /// Whether it is an alias, too: then addresses are the server's to find, since that may have to ask others.
+    /// Whether an endpoint is a host name: queries for addresses pass, since only the DNS server can resolve it.
     pub aliased: bool,
-    /// None: more than a message holds.
+    /// The SRV records; None if no message holds them.
     pub services: Option<Services>,
-    /// Whether names one label below that are not in the plan don't exist.
+    /// Whether names one label below that are not in the plan get NXDOMAIN.
     pub closed: bool,
 }
 
 /// SRV records, with the addresses of their targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Services {
-    /// Targets and ports.
+    /// Targets and ports, the latter in host byte order.
     pub records: Vec<(Relative, u16)>,
     pub weight: u16,
+    /// Targets and their addresses.
     pub addresses: Vec<(Relative, IpAddr)>,
 }
 
-/// 100 divided by the entries, as CoreDNS reckons it.
+/// The weight of each SRV record, as CoreDNS computes it from the number of its entries.
 fn weight(entries: usize) -> u16 {
     (100.0 / (100 * entries) as f64 * 100.0).floor().max(1.0) as u16
 }
 
 impl Services {
-    /// Records of so many entries, as CoreDNS counts them, and addresses.
+    /// The records, with the weight that CoreDNS gives them if it counts `entries` entries, and the addresses of the targets.
     pub(super) fn new(records: Vec<(Relative, u16)>, entries: usize, addresses: Vec<Target>) -> Self {
         Self { records, weight: weight(entries), addresses }
     }
 }
 
-/// The endpoints by which two states of a Service may differ, by label; None: all. A change of one slice need not look at
-/// the names of all others.
+/// The labels of the endpoints in which two states of a Service may differ; None: all of them. With it, a change of one slice
+/// does not read the endpoints of all others.
 pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<str>>> {
     if old.service != new.service || old.is_opaque() != new.is_opaque() {
         return None;
@@ -67,26 +70,26 @@ pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<
     Some(gone.chain(come).flat_map(Slice::labels).collect())
 }
 
-/// The names that exist while the namespace does; of endpoints only those that are among `labels`, if there are any.
+/// The names of a Service whose namespace exists. If `labels` are given, only the endpoints with these labels are included.
 pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     let mut plan = Plan::new();
     let root: Relative = "".into();
     let slices = Slices::new(entry);
     match entry.service.as_deref() {
-        None | Some(Service::Nothing) => return plan,
+        None | Some(Service::ExternalAddress) => return plan,
         Some(Service::Opaque | Service::Hidden { .. }) => {
-            plan.insert(root, Holds::Pass);
+            plan.insert(root, Content::Pass);
             return plan;
         }
         Some(Service::External(_)) => {
-            plan.insert(root, Holds::Alias);
-            // To the server this asks for any port, as the Service's own name does.
-            plan.insert(port_name("", Protocol::None), Holds::Pass);
+            plan.insert(root, Content::Alias);
+            // CoreDNS strips both underscores and answers as for the Service's own name.
+            plan.insert(port_name("", Protocol::None), Content::Pass);
             return plan;
         }
         Some(Service::ClusterIp { addresses, ports }) => add_cluster_ip(&mut plan, &root, entry, addresses, ports),
         Some(Service::Headless) if entry.is_opaque() => {
-            plan.insert(root, Holds::Pass);
+            plan.insert(root, Content::Pass);
             return plan;
         }
         Some(Service::Headless) => add_headless(&mut plan, &root, &slices),
@@ -97,27 +100,27 @@ pub(super) fn plan(entry: &Entry, labels: Option<&HashSet<Box<str>>>) -> Plan {
     plan
 }
 
-/// `_port._proto`; CoreDNS' rule for stripping underscores leaves an empty name for a port without one.
+/// `_port._proto`. CoreDNS strips the underscore, so a port without a name has the label `_`.
 fn port_name(name: &str, protocol: Protocol) -> Relative {
     format!("_{name}._{}", protocol.label()).into()
 }
 
-/// What can be asked for in front of a Service's name, and for the name itself as that of no protocol: ports by name and
-/// protocol, by who has them. An empty name or protocol asks for all, as [`Port::matches`] has it. There may be thousands,
-/// which are not all looked at for each.
-struct Asked<'a>(HashMap<(&'a str, Protocol), Vec<(u32, Ports)>>);
+/// The ports of a Service, or of its slices, by the port name and protocol of a query, each with the lists that have such a
+/// port. [`OWN_NAME`] is the query for the Service itself. An empty name or protocol matches all ports ([`Port::matches`]).
+/// A Service may have thousands of ports: the table is built in one pass over them.
+struct PortNames<'a>(HashMap<(&'a str, Protocol), Vec<(u32, Ports)>>);
 
-/// Of the Service's own name.
-const ALL: (&str, Protocol) = ("", Protocol::None);
+/// The port name and protocol of a query for the Service's own name.
+const OWN_NAME: (&str, Protocol) = ("", Protocol::None);
 
-impl<'a> Asked<'a> {
-    /// From lists of ports by number.
+impl<'a> PortNames<'a> {
+    /// Makes the table from numbered lists of ports.
     fn new(lists: impl Iterator<Item = (u32, &'a [Port])>) -> Self {
-        let mut asked: HashMap<_, Vec<(u32, Ports)>> = HashMap::from([(ALL, Vec::new())]);
+        let mut ports: HashMap<_, Vec<(u32, Ports)>> = HashMap::from([(OWN_NAME, Vec::new())]);
         let mut nameless = HashSet::from([Protocol::None]);
         for (i, port) in lists.flat_map(|(i, ports)| ports.iter().map(move |p| (i, p))) {
             let mut add = |name: &'a str, protocol| {
-                let holders = asked.entry((name, protocol)).or_default();
+                let holders = ports.entry((name, protocol)).or_default();
                 if holders.last().is_none_or(|(last, _)| *last != i) {
                     holders.push((i, Ports::default()));
                 }
@@ -136,25 +139,26 @@ impl<'a> Asked<'a> {
                 add(&port.name, port.protocol);
             }
         }
-        // Only a port without a name makes a name for all of its protocol.
-        asked.retain(|(name, protocol), _| !name.is_empty() || nameless.contains(protocol));
-        Self(asked)
+        // `_._proto` is in the plan only if a port of this protocol has no name.
+        ports.retain(|(name, protocol), _| !name.is_empty() || nameless.contains(protocol));
+        Self(ports)
     }
 
+    /// The names of the ports and of the Service, with the hosts that `host` makes of the lists that have the port.
     fn hosts(self, root: &Relative, mut host: impl FnMut(&[(u32, Ports)], bool) -> Host) -> Plan {
         let hosts = self.0.into_iter().map(|((name, protocol), holders)| {
-            let is_root = (name, protocol) == ALL;
+            let is_root = (name, protocol) == OWN_NAME;
             let name = if is_root { Relative::clone(root) } else { port_name(name, protocol) };
-            (name, Holds::Host(host(&holders, is_root)))
+            (name, Content::Host(host(&holders, is_root)))
         });
         hosts.collect()
     }
 }
 
 fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[IpAddr], ports: &[Port]) {
-    let own = few(addresses.iter().copied());
+    let own = address_set(addresses.iter().copied());
     let targets = Targets::new(own.iter().map(|a| (Relative::clone(root), *a)).collect());
-    plan.append(&mut Asked::new(std::iter::once((0, ports))).hosts(root, |holders, is_root| {
+    plan.append(&mut PortNames::new(std::iter::once((0, ports))).hosts(root, |holders, is_root| {
         let count = holders.iter().map(|(_, ports)| ports.count * addresses.len()).sum();
         let numbers = holders.first().map_or(&[][..], |(_, ports)| &ports.numbers);
         Host {
@@ -171,7 +175,7 @@ fn add_headless(plan: &mut Plan, root: &Relative, slices: &Slices) {
     if lists().next().is_none() {
         return;
     }
-    plan.append(&mut Asked::new(lists()).hosts(root, |holders, is_root| {
+    plan.append(&mut PortNames::new(lists()).hosts(root, |holders, is_root| {
         let numbers: Vec<u32> = holders.iter().map(|(i, _)| *i).collect();
         Host {
             addresses: slices.addresses(&numbers),
@@ -183,7 +187,7 @@ fn add_headless(plan: &mut Plan, root: &Relative, slices: &Slices) {
 }
 
 fn add_endpoints(plan: &mut Plan, slices: &Slices, labels: Option<&HashSet<Box<str>>>) {
-    // By label: its slice, and its address where it is not the name of another host.
+    // The label of each endpoint, its slice, and its address; None if it is a host name.
     let mut all: Vec<(Relative, u32, Option<IpAddr>)> = Vec::new();
     let mut text = String::new();
     for (i, slice) in slices.iter() {
@@ -198,20 +202,20 @@ fn add_endpoints(plan: &mut Plan, slices: &Slices, labels: Option<&HashSet<Box<s
         }
     }
     all.sort_unstable();
-    for alike in all.chunk_by(|a, b| a.0 == b.0) {
-        let label = &alike[0].0;
-        let endpoints = || alike.iter().filter_map(|(_, i, address)| Some((*i, (*address)?)));
+    for group in all.chunk_by(|a, b| a.0 == b.0) {
+        let label = &group[0].0;
+        let endpoints = || group.iter().filter_map(|(_, i, address)| Some((*i, (*address)?)));
         let host = Host {
-            addresses: few(endpoints().map(|(_, address)| address)),
-            aliased: alike.iter().any(|(.., address)| address.is_none()),
+            addresses: address_set(endpoints().map(|(_, address)| address)),
+            aliased: group.iter().any(|(.., address)| address.is_none()),
             services: endpoint_services(slices, label, endpoints()),
             closed: false,
         };
-        plan.insert(Relative::clone(label), Holds::Host(host));
+        plan.insert(Relative::clone(label), Content::Host(host));
     }
 }
 
-/// The SRV records of an endpoint's name, which slices list with these addresses.
+/// The SRV records of an endpoint's name: `endpoints` are the slices that list it and its addresses. None if no message holds them.
 fn endpoint_services(
     slices: &Slices,
     label: &Relative,

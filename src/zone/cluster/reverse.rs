@@ -1,10 +1,10 @@
-//! Addresses to names: PTR.
+//! Reverse names: the Services and endpoints that have each address, for PTR records.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Settings;
+use super::ClusterConfig;
 use super::model::{Endpoint, Entry, Service};
 use super::share::{Part, Shares, Size, Sizes, only};
 use super::size;
@@ -12,30 +12,31 @@ use super::spec::Key;
 use crate::zone::name::Name;
 use crate::zone::render::RECORDS_MAX;
 
-/// Who has an address. The first Service would outrank others, if the API let two have one address.
+/// The holders of an address: Services with this cluster IP, and endpoints. The API gives a cluster IP to one Service only; if
+/// several had it, the first one would count.
 #[derive(Debug, Default)]
 enum Holders {
     #[default]
-    Nobody,
+    Empty,
     Service(Arc<Key>),
-    Endpoint(Named),
+    Endpoint(EndpointKey),
     Many(Box<Lists>),
 }
 
-/// A Service, and an endpoint's hostname below it.
-type Named = (Arc<Key>, Option<Box<str>>);
+/// An endpoint: its Service, and its hostname.
+type EndpointKey = (Arc<Key>, Option<Box<str>>);
 
 #[derive(Debug, Default)]
 struct Lists {
     services: BTreeSet<Arc<Key>>,
-    endpoints: BTreeSet<Named>,
+    endpoints: BTreeSet<EndpointKey>,
 }
 
-/// Endpoints that have an address, in order.
+/// The endpoints that have an address, sorted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Endpoints<'a> {
-    one: Option<&'a Named>,
-    many: Option<&'a BTreeSet<Named>>,
+    one: Option<&'a EndpointKey>,
+    many: Option<&'a BTreeSet<EndpointKey>>,
 }
 
 impl<'a> Endpoints<'a> {
@@ -43,7 +44,7 @@ impl<'a> Endpoints<'a> {
         self.one.map_or(0, |_| 1) + self.many.map_or(0, BTreeSet::len)
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = &'a Named> {
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a EndpointKey> {
         self.one.into_iter().chain(self.many.into_iter().flatten())
     }
 }
@@ -53,24 +54,24 @@ impl Holders {
         match self {
             Self::Service(key) => Some(key),
             Self::Many(lists) => lists.services.first(),
-            Self::Nobody | Self::Endpoint(_) => None,
+            Self::Empty | Self::Endpoint(_) => None,
         }
     }
 
     fn endpoints(&self) -> Endpoints<'_> {
         match self {
-            Self::Endpoint(named) => Endpoints { one: Some(named), many: None },
+            Self::Endpoint(endpoint) => Endpoints { one: Some(endpoint), many: None },
             Self::Many(lists) => Endpoints { one: None, many: Some(&lists.endpoints) },
-            Self::Nobody | Self::Service(_) => Endpoints::default(),
+            Self::Empty | Self::Service(_) => Endpoints::default(),
         }
     }
 
-    /// Most addresses have one holder, which takes no list.
+    /// Changes the holders. A single holder, the usual case, is stored without lists.
     fn change(&mut self, change: impl FnOnce(&mut Lists)) {
         let mut lists = match std::mem::take(self) {
-            Self::Nobody => Lists::default(),
+            Self::Empty => Lists::default(),
             Self::Service(key) => Lists { services: BTreeSet::from([key]), endpoints: BTreeSet::new() },
-            Self::Endpoint(named) => Lists { services: BTreeSet::new(), endpoints: BTreeSet::from([named]) },
+            Self::Endpoint(endpoint) => Lists { services: BTreeSet::new(), endpoints: BTreeSet::from([endpoint]) },
             Self::Many(lists) => *lists,
         };
         change(&mut lists);
@@ -78,14 +79,15 @@ impl Holders {
             *self = Self::Many(Box::new(lists));
         } else if let Some(key) = lists.services.pop_first() {
             *self = Self::Service(key);
-        } else if let Some(named) = lists.endpoints.pop_first() {
-            *self = Self::Endpoint(named);
+        } else if let Some(endpoint) = lists.endpoints.pop_first() {
+            *self = Self::Endpoint(endpoint);
         }
     }
 
-    /// The Services that its name counts as one of: if no Service has it, the first one of each namespace with an endpoint
-    /// that does. Anybody may list an address that is somebody else's: that costs both, and ends no name while one of them
-    /// has room for it. A name that no message holds passes, be it there or not: that one counts once.
+    /// The Services that are charged for the reverse name: the Service that has the address, or else the first Service of each
+    /// namespace with such an endpoint. A tenant may list addresses of other namespaces: each namespace is charged, and the
+    /// name is kept while one of them has room for it. If no message holds the endpoints, the name passes anyway and only the
+    /// first is charged.
     fn charged(&self) -> impl Iterator<Item = &Arc<Key>> {
         let service = self.service();
         let endpoints = if service.is_some() { Endpoints::default() } else { self.endpoints() };
@@ -98,14 +100,14 @@ impl Holders {
         service.into_iter().chain(firsts.take(most))
     }
 
-    /// The Services that [`Self::charged`] has, and what each one pays for the name of its share.
-    fn charges(&self, address: IpAddr, settings: &Settings) -> Vec<(Arc<Key>, Size)> {
-        size::pointers(address, self.service(), self.endpoints(), settings)
+    /// The Services of [`Self::charged`], with the size that each is charged.
+    fn charges(&self, address: IpAddr, config: &ClusterConfig) -> Vec<(Arc<Key>, Size)> {
+        size::pointers(address, self.service(), self.endpoints(), config)
     }
 }
 
-/// Drops from both what is the same in both: lists of who pays for one address, in the order of namespaces.
-fn drop_same(before: &mut Vec<(Arc<Key>, Size)>, after: &mut Vec<(Arc<Key>, Size)>) {
+/// Drops the charges that are the same before and after. Both lists are in the order of namespaces.
+fn drop_unchanged(before: &mut Vec<(Arc<Key>, Size)>, after: &mut Vec<(Arc<Key>, Size)>) {
     if before.is_empty() || after.is_empty() {
         return;
     }
@@ -122,16 +124,16 @@ fn drop_same(before: &mut Vec<(Arc<Key>, Size)>, after: &mut Vec<(Arc<Key>, Size
     }
 }
 
-/// What an address stands for.
+/// The targets of an address' PTR records.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pointer<'a> {
-    /// A Service.
+    /// The name of a Service.
     Service(&'a Key),
-    /// Endpoints of Services.
+    /// The names of endpoints.
     Endpoints(Endpoints<'a>),
 }
 
-/// All addresses that stand for a name.
+/// All addresses of Services and endpoints, with their holders.
 #[derive(Debug, Default)]
 pub(super) struct Reverse(HashMap<IpAddr, Holders>);
 
@@ -148,39 +150,40 @@ impl Reverse {
         self.0.keys().copied()
     }
 
-    /// The Services whose shares the name of an address counts to.
+    /// The Services that are charged for the reverse name of an address.
     pub(super) fn charged(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Key>> {
         self.0.get(&address).into_iter().flat_map(Holders::charged)
     }
 
-    /// Counts all names.
-    pub(super) fn count(&self, settings: &Settings, shares: &mut Shares) {
-        for (key, size) in self.0.iter().flat_map(|(address, holders)| holders.charges(*address, settings)) {
+    /// Counts the sizes of all reverse names.
+    pub(super) fn count(&self, config: &ClusterConfig, shares: &mut Shares) {
+        for (key, size) in self.0.iter().flat_map(|(address, holders)| holders.charges(*address, config)) {
             shares.count(&key, Sizes::default(), only(Part::Pointers, size));
         }
     }
 
-    /// Follows a change of what is known of `key`; adds the addresses that it changes something for to `changed`, with whether
-    /// their names may be in the maps. Counts what that changes for others, and returns what it does for `key`: by so much less and more than before.
+    /// Follows the change of the entry `key`. Adds the affected addresses to `changed`, with whether their reverse names may be in
+    /// the maps. Counts the changed charges of other Services, and returns those of `key`: the sizes that it is no longer
+    /// charged, and those that it is charged now.
     pub(super) fn update(
         &mut self,
         key: &Arc<Key>,
         [old, new]: [&Entry; 2],
-        settings: &Settings,
+        config: &ClusterConfig,
         shares: &mut Shares,
         changed: &mut HashMap<IpAddr, bool>,
     ) -> [Size; 2] {
         let mut own = [Size::default(); 2];
         let mut change = |address: IpAddr, change: &dyn Fn(&mut Lists)| {
             let holders = self.0.entry(address).or_default();
-            let mut before = holders.charges(address, settings);
-            let is_held = before.iter().any(|(key, _)| !shares.yields(key).has(Part::Pointers));
+            let mut before = holders.charges(address, config);
+            let is_held = before.iter().any(|(key, _)| !shares.withheld(key).has(Part::Pointers));
             holders.change(change);
-            let mut after = holders.charges(address, settings);
+            let mut after = holders.charges(address, config);
             if after.is_empty() {
                 self.0.remove(&address);
             }
-            drop_same(&mut before, &mut after);
+            drop_unchanged(&mut before, &mut after);
             let charges = [before, after]
                 .into_iter()
                 .enumerate()
@@ -203,11 +206,11 @@ impl Reverse {
         for address in new_own.iter().filter(|a| !old_own.contains(a)) {
             change(*address, &|h| _ = h.services.insert(Arc::clone(key)));
         }
-        for endpoint in gone(old, new) {
+        for endpoint in endpoints_not_in(old, new) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
             change(endpoint.address, &|h| _ = h.endpoints.remove(&holder));
         }
-        for endpoint in gone(new, old) {
+        for endpoint in endpoints_not_in(new, old) {
             let holder = (Arc::clone(key), endpoint.hostname.clone());
             change(endpoint.address, &|h| _ = h.endpoints.insert(holder.clone()));
         }
@@ -215,7 +218,7 @@ impl Reverse {
     }
 }
 
-/// A Service's own.
+/// The cluster IPs of a Service.
 pub(super) fn own_addresses(entry: &Entry) -> &[IpAddr] {
     match entry.service.as_deref() {
         Some(Service::ClusterIp { addresses, .. } | Service::Hidden { addresses, .. }) => addresses,
@@ -223,8 +226,8 @@ pub(super) fn own_addresses(entry: &Entry) -> &[IpAddr] {
     }
 }
 
-/// Endpoints that one state of a Service has and another has not.
-fn gone<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
+/// The endpoints of one state of a Service that another state does not have.
+fn endpoints_not_in<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
     let mut gone: HashSet<&Endpoint> = from.slices_not_in(to).flat_map(|s| &s.endpoints).collect();
     if !gone.is_empty() {
         for (_, endpoint) in to.endpoints() {
@@ -234,7 +237,7 @@ fn gone<'a>(from: &'a Entry, to: &'a Entry) -> HashSet<&'a Endpoint> {
     gone
 }
 
-/// The name in in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5).
+/// The reverse name of an address, in in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5).
 pub(super) fn name_of(address: IpAddr) -> Option<Name> {
     let text = match address {
         IpAddr::V4(a) => {
@@ -250,7 +253,7 @@ pub(super) fn name_of(address: IpAddr) -> Option<Name> {
     Name::parse(&text).ok()
 }
 
-/// The address that such a name is for.
+/// The address of a reverse name; None for other names.
 pub(super) fn address_of(name: &Name) -> Option<IpAddr> {
     let labels: Vec<&str> = name.labels().map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;
     let address = match labels[..] {
@@ -269,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reverse_names_lead_back() {
+    fn reverse_names_convert_to_addresses_and_back() {
         for (address, text) in [
             ("10.96.0.1", "1.0.96.10.in-addr.arpa."),
             ("fd00::a1", "1.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa."),

@@ -1,55 +1,56 @@
-//! Who gives way where the maps are too small for the whole cluster.
+//! Fair shares: decides which names are withheld if the maps are too small for the whole cluster.
 //!
-//! Each namespace may hold its fair share: the *level*, at which all would just fit if none had more than that. Those above it
-//! yield, and only their excess: whole parts of Services ([`Part`]), one kind of part after another, the largest first. What
-//! has yielded comes back when it would also fit into maps that are smaller by a margin, so that nothing comes and goes with
-//! each change at the limit. There is a level of names and one of memory, and whoever is above one of them yields.
+//! The share of each namespace is the *level*: the size at which all namespaces would just fit if none were larger. A namespace
+//! above the level has its excess withheld, in whole parts of Services (`Part`): one kind of part after another, and of each
+//! kind the largest parts first. Withheld parts come back if they would also fit into maps smaller by a margin, so that names
+//! at the limit don't flap. There is one level of names and one of memory; both hold.
 //!
-//! While all fits, only sums are kept.
+//! While all names fit, only their sizes are counted.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 
-use super::plan::Holds;
+use super::plan::Content;
 use super::spec::Key;
 
-/// What has yielded comes back when it would fit into maps smaller by one part in so many.
+/// Withheld parts come back if they would also fit into maps smaller by 1/`MARGIN`.
 pub(super) const MARGIN: usize = 32;
-/// Of two parts the one that has yielded goes on doing so unless the other is larger by one part in so many.
-pub(super) const STICKS: usize = 8;
+/// A withheld part comes back in exchange for another one only if that is larger by more than 1/`HYSTERESIS`.
+pub(super) const HYSTERESIS: usize = 8;
 
-/// What something takes of the maps.
+/// Room in the maps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Names, of which `MaxRecords` is the limit.
+    /// The number of names. `MaxRecords` limits it.
     pub names: usize,
-    /// Memory, in units of [`Size::UNIT`] octets: at most so many.
+    /// An upper bound of the memory, in units of [`Size::UNIT`] octets.
     pub units: usize,
 }
 
 impl Size {
     /// No limit.
     pub const MAX: Self = Self { names: usize::MAX, units: usize::MAX };
-    /// Octets; a node takes whole ones. This and what follows is the maps' layout, which `datapath::table` compares it with.
+    /// Octets of a unit; a node takes whole units. This and the following constants are the layout of the maps: `datapath::table`
+    /// checks that they agree.
     pub const UNIT: usize = 64;
-    /// Octets of a node, without what follows it.
+    /// Octets of a node's header.
     pub const NODE_HEAD: usize = 16;
     /// Octets of a type that a node lists.
     pub const TYPE: usize = 4;
-    /// Octets of an answer, without those that are sent.
+    /// Octets of an answer's header, which is not sent.
     pub const ANSWER_HEAD: usize = 16;
-    /// Octets of an answer that are sent: one with more is not kept.
+    /// The most octets of an answer's records. Longer answers are not stored.
     pub const ANSWER_MAX: usize = 1232;
 
-    /// Whether both are at most that of `other`.
+    /// Whether neither number exceeds that of `other`.
     #[must_use]
     pub const fn fits(self, other: Self) -> bool {
         self.names <= other.names && self.units <= other.units
     }
 
-    /// What is left of it, at least nothing.
+    /// The difference of both numbers, at least 0.
     #[must_use]
     pub const fn less(self, other: Self) -> Self {
         Self { names: self.names.saturating_sub(other.names), units: self.units.saturating_sub(other.units) }
@@ -70,26 +71,26 @@ impl SubAssign for Size {
     }
 }
 
-/// The names of a Service that yield together, in the order in which kinds of them do.
+/// A group of a Service's names that are withheld together. Kinds of parts are withheld in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
-    /// Of its addresses and its endpoints': a name that is not there passes.
+    /// The reverse names of its cluster IPs and endpoints. Queries for reverse names without a node pass anyway.
     Pointers,
-    /// Two labels below it: a Service with ports says nothing of such names that are not there.
+    /// Names two labels below its own. If they have no node, queries for them pass anyway.
     Ports,
-    /// One label below it.
+    /// Names one label below its own.
     Endpoints,
-    /// Its own name, and what goes with that.
+    /// The Service's own name, and names that exist only with it.
     Service,
 }
 
 impl Part {
     pub(super) const ALL: [Self; 4] = [Self::Pointers, Self::Ports, Self::Endpoints, Self::Service];
 
-    /// The one that a name relative to the Service's is of. One that passes does so below an alias, which says that all others
-    /// there don't exist: so it goes with that.
-    pub(super) fn of(relative: &str, holds: &Holds) -> Self {
-        match relative.is_empty() || *holds == Holds::Pass {
+    /// The part to which a name relative to the Service's belongs. A name that passes lies below an alias, whose node makes all
+    /// other names there NXDOMAIN, so it is withheld with the alias.
+    pub(super) fn of(relative: &str, content: &Content) -> Self {
+        match relative.is_empty() || *content == Content::Pass {
             true => Self::Service,
             false if relative.contains('.') => Self::Ports,
             false => Self::Endpoints,
@@ -97,7 +98,7 @@ impl Part {
     }
 }
 
-/// Some parts.
+/// A set of parts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Parts(u8);
 
@@ -118,19 +119,19 @@ impl Parts {
 /// The sizes of a Service's parts.
 pub(super) type Sizes = [Size; Part::ALL.len()];
 
-/// Sizes of which only one is not nothing.
+/// Sizes of which only that of `part` is not 0.
 pub(super) fn only(part: Part, size: Size) -> Sizes {
     let mut sizes = Sizes::default();
     sizes[part as usize] = size;
     sizes
 }
 
-/// A Service, as small as can be: there are many.
+/// The sizes of a Service's parts, and the withheld ones. Compact, since a cluster has many Services.
 #[derive(Default)]
 struct Object {
     names: [u32; 4],
     units: [u32; 4],
-    yields: Parts,
+    withheld: Parts,
 }
 
 impl Object {
@@ -143,37 +144,38 @@ impl Object {
     }
 
     fn is_nothing(&self) -> bool {
-        self.names == [0; 4] && self.yields.is_empty()
+        self.names == [0; 4] && self.withheld.is_empty()
     }
 }
 
+/// The sizes of a namespace.
 #[derive(Default)]
 struct Namespace {
-    /// All of it.
+    /// The size of all its names.
     size: Size,
-    /// What yields of it.
-    yielding: Size,
-    /// Whether a Service's own name yields.
+    /// The size of its withheld names.
+    withheld: Size,
+    /// Whether a Service's own name is withheld, so that absent names in the namespace pass.
     is_open: bool,
-    /// Whether anything does.
-    has_yields: bool,
-    /// Whether it was said that it yields.
-    is_said: bool,
-    /// Where something does: the largest Service, and how many names it has.
+    /// Whether any part is withheld.
+    has_withheld: bool,
+    /// Whether [`Shares::newly_withheld`] has returned it.
+    is_reported: bool,
+    /// If any part is withheld: the largest Service and the number of its names.
     largest: Option<(Box<str>, usize)>,
-    /// For what excess the last decision stands, as long as no object changes.
+    /// The excess for which the last decision remains valid while no object changes.
     settled: Option<Settled>,
-    /// In the order in which those of one size yield.
+    /// The Services in the order of their keys: of two parts of one size, that of the first Service is withheld first.
     objects: BTreeMap<Arc<Key>, Object>,
 }
 
-/// What a decision that changed nothing went by: each that finds this again would be the same. So a namespace's objects are
-/// not put in order whenever somebody else's names come or go.
+/// The condition under which a decision that changed nothing remains the same. So the objects of a namespace are not sorted
+/// again for each change in another namespace.
 struct Settled {
     by_units: bool,
-    /// The sizes of all before the first part that does not yield.
+    /// The size of all parts before the first one that is not withheld.
     missing: Size,
-    /// The sizes of all before the last part that yields.
+    /// The size of all parts before the last one that is withheld.
     last: Option<Size>,
 }
 
@@ -183,32 +185,32 @@ impl Settled {
     }
 }
 
-/// A namespace and what it takes.
+/// A namespace and the number of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// The namespace.
     pub namespace: Box<str>,
-    /// Names that it has.
+    /// The number of its names.
     pub names: usize,
-    /// Names of them that pass, since it has more than its share.
+    /// The number of its names that are withheld and so pass.
     pub passing: usize,
-    /// Where some pass: its largest Service, and how many names that has.
+    /// If names are withheld: its largest Service and the number of that Service's names.
     pub largest: Option<(Box<str>, usize)>,
 }
 
 impl Holder {
-    /// One that has no names.
-    pub(super) fn nothing(namespace: &str) -> Self {
+    /// A namespace without names.
+    pub(super) fn empty(namespace: &str) -> Self {
         Self { namespace: namespace.into(), names: 0, passing: 0, largest: None }
     }
 }
 
-/// What [`Shares::decide`] changed.
+/// The changes of a decision ([`Shares::decide`]).
 #[derive(Default)]
 pub(super) struct Decision {
-    /// Services whose parts do not yield as they did, with those that did.
+    /// Services whose withheld parts changed, with the parts that were withheld before.
     pub objects: HashMap<Arc<Key>, Parts>,
-    /// Namespaces of which Services yield that did not, or the other way round.
+    /// Namespaces that became open or closed ([`Shares::is_open`]).
     pub namespaces: Vec<Box<str>>,
 }
 
@@ -218,15 +220,15 @@ impl Decision {
     }
 }
 
-/// The sizes of all that there is, and what yields of it.
+/// The sizes of all names, and the withheld ones.
 pub(super) struct Shares {
     capacity: Size,
     namespaces: HashMap<Box<str>, Namespace>,
     total: Size,
-    yielding: Size,
-    /// Whether something yields.
-    has_yields: bool,
-    /// Whether the level of names is in force.
+    withheld: Size,
+    /// Whether any part is withheld.
+    has_withheld: bool,
+    /// Whether a namespace exceeds the level of names.
     by_names: bool,
 }
 
@@ -236,8 +238,8 @@ impl Shares {
             capacity: Size::MAX,
             namespaces: HashMap::new(),
             total: Size::default(),
-            yielding: Size::default(),
-            has_yields: false,
+            withheld: Size::default(),
+            has_withheld: false,
             by_names: false,
         }
     }
@@ -246,27 +248,27 @@ impl Shares {
         self.capacity = capacity;
     }
 
-    /// What is in the maps by the last decision, and what was counted since.
+    /// The size of all names that are not withheld, with those counted since the last decision.
     pub(super) const fn held(&self) -> Size {
-        self.total.less(self.yielding)
+        self.total.less(self.withheld)
     }
 
-    /// Names that yield, and whether that is for want of names, else of memory.
+    /// The number of withheld names, and whether `MaxRecords` is the limit (otherwise it is memory).
     pub(super) const fn passing(&self) -> (usize, bool) {
-        (self.yielding.names, self.by_names)
+        (self.withheld.names, self.by_names)
     }
 
     pub(super) const fn capacity(&self) -> Size {
         self.capacity
     }
 
-    /// Forgets all sizes, and not what yields.
+    /// Sets all sizes to 0. Withheld parts stay so until the next decision.
     pub(super) fn clear(&mut self) {
         self.total = Size::default();
-        self.yielding = Size::default();
+        self.withheld = Size::default();
         for namespace in self.namespaces.values_mut() {
             namespace.size = Size::default();
-            namespace.yielding = Size::default();
+            namespace.withheld = Size::default();
             namespace.settled = None;
             namespace.objects.retain(|_, o| {
                 (o.names, o.units) = ([0; 4], [0; 4]);
@@ -275,7 +277,7 @@ impl Shares {
         }
     }
 
-    /// Counts what a namespace has by itself.
+    /// Counts the names of a namespace itself, without those of its Services.
     pub(super) fn count_namespace(&mut self, name: &str, before: Size, after: Size) {
         let namespace = entry(&mut self.namespaces, name);
         namespace.size += after;
@@ -284,21 +286,21 @@ impl Shares {
         self.total -= before;
     }
 
-    /// Counts what the parts of a Service have become.
+    /// Counts the changed sizes of a Service's parts.
     pub(super) fn count(&mut self, key: &Arc<Key>, before: Sizes, after: Sizes) {
         if before == after {
             return;
         }
         let namespace = entry(&mut self.namespaces, &key.namespace);
         namespace.settled = None;
-        // Keys are shared with the Services'.
+        // Shares the key with the index of Services.
         let object = namespace.objects.entry(Arc::clone(key)).or_default();
         for part in Part::ALL {
             let (before, after) = (before[part as usize], after[part as usize]);
             let sums = [&mut namespace.size, &mut self.total];
             sums.into_iter().for_each(|sum| change(sum, before, after));
-            if object.yields.has(part) {
-                let sums = [&mut namespace.yielding, &mut self.yielding];
+            if object.withheld.has(part) {
+                let sums = [&mut namespace.withheld, &mut self.withheld];
                 sums.into_iter().for_each(|sum| change(sum, before, after));
             }
             let mut size = object.size(part);
@@ -310,39 +312,39 @@ impl Shares {
         }
     }
 
-    /// Whether all fits, and nothing yields.
+    /// Whether all names fit and none is withheld.
     pub(super) const fn has_room(&self) -> bool {
-        !self.has_yields && self.total.fits(self.capacity)
+        !self.has_withheld && self.total.fits(self.capacity)
     }
 
-    /// Whether anything yields.
-    pub(super) const fn has_yields(&self) -> bool {
-        self.has_yields
+    /// Whether any part is withheld.
+    pub(super) const fn has_withheld(&self) -> bool {
+        self.has_withheld
     }
 
-    /// The parts of a Service that yield.
-    pub(super) fn yields(&self, key: &Key) -> Parts {
-        if !self.has_yields {
+    /// The withheld parts of a Service.
+    pub(super) fn withheld(&self, key: &Key) -> Parts {
+        if !self.has_withheld {
             return Parts::default();
         }
         let object = self.namespaces.get(&key.namespace).and_then(|n| n.objects.get(key));
-        object.map_or(Parts::default(), |o| o.yields)
+        object.map_or(Parts::default(), |o| o.withheld)
     }
 
-    /// Whether Services of a namespace yield, so that nothing can be said of names below it that have no node.
+    /// Whether Services of a namespace have their own names withheld, so that names below it without a node must pass.
     pub(super) fn is_open(&self, namespace: &str) -> bool {
         self.namespaces.get(namespace).is_some_and(|n| n.is_open)
     }
 
-    /// Whether something of a namespace yields.
-    pub(super) fn is_yielding(&self, namespace: &str) -> bool {
-        self.namespaces.get(namespace).is_some_and(|n| n.yielding.names > 0)
+    /// Whether names of a namespace are withheld.
+    pub(super) fn withholds(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|n| n.withheld.names > 0)
     }
 
-    /// Decides what yields.
+    /// Decides which parts are withheld.
     pub(super) fn decide(&mut self) -> Decision {
         let mut decision = Decision::default();
-        if !self.has_yields && self.total.fits(self.capacity) {
+        if !self.has_withheld && self.total.fits(self.capacity) {
             return decision;
         }
         let lower = Size {
@@ -351,20 +353,20 @@ impl Shares {
         };
         let levels = [self.level(self.capacity), self.level(lower)];
         self.by_names = levels[1].names < usize::MAX;
-        self.yielding = Size::default();
-        self.has_yields = false;
+        self.withheld = Size::default();
+        self.has_withheld = false;
         for (name, namespace) in &mut self.namespaces {
             if namespace.decide(levels, &mut decision.objects) {
                 decision.namespaces.push(name.clone());
             }
-            self.yielding += namespace.yielding;
-            self.has_yields |= namespace.has_yields;
+            self.withheld += namespace.withheld;
+            self.has_withheld |= namespace.has_withheld;
         }
         self.namespaces.retain(|_, n| n.size != Size::default() || !n.objects.is_empty());
         decision
     }
 
-    /// The sizes above which namespaces yield if so much fits.
+    /// The levels of names and memory for maps of this capacity.
     fn level(&self, capacity: Size) -> Size {
         let sizes = |of: fn(&Namespace) -> usize| self.namespaces.values().map(of).collect();
         Size {
@@ -373,7 +375,7 @@ impl Shares {
         }
     }
 
-    /// The namespaces that have most, at most so many.
+    /// The namespaces with the most names, at most `count`.
     pub(super) fn holders(&self, count: usize) -> Vec<Holder> {
         let mut all: Vec<(&str, &Namespace)> = self.namespaces.iter().map(|(name, n)| (&**name, n)).collect();
         let order = |a: &(&str, &Namespace), b: &(&str, &Namespace)| {
@@ -387,27 +389,28 @@ impl Shares {
         all.into_iter().map(|(name, namespace)| namespace.holder(name)).collect()
     }
 
-    /// Namespaces that yield, each told of once.
-    pub(super) fn newly_yielding(&mut self) -> Vec<Holder> {
-        if self.yielding.names == 0 {
+    /// Namespaces with withheld names that no earlier call has returned.
+    pub(super) fn newly_withheld(&mut self) -> Vec<Holder> {
+        if self.withheld.names == 0 {
             return Vec::new();
         }
-        let new = self.namespaces.iter_mut().filter(|(_, n)| n.yielding.names > 0 && !n.is_said);
+        let new = self.namespaces.iter_mut().filter(|(_, n)| n.withheld.names > 0 && !n.is_reported);
         new.map(|(name, namespace)| {
-            namespace.is_said = true;
+            namespace.is_reported = true;
             namespace.holder(name)
         })
         .collect()
     }
 }
 
-/// Which objects have such a part: the largest first, by names or by units, and by that what has yielded.
+/// The indices of the objects that have this part, the largest part first, by names or by units. A withheld part counts as larger
+/// ([`HYSTERESIS`]).
 fn in_order(objects: &[(&Arc<Key>, &mut Object)], part: Part, by_units: bool) -> impl Iterator<Item = usize> + use<> {
     let with_part = objects.iter().enumerate().filter(|(_, (_, o))| o.names[part as usize] > 0);
     let mut order: Vec<(Reverse<u32>, u32)> = with_part
         .map(|(i, (_, o))| {
             let size = if by_units { o.units[part as usize] } else { o.names[part as usize] };
-            let stuck = if o.yields.has(part) { size / STICKS as u32 } else { 0 };
+            let stuck = if o.withheld.has(part) { size / HYSTERESIS as u32 } else { 0 };
             (Reverse(size.saturating_add(stuck)), i as u32)
         })
         .collect();
@@ -415,7 +418,7 @@ fn in_order(objects: &[(&Arc<Key>, &mut Object)], part: Part, by_units: bool) ->
     order.into_iter().map(|(_, i)| i as usize)
 }
 
-/// Most are there already: no key is made for them.
+/// The namespace of this name, created if it is missing. The name is copied only then.
 fn entry<'a>(namespaces: &'a mut HashMap<Box<str>, Namespace>, name: &str) -> &'a mut Namespace {
     if !namespaces.contains_key(name) {
         namespaces.insert(name.into(), Namespace::default());
@@ -429,7 +432,7 @@ fn change(sum: &mut Size, before: Size, after: Size) {
     *sum -= before;
 }
 
-/// The largest number such that all fit into `capacity` if none is larger; the largest there is where all fit as they are.
+/// The level: the largest number such that all sizes fit into `capacity` if none is larger. `usize::MAX` if all fit as they are.
 pub(super) fn level(mut sizes: Vec<usize>, capacity: usize) -> usize {
     sizes.sort_unstable();
     let mut left = capacity;
@@ -444,20 +447,20 @@ pub(super) fn level(mut sizes: Vec<usize>, capacity: usize) -> usize {
 }
 
 impl Namespace {
-    /// Decides what yields by the levels at which it begins and ends to; returns whether it is open now if it was not, or
-    /// the other way round.
+    /// Decides which parts are withheld: parts above the first level are withheld, and withheld parts come back below the second.
+    /// Returns whether the namespace became open or closed.
     fn decide(&mut self, levels: [Size; 2], changed: &mut HashMap<Arc<Key>, Parts>) -> bool {
         let excess = levels.map(|level| self.size.less(level));
         let [begins, ends] = excess;
         let (was_open, by_units) = (self.is_open, ends.names == 0);
         let is_settled = self.settled.as_ref().is_some_and(|settled| settled.holds(excess, by_units));
-        if is_settled || !self.has_yields && begins == Size::default() {
+        if is_settled || !self.has_withheld && begins == Size::default() {
             return false;
         }
         let mut objects: Vec<(&Arc<Key>, &mut Object)> = self.objects.iter_mut().collect();
-        let mut yields = vec![Parts::default(); objects.len()];
+        let mut withheld = vec![Parts::default(); objects.len()];
         let (mut sum, mut missing, mut last) = (Size::default(), None, None);
-        self.yielding = Size::default();
+        self.withheld = Size::default();
         self.is_open = false;
         for part in Part::ALL {
             if ends.fits(sum) {
@@ -467,10 +470,10 @@ impl Namespace {
                 if ends.fits(sum) {
                     break;
                 }
-                let (size, was) = (objects[i].1.size(part), objects[i].1.yields.has(part));
+                let (size, was) = (objects[i].1.size(part), objects[i].1.withheld.has(part));
                 if !begins.fits(sum) || was {
-                    yields[i].insert(part);
-                    self.yielding += size;
+                    withheld[i].insert(part);
+                    self.withheld += size;
                     self.is_open |= part == Part::Service;
                     last = Some(sum);
                 } else {
@@ -479,18 +482,18 @@ impl Namespace {
                 sum += size;
             }
         }
-        self.has_yields = last.is_some();
-        let largest = objects.iter().filter(|_| self.has_yields).max_by_key(|(key, o)| (o.names(), Reverse(*key)));
+        self.has_withheld = last.is_some();
+        let largest = objects.iter().filter(|_| self.has_withheld).max_by_key(|(key, o)| (o.names(), Reverse(*key)));
         self.largest = largest.map(|(key, o)| (key.name.clone(), o.names()));
         let mut is_same = true;
-        for ((key, object), now) in objects.iter_mut().zip(yields) {
-            if now != object.yields {
+        for ((key, object), now) in objects.iter_mut().zip(withheld) {
+            if now != object.withheld {
                 is_same = false;
-                changed.insert(Arc::clone(key), std::mem::replace(&mut object.yields, now));
+                changed.insert(Arc::clone(key), std::mem::replace(&mut object.withheld, now));
             }
         }
         self.objects.retain(|_, o| !o.is_nothing());
-        // Of what yields now and did not the order is another one.
+        // A change of the withheld parts changes the order of the next decision.
         self.settled = is_same.then(|| Settled { by_units, missing: missing.unwrap_or(sum), last });
         self.is_open != was_open
     }
@@ -499,7 +502,7 @@ impl Namespace {
         Holder {
             namespace: name.into(),
             names: self.size.names,
-            passing: self.yielding.names,
+            passing: self.withheld.names,
             largest: self.largest.clone(),
         }
     }

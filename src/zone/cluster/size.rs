@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Settings;
+use super::ClusterConfig;
 use super::model::{Entry, Service};
-use super::plan::{Holds, Host, Plan, Services};
+use super::plan::{Content, Host, Plan, Services};
 use super::reverse::{self, Endpoints};
 use super::share::{Part, Size, Sizes};
 use super::spec::Key;
@@ -30,38 +30,38 @@ fn node(name: usize, types: usize, answers: impl IntoIterator<Item = usize>) -> 
 }
 
 /// Octets of a Service's name in wire format.
-fn base(key: &Key, settings: &Settings) -> usize {
-    LABEL + key.name.len() + namespace_name(&key.namespace, settings)
+fn base(key: &Key, config: &ClusterConfig) -> usize {
+    LABEL + key.name.len() + namespace_name(&key.namespace, config)
 }
 
-fn namespace_name(namespace: &str, settings: &Settings) -> usize {
-    LABEL + namespace.len() + LABEL + "svc".len() + settings.zone.wire().len()
+fn namespace_name(namespace: &str, config: &ClusterConfig) -> usize {
+    LABEL + namespace.len() + LABEL + "svc".len() + config.zone.wire().len()
 }
 
 /// The size of a namespace's two names, below `svc` and `pod`.
-pub(super) fn namespace(name: &str, settings: &Settings) -> Size {
-    let below = |branch: &str| settings.zone.child(branch).is_ok_and(|name| settings.pass.covers_below(&name));
-    let branches = ["svc", "pod"].into_iter().filter(|branch| settings.pass.is_empty() || !below(branch));
+pub(super) fn namespace(name: &str, config: &ClusterConfig) -> Size {
+    let below = |branch: &str| config.zone.child(branch).is_ok_and(|name| config.pass.covers_below(&name));
+    let branches = ["svc", "pod"].into_iter().filter(|branch| config.pass.is_empty() || !below(branch));
     branches.fold(Size::default(), |mut size, _| {
-        size += node(namespace_name(name, settings), 0, []);
+        size += node(namespace_name(name, config), 0, []);
         size
     })
 }
 
-/// What namespaces are charged for the reverse name of an address: that of the Service `service`, or of these endpoints. Of
-/// these each namespace is charged for its own, since other namespaces may list the address as often as they like. If no
+/// The charges for the reverse name of an address that this Service has, or these endpoints. Each namespace is charged for its
+/// own endpoints only, since other namespaces may list the address as often as they like. If no
 /// message holds the endpoints, only the first is charged.
 pub(super) fn pointers(
     address: IpAddr,
     service: Option<&Arc<Key>>,
     endpoints: Endpoints<'_>,
-    settings: &Settings,
+    config: &ClusterConfig,
 ) -> Vec<(Arc<Key>, Size)> {
-    let has_node = settings.pass.is_empty() || !reverse::name_of(address).is_some_and(|name| is_below(&name, settings));
+    let has_node = config.pass.is_empty() || !reverse::name_of(address).is_some_and(|name| is_below(&name, config));
     // Octets of the longest reverse name (four numbers or 32 nibbles), and of the longest label of an address.
     let (name, label) = if address.is_ipv4() { (30, 15) } else { (74, 40) };
     let size = |octets: usize| if has_node { node(name, 1, [octets]) } else { Size::default() };
-    let target = |key: &Key, label: Option<usize>| RECORD_HEAD + base(key, settings) + label.map_or(0, |l| LABEL + l);
+    let target = |key: &Key, label: Option<usize>| RECORD_HEAD + base(key, config) + label.map_or(0, |l| LABEL + l);
     if let Some(key) = service {
         return vec![(Arc::clone(key), size(target(key, None)))];
     }
@@ -80,29 +80,29 @@ pub(super) fn pointers(
     octets.into_iter().map(|(key, octets)| (Arc::clone(key), size(octets))).collect()
 }
 
-/// Whether the name lies below a suffix of `PassNames`, and so has no node.
-fn is_below(name: &Name, settings: &Settings) -> bool {
-    name.parent().is_some_and(|parent| settings.pass.covers_below(&parent))
+/// Whether the name is below a suffix of `PassNames`, and so has no node.
+fn is_below(name: &Name, config: &ClusterConfig) -> bool {
+    name.parent().is_some_and(|parent| config.pass.covers_below(&parent))
 }
 
 /// The sizes of a Service's names by part, without its reverse names.
-pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, settings: &Settings) -> Sizes {
+pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, config: &ClusterConfig) -> Sizes {
     let mut sizes = Sizes::default();
     if plan.is_empty() {
         return sizes;
     }
-    let base = base(key, settings);
-    let suppressed = Suppressed::new(key, settings);
-    for (relative, holds) in plan {
-        let part = Part::of(relative, holds);
+    let base = base(key, config);
+    let suppressed = Suppressed::new(key, config);
+    for (relative, content) in plan {
+        let part = Part::of(relative, content);
         if suppressed.covers(!relative.is_empty()) {
             continue;
         }
         let name = if relative.is_empty() { base } else { LABEL + relative.len() + base };
-        sizes[part as usize] += match holds {
-            Holds::Pass => node(name, 0, []),
-            Holds::Alias => alias(name, entry, settings),
-            Holds::Host(host) => self::host(name, base, host),
+        sizes[part as usize] += match content {
+            Content::Pass => node(name, 0, []),
+            Content::Alias => alias(name, entry, config),
+            Content::Host(host) => self::host(name, base, host),
         };
     }
     sizes
@@ -112,12 +112,12 @@ pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, settings: &Settings
 struct Suppressed([bool; 2]);
 
 impl Suppressed {
-    fn new(key: &Key, settings: &Settings) -> Self {
+    fn new(key: &Key, config: &ClusterConfig) -> Self {
         let covers = |labels: &[&str]| {
-            let name = labels.iter().try_fold(settings.zone.clone(), |name, label| name.child(label));
-            name.is_ok_and(|name| settings.pass.covers_below(&name))
+            let name = labels.iter().try_fold(config.zone.clone(), |name, label| name.child(label));
+            name.is_ok_and(|name| config.pass.covers_below(&name))
         };
-        if settings.pass.is_empty() {
+        if config.pass.is_empty() {
             return Self([false; 2]);
         }
         Self([covers(&["svc", &key.namespace]), covers(&["svc", &key.namespace, &key.name])])
@@ -129,10 +129,10 @@ impl Suppressed {
     }
 }
 
-fn alias(name: usize, entry: &Entry, settings: &Settings) -> Size {
+fn alias(name: usize, entry: &Entry, config: &ClusterConfig) -> Size {
     let Some(Service::External(target)) = entry.service.as_deref() else { return node(name, 0, []) };
     // Addresses of a target in the zone are those of other objects: as many as an answer holds.
-    let addresses = if entry.depends_on(&settings.zone).is_some() { Size::ANSWER_MAX } else { 0 };
+    let addresses = if entry.depends_on(&config.zone).is_some() { Size::ANSWER_MAX } else { 0 };
     node(name, 3, [RECORD_HEAD + target.wire().len(), addresses, addresses])
 }
 

@@ -1,6 +1,6 @@
-//! The slices of one Service, and what its names need of them. A Service may have thousands of ports in each of many slices, so
-//! what a name costs must not be its slices times their endpoints: lists of endpoints are made once for each slice, and unions of
-//! them compare numbers.
+//! The EndpointSlices of one Service, and the lists of endpoints that its names need. A Service may have thousands of ports in each
+//! of many slices, so the cost of a name must not be the number of its slices times that of their endpoints: the list of
+//! endpoints is made once for each slice, and unions of lists compare numbers.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -13,18 +13,18 @@ use super::plan::{Relative, Services};
 use super::share::Size;
 use crate::zone::render::RECORDS_MAX;
 
-/// More addresses than a message holds; longer lists need not be known.
+/// More records than a message holds. Longer lists are cut to this length.
 const MANY: usize = RECORDS_MAX + 1;
 /// The least octets of an SRV record whose owner and target are pointers, and of an address record.
 const SRV_MIN: usize = 20;
 const ADDRESS_MIN: usize = 16;
 
-/// A target and an address of it.
+/// The target of an SRV record, and one of its addresses.
 pub(super) type Target = (Relative, IpAddr);
 
-/// Addresses, sorted, each once. Of a family with more than a message holds it has [`MANY`] times the unspecified address: the
-/// answer is the same whatever they are, and two such lists are equal.
-pub(super) fn few(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
+/// The addresses, sorted, each once. If a family has more addresses than a message holds, the list has [`MANY`] unspecified
+/// addresses of that family instead: the query passes in any case, and all such lists are equal.
+pub(super) fn address_set(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
     let mut addresses: Vec<IpAddr> = addresses.collect();
     addresses.sort_unstable();
     addresses.dedup();
@@ -39,12 +39,12 @@ pub(super) fn few(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
     [family(v4, Ipv4Addr::UNSPECIFIED.into()), family(v6, Ipv6Addr::UNSPECIFIED.into())].concat().into()
 }
 
-/// Whether a message may hold so many SRV records, and addresses of their targets.
+/// Whether a message may hold `records` SRV records and `addresses` addresses of their targets.
 pub(super) const fn fits(records: usize, addresses: usize) -> bool {
     records * SRV_MIN + addresses * ADDRESS_MIN <= Size::ANSWER_MAX
 }
 
-/// Some ports: how many there are, and their numbers.
+/// The number of some ports, and their port numbers.
 #[derive(Default)]
 pub(super) struct Ports {
     pub count: usize,
@@ -68,40 +68,41 @@ impl Ports {
     }
 }
 
-/// Things by number, and which of them the present union has.
-struct Numbered<T> {
+/// Gives each value a number, and builds unions of lists of numbers.
+struct Interner<T> {
     numbers: HashMap<T, u32>,
-    things: Vec<T>,
-    /// The last union that each was added to.
+    values: Vec<T>,
+    /// The last union to which each value was added.
     added: Vec<u32>,
     unions: u32,
 }
 
-impl<T> Default for Numbered<T> {
+impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self { numbers: HashMap::new(), things: Vec::new(), added: Vec::new(), unions: 0 }
+        Self { numbers: HashMap::new(), values: Vec::new(), added: Vec::new(), unions: 0 }
     }
 }
 
-impl<T: Clone + Eq + Hash> Numbered<T> {
-    fn number(&mut self, thing: &T) -> u32 {
+impl<T: Clone + Eq + Hash> Interner<T> {
+    fn number(&mut self, value: &T) -> u32 {
         #[cfg(test)]
         steps::count(1);
-        if let Some(number) = self.numbers.get(thing) {
+        if let Some(number) = self.numbers.get(value) {
             return *number;
         }
-        let number = self.things.len() as u32;
-        self.numbers.insert(thing.clone(), number);
-        self.things.push(thing.clone());
+        let number = self.values.len() as u32;
+        self.numbers.insert(value.clone(), number);
+        self.values.push(value.clone());
         self.added.push(0);
         number
     }
 
+    /// Begins an empty union.
     fn begin(&mut self) {
         self.unions += 1;
     }
 
-    /// Whether the union did not have it.
+    /// Adds a value to the union. Returns whether it is new there.
     fn add(&mut self, number: u32) -> bool {
         #[cfg(test)]
         steps::count(1);
@@ -112,7 +113,7 @@ impl<T: Clone + Eq + Hash> Numbered<T> {
 /// Targets, sorted, each once, at most [`MANY`].
 pub(super) struct Targets {
     all: Vec<Target>,
-    /// How many names they have.
+    /// The number of different names.
     names: usize,
 }
 
@@ -124,14 +125,15 @@ impl Targets {
         Self { all, names }
     }
 
-    /// The SRV records of these targets on these ports, which are sorted; None: more than a message holds.
+    /// The SRV records of these targets on `ports`, which are sorted, with the weight of `count` entries. None if no message holds
+    /// them.
     pub(super) fn services(&self, ports: &[u16], count: usize) -> Option<Services> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all.clone() };
         Some(Services::new(records, count, addresses))
     }
 
-    /// [`Self::services`] of targets that are needed no more.
+    /// Like [`Self::services`], but moves the targets.
     pub(super) fn into_services(self, ports: &[u16], count: usize) -> Option<Services> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all };
@@ -146,24 +148,24 @@ impl Targets {
             return None;
         }
         let mut records = Vec::with_capacity(self.names * ports.len());
-        for (name, _) in self.all.chunk_by(|a, b| a.0 == b.0).map(|alike| &alike[0]) {
+        for (name, _) in self.all.chunk_by(|a, b| a.0 == b.0).map(|group| &group[0]) {
             records.extend(ports.iter().map(|port| (Relative::clone(name), *port)));
         }
         Some(records)
     }
 }
 
-/// A slice, and lists of it that are made when they are needed.
+/// A slice, with lists that are made when they are first needed.
 struct Prepared {
     slice: Arc<Slice>,
     ports: OnceCell<Ports>,
-    /// Whether it has addresses of IPv4, and of IPv6.
+    /// Whether it has IPv4 addresses, and IPv6 addresses.
     families: OnceCell<[bool; 2]>,
     addresses: OnceCell<Arc<[IpAddr]>>,
-    /// These by number, IPv4 first.
+    /// The numbers of its IPv4 and its IPv6 addresses.
     numbered_addresses: OnceCell<[Vec<u32>; 2]>,
     targets: OnceCell<Targets>,
-    /// Their names and themselves, by number.
+    /// The numbers of its targets' names, and of its targets.
     numbered_targets: OnceCell<[Vec<u32>; 2]>,
 }
 
@@ -184,7 +186,7 @@ impl Prepared {
     }
 
     fn addresses(&self) -> &Arc<[IpAddr]> {
-        self.addresses.get_or_init(|| few(self.slice.endpoints.iter().map(|e| e.address)))
+        self.addresses.get_or_init(|| address_set(self.slice.endpoints.iter().map(|e| e.address)))
     }
 
     fn families(&self) -> [bool; 2] {
@@ -194,11 +196,11 @@ impl Prepared {
         })
     }
 
-    fn numbered_addresses(&self, numbered: &mut Numbered<IpAddr>) -> &[Vec<u32>; 2] {
+    fn numbered_addresses(&self, numbered: &mut Interner<IpAddr>) -> &[Vec<u32>; 2] {
         self.numbered_addresses.get_or_init(|| {
             let addresses = self.addresses();
             let (v4, v6) = addresses.split_at(addresses.partition_point(IpAddr::is_ipv4));
-            // One that is full fills the union by its length.
+            // A full list makes the union full, too: its numbers don't matter.
             [v4, v6].map(|family| match family.len() < MANY {
                 true => family.iter().map(|a| numbered.number(a)).collect(),
                 false => vec![0; MANY],
@@ -206,29 +208,28 @@ impl Prepared {
         })
     }
 
-    fn numbered_targets(&self, names: &mut Numbered<Relative>, targets: &mut Numbered<Target>) -> &[Vec<u32>; 2] {
+    fn numbered_targets(&self, names: &mut Interner<Relative>, targets: &mut Interner<Target>) -> &[Vec<u32>; 2] {
         self.numbered_targets.get_or_init(|| {
             let all = &self.targets().all;
-            let alike = all.chunk_by(|a, b| a.0 == b.0);
+            let group = all.chunk_by(|a, b| a.0 == b.0);
             [
-                alike.map(|alike| names.number(&alike[0].0)).collect(),
+                group.map(|group| names.number(&group[0].0)).collect(),
                 all.iter().map(|target| targets.number(target)).collect(),
             ]
         })
     }
 }
 
-/// Addresses of slices, by their numbers.
+/// The addresses of unions of slices, by the numbers of the slices.
 type Unions = HashMap<Box<[u32]>, Arc<[IpAddr]>>;
 
-/// The slices of one state of a Service, in the order in which it lists them.
+/// The slices of one state of a Service, in the order of its entry.
 pub(super) struct Slices {
     all: Vec<Prepared>,
-    addresses: RefCell<Numbered<IpAddr>>,
-    names: RefCell<Numbered<Relative>>,
-    targets: RefCell<Numbered<Target>>,
-    /// What these have together.
-    known: RefCell<Unions>,
+    addresses: RefCell<Interner<IpAddr>>,
+    names: RefCell<Interner<Relative>>,
+    targets: RefCell<Interner<Target>>,
+    unions: RefCell<Unions>,
 }
 
 impl Slices {
@@ -247,7 +248,7 @@ impl Slices {
             addresses: RefCell::default(),
             names: RefCell::default(),
             targets: RefCell::default(),
-            known: RefCell::default(),
+            unions: RefCell::default(),
         }
     }
 
@@ -265,19 +266,19 @@ impl Slices {
         prepared.ports.get_or_init(|| Ports::of(&prepared.slice.ports))
     }
 
-    /// The addresses of some slices, as [`few`] has them.
+    /// The addresses of some slices, as returned by [`address_set`].
     pub(super) fn addresses(&self, slices: &[u32]) -> Arc<[IpAddr]> {
         if let [only] = slices {
             return Arc::clone(self.all[*only as usize].addresses());
         }
-        if let Some(known) = self.known.borrow().get(slices) {
+        if let Some(known) = self.unions.borrow().get(slices) {
             return Arc::clone(known);
         }
         let numbered = &mut *self.addresses.borrow_mut();
         let mut found = [Vec::new(), Vec::new()];
         numbered.begin();
         for slice in slices.iter().map(|slice| &self.all[*slice as usize]) {
-            // Most add nothing where there are many.
+            // Lists that are full for all families of the slice stay as they are.
             if slice.families().iter().zip(&found).all(|(has, found)| !has || found.len() >= MANY) {
                 continue;
             }
@@ -295,7 +296,7 @@ impl Slices {
             .flat_map(|(found, unspecified)| match found.len() < MANY {
                 true => {
                     let mut family: Vec<IpAddr> =
-                        found.into_iter().map(|number| numbered.things[number as usize]).collect();
+                        found.into_iter().map(|number| numbered.values[number as usize]).collect();
                     family.sort_unstable();
                     family
                 }
@@ -303,19 +304,19 @@ impl Slices {
             })
             .collect();
         let addresses: Arc<[IpAddr]> = addresses.into();
-        self.known.borrow_mut().insert(slices.into(), Arc::clone(&addresses));
+        self.unions.borrow_mut().insert(slices.into(), Arc::clone(&addresses));
         addresses
     }
 
-    /// The SRV records of a port's name: of all endpoints of these slices, which are those that have the port, each with its own
-    /// numbers of it. None: more than a message holds.
+    /// The SRV records of a port's name. `holders` are the slices that have the port, each with its numbers of it; the targets are
+    /// all their endpoints. None if no message holds the records.
     ///
-    /// In the order of CoreDNS every entry counts, those without a port number too, but what is listed is each target and port
-    /// once, whatever the protocol, and each of its addresses once.
+    /// The weight is that of CoreDNS, which counts every entry, with or without a port number. Each pair of target and port is
+    /// listed once for all protocols, and each address once.
     pub(super) fn services(&self, holders: &[(u32, Ports)]) -> Option<Services> {
         let count = holders.iter().map(|(i, ports)| self.get(*i).endpoints.len() * ports.count).sum();
         if let [(only, ports)] = holders {
-            // Targets are not made where there is no number for them.
+            // Without port numbers no targets are needed.
             return if ports.numbers.is_empty() {
                 Some(Services::new(Vec::new(), count, Vec::new()))
             } else {
@@ -334,9 +335,9 @@ impl Slices {
         pairs.sort_unstable();
         let (names, targets) = (&mut *self.names.borrow_mut(), &mut *self.targets.borrow_mut());
         let (mut records, mut addresses): (Vec<(u32, u16)>, Vec<u32>) = (Vec::new(), Vec::new());
-        for alike in pairs.chunk_by(|a, b| a.0 == b.0) {
+        for group in pairs.chunk_by(|a, b| a.0 == b.0) {
             names.begin();
-            for (port, i) in alike {
+            for (port, i) in group {
                 let [own, _] = self.all[*i as usize].numbered_targets(names, targets);
                 if !fits(own.len(), 0) {
                     return None;
@@ -349,24 +350,24 @@ impl Slices {
         }
         targets.begin();
         for (i, _) in holders.iter().filter(|(_, ports)| !ports.numbers.is_empty()) {
-            // One with more targets than are known is too large by those.
+            // A list of targets that was cut does not fit anyway.
             let [_, own] = self.all[*i as usize].numbered_targets(names, targets);
             addresses.extend(own.iter().filter(|target| targets.add(**target)));
             if !fits(records.len(), addresses.len()) {
                 return None;
             }
         }
-        let name = |(name, port): (u32, u16)| (Relative::clone(&names.things[name as usize]), port);
+        let name = |(name, port): (u32, u16)| (Relative::clone(&names.values[name as usize]), port);
         let mut records: Vec<(Relative, u16)> = records.into_iter().map(name).collect();
         let mut addresses: Vec<Target> =
-            addresses.into_iter().map(|target: u32| targets.things[target as usize].clone()).collect();
+            addresses.into_iter().map(|target: u32| targets.values[target as usize].clone()).collect();
         records.sort_unstable();
         addresses.sort_unstable();
         Some(Services::new(records, count, addresses))
     }
 }
 
-/// Counts what is looked at for names of ports, so that tests see what they cost.
+/// Counts the lookups for names of ports, so that tests can check their cost.
 #[cfg(test)]
 pub(super) mod steps {
     use std::cell::Cell;
@@ -379,7 +380,7 @@ pub(super) mod steps {
         STEPS.set(STEPS.get() + steps);
     }
 
-    /// Those since this was asked last.
+    /// The number of lookups since the last call.
     pub fn take() -> usize {
         STEPS.take()
     }

@@ -39,8 +39,8 @@ impl Cluster {
     }
 }
 
-fn settings() -> Settings {
-    Settings {
+fn config() -> ClusterConfig {
+    ClusterConfig {
         zone: Name::parse(ZONE).unwrap(),
         ttl: 30,
         negative_answers: true,

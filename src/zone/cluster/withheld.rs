@@ -28,13 +28,13 @@ impl Withheld {
         }
     }
 
-    /// Whether the reverse name of one of the addresses lies below this name.
+    /// Whether the reverse name of one of the addresses is below this name.
     pub(super) fn is_below(&self, name: &Name) -> bool {
         !self.is_empty() && below(name).is_some_and(|range| self.0.range(range).next().is_some())
     }
 }
 
-/// The range of addresses whose names lie below this name in in-addr.arpa or ip6.arpa; None if there are none.
+/// The range of addresses whose reverse names are below this name; None if no reverse name is.
 fn below(name: &Name) -> Option<RangeInclusive<IpAddr>> {
     let labels: Vec<&str> = name.labels().map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;
     match labels[..] {

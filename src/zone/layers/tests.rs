@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::zone::cluster::Settings;
+use crate::zone::cluster::ClusterConfig;
 use crate::zone::cluster::share::Size;
 use crate::zone::cluster::spec::{Key, PortSpec, ServiceSpec};
 use crate::zone::lookup::Nodes;
@@ -55,7 +55,7 @@ struct Lab {
 impl Lab {
     fn empty(pass: &[&str]) -> Self {
         let pass = pass_names(pass);
-        let settings = Settings { zone: name("cluster.local"), ttl: 30, negative_answers: true, serial: 1, pass };
+        let settings = ClusterConfig { zone: name("cluster.local"), ttl: 30, negative_answers: true, serial: 1, pass };
         Self { cluster: Cluster::new(settings), layers: Layers::new(name("cluster.local")), maps: Nodes::default() }
     }
 
@@ -389,7 +389,7 @@ fn static_wildcards_are_suspended_above_withheld_reverse_names_only() {
     lab.cluster.set_capacity(Size { names: 9, ..Size::MAX });
     lab.commit();
     let pass = pass_names(&["x"]);
-    let settings = Settings { zone: name("cluster.local"), ttl: 60, negative_answers: true, serial: 1, pass };
+    let settings = ClusterConfig { zone: name("cluster.local"), ttl: 60, negative_answers: true, serial: 1, pass };
     let changes = lab.layers.merge(lab.cluster.reconfigure(settings));
     lab.apply(changes);
     lab.commit();

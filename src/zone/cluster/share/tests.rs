@@ -8,9 +8,9 @@ fn sizes(random: &mut Random) -> Sizes {
     })
 }
 
-/// A decision that is kept while a namespace does not change equals the one that would be made again.
+/// A decision that remains valid while a namespace does not change equals a new one.
 #[test]
-fn decisions_that_are_kept_are_those_that_would_be_made_again() {
+fn decisions_that_remain_valid_equal_new_ones() {
     let (mut stood, mut decided) = (0, 0);
     for seed in 1..=40 {
         let mut random = Random(seed);
@@ -39,7 +39,7 @@ fn decisions_that_are_kept_are_those_that_would_be_made_again() {
             assert!(got.objects == wanted.objects && got.namespaces.len() == wanted.namespaces.len(), "{seed} {round}");
             assert_eq!(shares.holders(9), anew.holders(9), "seed {seed}, round {round}");
             for key in &keys {
-                assert_eq!(shares.yields(key), anew.yields(key), "seed {seed}, round {round}: {}", key.name);
+                assert_eq!(shares.withheld(key), anew.withheld(key), "seed {seed}, round {round}: {}", key.name);
             }
             assert_eq!((shares.held(), shares.passing()), (anew.held(), anew.passing()), "seed {seed}, round {round}");
         }

@@ -313,8 +313,8 @@ impl World {
     }
 
     /// A new index over the objects, and the changes of its first commit.
-    pub fn build(&self, settings: Settings) -> (Cluster, Vec<Change>) {
-        let mut cluster = Cluster::new(settings);
+    pub fn build(&self, config: ClusterConfig) -> (Cluster, Vec<Change>) {
+        let mut cluster = Cluster::new(config);
         cluster.replace_namespaces(&self.namespaces);
         cluster.replace_services(self.services.clone());
         cluster.replace_slices(self.slices.clone());

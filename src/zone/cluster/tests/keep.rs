@@ -1,10 +1,10 @@
-//! Objects that are too many or too large to be kept.
+//! Hidden objects: clusters with more items than the limits allow.
 
 use super::coredns::{TYPES, World};
 use super::kernel::Maps;
 use super::order::{Random, apply_in_steps, probes};
 use super::*;
-use crate::zone::cluster::keep::{Hoard, Kind, Limits};
+use crate::zone::cluster::keep::{HiddenObjects, Limits, ObjectKind};
 use crate::zone::cluster::share::MARGIN;
 
 const A: u16 = 1;
@@ -12,12 +12,12 @@ const PTR: u16 = 12;
 const NXDOMAIN: u16 = 3;
 
 fn limited(all: usize, service: usize) -> Cluster {
-    let mut cluster = Cluster::new(settings());
-    cluster.keep.set_limits(Limits { all, service });
+    let mut cluster = Cluster::new(config());
+    cluster.inventory.set_limits(Limits { all, service });
     cluster
 }
 
-/// Commits and applies all changes to the maps; the number of changes.
+/// Commits and applies all changes to the maps. Returns the number of changes.
 fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
     let mut changes = cluster.commit();
     changes.append(&mut cluster.rest());
@@ -27,15 +27,15 @@ fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
     count
 }
 
-/// Lists the wanted kinds again, as the daemon does; the kinds that were listed.
-fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<Kind> {
+/// Lists the wanted kinds again, as the daemon does. Returns the kinds that were listed.
+fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<ObjectKind> {
     let mut listed = Vec::new();
     while let Some(kind) = cluster.wants_again() {
         listed.push(kind);
         assert!(listed.len() <= 4, "{listed:?}");
         match kind {
-            Kind::Service => cluster.replace_services(world.services.clone()),
-            Kind::Slice => cluster.replace_slices(world.slices.clone()),
+            ObjectKind::Service => cluster.replace_services(world.services.clone()),
+            ObjectKind::Slice => cluster.replace_slices(world.slices.clone()),
         }
         commit(cluster, maps);
     }
@@ -62,7 +62,7 @@ fn is_missing(maps: &Maps, name: &str) -> bool {
     maps.ask(name, A).is_some_and(|reply| reply.rcode == NXDOMAIN)
 }
 
-/// A tenant whose slices together exceed the limit of kept items, beside other namespaces.
+/// A tenant whose slices together exceed the limit of kept items, and small namespaces of others.
 struct Tenant {
     world: World,
     cluster: Cluster,
@@ -106,7 +106,7 @@ impl Tenant {
         Self { world, cluster, maps }
     }
 
-    fn asserts_that_others_are_whole(&self) {
+    fn assert_other_namespaces_are_complete(&self) {
         for i in 0..OTHERS {
             assert_eq!(answers(&self.maps, &format!("web.ns{i}.svc.{ZONE}"), A), Some(1));
             assert_eq!(answers(&self.maps, &format!("db.ns{i}.svc.{ZONE}"), A), Some(2));
@@ -133,7 +133,7 @@ impl Tenant {
         commit(&mut self.cluster, &mut self.maps)
     }
 
-    fn list_wanted(&mut self) -> Vec<Kind> {
+    fn list_wanted(&mut self) -> Vec<ObjectKind> {
         list_wanted(&mut self.cluster, &mut self.maps, &self.world)
     }
 }
@@ -141,10 +141,10 @@ impl Tenant {
 #[test]
 fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_others() {
     let mut tenant = Tenant::new();
-    // It has 38,445 items beside 240 of others: 18,685 above its level. Its four largest objects have 19,204.
+    // It has 38,445 items, the others have 240: it is 18,685 above the level. Its four largest objects have 19,204.
     let gone = ["large-8", "large-9", "large-10", "large-11"];
     assert_eq!(hidden_slices(&tenant.cluster), gone.map(|s| format!("tenant/{s}")).into());
-    tenant.asserts_that_others_are_whole();
+    tenant.assert_other_namespaces_are_complete();
     let maps = &tenant.maps;
     assert_eq!(answers(maps, &format!("even.tenant.svc.{ZONE}"), A), None, "not all of its endpoints are known");
     assert_eq!(answers(maps, &format!("10-102-0-1.even.tenant.svc.{ZONE}"), A), None);
@@ -157,10 +157,10 @@ fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_othe
     let [holder, ..] = &tenant.cluster.holders(3)[..] else { panic!("no namespaces") };
     assert_eq!((&*holder.namespace, holder.passing), ("tenant", tenant.cluster.hidden()));
     assert_eq!(holder.largest, Some(("large-11".into(), 5401)));
-    let hoards = tenant.cluster.newly_hidden();
-    let [Hoard { namespace, hidden, largest, .. }] = &hoards[..] else { panic!("{hoards:?}") };
+    let reports = tenant.cluster.newly_hidden();
+    let [HiddenObjects { namespace, hidden, largest, .. }] = &reports[..] else { panic!("{reports:?}") };
     assert_eq!((&**namespace, *hidden), ("tenant", tenant.cluster.hidden()));
-    assert_eq!(*largest, (Kind::Slice, "large-11".into(), 5401));
+    assert_eq!(*largest, (ObjectKind::Slice, "large-11".into(), 5401));
     assert_eq!(tenant.cluster.newly_hidden(), [], "each namespace is returned once");
 
     // Other namespaces grow, but stay smaller than the tenant's.
@@ -175,7 +175,7 @@ fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_othe
         tenant.delete(&Key::new(&format!("ns{i}"), "db-2"));
     }
     tenant.commit();
-    assert_eq!(tenant.list_wanted(), [Kind::Slice]);
+    assert_eq!(tenant.list_wanted(), [ObjectKind::Slice]);
     let mut with_margin: BTreeSet<String> = gone.map(|s| format!("tenant/{s}")).into();
     with_margin.insert("tenant/large-7".into());
     assert_eq!(hidden_slices(&tenant.cluster), with_margin);
@@ -186,11 +186,11 @@ fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_othe
     }
     tenant.commit();
     assert_eq!(answers(&tenant.maps, &format!("odd.tenant.svc.{ZONE}"), A), Some(1));
-    assert_eq!(tenant.list_wanted(), [Kind::Slice], "hidden slices that fit have to be listed again");
+    assert_eq!(tenant.list_wanted(), [ObjectKind::Slice], "hidden slices that fit have to be listed again");
     assert_eq!((hidden_slices(&tenant.cluster).len(), tenant.cluster.hidden()), (0, 0));
-    let fresh = Maps::new(tenant.world.build(settings()).1);
+    let fresh = Maps::new(tenant.world.build(config()).1);
     assert!(tenant.maps.all() == fresh.all());
-    tenant.asserts_that_others_are_whole();
+    tenant.assert_other_namespaces_are_complete();
 }
 
 /// A hidden slice that lists another namespace's address adds a target to the reverse name, which is not known.
@@ -209,7 +209,7 @@ fn reverse_names_of_addresses_in_hidden_slices_pass() {
     assert_eq!(answers(&tenant.maps, "2.4.1.10.in-addr.arpa", PTR), Some(1));
     assert!(
         tenant.cluster.withholds(&Name::parse("1.10.in-addr.arpa").unwrap()),
-        "static wildcards there are suspended"
+        "static wildcards below it are suspended"
     );
 
     // The slice that is kept is deleted and created again.
@@ -224,7 +224,7 @@ fn reverse_names_of_addresses_in_hidden_slices_pass() {
     tenant.put(key.clone(), spec);
     tenant.commit();
     assert!(hidden_slices(&tenant.cluster).contains("tenant/large-11"));
-    tenant.asserts_that_others_are_whole();
+    tenant.assert_other_namespaces_are_complete();
     (0..SLICES).for_each(|i| tenant.delete(&large(i).0));
     tenant.commit();
     assert!(!tenant.cluster.withholds(&Name::parse("1.10.in-addr.arpa").unwrap()));
@@ -253,7 +253,7 @@ fn lists_in_any_order_hide_the_same_objects_and_change_nothing() {
         assert_eq!(other.wants_again(), None);
         // Reverse names are left out: by chance, one address in thousands looks as if a hidden slice had it.
         let names = |nodes: HashMap<Name, Node>| -> BTreeSet<Name> {
-            nodes.into_keys().filter(|name| name.is_within(&settings().zone)).collect()
+            nodes.into_keys().filter(|name| name.is_within(&config().zone)).collect()
         };
         assert!(names(other.nodes()) == names(tenant.maps.all().clone()));
     }
@@ -287,7 +287,7 @@ fn hidden_objects_come_back_only_if_there_is_room_to_spare() {
     assert_eq!(hidden_slices(&tenant.cluster), before);
     tenant.put(key, smaller(needed + KEPT / MARGIN + 1));
     tenant.commit();
-    assert_eq!(tenant.list_wanted(), [Kind::Slice]);
+    assert_eq!(tenant.list_wanted(), [ObjectKind::Slice]);
     assert!(!hidden_slices(&tenant.cluster).contains("tenant/large-8"));
 }
 
@@ -319,7 +319,7 @@ fn a_service_with_too_many_items_is_hidden_even_if_there_is_room() {
     world.services.insert(Key::new("default", "wide"), wide(900));
     cluster.apply_service(Key::new("default", "wide"), &wide(900));
     commit(&mut cluster, &mut maps);
-    assert!(maps.all() == Maps::new(world.build(settings()).1).all());
+    assert!(maps.all() == Maps::new(world.build(config()).1).all());
     // With a slice it has too many items again: the larger of the two is hidden.
     let spec = many("wide", 1, 200);
     cluster.apply_slice(Key::new("default", "wide-1"), &spec);
@@ -329,8 +329,8 @@ fn a_service_with_too_many_items_is_hidden_even_if_there_is_room() {
     cluster.delete_slice(&Key::new("default", "wide-1"));
     world.slices.clear();
     commit(&mut cluster, &mut maps);
-    assert_eq!(list_wanted(&mut cluster, &mut maps, &world), [Kind::Service]);
-    assert!(maps.all() == Maps::new(world.build(settings()).1).all());
+    assert_eq!(list_wanted(&mut cluster, &mut maps, &world), [ObjectKind::Service]);
+    assert!(maps.all() == Maps::new(world.build(config()).1).all());
 }
 
 /// After each change of a random history: every query gets its old or its new answer or passes, no answer differs from CoreDNS',
@@ -338,13 +338,13 @@ fn a_service_with_too_many_items_is_hidden_even_if_there_is_room() {
 #[test]
 fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
     let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
-    let (mut short, mut passed, mut wanted) = (0, 0, 0);
+    let (mut hiding, mut passed, mut wanted) = (0, 0, 0);
     for seed in 1..=8 {
         let (mut random, mut world, mut cluster) = (Random(seed), World::default(), limited(usize::MAX, usize::MAX));
         let mut maps = Maps::default();
         for round in 0..25 {
             let (all, service) = (20 + random.below(60), 8 + random.below(12));
-            cluster.keep.set_limits(Limits { all, service });
+            cluster.inventory.set_limits(Limits { all, service });
             (0..=random.below(5)).for_each(|_| random.event(&mut world, &mut cluster));
             let is_wanted = cluster.wants_again().is_some() && random.below(2) == 0;
             if is_wanted {
@@ -360,11 +360,11 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
             assert!(cluster.nodes() == *maps.all(), "seed {seed}, round {round}");
             for (text, name) in &probes {
                 assert_eq!(cluster.node(name).as_ref(), maps.all().get(name), "seed {seed}, round {round}: {name}");
-                let labels = labels_in(name, &cluster.renderer.settings.zone);
+                let labels = labels_in(name, &cluster.renderer.config.zone);
                 let is_whole = match labels.as_deref() {
                     Some([.., service, namespace, "svc"]) => {
                         let entry = cluster.objects.services.get(&Key::new(namespace, service));
-                        let is_alias = entry.is_some_and(|e| e.depends_on(&cluster.renderer.settings.zone).is_some());
+                        let is_alias = entry.is_some_and(|e| e.depends_on(&cluster.renderer.config.zone).is_some());
                         let has_hidden = |e: &Entry| {
                             let service = e.service.as_deref();
                             matches!(service, Some(model::Service::Hidden { .. })) || e.is_opaque()
@@ -372,7 +372,7 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
                         !is_alias && !entry.is_some_and(has_hidden)
                     }
                     Some(_) => true,
-                    None => cluster.keep.marked.is_empty(),
+                    None => cluster.inventory.mark_table.is_empty(),
                 };
                 for qtype in TYPES {
                     let (got, expected) = (maps.ask(text, qtype), world.expected(text, qtype));
@@ -385,12 +385,15 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
                     );
                 }
             }
-            short += usize::from(cluster.hidden() > 0);
+            hiding += usize::from(cluster.hidden() > 0);
         }
-        cluster.keep.set_limits(Limits { all: usize::MAX, service: usize::MAX });
+        cluster.inventory.set_limits(Limits { all: usize::MAX, service: usize::MAX });
         commit(&mut cluster, &mut maps);
         list_wanted(&mut cluster, &mut maps, &world);
-        assert!(maps.all() == Maps::new(world.build(settings()).1).all(), "seed {seed}");
+        assert!(maps.all() == Maps::new(world.build(config()).1).all(), "seed {seed}");
     }
-    assert!(short > 50 && passed > 1000 && wanted > 10, "{short} {passed} {wanted}");
+    assert!(
+        hiding > 50 && passed > 1000 && wanted > 10,
+        "{hiding} rounds with hidden objects, {passed} queries passed, {wanted} lists of wanted objects"
+    );
 }

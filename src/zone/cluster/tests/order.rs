@@ -127,7 +127,7 @@ impl Random {
     }
 }
 
-/// The names that random events may change, and names above, beside and below them.
+/// The names that random events may change, with their parents, siblings and children.
 pub fn probes() -> Vec<String> {
     let mut probes: Vec<String> =
         ["", "svc.", "pod.", "x.", "y.x.", "dns.", "ns.dns.", "dns-version."].map(String::from).into();
@@ -169,7 +169,7 @@ pub fn probes() -> Vec<String> {
     probes
 }
 
-/// The node that holds for a name, and its fallback: they decide the answers of all types.
+/// The node that answers for a name, and its fallback: they decide the answers of all types.
 pub fn answers_of(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)> {
     let node = maps.find(name)?;
     let own = Node { child: None, deep: None, fallback: None, ..node.clone() };
@@ -177,7 +177,7 @@ pub fn answers_of(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)>
 }
 
 /// Makes changes one by one. After each of them every probe has to get its answers from before the first or from after the last
-/// change, or to pass if `may_pass`. Returns the highest number of names on the way.
+/// change, or to pass if `may_pass`. Returns the highest number of names in the maps.
 pub fn apply_in_steps(
     maps: &mut Maps,
     changes: Vec<Change>,
@@ -209,9 +209,9 @@ pub fn apply_in_steps(
     most
 }
 
-fn run(seed: u64, settings: &Settings, commits: usize) {
+fn run(seed: u64, config: &ClusterConfig, commits: usize) {
     let probes: Vec<(String, Name)> = probes().into_iter().map(|p| (p.clone(), Name::parse(&p).unwrap())).collect();
-    let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(settings.clone()));
+    let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(config.clone()));
     let mut maps = Maps::default();
     for commit in 0..commits {
         for _ in 0..=random.below(5) {
@@ -226,7 +226,7 @@ fn run(seed: u64, settings: &Settings, commits: usize) {
         for (text, _) in &probes {
             for qtype in TYPES {
                 let expected = world.expected(text, qtype);
-                let expected = expected.filter(|r| settings.negative_answers || !r.answers.is_empty());
+                let expected = expected.filter(|r| config.negative_answers || !r.answers.is_empty());
                 assert_eq!(
                     maps.ask(text, qtype),
                     expected,
@@ -235,7 +235,7 @@ fn run(seed: u64, settings: &Settings, commits: usize) {
                 );
             }
         }
-        let (rebuilt, changes) = world.build(settings.clone());
+        let (rebuilt, changes) = world.build(config.clone());
         let fresh = Maps::new(changes);
         let fresh = fresh.all();
         assert!(maps.all() == fresh, "seed {seed}, commit {commit}: {:?}", differences(maps.all(), fresh));
@@ -253,19 +253,19 @@ fn differences<'a>(one: &'a HashMap<Name, Node>, other: &'a HashMap<Name, Node>)
 #[test]
 fn after_each_change_every_query_gets_its_old_or_new_answer() {
     for seed in 1..=6 {
-        run(seed, &settings(), 20);
+        run(seed, &config(), 20);
     }
 }
 
 #[test]
 fn without_negative_answers_queries_without_records_pass() {
-    run(99, &Settings { negative_answers: false, ..settings() }, 15);
+    run(99, &ClusterConfig { negative_answers: false, ..config() }, 15);
 }
 
 #[test]
 fn a_relist_of_the_same_objects_changes_nothing() {
     let mut random = Random(5);
-    let (mut world, mut cluster) = (World::default(), Cluster::new(settings()));
+    let (mut world, mut cluster) = (World::default(), Cluster::new(config()));
     (0..40).for_each(|_| random.event(&mut world, &mut cluster));
     cluster.commit();
     cluster.replace_namespaces(&world.namespaces);
@@ -276,7 +276,7 @@ fn a_relist_of_the_same_objects_changes_nothing() {
 
 #[test]
 fn an_object_deleted_and_created_between_commits_is_never_missing() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let key = Key::new("default", "web");
     cluster.apply_namespace("default");
     cluster.apply_service(key.clone(), &cluster_ip(&["10.0.0.1"], &["http/TCP/80"]));

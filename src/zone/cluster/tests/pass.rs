@@ -16,23 +16,23 @@ fn world() -> World {
     world
 }
 
-fn with(pass: &[&str]) -> Settings {
-    let mut settings = settings();
-    pass.iter().for_each(|p| settings.pass.add(p).unwrap());
-    settings
+fn with(pass: &[&str]) -> ClusterConfig {
+    let mut config = config();
+    pass.iter().for_each(|p| config.pass.add(p).unwrap());
+    config
 }
 
 #[test]
 fn pass_names_pass_and_change_nothing_else() {
     let world = world();
-    let settings = with(&[
+    let config = with(&[
         "web.default.svc.cluster.local",
         "nothing.cluster.local",
         "*.dev.svc.cluster.local",
         "*.gone.svc.cluster.local",
         "10.0.96.10.in-addr.arpa",
     ]);
-    let maps = Maps::new(world.build(settings.clone()).1);
+    let maps = Maps::new(world.build(config.clone()).1);
     let names = [
         "web.default.svc",
         "_http._tcp.web.default.svc",
@@ -57,7 +57,7 @@ fn pass_names_pass_and_change_nothing_else() {
     for relative in names {
         let name = format!("{relative}.{ZONE}");
         for qtype in TYPES {
-            let covered = settings.pass.covers(&Name::parse(&name).unwrap()) || open.contains(&relative);
+            let covered = config.pass.covers(&Name::parse(&name).unwrap()) || open.contains(&relative);
             let follows = relative == "to-web.default.svc" && matches!(qtype, A | AAAA);
             let expected = world.expected(&name, qtype).filter(|_| !covered && !follows);
             assert_eq!(maps.ask(&name, qtype), expected, "{name} {qtype}");
@@ -81,25 +81,25 @@ fn a_pass_name_keeps_a_node_when_its_service_is_deleted() {
 fn a_new_configuration_gives_the_nodes_of_a_new_index() {
     let world = world();
     let all = [
-        settings(),
+        config(),
         with(&["*.dev.svc.cluster.local", "nothing.cluster.local"]),
-        Settings { ttl: 5, ..settings() },
-        Settings { negative_answers: false, ..settings() },
+        ClusterConfig { ttl: 5, ..config() },
+        ClusterConfig { negative_answers: false, ..config() },
         with(&["*.cluster.local", "cluster.local"]),
-        Settings { zone: Name::parse("svc.cluster.local").unwrap(), ..settings() },
+        ClusterConfig { zone: Name::parse("svc.cluster.local").unwrap(), ..config() },
     ];
-    let (mut cluster, changes) = world.build(settings());
+    let (mut cluster, changes) = world.build(config());
     let mut maps = Maps::new(changes);
-    for settings in all.iter().chain(all.iter().rev()) {
-        cluster.reconfigure(settings.clone()).into_iter().for_each(|c| maps.apply(c));
-        assert!(maps.all() == Maps::new(world.build(settings.clone()).1).all(), "{settings:?}");
+    for config in all.iter().chain(all.iter().rev()) {
+        cluster.reconfigure(config.clone()).into_iter().for_each(|c| maps.apply(c));
+        assert!(maps.all() == Maps::new(world.build(config.clone()).1).all(), "{config:?}");
     }
-    assert_eq!(cluster.reconfigure(settings()), []);
+    assert_eq!(cluster.reconfigure(config()), []);
 }
 
 #[test]
 fn ttls_are_those_of_the_configuration() {
-    let maps = Maps::new(world().build(Settings { ttl: 600, ..settings() }).1);
+    let maps = Maps::new(world().build(ClusterConfig { ttl: 600, ..config() }).1);
     let reply = maps.ask("web.default.svc.cluster.local", A).unwrap();
     assert!(reply.answers.iter().all(|a| a.contains(" 600 A ")), "{reply:?}");
     // CoreDNS limits the TTL of the SOA record itself to five minutes.
@@ -110,7 +110,7 @@ fn ttls_are_those_of_the_configuration() {
 
 #[test]
 fn the_placeholder_is_removed_if_the_whole_zone_passes_by_a_new_configuration() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let zone = Name::parse(ZONE).unwrap();
     assert!(matches!(&cluster.announce()[..], [Change::Put(name, _)] if *name == zone));
     let changes = cluster.reconfigure(with(&["*.local"]));

@@ -41,10 +41,10 @@ fn within(limit: Duration, what: &str, work: impl FnOnce()) {
 }
 
 #[test]
-fn ten_thousand_services() {
+fn ten_thousand_services_do_not_take_quadratic_time() {
     const N: usize = 10_000;
     let (services, slices): (Vec<_>, Vec<_>) = (0..N).map(|i| (service(i), slice_of(i))).unzip();
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.replace_namespaces((0..100).map(|i| format!("ns{i}")));
     within(Duration::from_secs(1), "services, in one commit", || {
         cluster.replace_services(services.clone());
@@ -61,7 +61,7 @@ fn ten_thousand_services() {
         cluster.replace_slices(slices);
         assert_eq!(cluster.commit(), []);
     });
-    let mut other = Cluster::new(settings());
+    let mut other = Cluster::new(config());
     other.replace_namespaces((0..100).map(|i| format!("ns{i}")));
     other.commit();
     within(Duration::from_secs(2), "one by one", || {
@@ -84,13 +84,13 @@ fn ten_thousand_services() {
 
 /// Half of the Services are in one namespace, and most of its names are withheld.
 #[test]
-fn twenty_thousand_services_in_full_maps() {
+fn twenty_thousand_services_in_full_maps_do_not_take_quadratic_time() {
     const N: usize = 20_000;
     let service = |i: usize| {
         let (key, spec) = service(i);
         if i.is_multiple_of(2) { (Key::new("greedy", &key.name), spec) } else { (key, spec) }
     };
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.replace_namespaces((0..100).map(|i| format!("ns{i}")).chain(["greedy".into()]));
     cluster.replace_services((0..N).map(service));
     cluster.set_capacity(Size { names: N * 4 * 6 / 10, ..Size::MAX });
@@ -112,8 +112,8 @@ fn twenty_thousand_services_in_full_maps() {
 }
 
 #[test]
-fn a_large_headless_service() {
-    let mut cluster = Cluster::new(settings());
+fn a_large_headless_service_does_not_take_quadratic_time() {
+    let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, from: usize| {
         let endpoints: Vec<String> = (from..100).map(|i| format!("10.1.{s}.{i}=pod-{s}-{i}")).collect();
         let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
@@ -143,7 +143,7 @@ fn a_large_headless_service() {
 
 #[test]
 fn an_address_of_many_services_does_not_take_quadratic_time() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     cluster.commit();
     within(Duration::from_secs(1), "five thousand slices with one address", || {
@@ -161,7 +161,7 @@ fn an_address_of_many_services_does_not_take_quadratic_time() {
 #[test]
 fn many_slices_of_one_service_do_not_take_quadratic_time() {
     const N: usize = 20_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with =
         |i: usize, net: usize| slice("big", &["http/TCP/80"], &[&format!("10.{net}.{}.{}", i >> 8, i & 255)]);
     let key = |i: usize| Key::new("default", &format!("big-{i}"));
@@ -182,7 +182,7 @@ fn many_slices_of_one_service_do_not_take_quadratic_time() {
 #[test]
 fn many_aliases_of_single_endpoints_do_not_take_quadratic_time() {
     const ALIASES: usize = 2_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, net: usize| {
         let endpoints: Vec<String> = (0..1000).map(|i| format!("10.{net}.{}.{}", i >> 8, i & 255)).collect();
         (
@@ -218,7 +218,7 @@ fn many_ports_of_many_endpoints_do_not_take_quadratic_time() {
         let mut spec = slice("big", &[], &endpoints);
         spec.ports = (0..PORTS).map(port).collect();
         for (what, service) in [("headless", headless()), ("with an address", cluster_ip(&["10.96.0.1"], &[]))] {
-            let mut cluster = Cluster::new(settings());
+            let mut cluster = Cluster::new(config());
             cluster.apply_namespace("default");
             cluster.apply_service(Key::new("default", "big"), &service);
             cluster.commit();
@@ -239,7 +239,7 @@ fn many_ports_of_many_endpoints_do_not_take_quadratic_time() {
 #[test]
 fn ports_of_many_slices_do_not_take_quadratic_time() {
     const SLICES: usize = 2_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, endpoints: &[&str]| {
         let ports: Vec<String> = (0..5).map(|p| format!("p{s}-{p}/TCP/{}", 1 + s * 5 + p)).collect();
         let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
@@ -261,7 +261,7 @@ fn ports_of_many_slices_do_not_take_quadratic_time() {
 #[test]
 fn many_aliases_of_many_endpoints_do_not_take_quadratic_time() {
     const ALIASES: usize = 10_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let slice_with = |s: usize, n: usize| {
         let endpoints: Vec<String> = (0..n).map(|i| format!("10.{s}.{}.{}", i >> 8, i & 255)).collect();
         let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
@@ -286,7 +286,7 @@ fn many_aliases_of_many_endpoints_do_not_take_quadratic_time() {
 
 #[test]
 fn an_address_of_many_hostnames_does_not_take_quadratic_time() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     let endpoints: Vec<String> = (0..50_000).map(|i| format!("10.0.0.1=h{i}")).collect();
     let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
     cluster.apply_namespace("default");
@@ -321,9 +321,9 @@ fn addresses(net: usize, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn aliases_of_ports_among_many_are_no_burden() {
+fn aliases_of_single_ports_do_not_read_all_ports() {
     const ALIASES: usize = 12_000;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     cluster.apply_service(Key::new("default", "big"), &headless());
     let slices = slices_of("big", 3, |s, p| format!("p{s}-{p}"), (20_000, &addresses(1, 1)));
@@ -338,16 +338,16 @@ fn aliases_of_ports_among_many_are_no_burden() {
         cluster.apply_slice(key, &spec);
         steps::take();
         assert!(cluster.commit().len() > ALIASES / 3);
-        // Each alias finds its port.
+        // Each alias finds its port directly.
         let steps = steps::take();
         assert!(steps < 3 * ALIASES, "{steps}");
     });
 }
 
 #[test]
-fn aliases_of_ports_of_many_slices_are_no_burden() {
+fn aliases_of_ports_do_not_unite_the_same_slices_again() {
     const ALIASES: usize = 800;
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     cluster.apply_service(Key::new("default", "big"), &headless());
     let slices = slices_of("big", 38, |_, p| format!("p{p}"), (800, &addresses(1, 800)));
@@ -362,17 +362,17 @@ fn aliases_of_ports_of_many_slices_are_no_burden() {
         cluster.apply_slice(key, &spec);
         steps::take();
         assert!(cluster.commit().len() >= ALIASES);
-        // Each port is looked up in its slices, and what those have together is known by then.
+        // Each port is looked up in its slices, whose union is known after the first one.
         let steps = steps::take();
         assert!(steps < 3 * 38 * ALIASES, "{steps}");
     });
 }
 
-/// Of the same endpoints, or of others in each slice.
+/// The slices list the same endpoints, or each has its own.
 #[test]
-fn ports_by_slices_by_endpoints_are_no_burden() {
+fn ports_of_many_slices_do_not_read_all_endpoints() {
     for (same, endpoints) in [(true, 76), (false, 20), (false, 76)] {
-        let mut cluster = Cluster::new(settings());
+        let mut cluster = Cluster::new(config());
         cluster.apply_namespace("default");
         cluster.apply_service(Key::new("default", "big"), &headless());
         let of = |s: usize, count: usize| {
@@ -389,21 +389,21 @@ fn ports_by_slices_by_endpoints_are_no_burden() {
             cluster.apply_slice(key, &spec);
             steps::take();
             cluster.commit();
-            // For each name as much as a message may hold, before and after.
+            // The lookups for each name are limited by the size of a message, before and after.
             let steps = steps::take();
             assert!(steps < 2 * 1_000 * 200, "{steps}");
         });
     }
 }
 
-/// The label that says of which Service they are is anybody's who may write them.
+/// A tenant may set the label that names a slice's Service.
 #[test]
-fn slices_that_change_their_service() {
-    let mut cluster = Cluster::new(settings());
+fn slices_that_change_their_service_do_not_take_quadratic_time() {
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("default");
     ["one", "two"].iter().for_each(|name| cluster.apply_service(Key::new("default", name), &headless()));
     cluster.commit();
-    for (what, service) in [("come", "one"), ("move", "two")] {
+    for (what, service) in [("are added", "one"), ("move", "two")] {
         within(Duration::from_millis(1500), &format!("sixty thousand endpoints {what}"), || {
             for s in 0..60 {
                 let (_, spec) = slices_of(service, 1, |_, _| "http".into(), (1, &addresses(s, 1_000))).remove(0);
@@ -415,9 +415,9 @@ fn slices_that_change_their_service() {
 }
 
 #[test]
-fn an_index_can_be_built_in_another_thread() {
+fn an_index_can_be_sent_to_another_thread() {
     let build = || {
-        let mut cluster = Cluster::new(settings());
+        let mut cluster = Cluster::new(config());
         cluster.apply_namespace("default");
         cluster.commit();
         cluster

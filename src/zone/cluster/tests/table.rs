@@ -52,7 +52,7 @@ fn world() -> World {
 }
 
 fn maps(world: &World) -> Maps {
-    Maps::new(world.build(settings()).1)
+    Maps::new(world.build(config()).1)
 }
 
 fn records(name: &str, lines: &[&str]) -> std::collections::BTreeSet<String> {
@@ -311,7 +311,7 @@ fn the_model_of_coredns_agrees() {
 /// makes no name keeps the server from sending any.
 #[test]
 fn an_address_of_a_service_with_dots() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     ["default", "tenant"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     cluster.apply_slice(Key::new("default", "web-1"), &slice("web", &[], &["10.0.0.1"]));
     let mut maps = Maps::new(cluster.commit());

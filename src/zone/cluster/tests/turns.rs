@@ -1,4 +1,5 @@
-//! Commits of some of the changes: what waits says nothing wrong, and who has little does not wait.
+//! Commits of some of the changes: negative answers of namespaces with waiting changes are behind a gate, and small namespaces do
+//! not wait for large ones.
 
 use super::coredns::{TYPES, World};
 use super::kernel::Maps;
@@ -12,13 +13,14 @@ fn namespace_of(name: &str) -> Option<&str> {
     Some(namespace)
 }
 
-/// Random events, of which commits take some: all that is said of namespaces without changes that wait is true, and of others each
-/// negative answer is, or is held back by the gate of its namespace. In the end the maps hold what a new index has.
+/// After random events, commits of some of the changes: names of namespaces without waiting changes have CoreDNS' answers. In other
+/// namespaces negative answers that differ from CoreDNS' are behind the gate of the namespace. After a last commit of all
+/// changes the maps have the nodes of a new index.
 #[test]
-fn what_waits_is_behind_its_gate() {
+fn wrong_negative_answers_are_behind_the_gate_of_a_waiting_namespace() {
     let (mut held_back, mut waited) = (0, 0);
     for seed in 1..=8 {
-        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(settings()));
+        let (mut random, mut world, mut cluster) = (Random(seed), World::default(), Cluster::new(config()));
         let mut maps = Maps::default();
         for commit in 0..30 {
             for _ in 0..=random.below(5) {
@@ -36,7 +38,7 @@ fn what_waits_is_behind_its_gate() {
             let behind = cluster.behind();
             waited += behind.len();
             for text in probes() {
-                // Of addresses only what is there is told, so nothing of it is held back.
+                // Reverse names have no negative answers.
                 let Some(namespace) = namespace_of(&text) else { continue };
                 let behind = behind.iter().find(|behind| *behind.namespace == *namespace);
                 let name = Name::parse(&text).unwrap();
@@ -56,18 +58,19 @@ fn what_waits_is_behind_its_gate() {
         }
         cluster.commit().into_iter().for_each(|change| maps.apply(change));
         assert_eq!(cluster.behind(), []);
-        let (_, changes) = world.build(settings());
+        let (_, changes) = world.build(config());
         assert!(maps.all() == Maps::new(changes).all(), "seed {seed}");
     }
     assert!(held_back > 20 && waited > 50, "{held_back} held back, {waited} waited");
 }
 
-/// The gate of what is said of a type that a name does not have, or of a name that does not exist.
+/// The gate of a name's negative answers.
 fn gate_of(maps: &Maps, name: &Name) -> u8 {
     let (own, fallback) = answers_of(maps, name).unwrap();
     fallback.map_or(own.gate, |fallback| fallback.gate)
 }
 
+/// Four headless Services with 500 endpoints each in the namespace `heavy`.
 fn heavy(cluster: &mut Cluster, net: usize) {
     for s in 0..4 {
         let endpoints: Vec<String> = (0..500).map(|i| format!("10.{net}.{}.{}", s * 2 + i / 250, i % 250)).collect();
@@ -78,18 +81,19 @@ fn heavy(cluster: &mut Cluster, net: usize) {
     }
 }
 
+/// The Service with the number `i` in the namespace `light`.
 fn light(cluster: &mut Cluster, i: usize) {
     let address = format!("10.96.0.{i}");
     cluster.apply_service(Key::new("light", &format!("web-{i}")), &cluster_ip(&[&address], &["http/TCP/80"]));
 }
 
 #[test]
-fn who_has_little_does_not_wait_for_others() {
-    let mut cluster = Cluster::new(settings());
+fn small_namespaces_do_not_wait_for_large_ones() {
+    let mut cluster = Cluster::new(config());
     ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     cluster.commit();
     heavy(&mut cluster, 1);
-    // What comes, of how many names of either namespace, and whose other changes wait.
+    // The Service of `light` that is added, the commit, its changes of names in `light` and `heavy`, and the namespaces that wait.
     for (i, take, names, behind) in [
         (0, Take::Least(600), [2, 502], &["heavy"][..]),
         (1, Take::Least(500), [2, 0], &["heavy"]),
@@ -110,10 +114,10 @@ fn who_has_little_does_not_wait_for_others() {
     assert_eq!(cluster.commit(), []);
 }
 
-/// An alias waits for its own namespace, and not for that of its target.
+/// An alias waits for its own namespace, but not for that of its target.
 #[test]
 fn aliases_do_not_wait_for_their_targets() {
-    let mut cluster = Cluster::new(settings());
+    let mut cluster = Cluster::new(config());
     ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     cluster.apply_service(Key::new("light", "alias"), &external("big-1.heavy.svc.cluster.local"));
     cluster.commit();
@@ -124,15 +128,15 @@ fn aliases_do_not_wait_for_their_targets() {
         Change::Put(name, node) if *name == alias => Some(node),
         _ => None,
     });
-    // More addresses than a message holds pass; there were none before.
+    // No message holds all addresses, so queries for them pass; before, the target had none.
     assert!(node.unwrap().types.iter().any(|(qtype, _)| *qtype == 1), "{changes:?}");
     assert_eq!(cluster.behind().iter().map(|b| &*b.namespace).collect::<Vec<_>>(), ["heavy"]);
 }
 
-/// What is committed is what `node` says, whatever waits.
+/// `node` and `nodes` return the committed state while other changes wait.
 #[test]
-fn a_name_that_waits_has_the_node_it_had() {
-    let mut cluster = Cluster::new(settings());
+fn a_name_with_waiting_changes_keeps_its_node() {
+    let mut cluster = Cluster::new(config());
     ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     heavy(&mut cluster, 1);
     let mut maps = Maps::new(cluster.commit());
@@ -145,8 +149,8 @@ fn a_name_that_waits_has_the_node_it_had() {
         assert_eq!(cluster.node(&name).as_ref(), maps.all().get(&name), "{name}");
         assert!(maps.all().contains_key(&name), "{name}");
     }
-    // Other settings change what is there, and not what waits.
-    let other = Settings { ttl: 5, ..settings() };
+    // A new configuration changes committed nodes and leaves waiting changes alone.
+    let other = ClusterConfig { ttl: 5, ..config() };
     cluster.reconfigure(other).into_iter().for_each(|change| maps.apply(change));
     assert!(cluster.nodes() == *maps.all());
     assert_eq!(cluster.behind().len(), 1);
@@ -155,8 +159,8 @@ fn a_name_that_waits_has_the_node_it_had() {
 }
 
 #[test]
-fn what_waits_tells_since_when() {
-    let mut cluster = Cluster::new(settings());
+fn a_waiting_namespace_has_the_time_of_its_oldest_change() {
+    let mut cluster = Cluster::new(config());
     cluster.apply_namespace("heavy");
     cluster.commit();
     let (first, second) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
