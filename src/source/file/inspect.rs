@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, fstatfs};
 
@@ -31,9 +31,11 @@ pub(super) type Place = (PathBuf, OsString);
 
 /// Takes a snapshot of a file. Does not open the file if its state is `idle`.
 pub(super) fn inspect(path: &Path, idle: Option<Option<Stat>>) -> Snapshot {
+    let taken = Instant::now();
     let metadata = fs::metadata(path).ok();
     let state = metadata.as_ref().map(state);
     let mut snapshot = Snapshot {
+        taken,
         state,
         age: metadata.as_ref().map_or(Duration::ZERO, age),
         is_swapped: is_swapped(path),
@@ -228,7 +230,7 @@ mod tests {
             assert_eq!(snapshot.has_newline, !is_read, "{size}");
             match read(&path, snapshot.state).unwrap() {
                 Ok(text) => assert_eq!((text.unwrap().len() as u64, is_read), (size, true)),
-                Err(e) => assert!(!is_read && e.to_string().contains(&format!("has {size} octets")), "{size}: {e}"),
+                Err(e) => assert!(!is_read && e.to_string().contains(&format!("is too large: {size} bytes")), "{size}: {e}"),
             }
         }
     }

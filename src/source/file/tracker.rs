@@ -38,6 +38,8 @@ pub struct Stat {
 /// What one inspection of a file found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Snapshot {
+    /// When the inspection began.
+    pub taken: Instant,
     /// None: the file does not exist.
     pub state: Option<Stat>,
     /// Time since the last modification, by the system's clock.
@@ -243,6 +245,10 @@ impl Tracker {
     /// Decides after a snapshot. [`Self::notes`] has what to log then.
     pub(super) fn observe(&mut self, snapshot: &Snapshot, now: Instant) -> Decision {
         self.events = None;
+        if snapshot.state.is_none() && self.last_event > snapshot.taken {
+            // The file may be back since, with a writer that only the events told of.
+            return self.wait(now, SETTLE);
+        }
         let was_seen = self.unchanged.is_some();
         let since = match self.unchanged {
             Some((state, since)) if state == snapshot.state => since,

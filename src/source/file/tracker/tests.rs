@@ -23,7 +23,8 @@ impl Scene {
     fn start(age: Duration) -> Self {
         let now = Instant::now();
         let state = Stat { inode: (1, 1), size: 100, modified: (1, 0) };
-        let snapshot = Snapshot { state: Some(state), age, is_swapped: false, has_newline: true, has_writer: None };
+        let (is_swapped, has_newline, has_writer) = (false, true, None);
+        let snapshot = Snapshot { taken: now, state: Some(state), age, is_swapped, has_newline, has_writer };
         Self { tracker: Tracker::new(now), snapshot, now }
     }
 
@@ -85,6 +86,7 @@ impl Scene {
                 return false;
             }
             self.advance(due - self.now);
+            self.snapshot.taken = self.now;
             if self.tracker.observe(&self.snapshot, self.now) == Decision::Read {
                 return true;
             }

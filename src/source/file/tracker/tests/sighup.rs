@@ -107,3 +107,26 @@ fn sighup_needs_two_equal_snapshots_if_writers_are_unknown() {
         assert!(scene.is_read_within(Duration::ZERO), "{changes} {has_writer:?} {is_swapped}");
     }
 }
+
+#[test]
+fn a_file_that_is_back_since_the_snapshot_keeps_its_writer() {
+    for is_confirmed in [false, true] {
+        let mut scene = Scene::running();
+        scene.snapshot.has_newline = is_confirmed;
+        scene.write(110);
+        if is_confirmed {
+            scene.tracker.confirm(scene.now);
+        }
+        // Moved away, inspected, and moved back before the result arrives.
+        scene.event(FileEvent::Unclear);
+        let gone = Snapshot { taken: scene.now, state: None, ..scene.snapshot };
+        scene.advance(millis(1));
+        scene.event(FileEvent::Renamed);
+        scene.event(FileEvent::Written);
+        assert_eq!(scene.tracker.observe(&gone, scene.now), Decision::Wait);
+        scene.tracker.confirm(scene.now);
+        assert!(!scene.is_read_within(Duration::from_secs(60)));
+        scene.event(FileEvent::Closed);
+        assert!(scene.is_read_within(SETTLE));
+    }
+}
