@@ -1,7 +1,8 @@
-//! Puts the parts together: what happens at start, what then makes it act, and how it ends.
+//! The daemon: its start, its event loop and its end.
 //!
-//! Everything but the reading of files, the work on the zone, the writing of the maps and the attaching runs in one thread:
-//! whoever holds it up also holds up the heartbeat, and with that the kernel's programs stop answering.
+//! One thread runs the event loop, the heartbeat, the commands and the metrics. Code that blocks it also delays the heartbeat,
+//! and without heartbeats the programs stop answering. So parsing files, work on the zone, writing maps and attaching run in
+//! other threads.
 
 mod attacher;
 mod commands;
@@ -55,17 +56,18 @@ use crate::zone::cluster::Behind;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
-/// Events of the cluster that are applied together.
-const EVENTS_MAX: usize = 10_000;
-/// Between lists by which objects come back that were not kept.
-const LIST_AGAIN: Duration = Duration::from_secs(60);
-/// An interface that could not be attached is tried again after this.
+/// Maximum of cluster updates that are applied together.
+const UPDATES_MAX: usize = 10_000;
+/// Minimum interval of relists that get objects which were not kept before.
+const RELIST_INTERVAL: Duration = Duration::from_secs(60);
+/// Delay of the next attempt after attaching to an interface failed.
 const ATTACH_RETRY: Duration = Duration::from_secs(5);
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT. `config` is the path of the config file.
 ///
 /// # Errors
-/// Before it is ready: whatever keeps it from starting. Later only what makes going on pointless.
+/// Before the daemon is ready: any error that keeps it from starting. Later: only if interfaces can't be watched any more, or a
+/// thread has panicked.
 pub fn run(config: &Path) -> Result<(), DaemonError> {
     heap::limit_arenas();
     privileges::drop_unneeded();
@@ -81,7 +83,7 @@ pub fn run(config: &Path) -> Result<(), DaemonError> {
         };
         daemon.serve(signals).await
     });
-    // Work on the zone that goes on is nobody's any more.
+    // Does not wait for work on the zone, which has no effect any more.
     runtime.shutdown_background();
     result
 }
@@ -89,35 +91,35 @@ pub fn run(config: &Path) -> Result<(), DaemonError> {
 struct Daemon {
     path: PathBuf,
     config: Config,
-    /// With its settings that can't change while it runs.
+    /// The config at start, of which some keys stay in effect until a restart.
     started: Config,
-    /// Whether there was a domain file when it was read last.
+    /// Whether the domain file existed at the last reload.
     has_names: bool,
     state: Rc<RefCell<DaemonState>>,
     writer: Rc<Writer>,
-    /// None while it is worked on elsewhere.
+    /// None while another thread works on it.
     zones: Option<Zones>,
     kubernetes: Option<Kubernetes>,
-    /// Namespaces with changes that wait for their turn.
+    /// Namespaces with changes that wait for a commit.
     behind: Vec<Behind>,
     pace: Pace,
-    /// Arrivals of changes that waited for their turn and are about to be written.
+    /// Arrival times of changes that waited for a commit and are about to be written, for the histogram.
     caught_up: Vec<std::time::Instant>,
-    /// When a list was asked for last, since objects were not kept.
-    listed_again: Option<Instant>,
+    /// When a relist for objects that were not kept was last requested.
+    last_relist: Option<Instant>,
     http: Option<Http>,
     hook: Hook,
     attacher: Attacher,
-    /// That shall have the program.
+    /// Interfaces to attach to.
     links: Vec<Link>,
     interfaces: Interfaces,
     files: FileWatcher,
     hangup: Signal,
-    /// When interfaces that could not be attached are tried again.
+    /// When to try again to attach to interfaces for which it failed.
     retry: Option<Instant>,
 }
 
-/// What ends the daemon.
+/// The signals that end the daemon.
 struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -172,7 +174,7 @@ impl Daemon {
                     match links {
                         Ok(links) => self.attach(links),
                         Err(e @ InterfaceError::Ended) => return Err(e.into()),
-                        // Of one request; interfaces() asks again.
+                        // One request failed; `interfaces` repeats it.
                         Err(e) => log::warn!("{e}; retrying"),
                     }
                     continue;
@@ -186,7 +188,7 @@ impl Daemon {
                 }
                 _ = gates.tick() => {
                     self.writer.check()?;
-                    self.list_again();
+                    self.relist_if_due();
                     if self.state.borrow_mut().set_gates() && !self.writer.is_opening() {
                         spawn_local(open(Rc::clone(&self.writer)));
                     }
@@ -194,7 +196,7 @@ impl Daemon {
                 }
                 done = self.attacher.done() => {
                     let (report, attached) = done?;
-                    self.attached(report, attached).iter().for_each(say_of_retry);
+                    self.attached(report, attached).iter().for_each(log_retry);
                     continue;
                 }
                 () = sleep_until(self.retry.unwrap_or_else(Instant::now)), if self.retry.is_some() => {
@@ -210,14 +212,14 @@ impl Daemon {
         notify(&[NotifyState::Stopping]);
         log::info!("stopping: queries pass to the DNS server");
         tokio::select! {
-            // A second one is in a hurry.
+            // A second signal skips the cleanup.
             () = signals.wait() => {}
             () = self.remove_stale_filters() => {}
         }
         Ok(())
     }
 
-    /// Takes away what daemons of this config left that were killed.
+    /// Removes tc filters that killed daemons of this config left.
     async fn remove_stale_filters(&self) {
         match self.hook.remove_stale_filters(&self.interfaces).await {
             Ok(0) => {}
@@ -226,64 +228,64 @@ impl Daemon {
         }
     }
 
-    /// Makes `nodes` all static names; returns how many changed.
+    /// Replaces all static names by `nodes`. Returns the number of changed names.
     async fn set_statics(&mut self, nodes: Vec<(Name, Node)>) -> Result<usize, DaemonError> {
         let config = self.config.clone();
         let changes = self.work(move |zones| zones.set_statics(nodes, &config)).await?;
         let changed = self.apply(changes).await?;
-        self.yield_memory().await?;
+        self.withhold_for_memory().await?;
         Ok(changed)
     }
 
-    /// Where the kernel gives no more memory for the maps, those who have most of it give way.
-    async fn yield_memory(&mut self) -> Result<(), DaemonError> {
+    /// If the kernel refused memory for the maps, withholds names of the namespaces that use most.
+    async fn withhold_for_memory(&mut self) -> Result<(), DaemonError> {
         let Some(units) = self.state.borrow_mut().memory_left() else { return Ok(()) };
         let changes = self.work(move |zones| zones.limit(units)).await?;
         self.apply(changes).await?;
         Ok(())
     }
 
-    /// Applies this change of the cluster and those that wait behind it. Then writes some changes of a namespace whose changes are
-    /// expensive, if there is one: it is its turn.
+    /// Applies this update and those that are queued. Then takes a turn for the namespace that has waited longest, if any waits:
+    /// its changes are expensive, and would otherwise never be written while others arrive.
     async fn cluster_changed(&mut self, update: Option<Update>) -> Result<(), DaemonError> {
         self.apply_updates(update).await?;
         if self.behind.is_empty() {
             return Ok(());
         }
-        // Updates that arrive meanwhile wait for this turn only.
+        // One turn only, so that updates that arrive meanwhile wait no longer than that.
         self.turn(Turn::Oldest, |_| ()).await?;
-        self.yield_memory().await
+        self.withhold_for_memory().await
     }
 
-    /// Commits some of the changes, after `first`, and writes them. Returns the number of names that changed, and the result of
+    /// Runs `first`, commits some of the waiting changes and writes them. Returns the number of changed names, and the result of
     /// `first`.
     async fn turn<T: Send + 'static>(
         &mut self,
         turn: Turn,
         first: impl FnOnce(&mut Zones) -> T + Send + 'static,
     ) -> Result<(usize, T), DaemonError> {
-        let most = self.pace.work();
+        let work_max = self.pace.work();
         let work = move |zones: &mut Zones| {
             let first = first(zones);
             let began = Instant::now();
-            let changes = zones.commit(turn, most);
+            let changes = zones.commit(turn, work_max);
             (first, changes, zones.spent(), began.elapsed())
         };
         let (first, changes, spent, worked) = self.work(work).await?;
         let began = Instant::now();
         let changed = self.apply(changes).await?;
-        self.pace.took(spent, worked + began.elapsed());
+        self.pace.adapt(spent, worked + began.elapsed());
         Ok((changed, first))
     }
 
-    /// Applies updates, and writes what they change in namespaces with little to change.
+    /// Applies this update and those that are queued, and writes the changes of the namespaces with the least work.
     async fn apply_updates(&mut self, update: Option<Update>) -> Result<(), DaemonError> {
         let mut updates: Vec<Update> = update.into_iter().collect();
         if let Some(kubernetes) = &mut self.kubernetes {
-            updates.extend(std::iter::from_fn(|| kubernetes.try_next()).take(EVENTS_MAX));
+            updates.extend(std::iter::from_fn(|| kubernetes.try_next()).take(UPDATES_MAX));
         }
-        // Before the first sync the gates are closed anyway.
-        if let Some(since) = updates.iter().map(|u| u.arrived).min().filter(|_| self.state.borrow().is_read) {
+        // Before the initial sync the gates are closed anyway.
+        if let Some(since) = updates.iter().map(|u| u.arrived).min().filter(|_| self.state.borrow().is_synced) {
             self.writer.await_changes(since);
         }
         let recoveries: Vec<Recovery> = updates.iter().filter_map(|u| u.recovery).collect();
@@ -294,18 +296,19 @@ impl Daemon {
             })
             .unzip();
         let is_recovered = !recoveries.is_empty();
-        let note = move |zones: &mut Zones| {
+        let apply = move |zones: &mut Zones| {
             for (delta, _permit, arrived) in deltas {
                 zones.apply_delta(delta, arrived);
             }
             if is_recovered {
-                // The gates that a stale view closed are about to open, but changes that have waited longer are not written yet.
+                // The gates that the stale view closed are about to open. Changes that still wait may be as old as the outage, so
+                // they count as late and keep the gates of their namespaces closed.
                 zones.set_late();
             }
             zones.is_complete()
         };
-        let (changed, is_complete) = self.turn(Turn::Least, note).await?;
-        self.yield_memory().await?;
+        let (changed, is_complete) = self.turn(Turn::Least, apply).await?;
+        self.withhold_for_memory().await?;
         if let Some(kubernetes) = &self.kubernetes {
             recoveries.iter().for_each(|recovery| kubernetes.health().recovered(recovery));
         }
@@ -314,13 +317,13 @@ impl Daemon {
         }
         {
             let state = &mut *self.state.borrow_mut();
-            // Changes that wait are observed when they are written.
+            // Changes that still wait are observed once they are written.
             let behind: HashSet<&str> = self.behind.iter().map(|behind| &*behind.namespace).collect();
             let is_written = |namespace: &Option<Box<str>>| !namespace.as_ref().is_some_and(|n| behind.contains(&**n));
             for (arrived, _) in arrivals.iter().filter(|(_, namespace)| is_written(namespace)) {
                 state.status.programming.observe(arrived.elapsed().as_secs_f64());
             }
-            state.is_read = true;
+            state.is_synced = true;
         }
         self.open_gates().await?;
         let is_first = !std::mem::replace(&mut self.state.borrow_mut().status.synced, true);
@@ -334,30 +337,30 @@ impl Daemon {
         Ok(())
     }
 
-    /// Has a kind listed once more that is wanted, now and then.
-    fn list_again(&mut self) {
-        let Some(kind) = self.zones.as_ref().and_then(Zones::wants_again) else { return };
-        let is_due = self.listed_again.is_none_or(|at| at.elapsed() >= LIST_AGAIN);
+    /// Requests a relist of a kind of which some objects were not kept and fit now, once a minute at most.
+    fn relist_if_due(&mut self) {
+        let Some(kind) = self.zones.as_ref().and_then(Zones::wants_relist) else { return };
+        let is_due = self.last_relist.is_none_or(|at| at.elapsed() >= RELIST_INTERVAL);
         let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| is_due) else { return };
-        self.listed_again = Some(Instant::now());
-        log::info!("Kubernetes: relisting {}: there is room again for objects that were not kept", kind.plural());
+        self.last_relist = Some(Instant::now());
+        log::info!("Kubernetes: relisting {}: objects that were not kept may fit now", kind.plural());
         kubernetes.relist().request(kind);
     }
 
-    /// Works on the world in another thread, and then makes servers follow.
+    /// Runs `work` on the zones in another thread. Then updates the servers in the maps, which may have changed with the zones.
     async fn work<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Zones) -> T + Send + 'static,
     ) -> Result<T, DaemonError> {
-        let Some(zones) = self.zones.take() else { unreachable!("it is given back below") };
+        let Some(zones) = self.zones.take() else { unreachable!("put back below") };
         let work = |zones: &mut Zones| {
             let result = work(zones);
             (result, zones.shares(), zones.behind())
         };
         let (zones, (result, shares, behind)) = zones.work(work).await?;
         self.writer.add_behind(&behind);
-        let waits: HashSet<&str> = behind.iter().map(|behind| &*behind.namespace).collect();
-        let caught_up = self.behind.iter().filter(|before| !waits.contains(&*before.namespace));
+        let waiting: HashSet<&str> = behind.iter().map(|behind| &*behind.namespace).collect();
+        let caught_up = self.behind.iter().filter(|before| !waiting.contains(&*before.namespace));
         self.caught_up.extend(caught_up.filter_map(|before| before.since));
         self.behind = behind;
         {
@@ -369,7 +372,7 @@ impl Daemon {
         Ok(result)
     }
 
-    /// Has changes of the maps made, in their order; returns how many there were.
+    /// Writes these changes to the maps, in order. Returns the number of changed names.
     async fn apply(&mut self, changes: Vec<Change>) -> Result<usize, DaemonError> {
         let changed = self.writer.apply(changes).await?;
         self.writer.set_behind(self.behind.clone());
@@ -378,39 +381,39 @@ impl Daemon {
             for since in self.caught_up.drain(..) {
                 state.status.programming.observe(since.elapsed().as_secs_f64());
             }
-            state.tell_of_shortage();
+            state.log_shortage();
         }
         self.open_gates().await?;
         Ok(changed)
     }
 
-    /// Lets answers come back that were held back, where nothing speaks against them any more.
+    /// Opens the gates that no fact keeps closed.
     async fn open_gates(&self) -> Result<(), DaemonError> {
         let opens = self.state.borrow_mut().set_gates();
         if opens { self.writer.open().await } else { Ok(()) }
     }
 
-    /// Serves metrics where the config says so now, and nowhere else.
+    /// Serves metrics at the address of the current config only.
     fn serve_http(&mut self) {
         self.http = self.config.metrics_addr.as_ref().map(|addr| Http::serve(addr, &self.state));
     }
 
-    /// Begins to attach to `links` and to nothing else.
+    /// Begins to attach to `links`, and to detach from all other interfaces.
     fn attach(&mut self, links: Vec<Link>) {
         let state = &mut *self.state.borrow_mut();
-        // In front of the programs; what is not told of takes frames to its own address only.
+        // Before the program is attached. Interfaces without an entry accept frames to their own MAC address only.
         let ports = links.iter().map(|l| (l.ifindex, l.accepts())).collect();
         if let Err(e) = state.datapath.set_ports(&ports) {
             log::error!("setting the MAC addresses that interfaces accept: {e}");
         }
         self.attacher.follow(AttachPlan::new(&state.datapath, &links, self.started.direction));
-        state.status.named = self.config.ifname.iter().all(|p| p.is_named());
+        state.status.all_required = self.config.ifname.iter().all(|p| p.is_named());
         warn_of_open_responder(&self.config, &links);
         self.links = links;
         self.retry = None;
     }
 
-    /// Takes note of what was attached; returns why other interfaces are not.
+    /// Records and logs what was attached. Returns the errors of other interfaces.
     fn attached(&mut self, report: AttachReport, attached: Attached) -> Vec<AttachError> {
         let state = &mut *self.state.borrow_mut();
         for done in &report.changes {
@@ -426,11 +429,11 @@ impl Daemon {
     }
 }
 
-fn say_of_retry(e: &AttachError) {
+fn log_retry(e: &AttachError) {
     log::error!("{e}; retrying in {} s", ATTACH_RETRY.as_secs());
 }
 
-/// The next update; never, if no cluster is watched. None if changes wait for their turn, which need no update.
+/// Waits for the next update; forever without `EnableK8S`. None at once if changes wait for a commit.
 async fn next_event(kubernetes: &mut Option<Kubernetes>, is_behind: bool) -> Option<Update> {
     match kubernetes {
         _ if is_behind => None,
@@ -439,7 +442,7 @@ async fn next_event(kubernetes: &mut Option<Kubernetes>, is_behind: bool) -> Opt
     }
 }
 
-/// Opens gates; where that fails, whoever writes next is told why.
+/// Opens gates. An error is only logged: the next write fails with it, too.
 async fn open(writer: Rc<Writer>) {
     if let Err(e) = writer.open().await {
         log::error!("{e}");

@@ -1,5 +1,5 @@
-//! Attaches, detaches and looks after what is attached in another thread: the kernel may take seconds for that, in which heart,
-//! commands and names go on.
+//! Attaches and detaches the program and checks what is attached, in its own thread: the kernel may take seconds for that, and
+//! the heartbeat, commands and updates must not wait.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -14,37 +14,39 @@ use tokio::time::{Instant, sleep_until};
 use super::error::DaemonError;
 use crate::datapath::attach::{AttachPlan, AttachReport, Attachments, Changed, Direction, Hook, Messages, Place};
 
-/// Between looks where no message says that anything has changed.
-const LOOK: Duration = Duration::from_secs(10);
-/// Changes of a chain come in several messages; they are looked at together.
-const SETTLE: Duration = Duration::from_millis(10);
-/// Where messages never end a look is followed by so many times its own time without one.
-const REST: u32 = 4;
+/// Interval of checks while no netlink notification reports a change.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// Delay of a check after a notification: a change of a filter chain causes several, which one check covers.
+const CHECK_DELAY: Duration = Duration::from_millis(10);
+/// After a check, no other one for this many times its duration, however many notifications arrive.
+const PAUSE_FACTOR: u32 = 4;
 
-/// What is attached, and what is to be.
+/// The attached programs, and the plan that the thread carries out.
 pub(super) struct Attacher {
-    /// None while it is worked on.
+    /// None while the thread works on it.
     attachments: Option<Attachments>,
     work: Option<oneshot::Receiver<(Attachments, AttachReport)>>,
     worker: Worker,
-    /// What comes after that.
+    /// The plan to carry out after that.
     next: Option<AttachPlan>,
-    /// Interfaces of the last plan.
+    /// Interfaces of the last plan, by number.
     interfaces: BTreeSet<u32>,
-    /// None where the kernel has no messages about it.
+    /// None for tcx, of which the kernel sends no notifications, and after an error.
     messages: Option<Messages>,
-    /// When it is looked after.
-    look: Instant,
-    /// When the last work began, and when there may be more.
+    /// Time of the next check.
+    next_check: Instant,
+    /// When the last work began.
     began: Instant,
-    rest: Instant,
+    /// Earliest time of a check that a notification causes.
+    check_min: Instant,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread. One of the runtime's would be left behind when that ends, and filters with it: this one is waited for.
+/// The thread. Dropping this waits for it. The runtime does not wait for its blocking threads when it shuts down, so filters
+/// would stay attached.
 struct Worker {
-    /// None at the end.
+    /// None once it is being dropped.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -57,9 +59,9 @@ impl Worker {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    fn give(&self, job: Job) {
+    fn run(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
-            // It ends by a panic only, which shows in the result that does not come.
+            // Fails only if the thread has panicked; then the result never arrives, which the caller notices.
             let _ = jobs.send(job);
         }
     }
@@ -74,16 +76,19 @@ impl Drop for Worker {
     }
 }
 
-/// How it stands with the interfaces.
+/// State of the interfaces after the last work.
 pub(super) struct Attached {
-    /// That have the program.
+    /// Interfaces with the program.
     pub places: Vec<Place>,
-    /// Why others have it not.
+    /// Why the program is not attached to other interfaces, one text each.
     pub unattached: Vec<String>,
 }
 
 impl Attacher {
-    /// Nothing attached yet.
+    /// Starts the thread. Nothing is attached yet.
+    ///
+    /// # Errors
+    /// If the thread or the netlink socket can't be created.
     pub(super) fn new(hook: Hook, direction: Direction) -> io::Result<Self> {
         let now = Instant::now();
         Ok(Self {
@@ -93,13 +98,13 @@ impl Attacher {
             next: None,
             interfaces: BTreeSet::new(),
             messages: if hook == Hook::Tcx { None } else { Some(Messages::open()?) },
-            look: now + LOOK,
+            next_check: now + CHECK_INTERVAL,
             began: now,
-            rest: now,
+            check_min: now,
         })
     }
 
-    /// Begins to make it as planned, in place of what was planned before and has not begun yet.
+    /// Begins to carry out this plan, or does so after the current work. It replaces a plan that has not begun yet.
     pub(super) fn follow(&mut self, plan: AttachPlan) {
         self.interfaces = plan.interfaces().collect();
         if self.attachments.is_some() {
@@ -113,39 +118,42 @@ impl Attacher {
         let Some(mut attachments) = self.attachments.take() else { return };
         self.began = Instant::now();
         let (sender, result) = oneshot::channel();
-        self.worker.give(Box::new(move || {
+        self.worker.run(Box::new(move || {
             let report = work(&mut attachments);
-            // Without a receiver they are detached here.
+            // Without a receiver, dropping the attachments detaches them.
             let _ = sender.send((attachments, report));
         }));
         self.work = Some(result);
     }
 
-    /// What was done, and how it stands then. Waits until something was. May be dropped and called again.
+    /// Waits until some work is done. Returns a report of it and the state afterwards. Cancel safe.
+    ///
+    /// # Errors
+    /// If the thread has panicked.
     pub(super) async fn done(&mut self) -> Result<(AttachReport, Attached), DaemonError> {
         loop {
             if let Some(work) = &mut self.work {
                 let result = work.await.map_err(|e| DaemonError::System("attaching", io::Error::other(e)));
                 let (attachments, report) = result?;
-                return Ok((report, self.note(attachments)));
+                return Ok((report, self.finish(attachments)));
             }
             tokio::select! {
                 changed = changed(&mut self.messages) => {
                     if self.concerns(&changed) {
-                        self.look = self.look.min((Instant::now() + SETTLE).max(self.rest));
+                        self.next_check = self.next_check.min((Instant::now() + CHECK_DELAY).max(self.check_min));
                     }
                 }
-                () = sleep_until(self.look) => self.begin(Attachments::check),
+                () = sleep_until(self.next_check) => self.begin(Attachments::check),
             }
         }
     }
 
-    /// Takes note of what is attached now, and goes on with what is planned.
-    fn note(&mut self, attachments: Attachments) -> Attached {
+    /// Records what is attached now, schedules the next check, and begins the next plan.
+    fn finish(&mut self, attachments: Attachments) -> Attached {
         let now = Instant::now();
-        self.rest = now + REST * (now - self.began);
+        self.check_min = now + PAUSE_FACTOR * (now - self.began);
         let due = attachments.due().map(Instant::from_std);
-        self.look = due.map_or(now + LOOK, |due| due.clamp(now, now + LOOK));
+        self.next_check = due.map_or(now + CHECK_INTERVAL, |due| due.clamp(now, now + CHECK_INTERVAL));
         let attached =
             Attached { places: attachments.places().collect(), unattached: attachments.unattached().collect() };
         (self.attachments, self.work) = (Some(attachments), None);
@@ -155,6 +163,7 @@ impl Attacher {
         attached
     }
 
+    /// Whether an interface of the plan has changed.
     fn concerns(&self, changed: &Changed) -> bool {
         match changed {
             Changed::Of(interfaces) => interfaces.iter().any(|i| self.interfaces.contains(i)),
@@ -163,13 +172,16 @@ impl Attacher {
     }
 }
 
-/// The next message; never, where there are none.
+/// Waits for the next notification; forever if there are none.
 async fn changed(messages: &mut Option<Messages>) -> Changed {
     let Some(listening) = messages else { return pending().await };
     match listening.next().await {
         Ok(changed) => changed,
         Err(e) => {
-            log::error!("netlink notifications of filters ended: {e}; checking the filters every {} s", LOOK.as_secs());
+            log::error!(
+                "netlink notifications of filters ended: {e}; checking the filters every {} s",
+                CHECK_INTERVAL.as_secs()
+            );
             *messages = None;
             Changed::Any
         }

@@ -1,4 +1,4 @@
-//! Serves the commands.
+//! Answers the commands (`edns stats`, `edns lookup`, …) on the control socket.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,14 +13,14 @@ use super::trace;
 use crate::control::Request;
 use crate::control::server::{Connection, Server};
 
-/// Index slots read before others get a turn.
+/// Index slots that `edns records` reads before other tasks of the event loop run.
 const RECORDS_SLICE: usize = 16384;
-/// After a failure to accept, such as too many open files.
+/// Pause after a failed accept, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The socket is looked after so often: another daemon may have taken it and gone.
+/// Interval at which the socket is bound again if it is missing: another daemon may have taken its place and exited.
 const CHECK: Duration = Duration::from_secs(2);
 
-/// Never ends.
+/// Accepts commands; never returns.
 pub(super) async fn serve(mut server: Server, state: Rc<RefCell<DaemonState>>) {
     loop {
         tokio::select! {
@@ -46,7 +46,7 @@ async fn answer_or_log(connection: Connection, state: Rc<RefCell<DaemonState>>) 
     }
 }
 
-/// Nothing is borrowed while the command is waited for.
+/// Answers one command. The state is not borrowed while the client is waited for: the heartbeat needs it.
 async fn answer(mut connection: Connection, state: &Rc<RefCell<DaemonState>>) -> io::Result<()> {
     match connection.request().await? {
         Request::Lookup { name, qtype } => {
@@ -86,10 +86,10 @@ async fn answer(mut connection: Connection, state: &Rc<RefCell<DaemonState>>) ->
             Err(e) => connection.error(&e).await,
         },
         Request::Pause { seconds } => {
-            let said = state.borrow_mut().set_paused(true);
+            let count = state.borrow_mut().set_paused(true);
             log::warn!("paused by command: all queries pass to the DNS server");
             if let Some(seconds) = seconds {
-                spawn_local(resume_after(Duration::from_secs(seconds), said, Rc::clone(state)));
+                spawn_local(resume_after(Duration::from_secs(seconds), count, Rc::clone(state)));
             }
             connection.reply([()]).await
         }
@@ -101,11 +101,11 @@ async fn answer(mut connection: Connection, state: &Rc<RefCell<DaemonState>>) ->
     }
 }
 
-/// Ends a pause, unless something was said since.
-async fn resume_after(time: Duration, said: u64, state: Rc<RefCell<DaemonState>>) {
+/// Ends a pause after this time, unless another command paused or resumed meanwhile (`count`).
+async fn resume_after(time: Duration, count: u64, state: Rc<RefCell<DaemonState>>) {
     sleep(time).await;
     let state = &mut *state.borrow_mut();
-    if state.pause == (true, said) {
+    if state.pause == (true, count) {
         state.set_paused(false);
         log::info!("pause ended: resumed");
     }

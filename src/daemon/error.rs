@@ -1,4 +1,4 @@
-//! Why the daemon ended, or did not start.
+//! Errors that end the daemon or keep it from starting.
 
 use std::io;
 
@@ -8,37 +8,37 @@ use crate::interfaces::InterfaceError;
 use crate::source::kubernetes::AccessError;
 use crate::yaml;
 
-/// Why the daemon ended, or did not start.
+/// An error that ends the daemon or keeps it from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// A mistake in config or records: exit status 2.
+    /// A mistake in the config or the domain file: exit status 2.
     #[error(transparent)]
     Config(#[from] yaml::Error),
-    /// How the API server is to be reached.
+    /// Address or credentials of the API server are missing or invalid: exit status 2.
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The BPF program could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// Interfaces can't be followed, or one that is named is not there.
+    /// Interfaces can't be watched, or one that `Ifname` names doesn't exist.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// The program could not be attached to an interface that is named.
+    /// The program could not be attached to an interface that `Ifname` names.
     #[error(transparent)]
     Attach(#[from] AttachError),
-    /// The socket for commands.
+    /// The control socket can't be created.
     #[error(
         "the socket for commands in {dir}: {0}; run as root, or give {dir} to the user that runs the daemon",
         dir = crate::control::RUN_DIR
     )]
     Control(#[source] io::Error),
-    /// The rest.
+    /// A system call or thread failed; the text names the work.
     #[error("{0}: {1}")]
     System(&'static str, #[source] io::Error),
 }
 
 impl DaemonError {
-    /// Whether the user's input is to blame (exit status 2).
+    /// Whether the user's input caused it, so that the exit status is 2.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
         matches!(self, Self::Config(_) | Self::Access(_))

@@ -1,16 +1,17 @@
-//! What holds answers back that can't be told for certain. Whoever learns of a reason closes a gate at once, which is a store; a
-//! gate opens when the writer has waited for the programs that may have missed a name.
+//! Answers that may be wrong now are suspended: each group of answers has a gate. [`Facts`] decide without side effects which
+//! gates are open; [`Gates`] shows them to the programs.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod shared;
 
-use crate::datapath::{Gate, ProgramSettings};
-use crate::zone::node::ZoneId;
+pub(super) use self::shared::Gates;
+use crate::datapath::Gate;
 
-/// Some gates of parts of the cluster's zone, by number ([`crate::zone::node::Node::gate`]).
+/// A set of gates of parts of the cluster zone, by number ([`crate::zone::node::Node::gate`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Numbers([u64; 4]);
+pub(super) struct GateSet([u64; 4]);
 
-impl Numbers {
+impl GateSet {
+    /// Adds a gate.
     pub(super) const fn insert(&mut self, number: u8) {
         self.0[number as usize / 64] |= 1 << (number % 64);
     }
@@ -19,147 +20,97 @@ impl Numbers {
         self.0[number as usize / 64] &= !(1 << (number % 64));
     }
 
-    pub(super) const fn has(&self, number: u8) -> bool {
+    const fn contains(&self, number: u8) -> bool {
         self.0[number as usize / 64] >> (number % 64) & 1 != 0
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=u8::MAX).filter(move |number| self.has(*number))
+    fn iter(self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(move |number| self.contains(*number))
     }
 }
 
-/// What is known. Each thread sets its own.
+/// The facts that decide which gates are open. The event loop and the thread that writes the maps each set their own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
-    /// Whether the cluster's zone was read whole, or there is none to be read.
+    /// Whether the initial sync is done.
     pub synced: bool,
     /// Whether the view of the cluster is current.
     pub current: bool,
-    /// Whether it has not been for longer than MaxStale allows.
+    /// Whether the view has been stale longer than `MaxStale` allows.
     pub expired: bool,
-    /// Whether changes of the maps had the order that they need.
+    /// Whether all changes of the maps were written in the order that they need ([`crate::datapath::Table::is_in_order`]).
     pub in_order: bool,
-    /// Whether changes wait for too long to be written.
+    /// Whether changes are late.
     pub late: bool,
-    /// Gates of parts of the cluster's zone whose changes do.
-    pub behind: Numbers,
+    /// Gates of parts of the cluster zone whose changes are late.
+    pub late_parts: GateSet,
 }
 
 impl Facts {
-    /// What holds back all of the cluster's answers, the negative ones of static names, and those of the cluster.
+    /// The gates of all answers of the cluster zone, of negative answers of static names, and of negative answers of the cluster
+    /// zone.
     fn gates(self) -> [Gate; 3] {
-        let positive = match (self.synced, self.expired) {
+        let cluster = match (self.synced, self.expired) {
             (false, _) => Gate::NotSynced,
             (true, true) => Gate::Stale,
             (true, false) => Gate::Open,
         };
-        let in_order = if self.in_order { Gate::Open } else { Gate::Incomplete };
-        let first = |gates: [Gate; 3]| gates.into_iter().find(|g| *g != Gate::Open).unwrap_or(Gate::Open);
-        let late = if self.late { Gate::Stale } else { Gate::Open };
-        let current = if self.current { Gate::Open } else { Gate::Stale };
-        let cluster = if self.synced { first([in_order, current, late]) } else { positive };
-        [positive, first([in_order, late, Gate::Open]), cluster]
+        let static_negative = match (self.in_order, self.late) {
+            (false, _) => Gate::Incomplete,
+            (true, true) => Gate::Stale,
+            (true, false) => Gate::Open,
+        };
+        let cluster_negative = match (self.synced, static_negative) {
+            (false, _) => Gate::NotSynced,
+            (true, Gate::Open) if !self.current => Gate::Stale,
+            (true, gate) => gate,
+        };
+        [cluster, static_negative, cluster_negative]
     }
 }
 
-/// The gates that programs ask.
-pub(super) struct Gates {
-    settings: ProgramSettings,
-    state: Mutex<State>,
-}
+#[cfg(test)]
+mod tests {
+    use super::Gate::{Incomplete, NotSynced, Open, Stale};
+    use super::*;
 
-struct State {
-    facts: Facts,
-    gates: [Gate; 3],
-    /// How often each was closed, so that what is about to open it sees that.
-    closed: [u64; 3],
-    /// Gates of parts that are closed, and how often each was.
-    parts: Numbers,
-    parts_closed: Box<[u64; 256]>,
-}
+    /// Columns: synced, current, expired, in order, late (1: true, 0: false, -: either). Results: all answers of the cluster
+    /// zone, negative answers of static names, negative answers of the cluster zone.
+    const TRUTH_TABLE: [(&str, [Gate; 3]); 11] = [
+        ("0 - - 1 0", [NotSynced, Open, NotSynced]),
+        ("0 - - 1 1", [NotSynced, Stale, NotSynced]),
+        ("0 - - 0 -", [NotSynced, Incomplete, NotSynced]),
+        ("1 1 0 1 0", [Open, Open, Open]),
+        ("1 1 1 1 0", [Stale, Open, Open]),
+        ("1 0 0 1 0", [Open, Open, Stale]),
+        ("1 0 1 1 0", [Stale, Open, Stale]),
+        ("1 - 0 1 1", [Open, Stale, Stale]),
+        ("1 - 1 1 1", [Stale, Stale, Stale]),
+        ("1 - 0 0 -", [Open, Incomplete, Incomplete]),
+        ("1 - 1 0 -", [Stale, Incomplete, Incomplete]),
+    ];
 
-/// Which gates may be opened: those that nobody closes until all programs have ended that ran when it was made.
-pub(super) struct Ticket([u64; 3], Box<[u64; 256]>);
-
-impl Gates {
-    /// Nothing is known of the cluster, and all is written that there is.
-    pub(super) fn new(settings: ProgramSettings) -> Self {
-        let behind = Numbers::default();
-        let facts = Facts { synced: false, current: false, expired: false, in_order: true, late: false, behind };
-        let state =
-            State { facts, gates: [Gate::Open; 3], closed: [0; 3], parts: behind, parts_closed: Box::new([0; 256]) };
-        let gates = Self { settings, state: Mutex::new(state) };
-        gates.set(|_| ());
-        gates
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note of something, and closes at once what is to be closed. Returns whether gates are to be opened.
-    pub(super) fn set(&self, note: impl FnOnce(&mut Facts)) -> bool {
-        let state = &mut *self.state();
-        note(&mut state.facts);
-        let mut opens = false;
-        for (i, wanted) in state.facts.gates().into_iter().enumerate() {
-            if wanted == Gate::Open {
-                opens |= state.gates[i] != Gate::Open;
-            } else {
-                state.gates[i] = wanted;
-                state.closed[i] += 1;
-            }
+    #[test]
+    fn gates_follow_the_truth_table() {
+        for bits in 0..32 {
+            let row = format!("{bits:05b}");
+            let [synced, current, expired, in_order, late] = [0, 1, 2, 3, 4].map(|i| row.as_bytes()[i] == b'1');
+            let facts = Facts { synced, current, expired, in_order, late, late_parts: GateSet::default() };
+            let is_match =
+                |pattern: &str| pattern.split(' ').zip(row.chars()).all(|(p, c)| p == "-" || p == c.to_string());
+            let matches: Vec<_> = TRUTH_TABLE.iter().filter(|(pattern, _)| is_match(pattern)).collect();
+            let [(pattern, gates)] = matches[..] else { panic!("{facts:?}: rows {matches:?}") };
+            assert_eq!(facts.gates(), *gates, "row {pattern}: {facts:?}");
         }
-        for number in state.facts.behind.iter() {
-            state.parts_closed[usize::from(number)] += 1;
-            if !state.parts.has(number) {
-                state.parts.insert(number);
-                self.settings.set_gate(number, Gate::Stale);
-            }
+    }
+
+    #[test]
+    fn a_set_contains_the_gates_that_were_inserted() {
+        let mut set = GateSet::default();
+        for number in [0, 63, 64, 200, 255] {
+            set.insert(number);
         }
-        self.show(state.gates);
-        opens || state.parts != state.facts.behind
-    }
-
-    /// To be taken before programs are waited for.
-    pub(super) fn ticket(&self) -> Ticket {
-        let state = self.state();
-        Ticket(state.closed, state.parts_closed.clone())
-    }
-
-    /// Opens what is to be opened still, and was not closed since the ticket was taken.
-    pub(super) fn open(&self, ticket: &Ticket) {
-        let state = &mut *self.state();
-        for (i, wanted) in state.facts.gates().into_iter().enumerate() {
-            if wanted == Gate::Open && state.closed[i] == ticket.0[i] {
-                state.gates[i] = Gate::Open;
-            }
-        }
-        for number in state.parts.iter() {
-            let at = usize::from(number);
-            if !state.facts.behind.has(number) && state.parts_closed[at] == ticket.1[at] {
-                state.parts.remove(number);
-                self.settings.set_gate(number, Gate::Open);
-            }
-        }
-        self.show(state.gates);
-    }
-
-    /// Gates of parts that programs see closed.
-    #[cfg(test)]
-    pub(super) fn closed_parts(&self) -> Vec<u8> {
-        self.state().parts.iter().collect()
-    }
-
-    /// What programs see.
-    #[cfg(test)]
-    pub(super) fn shown(&self) -> [Gate; 3] {
-        self.state().gates
-    }
-
-    fn show(&self, [cluster, static_negative, cluster_negative]: [Gate; 3]) {
-        self.settings.set_negative_gate(ZoneId::Static, static_negative);
-        self.settings.set_negative_gate(ZoneId::Cluster, cluster_negative);
-        self.settings.set_positive_gate(ZoneId::Cluster, cluster);
+        set.remove(64);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 200, 255]);
     }
 }

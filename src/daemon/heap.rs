@@ -1,17 +1,18 @@
-//! The heap. Work on the zone goes from thread to thread, and much of it takes far more memory than what it leaves: glibc would keep
-//! that for the thread, and take as much again for the next.
+//! The heap. Work on the zone runs in different threads, and uses far more memory than it keeps. glibc would keep the freed
+//! memory in the arena of that thread, and allocate as much again for the next one.
 
+/// Limits malloc to two arenas (glibc). To be called before any thread starts.
 #[cfg(target_env = "gnu")]
 pub(super) fn limit_arenas() {
-    // Not one: the API's objects are parsed while the zone works.
-    // SAFETY: it sets a number of malloc's, before any other thread is there.
+    // Two, because objects of the API are parsed while a thread works on the zone.
+    // SAFETY: sets a parameter of malloc; no other thread runs yet.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
 }
 
-/// Gives back to the kernel what nothing lies in.
+/// Returns free memory to the kernel (glibc).
 #[cfg(target_env = "gnu")]
 pub(super) fn trim() {
-    // SAFETY: it touches free memory only.
+    // SAFETY: releases only memory that is not allocated.
     unsafe { libc::malloc_trim(0) };
 }
 

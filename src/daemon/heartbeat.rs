@@ -1,4 +1,4 @@
-//! The heartbeat, for programs and for systemd.
+//! The heartbeat, for the BPF programs and for systemd's watchdog.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,10 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::state::DaemonState;
 use crate::datapath::BEAT;
 
-/// A start that waits for the API server may go on for so long after each heartbeat.
+/// Each heartbeat extends systemd's start timeout by this while the daemon waits for the API server.
 const START_EXTENSION: Duration = Duration::from_secs(10);
 
-/// Tells the programs that the daemon is there, and then systemd. Also closes gates, whatever else goes on.
+/// Sends the heartbeat to the programs and then to systemd; never returns. It also closes gates, because this task runs even
+/// while the main loop waits for work.
 pub(super) async fn beat(state: Rc<RefCell<DaemonState>>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -25,20 +26,21 @@ pub(super) async fn beat(state: Rc<RefCell<DaemonState>>) {
                 state.status.beat = Instant::now();
                 notify(&[NotifyState::Watchdog]);
                 if !state.status.has_synced() {
-                    // The API server may be away for longer than a start may take.
+                    // The API server may be down for longer than TimeoutStartSec.
                     notify(&[NotifyState::ExtendTimeoutUsec(START_EXTENSION.as_micros() as u32)]);
                 }
             }
-            // Programs pass everything then, and the watchdog ends us.
+            // Without heartbeats the programs pass all queries, and systemd's watchdog restarts the daemon.
             Err(e) => log::error!("heartbeat: {e}"),
         }
         state.set_gates();
-        state.tell_of_shortage();
+        state.log_shortage();
     }
 }
 
+/// Sends these states to systemd.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
-    // Without systemd there is nobody to tell, which is no error.
+    // Not a warning: without systemd this is not needed.
     if let Err(e) = sd_notify::notify(states) {
         log::debug!("sd_notify: {e}");
     }

@@ -1,5 +1,5 @@
-//! Serves /metrics, /healthz and /readyz. Whoever asks, and however slowly, holds up nothing: the heartbeat runs in the same
-//! thread, so a connection has little time and room, and there are few of them.
+//! Serves /metrics, /healthz and /readyz. The heartbeat runs in the same thread, so the number of connections, their duration and
+//! the size of a request are limited.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,24 +21,24 @@ use tokio::time::{sleep, timeout};
 use super::state::DaemonState;
 use crate::metrics;
 
-/// At most; for a further one the oldest is given up, so that those which say nothing keep out nobody.
+/// Maximum of open connections. One more closes the oldest, so that idle clients can't keep others out.
 const CONNECTIONS_MAX: usize = 16;
-/// From a connection's first octet to its last.
+/// Maximum duration of a connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Octets of a request.
+/// Maximum bytes of a request's head.
 const REQUEST_MAX: usize = 8192;
-/// An address that is taken is tried again after this: by the daemon that this one takes over from, for one.
+/// Interval of attempts to bind an address that is in use, such as by the daemon that this one takes over from.
 const RETRY: Duration = Duration::from_secs(1);
-/// After a failure to accept, such as too many open files.
+/// Pause after a failed accept, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(200);
 
 type Reply = Response<Full<Bytes>>;
 
-/// Serves until it is dropped.
+/// The server. Dropping it closes the address.
 pub(super) struct Http(JoinHandle<()>);
 
 impl Http {
-    /// Serves at `addr`, which is `host:port`.
+    /// Starts to serve at `addr` (`host:port`).
     pub(super) fn serve(addr: &str, state: &Rc<RefCell<DaemonState>>) -> Self {
         Self(spawn_local(run(addr.into(), Rc::clone(state))))
     }
@@ -62,7 +62,7 @@ async fn run(addr: String, state: Rc<RefCell<DaemonState>>) {
                 {
                     oldest.abort();
                 }
-                open.push_back(spawn_local(talk(stream, Rc::clone(&state))).abort_handle());
+                open.push_back(spawn_local(serve_connection(stream, Rc::clone(&state))).abort_handle());
             }
             Err(e) => {
                 log::warn!("MetricsAddr: {e}");
@@ -89,7 +89,7 @@ async fn listen(addr: &str) -> TcpListener {
     }
 }
 
-async fn talk(stream: TcpStream, state: Rc<RefCell<DaemonState>>) {
+async fn serve_connection(stream: TcpStream, state: Rc<RefCell<DaemonState>>) {
     let service = service_fn(|request: Request<Incoming>| {
         let reply = reply(request.method(), request.uri().path(), &state.borrow());
         async { Ok::<_, Infallible>(reply) }
@@ -107,9 +107,9 @@ fn reply(method: &Method, path: &str, state: &DaemonState) -> Reply {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into());
     }
-    let verdict = |why_not: Option<String>, fine: &str| match why_not {
-        Some(why_not) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why_not}\n")),
-        None => text(StatusCode::OK, fine.into()),
+    let health = |problem: Option<String>, healthy: &str| match problem {
+        Some(problem) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")),
+        None => text(StatusCode::OK, healthy.into()),
     };
     match path {
         "/metrics" => {
@@ -120,10 +120,10 @@ fn reply(method: &Method, path: &str, state: &DaemonState) -> Reply {
             page.map_or_else(|e| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")), metrics_page)
         }
         "/healthz" => {
-            let silent = (!state.status.is_alive()).then(|| "no heartbeat reaches the program".into());
-            verdict(silent, "alive\n")
+            let silent = (!state.status.is_alive()).then(|| "the heartbeat does not reach the program".into());
+            health(silent, "alive\n")
         }
-        "/readyz" => verdict(state.not_ready(), "ready\n"),
+        "/readyz" => health(state.not_ready(), "ready\n"),
         _ => text(StatusCode::NOT_FOUND, "not found; try /metrics, /healthz or /readyz\n".into()),
     }
 }

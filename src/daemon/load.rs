@@ -1,4 +1,4 @@
-//! What the files say: config and static names. They are parsed in a thread of its own: a million names take seconds.
+//! Reads the config and the domain file. Static names are parsed in another thread: a million take seconds.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,20 +15,23 @@ use crate::zone::name::Name;
 use crate::zone::node::Node;
 use crate::zone::statics;
 
-/// A start that waits for a file for longer than this says so in the log.
-const QUIET: Duration = Duration::from_secs(1);
+/// A start that waits longer than this for a file logs it.
+const LOG_AFTER: Duration = Duration::from_secs(1);
 
-/// Config and static names.
+/// Content of the config and the domain file.
 pub(super) struct Loaded {
     pub config: Config,
     pub nodes: Vec<(Name, Node)>,
-    /// Whether there is a domain file.
+    /// Whether the domain file exists.
     pub has_names: bool,
 }
 
-/// Reads both files when they are whole, and follows them from then on.
+/// Reads both files once they are complete. The returned watcher reports their changes from then on.
+///
+/// # Errors
+/// [`DaemonError::Config`] if a file is missing, has a mistake, or never stops changing.
 pub(super) async fn start(path: &Path) -> Result<(FileWatcher, Loaded), DaemonError> {
-    // The usual domain file is looked at while the config is: each may have to be looked at for some time.
+    // Each file may have to be watched for 10 s, so the default domain file is watched at the same time as the config.
     let usual = path.with_file_name(DOMAIN_FILE);
     let mut files = FileWatcher::new(&[path.to_owned(), usual]);
     wait_complete(&mut files, path).await?;
@@ -45,7 +48,7 @@ pub(super) async fn start(path: &Path) -> Result<(FileWatcher, Loaded), DaemonEr
 
 /// Like [`FileWatcher::wait_complete`]; logs what it waits for if that takes long.
 async fn wait_complete(files: &mut FileWatcher, path: &Path) -> Result<(), yaml::Error> {
-    if let Ok(done) = timeout(QUIET, files.wait_complete(path)).await {
+    if let Ok(done) = timeout(LOG_AFTER, files.wait_complete(path)).await {
         return done;
     }
     log::info!(
@@ -56,7 +59,10 @@ async fn wait_complete(files: &mut FileWatcher, path: &Path) -> Result<(), yaml:
     files.wait_complete(path).await
 }
 
-/// What both files say, as they were when they were whole last; or the domain file, where that never was.
+/// Parses the last complete versions of both files. Returns `Ok(Err(path))` if no version of the domain file was complete yet.
+///
+/// # Errors
+/// [`DaemonError::Config`], as in [`start`].
 pub(super) async fn load(path: &Path, files: &mut FileWatcher) -> Result<Result<Loaded, PathBuf>, DaemonError> {
     let text = files.text(path).cloned().unwrap_or(Ok(None))?.ok_or_else(|| file::missing(path))?;
     let config = Config::parse(path, &text)?;

@@ -1,34 +1,35 @@
-//! How much work a turn may take, so that it takes no longer than others can wait: machines differ, and so do changes.
+//! How much work a turn may do, so that other changes don't wait too long. It is measured, because machines and changes differ.
 
 use std::time::Duration;
 
-/// A turn takes about as long at most, with what it writes.
+/// Target duration of a turn: working on the zone and writing the maps.
 const TURN: Duration = Duration::from_millis(200);
-/// Its work is within these bounds: about as many endpoints and ports.
-const LEAST: usize = 500;
-const MOST: usize = 20_000;
+/// Bounds of the work of a turn, in endpoints and ports, approximately.
+const WORK_MIN: usize = 500;
+const WORK_MAX: usize = 20_000;
 
-/// Work of the next turn.
+/// The work of the next turn, adapted to the duration of earlier ones.
 #[derive(Debug)]
 pub(super) struct Pace(usize);
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        Self(MOST / 4)
+        Self(WORK_MAX / 4)
     }
 
-    /// Work of the next turn, at most.
+    /// Maximum of work of the next turn, in endpoints and ports.
     pub(super) const fn work(&self) -> usize {
         self.0
     }
 
-    /// A turn has taken so long for so much work. One of little tells of little but how long the kernel let it wait.
-    pub(super) fn took(&mut self, work: usize, time: Duration) {
+    /// Adapts to a turn that took `time` for `work`. Turns with little work are ignored: their duration is mostly the wait for
+    /// grace periods.
+    pub(super) fn adapt(&mut self, work: usize, time: Duration) {
         if work < self.0 / 2 {
             return;
         }
         let fits = work as f64 * TURN.as_secs_f64() / time.as_secs_f64().max(0.001);
-        self.0 = usize::midpoint(self.0, fits as usize).clamp(LEAST, MOST);
+        self.0 = usize::midpoint(self.0, fits as usize).clamp(WORK_MIN, WORK_MAX);
     }
 }
 
@@ -37,23 +38,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_become_as_long_as_they_should_be() {
-        // What a unit of work takes, and how long a turn waits for programs.
+    fn turns_approach_the_target_duration() {
+        // Microseconds per unit of work, and milliseconds that a turn waits for grace periods.
         for (unit, wait) in [(10, 0), (10, 20), (100, 10), (150, 50), (1000, 0)] {
             let (unit, wait) = (Duration::from_micros(unit), Duration::from_millis(wait));
             let mut pace = Pace::new();
             let turn = |pace: &Pace| wait + unit * pace.work() as u32;
             for _ in 0..20 {
-                pace.took(pace.work(), turn(&pace));
+                pace.adapt(pace.work(), turn(&pace));
             }
-            assert!(turn(&pace) < TURN * 11 / 10 || pace.work() == LEAST, "{unit:?}: {:?}", turn(&pace));
-            assert!(turn(&pace) > TURN * 9 / 10 || pace.work() == MOST, "{unit:?}: {:?}", turn(&pace));
+            assert!(turn(&pace) < TURN * 11 / 10 || pace.work() == WORK_MIN, "{unit:?}: {:?}", turn(&pace));
+            assert!(turn(&pace) > TURN * 9 / 10 || pace.work() == WORK_MAX, "{unit:?}: {:?}", turn(&pace));
         }
-        // One Service that is larger tells, too, and small turns don't.
+        // One Service larger than the maximum counts too; turns with little work don't.
         let mut pace = Pace::new();
-        pace.took(200_000, Duration::from_secs(20));
-        assert_eq!(pace.work(), (MOST / 4 + 2_000) / 2);
-        pace.took(10, Duration::from_secs(1));
-        assert_eq!(pace.work(), (MOST / 4 + 2_000) / 2);
+        pace.adapt(200_000, Duration::from_secs(20));
+        assert_eq!(pace.work(), (WORK_MAX / 4 + 2_000) / 2);
+        pace.adapt(10, Duration::from_secs(1));
+        assert_eq!(pace.work(), (WORK_MAX / 4 + 2_000) / 2);
     }
 }

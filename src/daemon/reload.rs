@@ -1,14 +1,14 @@
-//! What both files say takes effect anew.
+//! Applies changes of the config and the domain file.
 
 use super::Daemon;
 use super::error::DaemonError;
 use super::load::{self, Loaded};
-use super::start::{warn_of_missing_parts, warn_of_open_responder};
+use super::start::{warn_of_missing_cluster, warn_of_open_responder};
 use crate::interfaces::IfPattern;
 use crate::yaml;
 
 impl Daemon {
-    /// Takes over what both files say. A mistake in one of them changes nothing.
+    /// Applies both files. If one has a mistake, nothing changes and the log says why. `why` is the trigger, for the log.
     pub(super) async fn reload(&mut self, why: &str) {
         let changed = match load::load(&self.path, &mut self.files).await {
             Ok(Ok(loaded)) => self.change_to(loaded).await,
@@ -58,16 +58,16 @@ impl Daemon {
         if !restart.is_empty() {
             log::warn!("restart needed for: {}", restart.join(", "));
         }
-        warn_of_missing_parts(&config);
+        warn_of_missing_cluster(&config);
         self.state.borrow_mut().status.staleness.set_max(config.max_stale);
-        let has_moved = config.metrics_addr != self.config.metrics_addr;
+        let is_addr_new = config.metrics_addr != self.config.metrics_addr;
         self.config = config;
         self.has_names = has_names;
-        if has_moved {
+        if is_addr_new {
             self.serve_http();
         }
         let changed = self.set_statics(nodes).await?;
-        // Last: a new interface gets the new answers only.
+        // Last, so that queries at a new interface get new answers only.
         match links {
             Some(links) => self.attach(links),
             None => warn_of_open_responder(&self.config, &self.links),

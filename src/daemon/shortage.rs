@@ -1,35 +1,35 @@
-//! Tells in the log that names pass for want of a place, and that all are there again: not each time that one comes and goes.
+//! Logs when the record maps have no room for some names, and when all are answered again, without a line for each change.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// For so long all have to be there before that is said. So each message comes once a minute at most.
-const CALM: Duration = Duration::from_secs(60);
+/// The end of a shortage is logged after this time without one, so each message is logged once a minute at most.
+const QUIET: Duration = Duration::from_secs(60);
 
-/// What was said last.
+/// Whether the last message in the log reports a shortage.
 #[derive(Debug, Default)]
 pub(super) enum Shortage {
-    /// Nothing, or that all are there.
+    /// No message, or its end.
     #[default]
     None,
-    /// That names pass; since then all are there, or not.
-    Said(Option<Instant>),
+    /// A shortage; with the time since when all names have been in the maps, None while some are not.
+    Logged(Option<Instant>),
 }
 
 impl Shortage {
-    /// Takes note of how many names pass, and says what is to be said.
-    pub(super) fn note(&mut self, passing: usize) {
+    /// Logs the begin or end of a shortage. `refused`: names without a place in the maps now.
+    pub(super) fn update(&mut self, refused: usize) {
         match self {
-            Self::None if passing > 0 => {
+            Self::None if refused > 0 => {
                 log::warn!(
-                    "record maps full: some names are not answered ({passing} now); `edns stats` shows the reasons"
+                    "record maps full: some names are not answered ({refused} now); `edns stats` shows the reasons"
                 );
-                *self = Self::Said(None);
+                *self = Self::Logged(None);
             }
-            Self::Said(since) if passing > 0 => *since = None,
-            Self::Said(since) => {
-                if since.get_or_insert_with(Instant::now).elapsed() >= CALM {
+            Self::Logged(since) if refused > 0 => *since = None,
+            Self::Logged(since) => {
+                if since.get_or_insert_with(Instant::now).elapsed() >= QUIET {
                     log::info!("record maps: all names are answered again");
                     *self = Self::None;
                 }
@@ -44,10 +44,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_a_shortage_is_said_when_it_has_lasted() {
+    async fn the_end_of_a_shortage_is_logged_after_a_minute() {
         let mut shortage = Shortage::default();
-        // Seconds later, how many names pass, and whether the last that was said is that some do.
-        for (row, (seconds, passing, is_said)) in [
+        // Seconds since the row before, names without a place, and whether the last message reports a shortage.
+        for (row, (seconds, refused, is_logged)) in [
             (0, 0, false),
             (1, 5, true),
             (1, 0, true),
@@ -68,8 +68,8 @@ mod tests {
         .enumerate()
         {
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            shortage.note(passing);
-            assert_eq!(matches!(shortage, Shortage::Said(_)), is_said, "row {row}");
+            shortage.update(refused);
+            assert_eq!(matches!(shortage, Shortage::Logged(_)), is_logged, "row {row}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! For how long answers go on that rest on a view of the cluster which is not current any more: MaxStale.
+//! How long the view of the cluster has been stale, and whether that exceeds `MaxStale`.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use tokio::time::Instant;
 
 use crate::source::kubernetes::random;
 
-/// The bound is drawn from this share of MaxStale on, up to as much more than all of it: nodes that lost the API at one moment
-/// do not send all their queries to the DNS servers at one moment, too.
-const SHARE_MIN: f64 = 0.8;
+/// Each daemon draws its limit at random from this share of `MaxStale` up to as much above it (80 % to 120 %). So nodes that lose
+/// the API server at the same time don't send all their queries to the DNS servers at the same time.
+const FACTOR_MIN: f64 = 0.8;
 
-/// Since when the view is not current, and what follows from that.
+/// Since when the view has been stale, and the limit.
 #[derive(Debug)]
 pub(super) struct Staleness {
-    /// Of MaxStale, for as long as the daemon runs.
-    share: f64,
+    /// The limit as a share of `MaxStale`, the same while the daemon runs.
+    factor: f64,
     max: Option<Duration>,
     since: Option<Instant>,
     is_expired: bool,
@@ -22,17 +22,17 @@ pub(super) struct Staleness {
 
 impl Staleness {
     pub(super) fn new() -> Self {
-        let share = SHARE_MIN + 2.0 * (1.0 - SHARE_MIN) * random();
-        Self { share, max: None, since: None, is_expired: false }
+        let factor = FACTOR_MIN + 2.0 * (1.0 - FACTOR_MIN) * random();
+        Self { factor, max: None, since: None, is_expired: false }
     }
 
-    /// MaxStale is so many seconds now; 0: there is no bound.
+    /// Sets `MaxStale`; 0: no limit.
     pub(super) fn set_max(&mut self, seconds: u32) {
-        self.max = (seconds > 0).then(|| Duration::from_secs(seconds.into()).mul_f64(self.share));
+        self.max = (seconds > 0).then(|| Duration::from_secs(seconds.into()).mul_f64(self.factor));
     }
 
-    /// Takes note of whether the view is stale, and says what changes by that.
-    pub(super) fn note(&mut self, is_stale: bool) {
+    /// Records whether the view is stale now, and logs a change.
+    pub(super) fn update(&mut self, is_stale: bool) {
         match (is_stale, self.since) {
             (true, None) => {
                 log::warn!("Kubernetes: view stale: negative answers suspended, known names answered");
@@ -52,17 +52,17 @@ impl Staleness {
         self.is_expired = is_expired;
     }
 
-    /// Whether it is not current for too long.
+    /// Whether the view has been stale longer than the limit.
     pub(super) const fn is_expired(&self) -> bool {
         self.is_expired
     }
 
-    /// For how long it has not been current.
+    /// How long the view has been stale; None if it is current.
     pub(super) fn time(&self) -> Option<Duration> {
         self.since.map(|since| since.elapsed())
     }
 
-    /// How long that may be here.
+    /// The limit on this node; None: no limit.
     pub(super) const fn max(&self) -> Option<Duration> {
         self.max
     }
@@ -73,36 +73,36 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn answers_end_at_the_bound_and_come_back_with_the_view() {
+    async fn answers_end_at_the_limit_and_resume_with_a_current_view() {
         let mut staleness = Staleness::new();
-        staleness.share = 1.0;
+        staleness.factor = 1.0;
         staleness.set_max(60);
         let mut after = async |seconds, is_stale| {
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            staleness.note(is_stale);
+            staleness.update(is_stale);
             staleness.is_expired()
         };
         assert!(!after(1000, false).await && !after(0, true).await && !after(59, true).await);
         assert!(after(1, true).await && after(1000, true).await && !after(1, false).await);
-        assert!(!after(1, true).await && !after(59, true).await, "counted anew");
+        assert!(!after(1, true).await && !after(59, true).await, "a new outage starts at zero");
         staleness.set_max(30);
-        staleness.note(true);
-        assert!(staleness.is_expired(), "a lower bound is live");
+        staleness.update(true);
+        assert!(staleness.is_expired(), "a lower limit takes effect at once");
         staleness.set_max(0);
-        staleness.note(true);
-        assert!(!staleness.is_expired(), "and so is none");
+        staleness.update(true);
+        assert!(!staleness.is_expired(), "no limit takes effect at once");
     }
 
     #[test]
-    fn bounds_of_nodes_lie_apart() {
-        let bounds: Vec<f64> = (0..1000)
+    fn limits_of_nodes_differ() {
+        let limits: Vec<f64> = (0..1000)
             .map(|_| {
                 let mut staleness = Staleness::new();
                 staleness.set_max(1000);
                 staleness.max().unwrap().as_secs_f64()
             })
             .collect();
-        let (min, max) = bounds.iter().fold((f64::MAX, 0f64), |(min, max), b| (min.min(*b), max.max(*b)));
+        let (min, max) = limits.iter().fold((f64::MAX, 0f64), |(min, max), b| (min.min(*b), max.max(*b)));
         assert!((800.0..820.0).contains(&min) && (1180.0..=1200.0).contains(&max), "{min} to {max}");
     }
 }

@@ -1,4 +1,4 @@
-//! The daemon's start.
+//! Starts the daemon.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -19,7 +19,7 @@ use super::state::DaemonState;
 use super::status::Status;
 use super::writer::Writer;
 use super::zones::Zones;
-use super::{Daemon, commands, on_signal, say_of_retry};
+use super::{Daemon, commands, log_retry, on_signal};
 use crate::config::{Config, ServerSpec};
 use crate::control;
 use crate::control::server::Server;
@@ -29,8 +29,11 @@ use crate::interfaces::{InterfaceError, Interfaces, Link, Uplink};
 use crate::source::kubernetes;
 
 impl Daemon {
-    /// Config, records, program, names, interfaces: in an order in which a mistake of the user is said before anything is
-    /// touched, and no packet is seen before there is an answer.
+    /// Reads the files, loads the program, fills the maps and attaches. The order: mistakes of the user are reported before
+    /// anything on the host changes, and the maps are filled before the program sees a packet.
+    ///
+    /// # Errors
+    /// Any error that keeps the daemon from starting.
     pub(super) async fn start(path: &Path) -> Result<Self, DaemonError> {
         let started = Instant::now();
         let hangup = on_signal(SignalKind::hangup())?;
@@ -38,7 +41,7 @@ impl Daemon {
         let (interfaces, links) = Interfaces::open(config.ifname.clone()).await?;
         let kubernetes = if config.enable_k8s { Some(kubernetes::spawn(config.access()).await?) } else { None };
         let zones = Zones::new(&config);
-        warn_of_missing_parts(&config);
+        warn_of_missing_cluster(&config);
 
         let (datapath, table) = Datapath::load(&Options {
             ext_btf: config.ext_btf.clone(),
@@ -72,7 +75,7 @@ impl Daemon {
             behind: Vec::new(),
             pace: Pace::new(),
             caught_up: Vec::new(),
-            listed_again: None,
+            last_relist: None,
             http: None,
             interfaces,
             files,
@@ -87,13 +90,13 @@ impl Daemon {
         daemon.attach(links);
         let (report, attached) = daemon.attacher.done().await?;
         for e in daemon.attached(report, attached) {
-            if daemon.state.borrow().status.named {
+            if daemon.state.borrow().status.all_required {
                 return Err(e.into());
             }
-            say_of_retry(&e);
+            log_retry(&e);
         }
         daemon.remove_stale_filters().await;
-        // Only now: who can't start leaves the commands to the one that runs.
+        // Last, so that a daemon that can't start leaves the control socket to the one that runs.
         let server = Server::bind(path).map_err(DaemonError::Control)?;
         match server.predecessor() {
             Some(0) => log::info!("taking over from a daemon of unknown pid: stopped, or in another PID namespace"),
@@ -114,14 +117,15 @@ impl Daemon {
     }
 }
 
-pub(super) fn warn_of_missing_parts(config: &Config) {
+/// Warns if `DnsServers` names servers of the cluster without `EnableK8S`.
+pub(super) fn warn_of_missing_cluster(config: &Config) {
     let named = config.dns_servers.iter().any(|s| matches!(s, ServerSpec::Auto | ServerSpec::Service { .. }));
     if named && !config.enable_k8s {
         log::warn!("DnsServers: auto and namespace/name match no server without EnableK8S");
     }
 }
 
-/// Whoever reaches a physical interface is answered, also those who lie about who they are.
+/// Warns if any host that reaches a physical interface is answered, which spoofed queries could use for amplification.
 pub(super) fn warn_of_open_responder(config: &Config, links: &[Link]) {
     let open = config.dns_servers.is_empty() || config.dns_servers.contains(&ServerSpec::Any);
     if config.direction != Direction::Ingress || !open {

@@ -1,4 +1,4 @@
-//! What the daemon's parts share: the program, its maps, and what they hold.
+//! State that the daemon's tasks share: the program, its maps, and their contents.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -26,41 +26,43 @@ use crate::zone::cluster::keep::{Hoard, Kind};
 use crate::zone::cluster::share::Holder;
 use crate::zone::node::ZoneId;
 
-/// The program and its maps.
+/// The program, its maps, and the facts that decide which answers are given.
 pub(super) struct DaemonState {
     pub datapath: Datapath,
     pub writer: Rc<Writer>,
     gates: Arc<Gates>,
-    /// Addresses that the program answers for, with the sets of names.
+    /// Addresses of the DNS servers for which the program answers, and the zones it answers (bits).
     servers: HashMap<IpAddr, u8>,
-    /// Interfaces that it is attached to.
+    /// Interfaces with the program.
     pub attached: Vec<Place>,
-    /// Whether a command gets to know of queries.
-    pub traced: bool,
+    /// Whether a command traces queries.
+    pub is_traced: bool,
     pub status: Status,
-    /// Whether all of the cluster is in the maps.
-    pub is_read: bool,
-    /// Whether changes have waited for too long to be written.
-    late: bool,
-    /// When it was said last that those of a namespace have.
-    late_said: Option<Instant>,
-    /// What the cluster's names take.
+    /// Whether all names of the cluster have been written to the maps once.
+    pub is_synced: bool,
+    /// Whether changes were late at the last check.
+    is_late: bool,
+    /// When late namespaces were last logged.
+    late_logged: Option<Instant>,
+    /// Use of the maps by the cluster's names.
     shares: Option<Shares>,
     shortage: Shortage,
-    /// How many had no place for want of memory, when that was looked at last.
-    short: usize,
-    /// Whether everything passes, and how often that was said: a pause's end may come after the next one's start.
+    /// Number of names without memory for their nodes, at the last check.
+    without_memory: usize,
+    /// Whether all queries pass (`edns pause`), and the number of such commands so far: the timer of an old pause must not end a
+    /// newer one.
     pub pause: (bool, u64),
 }
 
-/// Between messages of changes that wait.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// Minimum interval of messages about late namespaces.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The bits of the two sets of names.
+/// Bits of the two zones in the map of servers.
 const STATIC: u8 = 1 << ZoneId::Static as u8;
 const CLUSTER: u8 = 1 << ZoneId::Cluster as u8;
 
 impl DaemonState {
+    /// Nothing is synced or attached yet.
     pub(super) fn new(datapath: Datapath, writer: Rc<Writer>, gates: Arc<Gates>, status: Status) -> Self {
         Self {
             datapath,
@@ -68,20 +70,20 @@ impl DaemonState {
             gates,
             servers: HashMap::new(),
             attached: Vec::new(),
-            traced: false,
+            is_traced: false,
             status,
-            is_read: false,
-            late: false,
-            late_said: None,
+            is_synced: false,
+            is_late: false,
+            late_logged: None,
             shares: None,
             shortage: Shortage::default(),
-            short: 0,
+            without_memory: 0,
             pause: (false, 0),
         }
     }
 
-    /// Whose queries are answered: without DnsServers, static names are for everybody's, and the cluster's for those of its
-    /// own servers.
+    /// Sets the servers for which the program answers. Without `DnsServers`, static names are answered for any server, and names
+    /// of the cluster for the servers of the cluster (`auto`).
     pub(super) fn apply_servers(&mut self, specs: &HashSet<ServerSpec>, zones: &Zones) {
         let any = specs.contains(&ServerSpec::Any);
         let (any, bits) = match specs.is_empty() {
@@ -92,9 +94,9 @@ impl DaemonState {
         let specs = if specs.is_empty() { &auto } else { specs };
         let servers: Vec<IpAddr> = specs.iter().flat_map(|spec| zones.servers(spec)).collect();
         let wanted: HashMap<IpAddr, u8> = servers.iter().map(|server| (*server, bits)).collect();
-        let gone = self.servers.keys().filter(|s| !wanted.contains_key(s)).map(|s| (s, &0));
+        let removed = self.servers.keys().filter(|s| !wanted.contains_key(s)).map(|s| (s, &0));
         let new = wanted.iter().filter(|(server, bits)| self.servers.get(server) != Some(bits));
-        for (server, bits) in new.chain(gone) {
+        for (server, bits) in new.chain(removed) {
             if let Err(e) = self.datapath.set_server(*server, *bits) {
                 log::error!("DnsServers: {server}: {e}");
             }
@@ -102,52 +104,56 @@ impl DaemonState {
         self.servers = wanted;
         let settings = self.datapath.settings();
         settings.set_first_servers(servers.iter().map(|server| (server, &bits)));
-        // Whom these stand for is not known before the cluster is, whose gate says just that; so it is asked, not this.
-        let follows = |spec: &ServerSpec| matches!(spec, ServerSpec::Auto | ServerSpec::Service { .. });
-        let unknown = !zones.is_complete() && specs.iter().any(follows);
+        // The addresses of these are unknown before the initial sync. Until then accept any server; the closed gate makes queries
+        // pass.
+        let needs_cluster = |spec: &ServerSpec| matches!(spec, ServerSpec::Auto | ServerSpec::Service { .. });
+        let unknown = !zones.is_complete() && specs.iter().any(needs_cluster);
         settings.set_any_server(if unknown { any | CLUSTER } else { any });
     }
 
-    /// Addresses that the program answers for; that of a cache on the node, which may not be there, last.
+    /// Addresses of the DNS servers for which the program answers. The address of NodeLocal DNSCache, which may not be in use, is
+    /// last.
     pub(super) fn servers(&self) -> Vec<IpAddr> {
         let mut servers: Vec<IpAddr> = self.servers.keys().copied().collect();
         servers.sort_by_key(|server| (*server == NODE_LOCAL_DNS, *server));
         servers
     }
 
-    /// Lets everything pass, or ends that. Returns how often that was said so far.
+    /// Makes all queries pass, or ends that. Returns the number of such commands so far.
     pub(super) fn set_paused(&mut self, paused: bool) -> u64 {
         self.pause = (paused, self.pause.1 + 1);
         self.datapath.settings().set_paused(paused);
         self.pause.1
     }
 
-    /// Says that names pass for want of a place, or that none do any more.
-    pub(super) fn tell_of_shortage(&mut self) {
-        self.shortage.note(self.refused());
+    /// Logs the begin or end of a shortage of room in the maps.
+    pub(super) fn log_shortage(&mut self) {
+        self.shortage.update(self.refused());
     }
 
-    /// How many names pass for want of a place.
+    /// Number of names that are not answered because they have no place in the maps.
     fn refused(&self) -> usize {
         Reason::ALL.into_iter().map(|reason| self.passed(reason)).sum()
     }
 
-    /// Those that do for this reason: which yield, or were refused.
+    /// Number of these for this reason: withheld, not kept, or refused by the table.
     fn passed(&self, reason: Reason) -> usize {
-        let yielding = self.shares.as_ref().filter(|shares| shares.passing.1 == reason).map_or(0, |s| s.passing.0);
+        let withheld = self.shares.as_ref().filter(|shares| shares.withheld.1 == reason).map_or(0, |s| s.withheld.0);
         let hidden = self.shares.as_ref().filter(|_| reason == Reason::Full).map_or(0, |s| s.hidden);
-        self.writer.refused(reason) + yielding + hidden
+        self.writer.refused(reason) + withheld + hidden
     }
 
-    /// Units of memory that the maps can do with, where there was none for more names than when that was asked last.
+    /// The memory in units to which to limit the cluster's names, if the kernel refused memory for more names than at the last
+    /// call. A little less than what the maps use now, so that what must be written fits.
     pub(super) fn memory_left(&mut self) -> Option<usize> {
-        let short = self.writer.refused(Reason::Memory);
-        (short > std::mem::replace(&mut self.short, short)).then(|| self.writer.reader().units() / 16 * 15)
+        let without_memory = self.writer.refused(Reason::Memory);
+        (without_memory > std::mem::replace(&mut self.without_memory, without_memory))
+            .then(|| self.writer.reader().units() / 16 * 15)
     }
 
-    /// Takes note of what the cluster's names take, and tells of who has more than there is room for.
+    /// Records what the cluster's names use of the maps, and logs namespaces that have begun to exceed their fair share.
     pub(super) fn set_shares(&mut self, shares: Shares) {
-        let (_, reason) = shares.passing;
+        let (_, reason) = shares.withheld;
         for Holder { namespace, names, passing, largest } in &shares.new {
             let (service, most) = largest.as_ref().map_or(("", 0), |(service, names)| (service, *names));
             let cure = if reason == Reason::Full { "; raise MaxRecords to answer all of them" } else { "" };
@@ -167,32 +173,33 @@ impl DaemonState {
         self.shares = Some(shares);
     }
 
-    /// Holds back what can't be told for certain. Returns whether answers may come back, which takes [`Writer::open`].
+    /// Closes the gates of answers that may be wrong now. Returns whether some gates may open, for which [`Writer::open`] is
+    /// needed.
     pub(super) fn set_gates(&mut self) -> bool {
         let current = self.status.is_current();
-        self.status.staleness.note(self.is_read && !current);
+        self.status.staleness.update(self.is_synced && !current);
         let late = self.writer.is_late();
-        if late && !self.late {
+        if late && !self.is_late {
             log::warn!("map updates late by more than {LATE:?}: negative answers suspended until they are written");
         }
-        self.late = late;
+        self.is_late = late;
         let (namespaces, behind) = self.writer.late_namespaces();
-        self.tell_of_late(&namespaces);
+        self.log_late_namespaces(&namespaces);
         let expired = self.status.staleness.is_expired();
         self.gates.set(|facts| {
-            facts.synced = self.is_read;
+            facts.synced = self.is_synced;
             facts.current = current;
             facts.expired = expired;
             facts.late = late;
-            facts.behind = behind;
+            facts.late_parts = behind;
         })
     }
 
-    /// Says that changes of these namespaces have waited for too long, now and then.
-    fn tell_of_late(&mut self, namespaces: &[Box<str>]) {
-        let is_due = self.late_said.is_none_or(|at| at.elapsed() >= SAY_AGAIN);
+    /// Logs that changes of these namespaces are late, once a minute at most.
+    fn log_late_namespaces(&mut self, namespaces: &[Box<str>]) {
+        let is_due = self.late_logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL);
         let Some(namespace) = namespaces.first().filter(|_| is_due) else { return };
-        self.late_said = Some(Instant::now());
+        self.late_logged = Some(Instant::now());
         let others = match namespaces.len() - 1 {
             0 => String::new(),
             n => format!(", and those of {n} others"),
@@ -203,13 +210,17 @@ impl DaemonState {
         );
     }
 
+    /// Asks the program in the kernel for this name and type.
+    ///
+    /// # Errors
+    /// If the name is invalid or the program can't be run.
     pub(super) fn lookup(&self, name: &str, qtype: u16) -> Result<LookupReply, String> {
         let query = probe::query(name, qtype).map_err(|e| format!("{name}: {e}"))?;
         let (outcome, message) = probe::run(&self.datapath, &query).map_err(|e| format!("running the program: {e}"))?;
         Ok(LookupReply { outcome: outcome.into(), message })
     }
 
-    /// The records of some of the index' slots; None behind the last one.
+    /// The records in these slots of the index; None after the last slot.
     pub(super) fn records(&self, slot: usize, slots: usize) -> Option<Vec<RecordReply>> {
         Some(
             self.writer
@@ -229,22 +240,22 @@ impl DaemonState {
         )
     }
 
-    /// What the interfaces with the program are called.
+    /// Names of the interfaces with the program.
     pub(super) fn attached_names(&self) -> Vec<String> {
         self.attached.iter().map(|place| place.name.clone()).collect()
     }
 
-    /// Why the daemon is not ready, where it is not.
+    /// Why the daemon is not ready; None if it is.
     pub(super) fn not_ready(&self) -> Option<String> {
         self.status.not_ready(!self.attached.is_empty())
     }
 
-    /// Names that pass for want of a place, by reason.
+    /// GateSet of names without a place in the maps, by reason.
     fn names_passed(&self) -> Vec<PassedReply> {
         Reason::ALL.map(|r| PassedReply { reason: r.label().into(), count: self.passed(r) as u64 }).into()
     }
 
-    /// Who holds most names.
+    /// Namespaces with the most names.
     fn holders(&self) -> Vec<HolderReply> {
         let reply = |h: &Holder| HolderReply {
             namespace: h.namespace.to_string(),
@@ -255,6 +266,10 @@ impl DaemonState {
         self.shares.iter().flat_map(|s| s.holders.iter().map(reply)).collect()
     }
 
+    /// The reply to `edns stats`.
+    ///
+    /// # Errors
+    /// If the counters can't be read.
     pub(super) fn stats(&self) -> io::Result<StatsReply> {
         let counts = self.datapath.queries()?;
         let queries = OUTCOMES.iter().zip(counts).flat_map(|(outcome, counts)| {

@@ -1,4 +1,4 @@
-//! What the daemon knows of itself, for `edns stats`, /metrics, /healthz and /readyz.
+//! The daemon's state for `edns stats`, /metrics, /healthz and /readyz.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,30 +12,30 @@ use crate::datapath::BEAT_MAX;
 use crate::metrics;
 use crate::source::kubernetes::{Health, Kind};
 
-/// How it stands.
+/// The daemon's state, without the maps.
 pub(super) struct Status {
     pub started: Instant,
     pub start_time: SystemTime,
-    /// The last heartbeat.
+    /// Time of the last heartbeat that reached the program.
     pub beat: Instant,
-    /// Of the cluster, where there is one.
+    /// State of the watches; None without `EnableK8S`.
     health: Option<Arc<Health>>,
-    /// Whether the cluster's names are in the maps.
+    /// Whether the initial sync is done: the cluster's names are in the maps.
     pub synced: bool,
-    /// Of the view of the cluster.
+    /// How long the view of the cluster has been stale.
     pub staleness: Staleness,
-    /// Whether `Ifname` has but interfaces that must be there.
-    pub named: bool,
-    /// Why interfaces have no program.
+    /// Whether every entry of `Ifname` is the name of an interface, which must exist.
+    pub all_required: bool,
+    /// Why the program is not attached to interfaces, one text each.
     pub unattached: Vec<String>,
     pub attach_errors: u64,
     pub reloads: u64,
     pub reload_errors: u64,
-    /// Why the last reload changed nothing.
+    /// Why the last reload failed; None if it succeeded.
     pub reload_error: Option<String>,
-    /// Why changes of files are not in effect.
+    /// Why changes of files are not applied yet, one text for each file.
     pub held: Vec<String>,
-    /// Seconds from an event's arrival to the maps.
+    /// Seconds from the arrival of an event until it is written to the maps.
     pub programming: Histogram,
 }
 
@@ -48,7 +48,7 @@ impl Status {
             health,
             synced: false,
             staleness: Staleness::new(),
-            named: false,
+            all_required: false,
             unattached: Vec::new(),
             attach_errors: 0,
             reloads: 0,
@@ -59,34 +59,35 @@ impl Status {
         }
     }
 
-    /// Whether all sources were read whole once.
+    /// Whether the initial sync is done, or none is needed.
     pub(super) const fn has_synced(&self) -> bool {
         self.synced || self.health.is_none()
     }
 
-    /// Whether what is absent from the view of the cluster does not exist.
+    /// Whether the view of the cluster is current, so that negative answers are correct.
     pub(super) fn is_current(&self) -> bool {
         self.health.as_ref().is_some_and(|h| h.is_current())
     }
 
-    /// Whether programs are told that the daemon is there.
+    /// Whether the last heartbeat is recent enough for the programs to answer.
     pub(super) fn is_alive(&self) -> bool {
         self.beat.elapsed() < BEAT_MAX
     }
 
-    /// Why the daemon is not ready, where it is not.
+    /// Why the daemon is not ready; None if it is. `attached`: whether the program is attached to any interface.
     pub(super) fn not_ready(&self, attached: bool) -> Option<String> {
         if !self.has_synced() {
             Some("initial sync of the cluster zone not done yet".into())
         } else if let Some(error) = self.unattached.first() {
             Some(error.clone())
-        } else if self.named && !attached {
+        } else if self.all_required && !attached {
             Some("no interface matches Ifname".into())
         } else {
             None
         }
     }
 
+    /// State of the sync with the API server; None without `EnableK8S`.
     pub(super) fn sync(&self) -> Option<SyncReply> {
         let health = self.health.as_ref()?;
         let kind = |kind: Kind| {

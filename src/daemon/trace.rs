@@ -1,4 +1,4 @@
-//! Has programs tell of queries for as long as a command wants to know.
+//! Makes the programs report queries while a command (`edns trace`, `edns stats --watch --top`) reads them.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::state::DaemonState;
 
-/// A trace that goes on until this is dropped.
+/// A running trace. Dropping it ends the trace.
 pub(super) struct Trace {
     state: Rc<RefCell<DaemonState>>,
     events: OwnedFd,
@@ -15,10 +15,10 @@ pub(super) struct Trace {
 /// Starts a trace.
 ///
 /// # Errors
-/// A text, where there is one already: a ring has one reader.
+/// If a trace is already running (a ring buffer has one reader), or the file descriptor can't be duplicated.
 pub(super) fn start(state: &Rc<RefCell<DaemonState>>) -> Result<Trace, String> {
     let mut inner = state.borrow_mut();
-    if inner.traced {
+    if inner.is_traced {
         return Err(
             "another trace is running (`edns trace` or `edns stats --watch --top`), and only one can run at a time; \
              end it first"
@@ -26,13 +26,13 @@ pub(super) fn start(state: &Rc<RefCell<DaemonState>>) -> Result<Trace, String> {
         );
     }
     let events = inner.datapath.events().try_clone_to_owned().map_err(|e| e.to_string())?;
-    inner.traced = true;
+    inner.is_traced = true;
     inner.datapath.settings().set_trace(true);
     Ok(Trace { state: Rc::clone(state), events })
 }
 
 impl Trace {
-    /// The ring.
+    /// The ring buffer of query events.
     pub(super) fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
@@ -41,7 +41,7 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         let state = &mut *self.state.borrow_mut();
-        state.traced = false;
+        state.is_traced = false;
         state.datapath.settings().set_trace(false);
     }
 }

@@ -1,59 +1,61 @@
-//! For how long changes have waited that are not in the maps yet: from their arrival on, through the work on the zone, until they
-//! are written.
+//! How long changes have waited: from their arrival, through the work on the zone, until they are written to the maps.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::gates::Numbers;
+use super::gates::GateSet;
+use crate::datapath::BEAT_MAX;
 use crate::zone::cluster::{Behind, gate};
 
-/// Changes that wait for longer are what a view is not current without.
-pub(super) const LATE: Duration = Duration::from_millis(2500);
+/// Changes that have waited longer are late, and negative answers are suspended. Equal to [`BEAT_MAX`]: outdated negative answers
+/// end after the same time, whether the daemon is slow or dead.
+pub(super) const LATE: Duration = BEAT_MAX;
 
-/// Since when.
+/// The changes that wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
+    /// Arrival of the oldest changes that are being computed or written.
     since: Cell<Option<Instant>>,
-    /// Namespaces whose changes wait for their turn. They hold back their own negative answers, not those of others.
+    /// Namespaces whose changes wait for a commit. If late, they suspend negative answers of these namespaces only.
     behind: RefCell<Vec<Behind>>,
 }
 
 impl Waiting {
-    /// Changes have waited since then, and will be written.
+    /// Records that changes have waited since then, and will be written.
     pub(super) fn await_changes(&self, since: Instant) {
         self.since.set(Some(since));
     }
 
-    /// Changes are being written: those that were awaited, or others.
+    /// Records that writing begins, of changes that were recorded before or of others.
     pub(super) fn begin(&self) {
         self.since.set(self.since.get().or_else(|| Some(Instant::now())));
     }
 
-    /// They are written.
+    /// Records that these changes are written.
     pub(super) fn end(&self) {
         self.since.set(None);
     }
 
-    /// Whether they have waited for too long.
+    /// Whether changes that are being computed or written are late.
     pub(super) fn is_late(&self) -> bool {
         self.since.get().is_some_and(|since| since.elapsed() > LATE)
     }
 
-    /// These wait as well as those that did before, of which some are about to be written.
+    /// Adds namespaces whose changes wait for a commit. The earlier ones stay, because some of their changes are not written yet.
     pub(super) fn add_behind(&self, behind: &[Behind]) {
         self.behind.borrow_mut().extend_from_slice(behind);
     }
 
-    /// All is written but what these wait for.
+    /// Replaces the namespaces whose changes wait for a commit: the changes of all others are written.
     pub(super) fn set_behind(&self, behind: Vec<Behind>) {
         *self.behind.borrow_mut() = behind;
     }
 
-    /// Namespaces whose changes have waited for too long, and the gates that this closes.
-    pub(super) fn late_namespaces(&self) -> (Vec<Box<str>>, Numbers) {
-        let (mut names, mut gates) = (Vec::new(), Numbers::default());
+    /// Namespaces whose changes are late, and the gates to close for that: their own, and the one of wildcards.
+    pub(super) fn late_namespaces(&self) -> (Vec<Box<str>>, GateSet) {
+        let (mut names, mut gates) = (Vec::new(), GateSet::default());
         let is_late = |behind: &&Behind| behind.since.is_none_or(|since| Instant::from_std(since).elapsed() > LATE);
         for Behind { namespace, gate, .. } in self.behind.borrow().iter().filter(is_late) {
             gates.insert(*gate);
@@ -75,8 +77,8 @@ mod tests {
     const ALMOST: Duration = Duration::from_millis(2400);
     const SOON: Duration = Duration::from_millis(200);
 
-    /// As the daemon does when the cluster changes, with `work` on the zone and `writing` that take so long, `arrived` ago. Returns
-    /// whether it was late before, after the work, and before the writing ended.
+    /// Simulates a change that arrived `arrived` ago, with these durations of the work on the zone and of the writing. Returns
+    /// whether it was late before the work, after it, and before the writing ended.
     async fn changed(waiting: &Waiting, arrived: Duration, work: Duration, writing: Duration) -> [bool; 3] {
         let since = Instant::now();
         advance(arrived).await;
@@ -88,12 +90,12 @@ mod tests {
         advance(writing).await;
         let late = [before, worked, waiting.is_late()];
         waiting.end();
-        assert!(!waiting.is_late(), "all is written");
+        assert!(!waiting.is_late(), "late after the writing");
         late
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_work_counts_as_slow_writing_does() {
+    async fn slow_work_counts_like_slow_writing() {
         let (waiting, none) = (Waiting::default(), Duration::ZERO);
         for (times, late) in [
             ([SOON, SOON, SOON], [false, false, false]),
@@ -106,7 +108,7 @@ mod tests {
         ] {
             assert_eq!(changed(&waiting, times[0], times[1], times[2]).await, late, "{times:?}");
         }
-        // What nobody awaited, such as a file's names.
+        // Changes that were not recorded before, such as those of a file.
         waiting.begin();
         advance(ALMOST).await;
         assert!(!waiting.is_late());
@@ -114,14 +116,14 @@ mod tests {
         assert!(waiting.is_late());
     }
 
-    /// Changes of one namespace that wait for their turn hold back what is said of absence there, and of others nothing.
+    /// Late changes of one namespace suspend negative answers of this namespace, and of no other.
     #[tokio::test(start_paused = true)]
-    async fn a_namespace_that_waits_closes_its_own_gate() {
+    async fn late_changes_of_a_namespace_close_its_own_gate() {
         let (gates, waiting) = (Gates::new(ProgramSettings::detached()), Waiting::default());
-        let note = || {
+        let update = || {
             gates.set(|facts| {
                 (facts.synced, facts.current) = (true, true);
-                (facts.late, facts.behind) = (waiting.is_late(), waiting.late_namespaces().1);
+                (facts.late, facts.late_parts) = (waiting.is_late(), waiting.late_namespaces().1);
             })
         };
         let behind = |namespace: &str, gate, since: Option<Instant>| Behind {
@@ -130,69 +132,69 @@ mod tests {
             since: since.map(Instant::into_std),
         };
         let open_all = || gates.open(&gates.ticket());
-        note();
+        update();
         open_all();
         waiting.add_behind(&[behind("heavy", 7, Some(Instant::now()))]);
         advance(ALMOST).await;
         waiting.add_behind(&[behind("other", 9, Some(Instant::now()))]);
-        assert!(!note());
+        assert!(!update());
         assert!(gates.closed_parts().is_empty());
         advance(SOON).await;
-        assert!(!note(), "there is nothing to open");
+        assert!(!update(), "no gate may open");
         assert_eq!(gates.closed_parts(), [7, gate::WILDCARDS]);
         assert_eq!(gates.shown(), [Gate::Open; 3]);
         assert_eq!(waiting.late_namespaces().0.iter().map(|name| &**name).collect::<Vec<_>>(), ["heavy"]);
         open_all();
-        assert_eq!(gates.closed_parts(), [7, gate::WILDCARDS], "still at work");
+        assert_eq!(gates.closed_parts(), [7, gate::WILDCARDS], "its changes are still late");
 
-        // Another one is late from the first, since it may have been so for longer than is known.
-        waiting.set_behind(vec![behind("mended", 200, None)]);
-        assert!(note(), "one gate may be opened");
+        // Another namespace is late at once: its changes may be older than their arrival.
+        waiting.set_behind(vec![behind("recovered", 200, None)]);
+        assert!(update(), "the gate of the first namespace may open");
         let ticket = gates.ticket();
         assert_eq!(gates.closed_parts(), [7, 200, gate::WILDCARDS]);
         gates.open(&ticket);
         assert_eq!(gates.closed_parts(), [200, gate::WILDCARDS]);
-        assert!(!note(), "still waiting");
+        assert!(!update(), "changes are still late");
         waiting.set_behind(Vec::new());
-        assert!(note());
+        assert!(update());
         gates.open(&ticket);
-        assert_eq!(gates.closed_parts(), [200, gate::WILDCARDS], "closed again since that was asked for");
+        assert_eq!(gates.closed_parts(), [200, gate::WILDCARDS], "closed again since the ticket was taken");
         open_all();
         assert!(gates.closed_parts().is_empty());
     }
 
-    /// Negative answers of both zones are held back meanwhile, and until programs have ended that may have missed a name.
+    /// Negative answers of both zones are suspended until a grace period after the writing.
     #[tokio::test(start_paused = true)]
-    async fn work_that_is_late_closes_the_gates_of_negative_answers() {
+    async fn late_changes_close_the_gates_of_negative_answers() {
         let (gates, waiting) = (Gates::new(ProgramSettings::detached()), Waiting::default());
-        let note = || {
+        let update = || {
             gates.set(|facts| {
                 (facts.synced, facts.current) = (true, true);
                 facts.late = waiting.is_late();
             })
         };
         let open_all = || gates.open(&gates.ticket());
-        note();
+        update();
         open_all();
         assert_eq!(gates.shown(), [Gate::Open; 3]);
         waiting.await_changes(Instant::now());
         advance(ALMOST).await;
-        note();
+        update();
         assert_eq!(gates.shown(), [Gate::Open; 3]);
         advance(SOON).await;
-        assert!(!note(), "there is nothing to open");
-        let held = [Gate::Open, Gate::Stale, Gate::Stale];
-        assert_eq!(gates.shown(), held, "names that are there are answered");
+        assert!(!update(), "no gate may open");
+        let suspended = [Gate::Open, Gate::Stale, Gate::Stale];
+        assert_eq!(gates.shown(), suspended, "positive answers continue");
         let ticket = gates.ticket();
         open_all();
-        assert_eq!(gates.shown(), held, "still at work");
-        note();
+        assert_eq!(gates.shown(), suspended, "changes are still late");
+        update();
         waiting.begin();
         waiting.end();
-        assert!(note(), "they may be opened");
-        assert_eq!(gates.shown(), held);
+        assert!(update(), "both gates may open");
+        assert_eq!(gates.shown(), suspended);
         gates.open(&ticket);
-        assert_eq!(gates.shown(), held, "closed again since that was asked for");
+        assert_eq!(gates.shown(), suspended, "closed again since the ticket was taken");
         open_all();
         assert_eq!(gates.shown(), [Gate::Open; 3]);
     }

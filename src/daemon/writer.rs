@@ -1,5 +1,5 @@
-//! Writes the maps, in a thread of its own: the kernel may let it wait for programs for as long as it likes, and neither the
-//! heartbeat nor a command waits with it.
+//! Writes the maps, in its own thread: the wait for a grace period has no upper limit, and the heartbeat and commands must not
+//! wait with it.
 
 use std::cell::Cell;
 use std::io;
@@ -12,69 +12,73 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::DaemonError;
-use super::gates::{Gates, Numbers};
+use super::gates::{GateSet, Gates};
 use super::heap;
 use super::waiting::Waiting;
 use crate::datapath::{BEAT, Reader, Reason, Refused, Table};
 use crate::zone::change::Change;
 use crate::zone::cluster::Behind;
 
-/// So many changes are worth it to give back to the kernel what they took.
-const MANY: usize = 1_000;
+/// After at least this many changes, free memory is returned to the kernel.
+const TRIM_MIN: usize = 1_000;
 
-/// What the thread is asked for, and where it says that it is done.
+/// A request to the thread, with the channel for its reply.
 enum Job {
     Apply(Vec<Change>, oneshot::Sender<usize>),
     Open(oneshot::Sender<()>),
 }
 
-/// How many names have no place in the maps, by [`Reason`].
+/// GateSet of names without a place in the maps, by [`Reason`].
 type Counts = [AtomicUsize; Reason::ALL.len()];
 
-/// The thread's other end. Dropping it ends the thread after what it was asked for.
+/// Handle of the thread. Dropping it ends the thread after the requests that were sent.
 pub(super) struct Writer {
     jobs: Sender<Job>,
     thread: JoinHandle<()>,
     reader: Reader,
     refused: Arc<Counts>,
     waiting: Waiting,
-    opens: Cell<bool>,
+    is_opening: Cell<bool>,
 }
 
 impl Writer {
     /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the thread can't be created.
     pub(super) fn start(table: Table, gates: Arc<Gates>) -> io::Result<Self> {
         let (jobs, received) = channel();
         let (reader, refused) = (table.reader().clone(), Arc::new(Counts::default()));
         let maps = Maps { table, gates, refused: Refused::default(), counts: Arc::clone(&refused) };
         let thread = thread::Builder::new().name("maps".into()).spawn(move || maps.serve(&received))?;
-        Ok(Self { jobs, thread, reader, refused, waiting: Waiting::default(), opens: Cell::new(false) })
+        Ok(Self { jobs, thread, reader, refused, waiting: Waiting::default(), is_opening: Cell::new(false) })
     }
 
-    /// Takes note that changes have waited since then, which [`Self::apply`] will be given: working them out may take long, too.
+    /// Records that changes have waited since then. They will be passed to [`Self::apply`]; computing them counts as waiting.
     pub(super) fn await_changes(&self, since: Instant) {
         self.waiting.await_changes(since);
     }
 
-    /// Changes of these namespaces wait, too, and are not among those of the next [`Self::apply`].
+    /// Adds namespaces whose changes wait for a commit, and are not among those of the next [`Self::apply`].
     pub(super) fn add_behind(&self, behind: &[Behind]) {
         self.waiting.add_behind(behind);
     }
 
-    /// All changes are written except those of these namespaces.
+    /// Sets the namespaces whose changes wait for a commit; all others are written.
     pub(super) fn set_behind(&self, behind: Vec<Behind>) {
         self.waiting.set_behind(behind);
     }
 
-    /// Namespaces whose changes have waited too long to be written, and the gates that this closes.
-    pub(super) fn late_namespaces(&self) -> (Vec<Box<str>>, Numbers) {
+    /// Namespaces whose changes are late, and the gates to close for that.
+    pub(super) fn late_namespaces(&self) -> (Vec<Box<str>>, GateSet) {
         self.waiting.late_namespaces()
     }
 
-    /// Makes changes of the maps, in their order; returns how many there were. A name that stays is there at every moment.
+    /// Writes these changes to the maps, in order. Returns the number of changed names. Names that stay are answered at every
+    /// moment.
     ///
     /// # Errors
-    /// Where the thread is no more.
+    /// If the thread has exited.
     pub(super) async fn apply(&self, changes: Vec<Change>) -> Result<usize, DaemonError> {
         self.waiting.begin();
         let changed = self.ask(|reply| Job::Apply(changes, reply)).await;
@@ -82,58 +86,58 @@ impl Writer {
         changed
     }
 
-    /// Opens the gates that are to be opened, once all is written that was handed over before.
+    /// Opens the gates that no fact keeps closed, after the requests that were sent before.
     ///
     /// # Errors
-    /// As [`Self::apply`].
+    /// If the thread has exited.
     pub(super) async fn open(&self) -> Result<(), DaemonError> {
-        self.opens.set(true);
+        self.is_opening.set(true);
         let opened = self.ask(Job::Open).await;
-        self.opens.set(false);
+        self.is_opening.set(false);
         opened
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, DaemonError> {
         let (reply, replied) = oneshot::channel();
-        self.jobs.send(job(reply)).map_err(|_| gone())?;
-        replied.await.map_err(|_| gone())
+        self.jobs.send(job(reply)).map_err(|_| exited())?;
+        replied.await.map_err(|_| exited())
     }
 
-    /// Whether the thread is there, without which there is nothing left to do.
+    /// Checks that the thread runs.
     ///
     /// # Errors
-    /// Where it is not.
+    /// If the thread has exited, after which the daemon can only end.
     pub(super) fn check(&self) -> Result<(), DaemonError> {
-        if self.thread.is_finished() { Err(gone()) } else { Ok(()) }
+        if self.thread.is_finished() { Err(exited()) } else { Ok(()) }
     }
 
-    /// Whether changes have waited for too long to be written.
+    /// Whether changes are late: they have waited longer than [`super::waiting::LATE`].
     pub(super) fn is_late(&self) -> bool {
         self.waiting.is_late()
     }
 
-    /// Whether it is about to open gates.
+    /// Whether [`Self::open`] is waiting for the thread.
     pub(super) const fn is_opening(&self) -> bool {
-        self.opens.get()
+        self.is_opening.get()
     }
 
-    /// Reads the maps, while they are written.
+    /// A reader of the maps, which does not wait for the thread.
     pub(super) const fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// How many names have no place in the maps for this reason.
+    /// Number of names that the table has refused for this reason.
     pub(super) fn refused(&self, reason: Reason) -> usize {
         self.refused[reason as usize].load(Ordering::Relaxed)
     }
 }
 
-/// It ends by a panic only, which it has told of.
-fn gone() -> DaemonError {
+/// The thread has exited. Only a panic ends it before its handle is dropped, and the log has its message.
+fn exited() -> DaemonError {
     DaemonError::System("writing the maps", io::ErrorKind::BrokenPipe.into())
 }
 
-/// The thread's own.
+/// State of the thread.
 struct Maps {
     table: Table,
     gates: Arc<Gates>,
@@ -147,7 +151,7 @@ impl Maps {
             match jobs.recv_timeout(BEAT) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    // Names that found no slot for their hash are tried again when the index may take another key.
+                    // The index may change its hash key now; then names that found no slot for their hash may fit.
                     if self.table.takes_refused() {
                         self.apply(&[]);
                     }
@@ -156,16 +160,16 @@ impl Maps {
                 }
                 Ok(Job::Apply(changes, reply)) => {
                     let changed = self.apply(&changes);
-                    // Who asked may be gone.
+                    // Fails only if the event loop has ended.
                     let _ = reply.send(changed);
-                    if changes.len() > MANY {
+                    if changes.len() > TRIM_MIN {
                         drop(changes);
                         heap::trim();
                     }
                 }
                 Ok(Job::Open(reply)) => {
                     let ticket = self.gates.ticket();
-                    // A program that looked for a name before it was put must not find the gate open afterwards.
+                    // A program that searched for a name before it was written must not see an open gate afterwards.
                     if self.table.settle() {
                         self.gates.open(&ticket);
                     }
@@ -175,7 +179,7 @@ impl Maps {
         }
     }
 
-    /// Makes changes, in order; returns how many there were. What has no place passes.
+    /// Writes these changes, in order. Returns the number of changed names. Names without a place in the maps are not answered.
     fn apply(&mut self, changes: &[Change]) -> usize {
         let Self { table, refused, .. } = self;
         let (began, waits) = (Instant::now(), table.waits());
@@ -186,7 +190,7 @@ impl Maps {
             count.store(refused.count(reason), Ordering::Relaxed);
         }
         let waits = table.waits() - waits;
-        log::debug!("{changed} names changed in the maps in {:?}, with {waits} waits for programs", began.elapsed());
+        log::debug!("{changed} names changed in the maps in {:?}, with {waits} grace periods", began.elapsed());
         changed
     }
 }

@@ -1,4 +1,4 @@
-//! All that exists: static names over the cluster's. What changes in it becomes changes for the maps.
+//! The zones: static names on top of names of the cluster. Changes of them become changes of the maps.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,26 +20,26 @@ use crate::zone::layers::Layers;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
-/// Where NodeLocal DNSCache listens, unless told otherwise.
+/// Default address of NodeLocal DNSCache.
 pub(super) const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
 
-/// What exists.
+/// All names, static and of the cluster.
 pub(super) struct Zones {
     layers: Layers,
     cluster: Cluster,
     serial: u32,
-    /// Services that `DnsServers: auto` stands for.
+    /// Services of the cluster's DNS servers, for `DnsServers: auto`.
     dns_services: HashSet<Key>,
     /// Whether a kind was listed completely, by [`kubernetes::Kind`].
     listed: [bool; kubernetes::Kind::ALL.len()],
-    /// What the maps hold at most.
-    room: Size,
-    /// What static names take of it.
-    statics: Size,
+    /// Capacity of the maps.
+    capacity: Size,
+    /// The part of it that static names use.
+    static_size: Size,
 }
 
-/// Which namespaces' changes a commit takes first. The daemon alternates both, so that a namespace whose changes are expensive
-/// neither delays the others nor waits for ever.
+/// The namespaces whose changes a commit takes first. The daemon alternates both, so that a namespace with expensive changes
+/// neither delays others nor waits forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Namespaces with the least work.
@@ -48,32 +48,32 @@ pub(super) enum Turn {
     Oldest,
 }
 
-/// What the cluster's names take of the maps.
+/// Use of the maps by the cluster's names.
 pub(super) struct Shares {
-    /// Names that pass since there is no room for all, and why.
-    pub passing: (usize, Reason),
-    /// Who holds most.
+    /// Number of withheld names, and the reason.
+    pub withheld: (usize, Reason),
+    /// Namespaces with the most names.
     pub holders: Vec<Holder>,
-    /// Namespaces that have more than their share since just now.
+    /// Namespaces that have exceeded their fair share since the last call.
     pub new: Vec<Holder>,
-    /// Names that pass since what they are made of is not kept: about as many.
+    /// Number of names that are not answered because objects are not kept, approximately.
     pub hidden: usize,
-    /// Namespaces that have more than is kept since just now.
+    /// Namespaces of which objects are not kept since the last call.
     pub newly_hidden: Vec<Hoard>,
 }
 
-/// Units of memory for each name that the maps can hold: nearly all take less than that, and some several times as much. So
-/// MaxRecords bounds what the maps take, and what the daemon needs to fill them.
+/// Units of memory ([`Size::UNIT`]) for each name of `MaxRecords`. Nearly all names use less, and some several times as much. So
+/// `MaxRecords` limits the memory of the maps and of the daemon.
 const UNITS_PER_NAME: usize = 6;
-/// At least so many, 64 MiB.
+/// Minimum of memory in units: 64 MiB.
 const UNITS_MIN: usize = 1 << 20;
-/// Namespaces of which `edns stats` tells what they hold.
-const HOLDERS: usize = 5;
+/// Number of namespaces in `edns stats`.
+const HOLDERS_MAX: usize = 5;
 
 impl Zones {
-    /// Nothing exists.
+    /// No names.
     pub(super) fn new(config: &Config) -> Self {
-        // Later than that of any daemon before, as a SOA's serial should be.
+        // The time, so that the serial of the SOA increases with each start.
         let serial = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_secs() as u32);
         let mut cluster = Cluster::new(settings(config, serial));
         cluster.bound(config.max_records as usize);
@@ -83,39 +83,44 @@ impl Zones {
             serial,
             dns_services: HashSet::new(),
             listed: Default::default(),
-            room: room(config.max_records as usize),
-            statics: Size::default(),
+            capacity: capacity(config.max_records as usize),
+            static_size: Size::default(),
         }
     }
 
-    /// The maps have no more memory than this.
+    /// Limits the memory of the maps to `units`. Returns the changes that withhold names.
     pub(super) fn limit(&mut self, units: usize) -> Vec<Change> {
-        self.room.units = self.room.units.min(units);
-        self.make_room(self.statics)
+        self.capacity.units = self.capacity.units.min(units);
+        self.make_room(self.static_size)
     }
 
-    /// Static names take so much of the maps from now on.
-    fn make_room(&mut self, statics: Size) -> Vec<Change> {
-        self.statics = statics;
-        self.cluster.set_capacity(self.room.less(statics));
+    /// Reserves this size for static names, and leaves the rest of the maps to the cluster. Returns the changes that withhold
+    /// names.
+    fn make_room(&mut self, static_size: Size) -> Vec<Change> {
+        self.static_size = static_size;
+        self.cluster.set_capacity(self.capacity.less(static_size));
         self.commit(Turn::Least, 0)
     }
 
-    /// How it stands with the room in the maps.
+    /// Use of the maps by the cluster's names.
     pub(super) fn shares(&mut self) -> Shares {
-        let (passing, by_names) = self.cluster.passing();
-        // What MaxRecords allows, be it names or memory.
-        let reason = if by_names || self.room == room(self.room.names) { Reason::Full } else { Reason::Memory };
+        let (withheld, by_names) = self.cluster.passing();
+        // `MaxRecords` limits both names and memory. Only a lower limit of memory was set by the kernel.
+        let reason =
+            if by_names || self.capacity == capacity(self.capacity.names) { Reason::Full } else { Reason::Memory };
         Shares {
-            passing: (passing, reason),
-            holders: self.cluster.holders(HOLDERS),
+            withheld: (withheld, reason),
+            holders: self.cluster.holders(HOLDERS_MAX),
             new: self.cluster.newly_yielding(),
             hidden: self.cluster.hidden(),
             newly_hidden: self.cluster.newly_hidden(),
         }
     }
 
-    /// Works on it elsewhere: much may take seconds.
+    /// Runs `work` in another thread, because it may take seconds.
+    ///
+    /// # Errors
+    /// If `work` panics.
     pub(super) async fn work<T: Send + 'static>(
         self,
         work: impl FnOnce(&mut Self) -> T + Send + 'static,
@@ -128,20 +133,20 @@ impl Zones {
         spawn_blocking(run).await.map_err(|e| DaemonError::System("working on the zone", e.into()))
     }
 
-    /// The cluster's zone is there, and will be read.
+    /// Adds the cluster zone, of which no names are known before the initial sync.
     pub(super) fn announce(&mut self) -> Vec<Change> {
         self.layers.merge(self.cluster.announce())
     }
 
-    /// Makes `nodes` all static names, under a config that may be new.
+    /// Replaces all static names by `nodes`, and the configuration of the cluster zone. Returns the changes.
     pub(super) fn set_statics(&mut self, nodes: Vec<(Name, Node)>, config: &Config) -> Vec<Change> {
         let mut changes = self.layers.merge(self.cluster.reconfigure(settings(config, self.serial)));
         let units = nodes.iter().map(|(name, node)| Table::units_of(name, node)).sum();
         let mut size = Size { names: nodes.len(), units };
-        // If memory was short before, it may be so no more.
-        self.room = room(self.room.names);
-        // Static names come first: who has to make room for them does so before.
-        if !size.fits(self.statics) {
+        // The kernel may have more memory than when it last refused some.
+        self.capacity = capacity(self.capacity.names);
+        // Static names have priority: names of the cluster are withheld before static names are added.
+        if !size.fits(self.static_size) {
             append(&mut changes, self.make_room(size));
         }
         append(&mut changes, self.layers.set_statics(nodes, &config.pass_names, &self.cluster));
@@ -150,7 +155,7 @@ impl Zones {
         changes
     }
 
-    /// Applies a change of the cluster, which arrived at that time; [`Self::commit`] turns all of them into changes for the maps.
+    /// Applies a change of the cluster that arrived then. [`Self::commit`] turns it into changes of the maps.
     pub(super) fn apply_delta(&mut self, delta: AnyDelta, arrived: Instant) {
         self.cluster.set_arrival(arrived.into_std());
         if let Some(kind) = delta.apply_to(self) {
@@ -158,7 +163,8 @@ impl Zones {
         }
     }
 
-    fn note_dns(&mut self, service: &ServiceObject) {
+    /// Adds this Service to `dns_services`, or removes it.
+    fn track_dns(&mut self, service: &ServiceObject) {
         if service.is_dns {
             self.dns_services.insert(service.key.clone());
         } else {
@@ -166,20 +172,21 @@ impl Zones {
         }
     }
 
-    /// The kind of objects that has to be listed once more, since some that were not kept could be by now.
-    pub(super) fn wants_again(&self) -> Option<kubernetes::Kind> {
+    /// The kind to relist, if objects that were not kept fit now.
+    pub(super) fn wants_relist(&self) -> Option<kubernetes::Kind> {
         self.cluster.wants_again().map(|kind| match kind {
             keep::Kind::Service => kubernetes::Kind::Services,
             keep::Kind::Slice => kubernetes::Kind::EndpointSlices,
         })
     }
 
-    /// Whether all of the cluster was listed once.
+    /// Whether each kind was listed completely once.
     pub(super) fn is_complete(&self) -> bool {
         self.listed.iter().all(|is_listed| *is_listed)
     }
 
-    /// Commits some of the waiting changes, up to `work` endpoints and ports; at first, all. Returns the changes of the maps.
+    /// Commits some of the waiting changes, up to `work` endpoints and ports; the first commit takes all. Returns the changes of
+    /// the maps.
     pub(super) fn commit(&mut self, turn: Turn, work: usize) -> Vec<Change> {
         if !self.is_complete() {
             return Vec::new();
@@ -201,12 +208,12 @@ impl Zones {
         if self.is_complete() { self.cluster.behind() } else { Vec::new() }
     }
 
-    /// Counts all changes that wait as late, whenever they arrived.
+    /// Counts all changes that wait for a commit as late.
     pub(super) fn set_late(&mut self) {
         self.cluster.set_late();
     }
 
-    /// The addresses that a setting stands for at present, first those that most are asked at.
+    /// Current addresses of the servers of this setting. Cluster IPs are first, because most queries go to them.
     pub(super) fn servers(&self, spec: &ServerSpec) -> Vec<IpAddr> {
         match spec {
             ServerSpec::Any => Vec::new(),
@@ -227,7 +234,7 @@ impl Zones {
 
 impl Index<ServiceObject> for Zones {
     fn apply(&mut self, service: ServiceObject) {
-        self.note_dns(&service);
+        self.track_dns(&service);
         self.cluster.apply_service(service.key, &service.spec);
     }
 
@@ -240,7 +247,7 @@ impl Index<ServiceObject> for Zones {
         if part.is_first {
             self.cluster.begin_services();
         }
-        services.iter().for_each(|service| self.note_dns(service));
+        services.iter().for_each(|service| self.track_dns(service));
         self.cluster.list_services(services.into_iter().map(|s| (s.key, s.spec)));
         if part.is_last {
             self.cluster.end_services();
@@ -290,8 +297,8 @@ impl Index<NamespaceObject> for Zones {
     }
 }
 
-/// What maps of so many names hold at most.
-fn room(names: usize) -> Size {
+/// Capacity of maps for this many names.
+fn capacity(names: usize) -> Size {
     Size { names, units: names.saturating_mul(UNITS_PER_NAME).clamp(UNITS_MIN, Table::UNITS_MAX) }
 }
 

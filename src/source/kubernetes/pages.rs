@@ -96,7 +96,7 @@ mod tests {
     }
 
     /// The request for a page of 500 objects after the limit is applied.
-    fn apply_to(pages: &Pages) -> Parts {
+    fn page_request(pages: &Pages) -> Parts {
         let mut request = list(500);
         pages.apply_to(&mut request).unwrap();
         request
@@ -106,17 +106,17 @@ mod tests {
     fn pages_shrink_to_one_object_and_grow_again() {
         let pages = Pages::default();
         for limit in [500, 125, 31, 7, 1] {
-            assert_eq!(apply_to(&pages).uri, list(limit).uri);
-            assert_eq!(pages.shrink(&apply_to(&pages)), limit > 1);
+            assert_eq!(page_request(&pages).uri, list(limit).uri);
+            assert_eq!(pages.shrink(&page_request(&pages)), limit > 1);
         }
         pages.record_size(TEXT_MAX / 2);
-        assert_eq!(requested_limit(&apply_to(&pages)), Some(1), "two objects may be too long");
+        assert_eq!(requested_limit(&page_request(&pages)), Some(1), "two objects may be too long");
         for limit in [2, 4, 8, 16, 32, 64, 128, 256, 500, 500] {
             pages.record_size(1000);
-            assert_eq!(requested_limit(&apply_to(&pages)), Some(limit));
+            assert_eq!(requested_limit(&page_request(&pages)), Some(limit));
         }
-        assert!(pages.shrink(&apply_to(&pages)));
-        assert_eq!(requested_limit(&apply_to(&pages)), Some(125), "a quarter of the request's limit");
+        assert!(pages.shrink(&page_request(&pages)));
+        assert_eq!(requested_limit(&page_request(&pages)), Some(125), "a quarter of the request's limit");
     }
 
     #[test]

@@ -7,7 +7,7 @@ async fn assert_relisted(case: &str, watch: impl Fn(usize) -> Reply + Send + Syn
     let followed = follow(HOUR, move |request, earlier| changing_cluster(request, earlier, watch(earlier))).await;
     let lists = followed.times(Request::List);
     assert!(lists[1] < MINUTE, "{case}: {lists:?}");
-    let new = |(_, delta): &&(Duration, Delta<_>)| *delta == all(&["new"]);
+    let new = |(_, delta): &&(Duration, Delta<Named>)| *delta == all(&["new"]);
     assert!(followed.deltas.iter().any(|d| new(&d)), "{case}");
     // One per 15 s on average, or fewer where several failures precede each.
     assert!((60..=500).contains(&lists.len()), "{case}: {}", lists.len());
