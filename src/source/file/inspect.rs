@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(snapshot.has_newline, !is_read, "{size}");
             match read(&path, snapshot.state).unwrap() {
                 Ok(text) => assert_eq!((text.unwrap().len() as u64, is_read), (size, true)),
-                Err(e) => assert!(!is_read && e.to_string().contains(&format!("has {size} octets")), "{size}: {e}"),
+                Err(e) => assert!(!is_read && e.to_string().contains(&format!("{size} bytes")), "{size}: {e}"),
             }
         }
     }
