@@ -32,7 +32,7 @@ pub enum Request {
     /// List the interfaces with the program. The reply is one list of ifindex and name.
     Interfaces,
     /// Write an event for each query to the ring buffer until the connection ends. The reply is null and carries the file
-    /// descriptor of the ring ([`crate::datapath::Events`]).
+    /// descriptor of the ring ([`crate::datapath::QueryEvents`]).
     Trace,
     /// Pass all queries from now on. The reply is null.
     Pause {

@@ -27,7 +27,7 @@ pub trait Object: Sized {
     /// The key of an object.
     fn key_of(resource: &Self::Resource) -> Self::Key;
 
-    /// Endpoints and ports, at least [`super::budget::OBJECT_MIN`]: a measure of the memory that the object takes.
+    /// Endpoints and ports, at least `OBJECT_MIN`: a measure of the memory that the object takes.
     fn size(&self) -> usize;
 }
 
