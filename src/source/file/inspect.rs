@@ -230,7 +230,9 @@ mod tests {
             assert_eq!(snapshot.has_newline, !is_read, "{size}");
             match read(&path, snapshot.state).unwrap() {
                 Ok(text) => assert_eq!((text.unwrap().len() as u64, is_read), (size, true)),
-                Err(e) => assert!(!is_read && e.to_string().contains(&format!("is too large: {size} bytes")), "{size}: {e}"),
+                Err(e) => {
+                    assert!(!is_read && e.to_string().contains(&format!("is too large: {size} bytes")), "{size}: {e}")
+                }
             }
         }
     }
