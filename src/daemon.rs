@@ -408,7 +408,7 @@ impl Daemon {
         }
         self.attacher.follow(AttachPlan::new(&state.datapath, &links, self.started.direction));
         state.status.all_required = self.config.ifname.iter().all(|p| p.is_named());
-        warn_of_open_responder(&self.config, &links);
+        warn_of_open_responder(&self.config, self.started.direction, &links);
         self.links = links;
         self.retry = None;
     }

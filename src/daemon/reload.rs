@@ -70,7 +70,7 @@ impl Daemon {
         // Last, so that queries at a new interface get new answers only.
         match links {
             Some(links) => self.attach(links),
-            None => warn_of_open_responder(&self.config, &self.links),
+            None => warn_of_open_responder(&self.config, self.started.direction, &self.links),
         }
         Ok(changed)
     }

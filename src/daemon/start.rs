@@ -55,7 +55,8 @@ impl Daemon {
         let mut status = Status::new(started, kubernetes.as_ref().map(|k| Arc::clone(k.health())));
         status.staleness.set_max(config.max_stale);
         let gates = Arc::new(Gates::new(datapath.settings()));
-        let writer = Writer::start(table, Arc::clone(&gates))
+        let updates = kubernetes.as_ref().map(|k| k.waiting().clone()).unwrap_or_default();
+        let writer = Writer::start(table, Arc::clone(&gates), updates)
             .map_err(|e| DaemonError::System("starting the thread that writes the maps", e))?;
         let writer = Rc::new(writer);
         let state = Rc::new(RefCell::new(DaemonState::new(datapath, Rc::clone(&writer), gates, status)));
@@ -126,9 +127,9 @@ pub(super) fn warn_of_missing_cluster(config: &Config) {
 }
 
 /// Warns if any host that reaches a physical interface is answered, which spoofed queries could use for amplification.
-pub(super) fn warn_of_open_responder(config: &Config, links: &[Link]) {
+pub(super) fn warn_of_open_responder(config: &Config, direction: Direction, links: &[Link]) {
     let open = config.dns_servers.is_empty() || config.dns_servers.contains(&ServerSpec::Any);
-    if config.direction != Direction::Ingress || !open {
+    if direction != Direction::Ingress || !open {
         return;
     }
     for link in links.iter().filter(|l| l.outside || l.uplink == Uplink::Yes) {

@@ -178,7 +178,8 @@ impl DaemonState {
     pub(super) fn set_gates(&mut self) -> bool {
         let current = self.status.is_current();
         self.status.staleness.update(self.is_synced && !current);
-        let late = self.writer.is_late();
+        // Before the initial sync the gates of the cluster are closed anyway.
+        let late = self.writer.is_late() || self.is_synced && self.writer.has_late_updates();
         if late && !self.is_late {
             log::warn!("map updates late by more than {LATE:?}: negative answers suspended until they are written");
         }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::gates::GateSet;
 use crate::datapath::BEAT_MAX;
+use crate::source::kubernetes::WaitingUpdates;
 use crate::zone::cluster::{Behind, gate};
 
 /// Changes that have waited longer are late, and negative answers are suspended. Equal to [`BEAT_MAX`]: outdated negative answers
@@ -20,9 +21,21 @@ pub(super) struct Waiting {
     since: Cell<Option<Instant>>,
     /// Namespaces whose changes wait for a commit. If late, they suspend negative answers of these namespaces only.
     behind: RefCell<Vec<Behind>>,
+    /// Updates of the API that are not applied to the zone yet. They may belong to any namespace.
+    updates: WaitingUpdates,
 }
 
 impl Waiting {
+    /// Nothing waits except `updates`.
+    pub(super) fn new(updates: WaitingUpdates) -> Self {
+        Self { updates, ..Self::default() }
+    }
+
+    /// Whether updates that are not applied to the zone yet are late.
+    pub(super) fn has_late_updates(&self) -> bool {
+        self.updates.oldest().is_some_and(|arrived| arrived.elapsed() > LATE)
+    }
+
     /// Records that changes have waited since then, and will be written.
     pub(super) fn await_changes(&self, since: Instant) {
         self.since.set(Some(since));

@@ -16,6 +16,7 @@ use super::gates::{GateSet, Gates};
 use super::heap;
 use super::waiting::Waiting;
 use crate::datapath::{BEAT, Reader, Reason, Refused, Table};
+use crate::source::kubernetes::WaitingUpdates;
 use crate::zone::change::Change;
 use crate::zone::cluster::Behind;
 
@@ -46,12 +47,12 @@ impl Writer {
     ///
     /// # Errors
     /// If the thread can't be created.
-    pub(super) fn start(table: Table, gates: Arc<Gates>) -> io::Result<Self> {
+    pub(super) fn start(table: Table, gates: Arc<Gates>, updates: WaitingUpdates) -> io::Result<Self> {
         let (jobs, received) = channel();
         let (reader, refused) = (table.reader().clone(), Arc::new(Counts::default()));
         let maps = Maps { table, gates, refused: Refused::default(), counts: Arc::clone(&refused) };
         let thread = thread::Builder::new().name("maps".into()).spawn(move || maps.serve(&received))?;
-        Ok(Self { jobs, thread, reader, refused, waiting: Waiting::default(), is_opening: Cell::new(false) })
+        Ok(Self { jobs, thread, reader, refused, waiting: Waiting::new(updates), is_opening: Cell::new(false) })
     }
 
     /// Records that changes have waited since then. They will be passed to [`Self::apply`]; computing them counts as waiting.
@@ -114,6 +115,11 @@ impl Writer {
     /// Whether changes are late: they have waited longer than [`super::waiting::LATE`].
     pub(super) fn is_late(&self) -> bool {
         self.waiting.is_late()
+    }
+
+    /// Whether updates that the daemon has not applied to the zone yet are late.
+    pub(super) fn has_late_updates(&self) -> bool {
+        self.waiting.has_late_updates()
     }
 
     /// Whether [`Self::open`] is waiting for the thread.

@@ -27,6 +27,8 @@ pub(super) const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20,
 pub(super) struct Zones {
     layers: Layers,
     cluster: Cluster,
+    /// The cluster zone. It stays the same until a restart.
+    cluster_domain: Name,
     serial: u32,
     /// Services of the cluster's DNS servers, for `DnsServers: auto`.
     dns_services: HashSet<Key>,
@@ -75,11 +77,12 @@ impl Zones {
     pub(super) fn new(config: &Config) -> Self {
         // The time, so that the serial of the SOA increases with each start.
         let serial = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_secs() as u32);
-        let mut cluster = Cluster::new(settings(config, serial));
+        let mut cluster = Cluster::new(settings(config, &config.cluster_domain, serial));
         cluster.bound(config.max_records as usize);
         Self {
             layers: Layers::new(config.cluster_domain.clone()),
             cluster,
+            cluster_domain: config.cluster_domain.clone(),
             serial,
             dns_services: HashSet::new(),
             listed: Default::default(),
@@ -140,7 +143,8 @@ impl Zones {
 
     /// Replaces all static names by `nodes`, and the configuration of the cluster zone. Returns the changes.
     pub(super) fn set_statics(&mut self, nodes: Vec<(Name, Node)>, config: &Config) -> Vec<Change> {
-        let mut changes = self.layers.merge(self.cluster.reconfigure(settings(config, self.serial)));
+        let mut changes =
+            self.layers.merge(self.cluster.reconfigure(settings(config, &self.cluster_domain, self.serial)));
         let units = nodes.iter().map(|(name, node)| Table::units_of(name, node)).sum();
         let mut size = Size { names: nodes.len(), units };
         // The kernel may have more memory than when it last refused some.
@@ -302,12 +306,32 @@ fn capacity(names: usize) -> Size {
     Size { names, units: names.saturating_mul(UNITS_PER_NAME).clamp(UNITS_MIN, Table::UNITS_MAX) }
 }
 
-fn settings(config: &Config, serial: u32) -> ClusterConfig {
+fn settings(config: &Config, cluster_domain: &Name, serial: u32) -> ClusterConfig {
     ClusterConfig {
-        zone: config.cluster_domain.clone(),
+        zone: cluster_domain.clone(),
         ttl: config.ttl,
         negative_answers: config.negative_answers,
         serial,
         pass: config.pass_names.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_new_cluster_domain_changes_nothing_until_a_restart() {
+        let config = |text: &str| Config::parse(Path::new("config.yaml"), text).unwrap();
+        let mut zones = Zones::new(&config("EnableK8S: true\n"));
+        assert!(!zones.announce().is_empty());
+        let changes = zones.set_statics(Vec::new(), &config("EnableK8S: true\nClusterDomain: other.test\n"));
+        let is_other = |change: &Change| format!("{change:?}").contains("other");
+        assert!(!changes.iter().any(is_other), "{changes:?}");
+        let changes =
+            zones.set_statics(Vec::new(), &config("EnableK8S: true\nTTL: 5\nPassNames: [other.cluster.local]\n"));
+        assert!(changes.iter().any(is_other), "names and settings of the zone change live: {changes:?}");
     }
 }

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use backoff::random;
-pub use budget::Permit;
+pub use budget::{Permit, WaitingUpdates};
 pub use client::{Access, AccessError};
 pub use delta::{AnyDelta, Delta, Index, Object, Part};
 pub use health::{Health, Kind, KindState, Recovery};
@@ -64,6 +64,7 @@ pub struct Kubernetes {
     updates: Receiver<Update>,
     health: Arc<Health>,
     relist: Relist,
+    waiting: WaitingUpdates,
     _tasks: JoinSet<()>,
 }
 
@@ -88,6 +89,12 @@ impl Kubernetes {
         &self.health
     }
 
+    /// The updates that wait to be applied.
+    #[must_use]
+    pub const fn waiting(&self) -> &WaitingUpdates {
+        &self.waiting
+    }
+
     /// Requests lists.
     #[must_use]
     pub const fn relist(&self) -> &Relist {
@@ -110,8 +117,8 @@ pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
     start(&mut tasks, &context, &sender, AnyDelta::Services);
     start(&mut tasks, &context, &sender, AnyDelta::Slices);
     start(&mut tasks, &context, &sender, AnyDelta::Namespaces);
-    let Context { health, relist, .. } = context;
-    Ok(Kubernetes { updates, health, relist, _tasks: tasks })
+    let Context { health, relist, budget, .. } = context;
+    Ok(Kubernetes { updates, health, relist, waiting: budget.waiting().clone(), _tasks: tasks })
 }
 
 fn start<T>(tasks: &mut JoinSet<()>, context: &Context<Access>, sender: &Sender<Update>, wrap: fn(Delta<T>) -> AnyDelta)

@@ -144,7 +144,7 @@ impl<T: Object> Watch<T> {
             if delta.is_none() && recovery.is_none() {
                 continue;
             }
-            let permit = self.budget.acquire(size).await;
+            let permit = self.budget.acquire(size, arrived).await;
             if sender.send(wrap(Update { delta, arrived, recovery, permit })).await.is_err() {
                 return None;
             }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::alias::{self, Steps};
 use super::model::{Entry, Service};
 use super::nodes::below;
-use super::plan::{Content, Plan, endpoints_between, plan};
+use super::plan::{Content, Plan, endpoints_between, has_same_names, plan};
 use super::reverse::{Pointer, own_addresses};
 use super::share::{Decision, Part, Parts, Size};
 use super::spec::Key;
@@ -124,8 +124,11 @@ impl Cluster {
             return entries.into_iter().map(|(key, pending)| (key, pending.entry)).collect();
         };
         let work = |key: &Key, pending: &PendingEntry| {
-            let items = self.objects.services.get(key).map_or(0, |entry| entry.items) + pending.entry.items;
-            1 + pending.changed.min(items) + items / UNCHANGED_PART
+            let current = self.objects.services.get(key);
+            let items = current.map_or(0, |entry| entry.items) + pending.entry.items;
+            // A small change may change all names, such as one from headless to ExternalName.
+            let is_small = current.is_some_and(|current| has_same_names(&pending.entry, current));
+            1 + if is_small { pending.changed.min(items) } else { items } + items / UNCHANGED_PART
         };
         let mut spent = 0;
         let mut waiting: Vec<(&Arc<Key>, &PendingEntry, usize)> = Vec::new();

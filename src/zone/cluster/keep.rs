@@ -32,10 +32,8 @@ const OBJECT: usize = 2;
 const ITEMS_PER_NAME: usize = 2;
 /// The least number of items that are kept, however small the maps are.
 const ITEMS_MIN: usize = 1 << 19;
-/// The least limit of items for one Service.
-const SERVICE_MIN: usize = 1 << 16;
-/// The limit of items for one Service is 1/`SERVICE_PART` of the names that the maps hold.
-const SERVICE_PART: usize = 4;
+/// The limit of items for one Service. It doesn't grow with the maps: changes of others wait while one Service is processed.
+const SERVICE_ITEMS: usize = 1 << 16;
 /// If the limit is exceeded, new items of more than 1/`URGENT_PART` of it force a decision before the next commit.
 const URGENT_PART: usize = 16;
 
@@ -71,10 +69,7 @@ pub(super) struct Limits {
 impl Limits {
     /// The limits for maps with room for `names` names.
     fn of(names: usize) -> Self {
-        Self {
-            all: names.saturating_mul(ITEMS_PER_NAME).max(ITEMS_MIN),
-            service: (names / SERVICE_PART).max(SERVICE_MIN),
-        }
+        Self { all: names.saturating_mul(ITEMS_PER_NAME).max(ITEMS_MIN), service: SERVICE_ITEMS }
     }
 }
 

@@ -63,11 +63,16 @@ impl Services {
 /// The labels of the endpoints in which two states of a Service may differ; None: all of them. With it, a change of one slice
 /// does not read the endpoints of all others.
 pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<str>>> {
-    if old.service != new.service || old.is_opaque() != new.is_opaque() {
+    if !has_same_names(old, new) {
         return None;
     }
     let (gone, come) = (old.slices_not_in(new), new.slices_not_in(old));
     Some(gone.chain(come).flat_map(Slice::labels).collect())
+}
+
+/// Whether two states of a Service differ in endpoints only.
+pub(super) fn has_same_names(old: &Entry, new: &Entry) -> bool {
+    old.service == new.service && old.is_opaque() == new.is_opaque()
 }
 
 /// The names of a Service whose namespace exists. If `labels` are given, only the endpoints with these labels are included.
