@@ -100,7 +100,7 @@ impl Kubernetes {
 /// # Errors
 /// If the kubeconfig or the service account is missing or invalid. An unreachable API server is no error: it is retried.
 pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
-    // The error means that a provider is installed already.
+    // Fails if a provider is installed already, which is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     access.config().await?;
     let context =

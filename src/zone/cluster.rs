@@ -6,8 +6,8 @@
 //! the objects of the API. Changes of objects go in, and [`Cluster::commit`] returns the changes of names that follow from
 //! them, in an order in which the maps can follow one by one.
 //!
-//! A name without a node gets NXDOMAIN from its closest encloser's `child` or `deep`, or passes if that has none. So every name
-//! in doubt is below a node that has none.
+//! A name without a node gets NXDOMAIN from the `child` or `deep` of its closest encloser. It passes if the encloser has
+//! neither. So nodes above uncertain names have no `child` and no `deep`.
 //!
 //! # Data model
 //!
@@ -27,8 +27,7 @@
 //!
 //! # Threads
 //!
-//! A commit takes some ten microseconds for each name that changes. It needs nothing except the index, so any thread can make
-//! it.
+//! A commit takes some ten microseconds for each name that changes. It uses only the index, so any thread can commit.
 
 mod alias;
 mod commit;
@@ -148,7 +147,7 @@ struct Listed {
     slices: HashSet<Key>,
 }
 
-/// The most units of memory that a name of the zone's frame takes: the apex, `svc`, `pod`, `dns` and `dns-version`.
+/// The maximum memory, in units, of a name that every zone has: the apex, `svc`, `pod`, `dns` and `dns-version`.
 const FRAME_UNITS: usize = 12;
 
 /// The index over the cluster's objects.
@@ -173,11 +172,11 @@ pub struct Cluster {
     pending: Pending,
     /// Work of the last commit, in endpoints and ports.
     spent: usize,
-    /// Changes to make after those that the last commit returned ([`Self::rest`]).
+    /// Changes to apply after those of the last commit ([`Self::rest`]).
     rest: Vec<Change>,
-    /// Whether the first commit was made, which puts the zone's frame.
+    /// Whether the first commit was made. It puts the names that every zone has.
     begun: bool,
-    /// Whether the placeholder was announced, which holds for the whole zone before the first commit.
+    /// Whether [`Self::announce`] put the placeholder, which covers the whole zone.
     awaited: bool,
 }
 
@@ -299,7 +298,7 @@ impl Cluster {
             Change::Put(name, node) => Some((name, node)),
             Change::Remove(_) => None,
         });
-        // Of two nodes with one name the later one stays.
+        // Later nodes replace earlier ones of the same name.
         pass_names.chain(puts).collect()
     }
 
@@ -333,7 +332,7 @@ impl Cluster {
         changes
     }
 
-    /// Counts the sizes of all names again.
+    /// Counts the sizes of all names anew.
     fn count_anew(&mut self) {
         let config = &self.renderer.config;
         self.shares.clear();
@@ -351,7 +350,7 @@ impl Cluster {
         }
     }
 
-    /// Takes the configuration over, and what depends on the zone's name.
+    /// Sets the configuration, and updates what depends on the zone's name.
     fn set(&mut self, config: ClusterConfig) {
         self.renderer = Renderer::new(config);
         self.dependents.clear();

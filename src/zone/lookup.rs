@@ -2,7 +2,7 @@
 //!
 //! [`Nodes`] holds names and nodes as the BPF maps do. [`Nodes::look_up`] does in user space what `src/bpf/lookup.h` and
 //! `src/bpf/answer.h` do in the kernel, so it is the contract between the zone, which makes nodes, and the program, which
-//! reads them. Tests of the zone ask it in place of the kernel; `tests/lookup.rs` compares it with the program.
+//! reads them. The zone's tests use it instead of the kernel; `tests/lookup.rs` compares it with the program.
 //!
 //! A lookup has two steps:
 //!

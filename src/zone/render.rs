@@ -16,7 +16,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinEncodable, BinEncoder, N
 use super::name;
 use super::node::{Answer, Kind, Rotation, Verdict};
 
-/// More records than this fit into no message that the program sends (1232 octets).
+/// No message of 1232 octets holds more records.
 pub const RECORDS_MAX: usize = 128;
 /// The highest TTL that CoreDNS gives a SOA record, in seconds.
 const SOA_TTL_MAX: u32 = 300;
@@ -33,7 +33,7 @@ fn placeholder() -> Name {
 
 /// The A or AAAA records of any name, for addresses that are all of one family. `ttl` is in seconds.
 ///
-/// More records than a message holds, and none, are [`Verdict::Pass`]: the DNS server answers those over TCP.
+/// [`Verdict::Pass`] if `addresses` is empty or too long for a message. The DNS server answers long lists over TCP.
 #[must_use]
 pub fn addresses(addresses: &[IpAddr], ttl: u32) -> Verdict {
     let question = placeholder();
@@ -199,7 +199,7 @@ fn rotation(message: &[u8], starts: &[RecordStart]) -> Option<Rotation> {
     let equal = starts.iter().zip(&sizes).rev().take_while(|(s, size)| s.is_address && **size == stride);
     let count = equal.count();
     let moving = &starts[starts.len() - count..];
-    // A pointer leads back to what is in front of it, so only the rotating records can point into one of them.
+    // Pointers lead backwards, so only rotating records can point into rotating ones.
     let first = moving.first().filter(|_| count > 1 && stride % 2 == 0)?.at;
     let points_there = |s: &RecordStart| points_to(&message[s.at..]).is_some_and(|to| to >= first);
     (!moving.iter().any(points_there)).then_some(Rotation { stride: stride as u16, count: count as u16 })
@@ -297,7 +297,7 @@ mod tests {
         let others = [1, 2, 3].map(|i| (&other, Data::Address([10, 0, 1, i].into()), 30));
         let a = answer(exact(&owner, &services, &others));
         assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 2 }));
-        // That one does not rotate even if it is as long as the record that points into it.
+        // A record that another one points into does not rotate, even if both have the same size.
         let [first, second] = ["a.b.db.ns", "cde.b.db.ns"].map(|n| name::Name::parse(n).unwrap());
         let pair = [&first, &second].map(|owner| (owner, Data::Address([10, 0, 1, 1].into()), 30));
         let a = answer(exact(&owner, &services[..1], &pair));

@@ -27,7 +27,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Waits until the budget has `size` left, or all of it where `size` is larger.
+    /// Waits until `size` of the budget is free, and takes it. A larger `size` than the budget takes the whole budget.
     pub(super) async fn acquire(&self, size: usize) -> Permit {
         // The semaphore is never closed.
         Permit(Arc::clone(&self.0).acquire_many_owned(size.min(BUDGET) as u32).await.ok())

@@ -180,7 +180,7 @@ struct Requests<W> {
     connection: Arc<Mutex<Option<Connection>>>,
     /// When the last watch began.
     last_watch: Arc<Mutex<Option<Instant>>>,
-    /// Whether the last request was a list. The watch after it can't have missed a change of history.
+    /// Whether the last request was a list. The watch that follows a list needs no check of the history.
     was_list: Arc<AtomicBool>,
 }
 
@@ -248,7 +248,7 @@ impl<W: Connector> Requests<W> {
         Ok(response.map(|body| body.map_frame(heard).boxed_unsync()))
     }
 
-    /// Adds to a certificate error the place that configures what does not match.
+    /// Adds the setting to correct to a certificate error.
     fn explain(&self, error: BoxError) -> BoxError {
         use rustls::CertificateError::{BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer};
         let of_certificate = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref() {

@@ -54,7 +54,7 @@ struct KindRecord {
     watch_begun: AtomicU64,
     errors: AtomicU64,
     lists: AtomicU64,
-    /// Whether something failed since a watch was last established. A list ends `broken` meanwhile, each time for a moment.
+    /// Whether something failed since a watch was last established. Meanwhile lists clear `broken` briefly.
     recovering: AtomicBool,
     /// [`Remedy`] as a number: of the last failure, and of the last one that was logged.
     remedy: AtomicU8,
@@ -74,7 +74,7 @@ pub struct KindState {
     pub lists: u64,
 }
 
-/// Proof that the view of a kind was current at one moment. It still is unless something failed since.
+/// Proof that the view of a kind was current at one moment. Failures after that moment are still in effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recovery {
     kind: Kind,
@@ -109,9 +109,9 @@ impl Health {
         let _ = broken.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether to log a failure; to be called before [`Self::record_failure`]. The first failure since a watch was established
-    /// is logged. One with a remedy is logged once for all kinds; after another failure it has to occur twice, as an API server
-    /// refuses every client for a moment after its start.
+    /// Whether to log a failure. Call it before [`Self::record_failure`]. A failure without a remedy is logged if it is the
+    /// first since a watch was established. A failure with a remedy is logged once for all kinds. If it is not the first
+    /// failure, it has to occur twice in a row, because an API server refuses every client for a moment after its start.
     pub(super) fn should_log(&self, kind: Kind, remedy: Remedy) -> bool {
         let KindRecord { remedy: last, logged, .. } = &self.kinds[kind as usize];
         let is_again = last.swap(remedy as u8, Ordering::Relaxed) == remedy as u8;
@@ -127,8 +127,8 @@ impl Health {
         }
     }
 
-    /// The proof that a complete list gives, or a watch that has lasted (`is_reestablished`). To be taken before its changes
-    /// are applied.
+    /// The proof that a complete list gives, or a watch that has lasted (`is_reestablished`). Take it before the changes are
+    /// applied.
     #[must_use]
     pub fn recovery(&self, kind: Kind, is_reestablished: bool) -> Recovery {
         Recovery {
@@ -139,12 +139,13 @@ impl Health {
         }
     }
 
-    /// Records that all changes up to the proof are applied: earlier failures are over. Logs it for a watch only, as a list is
-    /// current for a moment only.
+    /// Ends the failures before the proof. Call it when the cluster has the changes up to the proof. Changes that still wait
+    /// for a commit count as late, so they keep the gates of their namespaces closed. The recovery is logged for a watch only,
+    /// because a list is current for a moment only.
     pub fn recovered(&self, recovery: &Recovery) {
         let KindRecord { broken, errors, recovering, remedy, logged, .. } = &self.kinds[recovery.kind as usize];
         if errors.load(Ordering::Relaxed) != recovery.errors {
-            // A watch may fail as soon as the list before it is read.
+            // Something failed after the proof, for instance the watch that follows a list.
             broken.fetch_max(recovery.at, Ordering::Relaxed);
             return;
         }
@@ -198,8 +199,8 @@ impl Health {
         self.kinds[kind as usize].recovering.load(Ordering::Relaxed)
     }
 
-    /// Whether a name that is absent from the view does not exist: the API server was heard recently for every kind, and no
-    /// kind has been failing for long.
+    /// Whether a name that is absent from the view does not exist: the API server sent something recently for every kind, and
+    /// no kind has been failing for long.
     #[must_use]
     pub fn is_current(&self) -> bool {
         let now = self.now();

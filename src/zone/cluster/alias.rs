@@ -34,8 +34,8 @@ enum Step {
     Unknown,
 }
 
-/// The steps that are known, for one state of the objects. A tenant may have thousands of aliases of a Service with thousands
-/// of endpoints: these are read once.
+/// The steps found so far, for one state of the objects. A tenant may have thousands of aliases of a Service with thousands of
+/// endpoints, so the endpoints are read only once.
 #[derive(Default)]
 pub(super) struct Steps {
     by_name: HashMap<Name, Step>,

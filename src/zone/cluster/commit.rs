@@ -27,7 +27,7 @@ const UNCHANGED_PART: usize = 16;
 struct Batch {
     /// Whether it is the first commit.
     is_first: bool,
-    /// The Services that may change, as of the last commit.
+    /// The state at the last commit of the Services that may change.
     entries: HashMap<Arc<Key>, Entry>,
     /// Namespaces that were created or deleted, and whether they existed at the last commit.
     namespaces: HashMap<Box<str>, bool>,
@@ -35,7 +35,7 @@ struct Batch {
     addresses: HashMap<IpAddr, bool>,
     /// The changes of withheld parts, with the state before.
     decision: Decision,
-    /// Changes that end negative answers for names below, before such names are removed.
+    /// Changes that remove NXDOMAIN for names below, applied before these names are removed.
     opened: Vec<Change>,
 }
 
@@ -194,7 +194,7 @@ impl Cluster {
         pending.or_else(|| self.objects.services.get_key_value(key))
     }
 
-    /// The changes to make after those that the last commit returned.
+    /// The changes to apply after those that the last commit returned.
     pub fn rest(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.rest)
     }
@@ -228,9 +228,9 @@ impl Cluster {
         out
     }
 
-    /// The changes of names if the maps lack room, because objects changed and because parts of Services are withheld from now on
-    /// or no longer. Returns the changes that end negative answers for names to be removed, and then the removals;
-    /// [`Self::rest`] gets the names that are added, and then the changes that restore negative answers.
+    /// The changes of names if the maps lack room: those of changed objects, and those of parts of Services that became
+    /// withheld or are no longer withheld. Returns the changes that end negative answers for names to be removed, and then the
+    /// removals. [`Self::rest`] gets the names that are added, and then the changes that restore negative answers.
     fn make_room(&mut self, mut batch: Batch) -> Vec<Change> {
         for (key, was) in &batch.decision.objects {
             let Some((key, entry)) = self.committed_with_key(key) else { continue };
@@ -259,7 +259,7 @@ impl Cluster {
         let mut opened = Vec::new();
         let none = Entry::default();
         for (key, old) in &batch.entries {
-            // The objects of an entry that waits are as before: only its withheld parts may differ.
+            // A waiting entry keeps its committed objects; only its withheld parts may differ.
             let new = self.committed(key).unwrap_or(&none);
             let [before, after] = self.plans(&batch, key, old, new);
             let is = self.shares.withheld(key);
@@ -351,7 +351,7 @@ impl Cluster {
         let [was, is] = withheld;
         for (relative, content) in after {
             let part = Part::of(relative, content);
-            // An unchanged alias may have another chain.
+            // An alias may resolve differently although it did not change itself.
             let differs = *content == Content::Alias || before.get(relative) != Some(content);
             let restated = part == Part::Service && was.has(Part::Endpoints) != is.has(Part::Endpoints);
             if is.has(part) || !(differs || restated || was.has(part)) {
@@ -371,8 +371,8 @@ impl Cluster {
         }
     }
 
-    /// The change by which names below a Service's own name pass instead of getting NXDOMAIN. None if they keep NXDOMAIN or had
-    /// none, or if the Service's own name is added or removed.
+    /// The change that makes names below a Service's own name pass instead of getting NXDOMAIN. None if these names keep
+    /// NXDOMAIN or did not get it. Also None if the Service's own name is added or removed.
     fn open(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
         let is_closed = |plan: &Plan, withheld: Parts| match plan.get("") {
             Some(Content::Host(host)) => host.closed && !withheld.has(Part::Endpoints),

@@ -5,13 +5,12 @@
 //! addresses (`marks`) are kept. Names that depend on a hidden object pass: those of the endpoints of its Service; the
 //! Service's own name if the Service is hidden or headless; and the reverse names of addresses that the object may list.
 //!
-//! Objects are hidden by namespace, as in [`super::share`]. The *level* is the number of items at which all namespaces would
-//! just fit if none had more. In a namespace above the level the largest objects are hidden until the others fit into it;
-//! namespaces below the level keep all their objects. Hidden objects come back if they would also fit into a limit smaller by
-//! a margin. Each single Service has a limit, too, since all its names are computed at once.
+//! Objects are hidden by namespace, as in [`super::share`]. The *level* (max-min fair share) is the largest number of items
+//! such that all namespaces fit if each is cut to it. In a namespace above the level the largest objects are hidden until the
+//! others fit into it; namespaces below the level keep all their objects. Hidden objects come back if they fit into 31/32 of
+//! the limit. Each single Service has a limit, too, since all its names are computed at once.
 //!
-//! The index does not have the content of a hidden object. So one that may come back is *wanted*: the daemon lists all objects
-//! of its kind again.
+//! The content of a hidden object is not kept. If the object fits again, it is *wanted*: the daemon relists its kind.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -24,8 +23,8 @@ use super::reverse::Reverse as Addresses;
 use super::share::{HYSTERESIS, Holder, MARGIN, Shares, level};
 use super::spec::Key;
 
-/// The items of an object itself; an item takes some 130 octets. Objects without further items are not hidden, which would save
-/// nothing.
+/// The items of an object itself. An item takes some 130 bytes. Objects without further items are not hidden, because that
+/// would save nothing.
 const OBJECT: usize = 2;
 /// Items that are kept for each name that the maps can hold. A Service with one port and its slice with one port have six items
 /// and at least three names; an endpoint has one or two items and two names.
@@ -120,7 +119,7 @@ struct Object<'a> {
     of: &'a Key,
     items: usize,
     was_hidden: bool,
-    /// Whether it is hidden without marks, but the table has room for them by now.
+    /// Whether it was hidden when the table had no room for its marks, and the table has room now.
     lacks_marks: bool,
     /// The decision.
     is_hidden: bool,
@@ -290,8 +289,8 @@ impl Inventory {
         Object { kind: ObjectKind::Slice, key, of, items, was_hidden: hidden.is_some(), lacks_marks, is_hidden: false }
     }
 
-    /// The limits of items of a namespace and of a Service: objects are hidden above the first number, and hidden objects come
-    /// back below the second.
+    /// The limits of items of a namespace and of a Service. Of each pair, objects are hidden above the first number, and
+    /// hidden objects come back below the second.
     fn levels(&self) -> ([usize; 2], [usize; 2]) {
         let Limits { all, service } = self.limits;
         let sizes = || self.namespaces.values().map(|n| n.items).collect();
@@ -300,7 +299,7 @@ impl Inventory {
     }
 }
 
-/// Marks the largest objects as hidden, until the hidden ones have the items by which a namespace or Service exceeds its limit.
+/// Marks the largest objects as hidden until their items cover the excess of a namespace or Service over its limit.
 fn hide_largest(objects: &mut [Object<'_>], items: usize, levels: [usize; 2]) {
     let [begins, ends] = levels.map(|level| items.saturating_sub(level));
     let mut sum: usize = objects.iter().filter(|o| o.is_hidden).map(|o| o.items).sum();

@@ -51,7 +51,7 @@ struct Negatives {
 }
 
 impl Negatives {
-    /// These negative answers behind another gate.
+    /// Copies of these nodes with another gate.
     fn behind(&self, gate: u8) -> Self {
         let behind = |node: &Option<Arc<Node>>| node.as_deref().map(|node| Arc::new(Node { gate, ..node.clone() }));
         Self { nodata: behind(&self.nodata), structural: behind(&self.structural), missing: behind(&self.missing) }
@@ -96,8 +96,8 @@ impl Renderer {
         self.pass_names.iter()
     }
 
-    /// The change that gives a name this node, or none, with regard to `PassNames`. None if the name is below one of their
-    /// suffixes and so never has a node.
+    /// The change that gives a name this node, or none; applies `PassNames`. None if the name is below one of their suffixes
+    /// and so never has a node.
     pub(super) fn change(&self, name: Name, node: Option<Node>) -> Option<Change> {
         let pass = &self.config.pass;
         if pass.is_empty() {
@@ -161,7 +161,7 @@ impl Renderer {
         .collect()
     }
 
-    /// An empty non-terminal. Names one label below it that have no node don't exist; if `deep`, neither do longer ones.
+    /// An empty non-terminal. Absent children get NXDOMAIN; with `deep`, all absent descendants do.
     fn empty(&self, deep: bool, gate: u8) -> Node {
         let Negatives { structural, missing, .. } = self.negatives(gate);
         Node {

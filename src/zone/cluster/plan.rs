@@ -60,8 +60,8 @@ impl Services {
     }
 }
 
-/// The labels of the endpoints in which two states of a Service may differ; None: all of them. With it, a change of one slice
-/// does not read the endpoints of all others.
+/// The labels of the endpoints that may differ between two states of a Service; None: all of them. After a change of one slice
+/// only the names of its own endpoints are planned and compared.
 pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<str>>> {
     if old.service != new.service || old.is_opaque() != new.is_opaque() {
         return None;
@@ -105,9 +105,9 @@ fn port_name(name: &str, protocol: Protocol) -> Relative {
     format!("_{name}._{}", protocol.label()).into()
 }
 
-/// The ports of a Service, or of its slices, by the port name and protocol of a query, each with the lists that have such a
-/// port. [`OWN_NAME`] is the query for the Service itself. An empty name or protocol matches all ports ([`Port::matches`]).
-/// A Service may have thousands of ports: the table is built in one pass over them.
+/// Maps the port name and protocol of a query to the lists of ports that match it, each with the matching ports. A list is
+/// that of the Service or of one of its slices. An empty name or protocol matches all ports ([`Port::matches`]); [`OWN_NAME`]
+/// is the query for the Service itself. The table is built in one pass, because a Service may have thousands of ports.
 struct PortNames<'a>(HashMap<(&'a str, Protocol), Vec<(u32, Ports)>>);
 
 /// The port name and protocol of a query for the Service's own name.

@@ -84,10 +84,11 @@ impl Holders {
         }
     }
 
-    /// The Services that are charged for the reverse name: the Service that has the address, or else the first Service of each
-    /// namespace with such an endpoint. A tenant may list addresses of other namespaces: each namespace is charged, and the
-    /// name is kept while one of them has room for it. If no message holds the endpoints, the name passes anyway and only the
-    /// first is charged.
+    /// The Services that are *charged* for the reverse name: for each of them its size counts toward the share of the
+    /// Service's namespace. They are the Service that has the address, or else the first Service of each namespace with such
+    /// an endpoint. A tenant may list addresses of other namespaces, so each namespace is charged, and the name is kept while
+    /// one of them has room for it. If no message holds the endpoints, the name passes anyway, and only the first Service is
+    /// charged.
     fn charged(&self) -> impl Iterator<Item = &Arc<Key>> {
         let service = self.service();
         let endpoints = if service.is_some() { Endpoints::default() } else { self.endpoints() };
@@ -162,9 +163,9 @@ impl Reverse {
         }
     }
 
-    /// Follows the change of the entry `key`. Adds the affected addresses to `changed`, with whether their reverse names may be in
-    /// the maps. Counts the changed charges of other Services, and returns those of `key`: the sizes that it is no longer
-    /// charged, and those that it is charged now.
+    /// Follows the change of the entry `key`. Adds the affected addresses to `changed`, with whether their reverse names may
+    /// be in the maps. Counts the changed charges of other Services. Returns the sizes that `key` is no longer charged for,
+    /// and those that it is charged for now.
     pub(super) fn update(
         &mut self,
         key: &Arc<Key>,

@@ -1,9 +1,9 @@
 //! Fair shares: decides which names are withheld if the maps are too small for the whole cluster.
 //!
-//! The share of each namespace is the *level*: the size at which all namespaces would just fit if none were larger. A namespace
-//! above the level has its excess withheld, in whole parts of Services (`Part`): one kind of part after another, and of each
-//! kind the largest parts first. Withheld parts come back if they would also fit into maps smaller by a margin, so that names
-//! at the limit don't flap. There is one level of names and one of memory; both hold.
+//! The share of each namespace is the *level* (max-min fair share): the largest size such that all namespaces fit if each is
+//! cut to it. A namespace above the level has its excess withheld, in whole parts of Services (`Part`): one kind of part after
+//! another, and of each kind the largest parts first. Withheld parts come back if they would also fit into maps smaller by a
+//! margin, so that names at the limit don't flap. There is one level of names and one of memory; both hold.
 //!
 //! While all names fit, only their sizes are counted.
 
@@ -17,7 +17,7 @@ use super::spec::Key;
 
 /// Withheld parts come back if they would also fit into maps smaller by 1/`MARGIN`.
 pub(super) const MARGIN: usize = 32;
-/// A withheld part comes back in exchange for another one only if that is larger by more than 1/`HYSTERESIS`.
+/// A withheld part is exchanged for another one only if the other is larger by more than 1/`HYSTERESIS`.
 pub(super) const HYSTERESIS: usize = 8;
 
 /// Room in the maps.
@@ -25,21 +25,21 @@ pub(super) const HYSTERESIS: usize = 8;
 pub struct Size {
     /// The number of names. `MaxRecords` limits it.
     pub names: usize,
-    /// An upper bound of the memory, in units of [`Size::UNIT`] octets.
+    /// An upper bound of the memory, in units of [`Size::UNIT`] bytes.
     pub units: usize,
 }
 
 impl Size {
     /// No limit.
     pub const MAX: Self = Self { names: usize::MAX, units: usize::MAX };
-    /// Octets of a unit; a node takes whole units. This and the following constants are the layout of the maps: `datapath::table`
-    /// checks that they agree.
+    /// Bytes of a unit; a node takes whole units. This and the following constants are the layout of the maps:
+    /// `datapath::table` checks that they agree.
     pub const UNIT: usize = 64;
-    /// Octets of a node's header.
+    /// Bytes of a node's header.
     pub const NODE_HEAD: usize = 16;
-    /// Octets of a type that a node lists.
+    /// Bytes of a type that a node lists.
     pub const TYPE: usize = 4;
-    /// Octets of an answer's header, which is not sent.
+    /// Bytes of an answer's header, which is not sent.
     pub const ANSWER_HEAD: usize = 16;
     /// The most octets of an answer's records. Longer answers are not stored.
     pub const ANSWER_MAX: usize = 1232;
@@ -87,8 +87,8 @@ pub(super) enum Part {
 impl Part {
     pub(super) const ALL: [Self; 4] = [Self::Pointers, Self::Ports, Self::Endpoints, Self::Service];
 
-    /// The part to which a name relative to the Service's belongs. A name that passes lies below an alias, whose node makes all
-    /// other names there NXDOMAIN, so it is withheld with the alias.
+    /// The part of a name, which is given relative to the Service's own name. A name that passes is below an alias. Without a
+    /// node of its own it would get NXDOMAIN from the alias, so it is withheld only with the alias.
     pub(super) fn of(relative: &str, content: &Content) -> Self {
         match relative.is_empty() || *content == Content::Pass {
             true => Self::Service,
@@ -163,19 +163,19 @@ struct Namespace {
     is_reported: bool,
     /// If any part is withheld: the largest Service and the number of its names.
     largest: Option<(Box<str>, usize)>,
-    /// The excess for which the last decision remains valid while no object changes.
+    /// The excesses for which the last decision stays valid. None: the next decision is made anew.
     settled: Option<Settled>,
     /// The Services in the order of their keys: of two parts of one size, that of the first Service is withheld first.
     objects: BTreeMap<Arc<Key>, Object>,
 }
 
-/// The condition under which a decision that changed nothing remains the same. So the objects of a namespace are not sorted
-/// again for each change in another namespace.
+/// The condition under which a decision that changed nothing stays the same. It saves sorting the objects of a namespace again
+/// for each change in another namespace.
 struct Settled {
     by_units: bool,
-    /// The size of all parts before the first one that is not withheld.
+    /// The size of all parts that come before the first one that is not withheld, in withholding order.
     missing: Size,
-    /// The size of all parts before the last one that is withheld.
+    /// The size of all parts that come before the last withheld one, in withholding order.
     last: Option<Size>,
 }
 

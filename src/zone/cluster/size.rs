@@ -48,9 +48,10 @@ pub(super) fn namespace(name: &str, config: &ClusterConfig) -> Size {
     })
 }
 
-/// The charges for the reverse name of an address that this Service has, or these endpoints. Each namespace is charged for its
-/// own endpoints only, since other namespaces may list the address as often as they like. If no
-/// message holds the endpoints, only the first is charged.
+/// The Services that are charged for the reverse name of an address, and the size that each is charged. This is `service`, if
+/// a Service has the address; otherwise it is one Service for each namespace of `endpoints`. A namespace is charged for its
+/// own endpoints only, so that other namespaces can't raise its charge by listing the address. If no message holds the
+/// endpoints, only the first one's Service is charged.
 pub(super) fn pointers(
     address: IpAddr,
     service: Option<&Arc<Key>>,

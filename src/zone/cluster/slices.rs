@@ -1,6 +1,8 @@
-//! The EndpointSlices of one Service, and the lists of endpoints that its names need. A Service may have thousands of ports in each
-//! of many slices, so the cost of a name must not be the number of its slices times that of their endpoints: the list of
-//! endpoints is made once for each slice, and unions of lists compare numbers.
+//! The EndpointSlices of one Service, and the lists of endpoints that its names need.
+//!
+//! A Service may have thousands of port names, each in many slices. To read the endpoints of all these slices for each name
+//! would take too long. So the list of endpoints is made once for each slice, and a union of lists compares numbers instead of
+//! names and addresses.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -200,7 +202,7 @@ impl Prepared {
         self.numbered_addresses.get_or_init(|| {
             let addresses = self.addresses();
             let (v4, v6) = addresses.split_at(addresses.partition_point(IpAddr::is_ipv4));
-            // A full list makes the union full, too: its numbers don't matter.
+            // If a list is full, the union is full as well, so the numbers in the list don't matter.
             [v4, v6].map(|family| match family.len() < MANY {
                 true => family.iter().map(|a| numbered.number(a)).collect(),
                 false => vec![0; MANY],

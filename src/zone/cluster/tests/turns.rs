@@ -93,7 +93,8 @@ fn small_namespaces_do_not_wait_for_large_ones() {
     ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     cluster.commit();
     heavy(&mut cluster, 1);
-    // The Service of `light` that is added, the commit, its changes of names in `light` and `heavy`, and the namespaces that wait.
+    // Columns: the number of the Service that is added to `light`, the changes that the commit takes, the number of names that
+    // it changes in `light` and in `heavy`, and the namespaces that wait afterwards.
     for (i, take, names, behind) in [
         (0, Take::Least(600), [2, 502], &["heavy"][..]),
         (1, Take::Least(500), [2, 0], &["heavy"]),
