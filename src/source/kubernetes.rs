@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub use backoff::random;
 pub use budget::Permit;
 pub use client::{Access, AccessError};
-pub use delta::{AnyDelta, Delta, Index, Object, Part};
+pub use delta::{AnyDelta, Delta, Index, ListPart, Object};
 pub use health::{Health, Kind, KindState, Recovery};
 pub use objects::{NamespaceObject, ServiceObject, SliceObject};
 pub use relist::Relist;

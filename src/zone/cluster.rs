@@ -17,8 +17,8 @@
 //! | a Service, an EndpointSlice | `model::Service`, `model::Slice` | [`Cluster`], by namespace and name |
 //! | all objects of one Service's name | `model::Entry` | [`Cluster`], by namespace and name of the Service |
 //! | the names of a Service and their records | `plan::Plan` | nowhere: made from the entry when it changes |
-//! | the holders of each address | `reverse::Reverse` | [`Cluster`], by address |
-//! | the targets of ExternalNames | `alias::Steps` | only during a commit |
+//! | the owners of each address | `reverse::Reverse` | [`Cluster`], by address |
+//! | the targets of ExternalNames | `alias::Resolver` | only during a commit |
 //! | rendered nodes | [`Node`] | the maps alone; [`Cluster::node`] renders one again |
 //!
 //! # Limits
@@ -52,13 +52,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::alias::Steps;
+use self::alias::Resolver;
 use self::keep::Inventory;
 use self::model::{Entry, Slice, labels_in};
 use self::nodes::Renderer;
 use self::plan::{Plan, plan};
 use self::reverse::{Reverse, own_addresses};
-use self::share::{Holder, Part, Shares, Size, Sizes};
+use self::share::{NamespaceUse, Part, Shares, Size, Sizes};
 use self::spec::Key;
 use self::withheld::Withheld;
 use super::change::{Change, order};
@@ -130,7 +130,7 @@ pub enum Take {
 
 /// A namespace with changes that wait for a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
+pub struct WaitingNamespace {
     /// The namespace.
     pub namespace: Box<str>,
     /// The gate of its negative answers ([`Node::gate`]).
@@ -148,7 +148,7 @@ struct Listed {
 }
 
 /// The maximum memory, in units, of a name that every zone has: the apex, `svc`, `pod`, `dns` and `dns-version`.
-const FRAME_UNITS: usize = 12;
+const FIXED_NAME_UNITS: usize = 12;
 
 /// The index over the cluster's objects.
 ///
@@ -162,7 +162,7 @@ pub struct Cluster {
     slices: HashMap<Key, (Arc<Key>, Arc<Slice>)>,
     /// ExternalName Services by the entry that they depend on ([`Entry::depends_on`]).
     dependents: HashMap<Key, BTreeSet<Arc<Key>>>,
-    /// The holders of addresses, as of the last commit.
+    /// The owners of addresses, as of the last commit.
     reverse: Reverse,
     /// The sizes of names and the names withheld, as of the last commit.
     shares: Shares,
@@ -213,8 +213,8 @@ impl Cluster {
 
     /// Sets the room that the maps have for the cluster's names. It applies from the next commit on.
     pub fn set_capacity(&mut self, capacity: Size) {
-        let frame = self.renderer.structure().len() + self.renderer.pass_names().count();
-        self.shares.set_capacity(capacity.less(Size { names: frame, units: frame * FRAME_UNITS }));
+        let fixed = self.renderer.fixed_names().len() + self.renderer.pass_names().count();
+        self.shares.set_capacity(capacity.less(Size { names: fixed, units: fixed * FIXED_NAME_UNITS }));
     }
 
     /// A Service's entry as of the last commit.
@@ -236,13 +236,13 @@ impl Cluster {
         };
         let named = |nodes: Vec<(Name, Node)>| nodes.into_iter().find(|(n, _)| n == name).map(|(_, node)| node);
         match labels[..] {
-            [] | [_] => named(self.renderer.structure()),
+            [] | [_] => named(self.renderer.fixed_names()),
             [namespace, "svc" | "pod"] => {
-                let is_open = self.shares.is_open(namespace);
+                let passes_absent_names = self.shares.passes_absent_names(namespace);
                 self.objects
                     .namespaces
                     .contains(namespace)
-                    .then(|| named(self.renderer.namespace(namespace, is_open)))?
+                    .then(|| named(self.renderer.namespace(namespace, passes_absent_names)))?
             }
             [ref relative @ .., service, namespace, "svc"] if self.objects.namespaces.contains(namespace) => {
                 let key = Key::new(namespace, service);
@@ -251,7 +251,7 @@ impl Cluster {
                 let relative = relative.join(".");
                 let withheld = self.shares.withheld(&key);
                 let content = plan.get(&*relative).filter(|content| !withheld.has(Part::of(&relative, content)))?;
-                Some(self.content_node(&mut Steps::default(), &key, &base, name, content, withheld))
+                Some(self.content_node(&mut Resolver::default(), &key, &base, name, content, withheld))
             }
             _ => None,
         }
@@ -276,21 +276,24 @@ impl Cluster {
     fn nodes(&self) -> HashMap<Name, Node> {
         let mut out = Vec::new();
         let mut add = |name, node| out.extend(self.renderer.change(name, Some(node)));
-        self.renderer.structure().into_iter().for_each(|(name, node)| add(name, node));
+        self.renderer.fixed_names().into_iter().for_each(|(name, node)| add(name, node));
         for namespace in &self.objects.namespaces {
-            let is_open = self.shares.is_open(namespace);
-            self.renderer.namespace(namespace, is_open).into_iter().for_each(|(name, node)| add(name, node));
+            let passes_absent_names = self.shares.passes_absent_names(namespace);
+            self.renderer
+                .namespace(namespace, passes_absent_names)
+                .into_iter()
+                .for_each(|(name, node)| add(name, node));
         }
         for address in self.reverse.addresses() {
             if let Some((name, Some(node))) = self.renderer.reverse(address, self.pointer(address).as_ref()) {
                 add(name, node);
             }
         }
-        let mut steps = Steps::default();
+        let mut resolver = Resolver::default();
         for (key, entry) in self.all_committed() {
             if self.objects.namespaces.contains(&key.namespace) {
                 let withheld = [self.shares.withheld(key); 2];
-                self.changes_of(&mut steps, key, [&Plan::new(), &plan(entry, None)], withheld, &mut out);
+                self.changes_of(&mut resolver, key, [&Plan::new(), &plan(entry, None)], withheld, &mut out);
             }
         }
         let pass_names = self.renderer.pass_names().map(|name| (name.clone(), Node::pass(ZoneId::Cluster)));
@@ -306,7 +309,7 @@ impl Cluster {
     /// Before the first commit, only the placeholder changes.
     pub fn reconfigure(&mut self, config: ClusterConfig) -> Vec<Change> {
         if !self.begun {
-            self.set(config);
+            self.set_config(config);
             let zone = self.renderer.config.zone.clone();
             return match self.node(&zone) {
                 _ if !self.awaited => Vec::new(),
@@ -318,11 +321,11 @@ impl Cluster {
             return Vec::new();
         }
         let before = self.nodes();
-        self.set(config);
-        self.count_anew();
+        self.set_config(config);
+        self.recount();
         self.shares.decide();
         self.withheld.clear();
-        self.note_withheld(self.reverse.addresses().collect::<Vec<_>>());
+        self.update_withheld(self.reverse.addresses().collect::<Vec<_>>());
         let mut after = self.nodes();
         let gone = before.keys().filter(|name| !after.contains_key(*name)).cloned().map(Change::Remove);
         let mut changes: Vec<Change> = gone.collect();
@@ -333,7 +336,7 @@ impl Cluster {
     }
 
     /// Counts the sizes of all names anew.
-    fn count_anew(&mut self) {
+    fn recount(&mut self) {
         let config = &self.renderer.config;
         self.shares.clear();
         self.reverse.count(config, &mut self.shares);
@@ -351,7 +354,7 @@ impl Cluster {
     }
 
     /// Sets the configuration, and updates what depends on the zone's name.
-    fn set(&mut self, config: ClusterConfig) {
+    fn set_config(&mut self, config: ClusterConfig) {
         self.renderer = Renderer::new(config);
         self.dependents.clear();
         for (key, entry) in &self.objects.services {
@@ -375,18 +378,18 @@ impl Cluster {
 
     /// The number of names that are withheld, and whether `MaxRecords` is the limit (otherwise it is memory).
     #[must_use]
-    pub const fn passing(&self) -> (usize, bool) {
-        self.shares.passing()
+    pub const fn withheld_names(&self) -> (usize, bool) {
+        self.shares.withheld_names()
     }
 
     /// The namespaces with the most names, at most `count` of them.
     #[must_use]
-    pub fn holders(&self, count: usize) -> Vec<Holder> {
-        self.inventory.holders(count, &self.shares)
+    pub fn largest_namespaces(&self, count: usize) -> Vec<NamespaceUse> {
+        self.inventory.largest_namespaces(count, &self.shares)
     }
 
     /// Namespaces that exceed their share and that no earlier call has returned.
-    pub fn newly_withheld(&mut self) -> Vec<Holder> {
+    pub fn newly_withheld(&mut self) -> Vec<NamespaceUse> {
         self.shares.newly_withheld()
     }
 

@@ -29,7 +29,7 @@ pub enum ZoneId {
 
 /// The kind of an answer: its rcode, and the outcome that it is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum AnswerKind {
     /// NOERROR with records.
     Answer,
     /// NOERROR without records: the name exists, the type doesn't (RFC 2308 §2.2).
@@ -55,7 +55,7 @@ pub struct Rotation {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// The rcode, and the outcome that the answer is counted as.
-    pub kind: Kind,
+    pub kind: AnswerKind,
     /// ANCOUNT, NSCOUNT and ARCOUNT, the latter without an OPT.
     pub counts: [u16; 3],
     /// The records that rotate; None: the order stays.

@@ -128,7 +128,7 @@ impl Renderer {
 #[cfg(test)]
 mod tests {
     use super::super::lookup::Nodes;
-    use super::super::node::Kind;
+    use super::super::node::AnswerKind;
     use super::nodes as nodes_of;
     use super::*;
 
@@ -152,7 +152,7 @@ mod tests {
     fn ask_of(nodes: &[(Name, Node)], name: &Name, qtype: u16) -> Option<u8> {
         let nodes: Nodes = nodes.iter().cloned().collect();
         let answer = nodes.look_up(name, qtype).ok()?.answer;
-        if answer.kind == Kind::Nodata { Some(0) } else { answer.bytes.last().copied() }
+        if answer.kind == AnswerKind::Nodata { Some(0) } else { answer.bytes.last().copied() }
     }
 
     fn pass(names: &[&str]) -> PassNames {

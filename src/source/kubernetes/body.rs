@@ -113,7 +113,7 @@ impl<B> WatchBody<B> {
                 self.has_content = true;
                 // A repeated bookmark shows no progress.
                 if !self.history.is_older(&bookmark.metadata.resource_version) {
-                    self.progress.note_bookmark();
+                    self.progress.record_bookmark();
                 }
             }
             // kube skips a line that ends too early, such as an empty one.

@@ -234,18 +234,18 @@ impl<W: Connector> Requests<W> {
             *connection = None;
         }
         let response = response.map_err(|e| self.explain(e))?;
-        self.progress.note_status(response.status());
+        self.progress.record_status(response.status());
         // An error shows that the API server is reachable, but not that the view is current.
         if !response.status().is_success() {
             return Ok(response);
         }
         self.health.record_data(self.kind);
         let (health, kind) = (Arc::clone(&self.health), self.kind);
-        let heard = move |frame| {
+        let record = move |frame| {
             health.record_data(kind);
             frame
         };
-        Ok(response.map(|body| body.map_frame(heard).boxed_unsync()))
+        Ok(response.map(|body| body.map_frame(record).boxed_unsync()))
     }
 
     /// Adds the setting to correct to a certificate error.
@@ -282,7 +282,7 @@ impl<W: Connector> Requests<W> {
         };
         if is_resumed {
             let reply = connection.clone().oneshot(self.history.probe(request.uri())?).await?;
-            self.progress.note_status(reply.status());
+            self.progress.record_status(reply.status());
             if !reply.status().is_success() {
                 return Ok(reply);
             }

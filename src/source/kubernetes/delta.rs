@@ -39,12 +39,12 @@ pub enum Delta<T: Object> {
     /// The object was deleted.
     Delete(T::Key),
     /// A part of a list of all objects.
-    Reset(Vec<T>, Part),
+    Reset(Vec<T>, ListPart),
 }
 
 /// The position of a part in its list. Long lists come in several parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct ListPart {
     /// The list begins with this part.
     pub is_first: bool,
     /// The list ends with this part: objects on no part of it no longer exist.
@@ -60,7 +60,7 @@ pub trait Index<T: Object> {
     fn delete(&mut self, key: &T::Key);
 
     /// Adds or replaces these objects; after the last part, removes all objects that no part had.
-    fn reset(&mut self, objects: Vec<T>, part: Part);
+    fn reset(&mut self, objects: Vec<T>, part: ListPart);
 }
 
 impl<T: Object> Delta<T> {

@@ -34,16 +34,16 @@ impl Progress {
     }
 
     /// Records the status of the response.
-    pub(super) fn note_status(&self, status: http::StatusCode) {
+    pub(super) fn record_status(&self, status: http::StatusCode) {
         if status != http::StatusCode::UNAUTHORIZED && status != http::StatusCode::FORBIDDEN {
             self.is_processed.store(true, Ordering::Relaxed);
         }
     }
 
     /// Records a bookmark, which kube does not pass on.
-    pub(super) fn note_bookmark(&self) {
+    pub(super) fn record_bookmark(&self) {
         self.has_bookmark.store(true, Ordering::Relaxed);
-        self.last_event.note();
+        self.last_event.record();
     }
 
     /// When a watch last delivered something.
@@ -176,9 +176,9 @@ mod tests {
         let mut failures = Failures::new(progress.clone());
         for n in 1..=count {
             progress.begin_request();
-            progress.note_status(http::StatusCode::OK);
+            progress.record_status(http::StatusCode::OK);
             if has_bookmark {
-                progress.note_bookmark();
+                progress.record_bookmark();
             }
             advance(watched).await;
             let error = watcher::Error::WatchFailed(kube::Error::Service("reset".into()));

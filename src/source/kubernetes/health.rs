@@ -49,7 +49,7 @@ pub struct Health {
 /// Times are in milliseconds since the start, from 1 on; 0 means never.
 #[derive(Debug, Default)]
 struct KindRecord {
-    heard: AtomicU64,
+    last_data: AtomicU64,
     broken: AtomicU64,
     watch_begun: AtomicU64,
     errors: AtomicU64,
@@ -96,7 +96,7 @@ impl Health {
 
     /// Records that the API server sent something.
     pub fn record_data(&self, kind: Kind) {
-        self.kinds[kind as usize].heard.store(self.now(), Ordering::Relaxed);
+        self.kinds[kind as usize].last_data.store(self.now(), Ordering::Relaxed);
     }
 
     /// Records that a list or watch failed.
@@ -186,7 +186,7 @@ impl Health {
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let since = |then: u64| Duration::from_millis(self.now().saturating_sub(then));
         KindState {
-            silent: since(load(&record.heard)),
+            silent: since(load(&record.last_data)),
             broken: Some(load(&record.broken)).filter(|b| *b != 0).map(since),
             errors: load(&record.errors),
             lists: load(&record.lists),
@@ -206,8 +206,8 @@ impl Health {
         let now = self.now();
         let since = |then: u64| Duration::from_millis(now.saturating_sub(then));
         self.kinds.iter().all(|k| {
-            let (heard, broken) = (k.heard.load(Ordering::Relaxed), k.broken.load(Ordering::Relaxed));
-            heard != 0 && since(heard) < SILENCE_MAX && (broken == 0 || since(broken) < BROKEN_MAX)
+            let (last_data, broken) = (k.last_data.load(Ordering::Relaxed), k.broken.load(Ordering::Relaxed));
+            last_data != 0 && since(last_data) < SILENCE_MAX && (broken == 0 || since(broken) < BROKEN_MAX)
         })
     }
 }

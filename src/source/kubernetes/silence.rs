@@ -28,7 +28,7 @@ pub(super) struct LastEvent(Arc<Mutex<Option<Instant>>>);
 
 impl LastEvent {
     /// Records an event now.
-    pub(super) fn note(&self) {
+    pub(super) fn record(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
@@ -99,7 +99,7 @@ impl Silence {
         self.known.record(object, is_deleted);
         let is_new = history.record(object, is_deleted);
         if is_new {
-            self.last_event.note();
+            self.last_event.record();
         }
         is_new
     }
@@ -228,7 +228,7 @@ mod tests {
         assert_about(minutes(&mut silence).await, 5.0);
         list(&mut silence, &[]);
         advance(Duration::from_secs(120)).await;
-        last_event.note();
+        last_event.record();
         assert_about(minutes(&mut silence).await, 5.0);
         assert!(list(&mut silence, &[("d", 5)]));
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::Update;
 use super::budget::{Budget, LIST_PART, OBJECT_MIN};
 use super::client::{Connector, client};
-use super::delta::{Delta, Object, Part};
+use super::delta::{Delta, ListPart, Object};
 use super::errors::{Remedy, causes, describe, is_history_mismatch};
 use super::failures::{Failures, Progress};
 use super::health::Health;
@@ -133,7 +133,7 @@ impl<T: Object> Watch<T> {
             let delta = change.map(|(delta, _)| delta);
             let is_reestablished = self.health.is_recovering(T::KIND)
                 && self.health.watch_age(T::KIND).is_some_and(|age| age >= REESTABLISHED);
-            let is_current = is_reestablished || matches!(delta, Some(Delta::Reset(_, Part { is_last: true, .. })));
+            let is_current = is_reestablished || matches!(delta, Some(Delta::Reset(_, ListPart { is_last: true, .. })));
             let recovery = is_current.then(|| self.health.recovery(T::KIND, is_reestablished));
             if is_current {
                 self.failures.recovered();
@@ -282,7 +282,7 @@ impl<T: Object> List<T> {
     /// The objects read so far as the next part of the list, and their size.
     fn take_part(&mut self, is_last: bool) -> (Delta<T>, usize) {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
-        let delta = Delta::Reset(std::mem::take(&mut self.objects), Part { is_first, is_last });
+        let delta = Delta::Reset(std::mem::take(&mut self.objects), ListPart { is_first, is_last });
         (delta, std::mem::take(&mut self.size))
     }
 }

@@ -20,7 +20,7 @@ use super::Cluster;
 use super::marks::MarkTable;
 use super::model::{Service, Slice};
 use super::reverse::Reverse as Addresses;
-use super::share::{HYSTERESIS, Holder, MARGIN, Shares, level};
+use super::share::{HYSTERESIS, MARGIN, NamespaceUse, Shares, level};
 use super::spec::Key;
 
 /// The items of an object itself. An item takes some 130 bytes. Objects without further items are not hidden, because that
@@ -220,27 +220,27 @@ impl Inventory {
     }
 
     /// The namespaces with the most names, at most `count`. Each hidden item counts as a name that passes.
-    pub(super) fn holders(&self, count: usize, shares: &Shares) -> Vec<Holder> {
+    pub(super) fn largest_namespaces(&self, count: usize, shares: &Shares) -> Vec<NamespaceUse> {
         if self.hidden == 0 {
-            return shares.holders(count);
+            return shares.largest_namespaces(count);
         }
-        let mut holders = shares.holders(usize::MAX);
-        let known: HashSet<&str> = holders.iter().map(|h| &*h.namespace).collect();
+        let mut namespaces = shares.largest_namespaces(usize::MAX);
+        let known: HashSet<&str> = namespaces.iter().map(|h| &*h.namespace).collect();
         let hiding = self.namespaces.iter().filter(|(name, n)| n.hidden > 0 && !known.contains(&***name));
-        let others: Vec<Holder> = hiding.map(|(name, _)| Holder::empty(name)).collect();
-        holders.extend(others);
-        for holder in &mut holders {
-            let Some(counts) = self.namespaces.get(&holder.namespace).filter(|n| n.hidden > 0) else { continue };
-            holder.names += counts.hidden;
-            holder.passing += counts.hidden;
-            let is_larger = |items: usize| holder.largest.as_ref().is_none_or(|(_, names)| *names < items);
+        let others: Vec<NamespaceUse> = hiding.map(|(name, _)| NamespaceUse::empty(name)).collect();
+        namespaces.extend(others);
+        for namespace in &mut namespaces {
+            let Some(counts) = self.namespaces.get(&namespace.namespace).filter(|n| n.hidden > 0) else { continue };
+            namespace.names += counts.hidden;
+            namespace.passing += counts.hidden;
+            let is_larger = |items: usize| namespace.largest.as_ref().is_none_or(|(_, names)| *names < items);
             if let Some((_, name, items)) = counts.largest.as_ref().filter(|(_, _, items)| is_larger(*items)) {
-                holder.largest = Some((name.clone(), *items));
+                namespace.largest = Some((name.clone(), *items));
             }
         }
-        holders.sort_by(|a, b| (Reverse(a.names), &a.namespace).cmp(&(Reverse(b.names), &b.namespace)));
-        holders.truncate(count);
-        holders
+        namespaces.sort_by(|a, b| (Reverse(a.names), &a.namespace).cmp(&(Reverse(b.names), &b.namespace)));
+        namespaces.truncate(count);
+        namespaces
     }
 
     /// Namespaces with hidden objects that no earlier call has returned.
@@ -262,8 +262,8 @@ impl Inventory {
         self.uncertain.contains(&address)
     }
 
-    /// Updates the uncertain addresses: those in `changed`, or all if marks were added or removed. Adds the addresses that become
-    /// uncertain or certain to `changed`.
+    /// Updates the uncertain addresses: those in `changed`, or all if marks were added or removed. Adds the addresses that
+    /// become uncertain or certain to `changed`.
     pub(super) fn update_uncertain(&mut self, reverse: &Addresses, changed: &mut HashMap<IpAddr, bool>) {
         let has_changed = self.mark_table.take_changed();
         if !has_changed && self.mark_table.is_empty() {
@@ -327,7 +327,7 @@ impl Slice {
 
 impl Cluster {
     /// Sets the limits of kept items for maps with room for `names` names.
-    pub fn bound(&mut self, names: usize) {
+    pub fn set_item_limits(&mut self, names: usize) {
         self.inventory.set_limits(Limits::of(names));
     }
 
@@ -429,7 +429,7 @@ impl Cluster {
 
     /// A kind of which hidden objects may come back. The caller lists all objects of that kind again.
     #[must_use]
-    pub fn wants_again(&self) -> Option<ObjectKind> {
+    pub fn kind_to_relist(&self) -> Option<ObjectKind> {
         [ObjectKind::Slice, ObjectKind::Service]
             .into_iter()
             .find(|kind| !self.inventory.wanted[*kind as usize].is_empty())

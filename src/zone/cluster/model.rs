@@ -130,8 +130,8 @@ fn ports(specs: &[PortSpec]) -> Option<Box<[Port]>> {
         .collect()
 }
 
-/// Parses an address that is in canonical text form, since CoreDNS compares texts. None for other forms, and for IPv4-mapped IPv6
-/// addresses.
+/// Parses an address that is in canonical text form, since CoreDNS compares texts. None for other forms, and for IPv4-mapped
+/// IPv6 addresses.
 fn address(text: &str) -> Option<IpAddr> {
     let address: IpAddr = text.parse().ok()?;
     (address.to_canonical() == address && address.to_string() == text).then_some(address)

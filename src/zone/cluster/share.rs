@@ -155,8 +155,8 @@ struct Namespace {
     size: Size,
     /// The size of its withheld names.
     withheld: Size,
-    /// Whether a Service's own name is withheld, so that absent names in the namespace pass.
-    is_open: bool,
+    /// Whether absent names in the namespace pass, because a Service's own name is withheld.
+    passes_absent_names: bool,
     /// Whether any part is withheld.
     has_withheld: bool,
     /// Whether [`Shares::newly_withheld`] has returned it.
@@ -187,7 +187,7 @@ impl Settled {
 
 /// A namespace and the number of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct NamespaceUse {
     /// The namespace.
     pub namespace: Box<str>,
     /// The number of its names.
@@ -198,7 +198,7 @@ pub struct Holder {
     pub largest: Option<(Box<str>, usize)>,
 }
 
-impl Holder {
+impl NamespaceUse {
     /// A namespace without names.
     pub(super) fn empty(namespace: &str) -> Self {
         Self { namespace: namespace.into(), names: 0, passing: 0, largest: None }
@@ -210,7 +210,7 @@ impl Holder {
 pub(super) struct Decision {
     /// Services whose withheld parts changed, with the parts that were withheld before.
     pub objects: HashMap<Arc<Key>, Parts>,
-    /// Namespaces that became open or closed ([`Shares::is_open`]).
+    /// Namespaces for which [`Shares::passes_absent_names`] changed.
     pub namespaces: Vec<Box<str>>,
 }
 
@@ -254,7 +254,7 @@ impl Shares {
     }
 
     /// The number of withheld names, and whether `MaxRecords` is the limit (otherwise it is memory).
-    pub(super) const fn passing(&self) -> (usize, bool) {
+    pub(super) const fn withheld_names(&self) -> (usize, bool) {
         (self.withheld.names, self.by_names)
     }
 
@@ -331,9 +331,9 @@ impl Shares {
         object.map_or(Parts::default(), |o| o.withheld)
     }
 
-    /// Whether Services of a namespace have their own names withheld, so that names below it without a node must pass.
-    pub(super) fn is_open(&self, namespace: &str) -> bool {
-        self.namespaces.get(namespace).is_some_and(|n| n.is_open)
+    /// Whether absent names in a namespace pass, because Services there have their own names withheld.
+    pub(super) fn passes_absent_names(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|n| n.passes_absent_names)
     }
 
     /// Whether names of a namespace are withheld.
@@ -376,7 +376,7 @@ impl Shares {
     }
 
     /// The namespaces with the most names, at most `count`.
-    pub(super) fn holders(&self, count: usize) -> Vec<Holder> {
+    pub(super) fn largest_namespaces(&self, count: usize) -> Vec<NamespaceUse> {
         let mut all: Vec<(&str, &Namespace)> = self.namespaces.iter().map(|(name, n)| (&**name, n)).collect();
         let order = |a: &(&str, &Namespace), b: &(&str, &Namespace)| {
             (Reverse(a.1.size.names), a.0).cmp(&(Reverse(b.1.size.names), b.0))
@@ -386,25 +386,25 @@ impl Shares {
             all.truncate(count);
         }
         all.sort_unstable_by(order);
-        all.into_iter().map(|(name, namespace)| namespace.holder(name)).collect()
+        all.into_iter().map(|(name, namespace)| namespace.usage(name)).collect()
     }
 
     /// Namespaces with withheld names that no earlier call has returned.
-    pub(super) fn newly_withheld(&mut self) -> Vec<Holder> {
+    pub(super) fn newly_withheld(&mut self) -> Vec<NamespaceUse> {
         if self.withheld.names == 0 {
             return Vec::new();
         }
         let new = self.namespaces.iter_mut().filter(|(_, n)| n.withheld.names > 0 && !n.is_reported);
         new.map(|(name, namespace)| {
             namespace.is_reported = true;
-            namespace.holder(name)
+            namespace.usage(name)
         })
         .collect()
     }
 }
 
-/// The indices of the objects that have this part, the largest part first, by names or by units. A withheld part counts as larger
-/// ([`HYSTERESIS`]).
+/// The indices of the objects that have this part, the largest part first, by names or by units. A withheld part counts as
+/// larger ([`HYSTERESIS`]).
 fn in_order(objects: &[(&Arc<Key>, &mut Object)], part: Part, by_units: bool) -> impl Iterator<Item = usize> + use<> {
     let with_part = objects.iter().enumerate().filter(|(_, (_, o))| o.names[part as usize] > 0);
     let mut order: Vec<(Reverse<u32>, u32)> = with_part
@@ -447,12 +447,12 @@ pub(super) fn level(mut sizes: Vec<usize>, capacity: usize) -> usize {
 }
 
 impl Namespace {
-    /// Decides which parts are withheld: parts above the first level are withheld, and withheld parts come back below the second.
-    /// Returns whether the namespace became open or closed.
+    /// Decides which parts are withheld: parts above the first level are withheld, and withheld parts come back below the
+    /// second. Returns whether `passes_absent_names` changed.
     fn decide(&mut self, levels: [Size; 2], changed: &mut HashMap<Arc<Key>, Parts>) -> bool {
         let excess = levels.map(|level| self.size.less(level));
         let [begins, ends] = excess;
-        let (was_open, by_units) = (self.is_open, ends.names == 0);
+        let (did_pass, by_units) = (self.passes_absent_names, ends.names == 0);
         let is_settled = self.settled.as_ref().is_some_and(|settled| settled.holds(excess, by_units));
         if is_settled || !self.has_withheld && begins == Size::default() {
             return false;
@@ -461,7 +461,7 @@ impl Namespace {
         let mut withheld = vec![Parts::default(); objects.len()];
         let (mut sum, mut missing, mut last) = (Size::default(), None, None);
         self.withheld = Size::default();
-        self.is_open = false;
+        self.passes_absent_names = false;
         for part in Part::ALL {
             if ends.fits(sum) {
                 break;
@@ -474,7 +474,7 @@ impl Namespace {
                 if !begins.fits(sum) || was {
                     withheld[i].insert(part);
                     self.withheld += size;
-                    self.is_open |= part == Part::Service;
+                    self.passes_absent_names |= part == Part::Service;
                     last = Some(sum);
                 } else {
                     missing = missing.or(Some(sum));
@@ -495,11 +495,11 @@ impl Namespace {
         self.objects.retain(|_, o| !o.is_nothing());
         // A change of the withheld parts changes the order of the next decision.
         self.settled = is_same.then(|| Settled { by_units, missing: missing.unwrap_or(sum), last });
-        self.is_open != was_open
+        self.passes_absent_names != did_pass
     }
 
-    fn holder(&self, name: &str) -> Holder {
-        Holder {
+    fn usage(&self, name: &str) -> NamespaceUse {
+        NamespaceUse {
             namespace: name.into(),
             names: self.size.names,
             passing: self.withheld.names,

@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::model::{Entry, Port, Slice};
-use super::plan::{Relative, Services};
+use super::plan::{Relative, SrvRecords};
 use super::share::Size;
-use crate::zone::render::RECORDS_MAX;
+use crate::zone::render::RRS_MAX;
 
 /// More records than a message holds. Longer lists are cut to this length.
-const MANY: usize = RECORDS_MAX + 1;
+const MANY: usize = RRS_MAX + 1;
 /// The least octets of an SRV record whose owner and target are pointers, and of an address record.
 const SRV_MIN: usize = 20;
 const ADDRESS_MIN: usize = 16;
@@ -127,19 +127,19 @@ impl Targets {
         Self { all, names }
     }
 
-    /// The SRV records of these targets on `ports`, which are sorted, with the weight of `count` entries. None if no message holds
-    /// them.
-    pub(super) fn services(&self, ports: &[u16], count: usize) -> Option<Services> {
+    /// The SRV records of these targets on `ports`, which are sorted, with the weight of `count` entries. None if no message
+    /// holds them.
+    pub(super) fn srv(&self, ports: &[u16], count: usize) -> Option<SrvRecords> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all.clone() };
-        Some(Services::new(records, count, addresses))
+        Some(SrvRecords::new(records, count, addresses))
     }
 
-    /// Like [`Self::services`], but moves the targets.
-    pub(super) fn into_services(self, ports: &[u16], count: usize) -> Option<Services> {
+    /// Like [`Self::srv`], but moves the targets.
+    pub(super) fn into_srv(self, ports: &[u16], count: usize) -> Option<SrvRecords> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all };
-        Some(Services::new(records, count, addresses))
+        Some(SrvRecords::new(records, count, addresses))
     }
 
     fn records(&self, ports: &[u16]) -> Option<Vec<(Relative, u16)>> {
@@ -310,24 +310,24 @@ impl Slices {
         addresses
     }
 
-    /// The SRV records of a port's name. `holders` are the slices that have the port, each with its numbers of it; the targets are
-    /// all their endpoints. None if no message holds the records.
+    /// The SRV records of a port's name. `slices_with_port` are the slices that have the port, each with its numbers of it;
+    /// the targets are all their endpoints. None if no message holds the records.
     ///
     /// The weight is that of CoreDNS, which counts every entry, with or without a port number. Each pair of target and port is
     /// listed once for all protocols, and each address once.
-    pub(super) fn services(&self, holders: &[(u32, Ports)]) -> Option<Services> {
-        let count = holders.iter().map(|(i, ports)| self.get(*i).endpoints.len() * ports.count).sum();
-        if let [(only, ports)] = holders {
+    pub(super) fn srv(&self, slices_with_port: &[(u32, Ports)]) -> Option<SrvRecords> {
+        let count = slices_with_port.iter().map(|(i, ports)| self.get(*i).endpoints.len() * ports.count).sum();
+        if let [(only, ports)] = slices_with_port {
             // Without port numbers no targets are needed.
             return if ports.numbers.is_empty() {
-                Some(Services::new(Vec::new(), count, Vec::new()))
+                Some(SrvRecords::new(Vec::new(), count, Vec::new()))
             } else {
-                self.all[*only as usize].targets().services(&ports.numbers, count)
+                self.all[*only as usize].targets().srv(&ports.numbers, count)
             };
         }
         let mut pairs: Vec<(u16, u32)> = Vec::new();
         for (i, ports) in
-            holders.iter().filter(|(i, ports)| !ports.numbers.is_empty() && !self.get(*i).endpoints.is_empty())
+            slices_with_port.iter().filter(|(i, ports)| !ports.numbers.is_empty() && !self.get(*i).endpoints.is_empty())
         {
             if ports.numbers.len() >= MANY {
                 return None;
@@ -351,7 +351,7 @@ impl Slices {
             }
         }
         targets.begin();
-        for (i, _) in holders.iter().filter(|(_, ports)| !ports.numbers.is_empty()) {
+        for (i, _) in slices_with_port.iter().filter(|(_, ports)| !ports.numbers.is_empty()) {
             // A list of targets that was cut does not fit anyway.
             let [_, own] = self.all[*i as usize].numbered_targets(names, targets);
             addresses.extend(own.iter().filter(|target| targets.add(**target)));
@@ -365,7 +365,7 @@ impl Slices {
             addresses.into_iter().map(|target: u32| targets.values[target as usize].clone()).collect();
         records.sort_unstable();
         addresses.sort_unstable();
-        Some(Services::new(records, count, addresses))
+        Some(SrvRecords::new(records, count, addresses))
     }
 }
 

@@ -295,7 +295,7 @@ fn idle_cluster(request: Request, watch: Reply) -> Reply {
 
 /// A part of a list.
 fn part(names: &[&str], is_first: bool, is_last: bool) -> Delta<Named> {
-    Delta::Reset(names.iter().map(|n| Named((*n).to_owned())).collect(), Part { is_first, is_last })
+    Delta::Reset(names.iter().map(|n| Named((*n).to_owned())).collect(), ListPart { is_first, is_last })
 }
 
 /// A complete list.

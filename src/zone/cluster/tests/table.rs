@@ -263,7 +263,7 @@ fn a_cluster_ip_outranks_endpoints() {
 }
 
 #[test]
-fn structure() {
+fn fixed_names() {
     let maps = &maps(&world());
     for name in ["", "svc.", "pod.", "empty.svc.", "default.pod."].map(|n| format!("{n}{ZONE}")) {
         nodata(maps, &name, &[A, AAAA, SRV, MX, CNAME, PTR, HTTPS]);
