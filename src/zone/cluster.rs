@@ -58,7 +58,7 @@ use self::model::{Entry, Slice, labels_in};
 use self::nodes::Renderer;
 use self::plan::{Plan, plan};
 use self::reverse::{Reverse, own_addresses};
-use self::share::{NamespaceUse, Part, Shares, Size, Sizes};
+use self::share::{NameGroup, NamespaceUse, Shares, Size, Sizes};
 use self::spec::Key;
 use self::withheld::Withheld;
 use super::change::{Change, order};
@@ -105,6 +105,14 @@ struct Pending {
     causes: HashMap<Arc<Key>, Instant>,
     /// The arrival time of the changes that are applied at present.
     arrived: Option<Instant>,
+}
+
+impl Pending {
+    /// All Services' entries as of the last commit, given the objects at present.
+    fn all_committed<'a>(&'a self, present: &'a Objects) -> impl Iterator<Item = (&'a Arc<Key>, &'a Entry)> {
+        let unchanged = present.services.iter().filter(|(key, _)| !self.entries.contains_key(*key));
+        unchanged.chain(self.entries.iter().map(|(key, pending)| (key, &pending.entry)))
+    }
 }
 
 /// An entry that changed.
@@ -222,12 +230,6 @@ impl Cluster {
         self.pending.entries.get(key).map(|pending| &pending.entry).or_else(|| self.objects.services.get(key))
     }
 
-    /// All Services' entries as of the last commit.
-    fn all_committed(&self) -> impl Iterator<Item = (&Arc<Key>, &Entry)> {
-        let same = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
-        same.chain(self.pending.entries.iter().map(|(key, pending)| (key, &pending.entry)))
-    }
-
     /// The node that a name has as of the last commit, without regard to `PassNames`.
     fn own_node(&self, name: &Name) -> Option<Node> {
         let Some(labels) = labels_in(name, &self.renderer.config.zone) else {
@@ -250,7 +252,8 @@ impl Cluster {
                 let base = self.renderer.service_name(&key)?;
                 let relative = relative.join(".");
                 let withheld = self.shares.withheld(&key);
-                let content = plan.get(&*relative).filter(|content| !withheld.has(Part::of(&relative, content)))?;
+                let content =
+                    plan.get(&*relative).filter(|content| !withheld.has(NameGroup::of(&relative, content)))?;
                 Some(self.content_node(&mut Resolver::default(), &key, &base, name, content, withheld))
             }
             _ => None,
@@ -290,7 +293,7 @@ impl Cluster {
             }
         }
         let mut resolver = Resolver::default();
-        for (key, entry) in self.all_committed() {
+        for (key, entry) in self.pending.all_committed(&self.objects) {
             if self.objects.namespaces.contains(&key.namespace) {
                 let withheld = [self.shares.withheld(key); 2];
                 self.changes_of(&mut resolver, key, [&Plan::new(), &plan(entry, None)], withheld, &mut out);
@@ -343,9 +346,7 @@ impl Cluster {
         for namespace in &self.objects.namespaces {
             self.shares.count_namespace(namespace, Size::default(), size::namespace(namespace, config));
         }
-        let unchanged = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
-        let pending = self.pending.entries.iter().map(|(key, pending)| (key, &pending.entry));
-        for (key, entry) in unchanged.chain(pending) {
+        for (key, entry) in self.pending.all_committed(&self.objects) {
             if self.objects.namespaces.contains(&key.namespace) {
                 let sizes = size::service(key, entry, &plan(entry, None), config);
                 self.shares.count(key, Sizes::default(), sizes);

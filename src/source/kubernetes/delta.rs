@@ -24,8 +24,14 @@ pub trait Object: Sized {
     /// Keeps what names depend on, and drops the rest.
     fn from_resource(resource: Self::Resource) -> Self;
 
-    /// The key of an object.
+    /// The key of an object of the API.
     fn key_of(resource: &Self::Resource) -> Self::Key;
+
+    /// The key of this object.
+    fn key(&self) -> &Self::Key;
+
+    /// The namespace of the object with this key; None if objects of this kind have none.
+    fn namespace_of(key: &Self::Key) -> Option<&str>;
 
     /// Endpoints and ports, at least `OBJECT_MIN`: a measure of the memory that the object takes.
     fn size(&self) -> usize;
@@ -64,6 +70,15 @@ pub trait Index<T: Object> {
 }
 
 impl<T: Object> Delta<T> {
+    /// The namespace of the object that changed. None for a list, and if objects of this kind have none.
+    fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Apply(object) => T::namespace_of(object.key()),
+            Self::Delete(key) => T::namespace_of(key),
+            Self::Reset(..) => None,
+        }
+    }
+
     /// Applies the change. Returns the kind if this completes a list of it.
     pub fn apply_to(self, index: &mut impl Index<T>) -> Option<Kind> {
         match self {
@@ -93,13 +108,11 @@ impl AnyDelta {
     /// The namespace of the object that changed. None for a list, and for Namespaces.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
-        let key = match self {
-            Self::Services(Delta::Apply(service)) => &service.key,
-            Self::Slices(Delta::Apply(slice)) => &slice.key,
-            Self::Services(Delta::Delete(key)) | Self::Slices(Delta::Delete(key)) => key,
-            Self::Services(Delta::Reset(..)) | Self::Slices(Delta::Reset(..)) | Self::Namespaces(_) => return None,
-        };
-        Some(&key.namespace)
+        match self {
+            Self::Services(delta) => delta.namespace(),
+            Self::Slices(delta) => delta.namespace(),
+            Self::Namespaces(delta) => delta.namespace(),
+        }
     }
 
     /// Applies the change. Returns the kind if this completes a list of it.

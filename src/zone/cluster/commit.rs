@@ -12,7 +12,7 @@ use super::model::{Entry, Service};
 use super::nodes::below;
 use super::plan::{Content, Plan, endpoints_between, plan};
 use super::reverse::{Pointer, own_addresses};
-use super::share::{Decision, Part, Parts, Size};
+use super::share::{NameGroup, NameGroups, ShareDecision, Size};
 use super::spec::Key;
 use super::{Cluster, PendingEntry, Take, WaitingNamespace, gate, size};
 use crate::zone::change::{Change, order};
@@ -33,8 +33,8 @@ struct Batch {
     namespaces: HashMap<Box<str>, bool>,
     /// Addresses whose reverse names may change, and whether these may be in the maps.
     addresses: HashMap<IpAddr, bool>,
-    /// The changes of withheld parts, with the state before.
-    decision: Decision,
+    /// The changes of withheld name groups, with the state before.
+    decision: ShareDecision,
     /// Changes that remove NXDOMAIN for names below, applied before these names are removed.
     withdrawals: Vec<Change>,
 }
@@ -71,7 +71,7 @@ impl Cluster {
             entries,
             namespaces,
             addresses: HashMap::new(),
-            decision: Decision::default(),
+            decision: ShareDecision::default(),
             withdrawals: Vec::new(),
         };
         let out = self.count(&mut batch);
@@ -215,14 +215,14 @@ impl Cluster {
             let [before, after] = self.plans(batch, key, old, new);
             let size = |entry, plan, pointers| {
                 let mut sizes = size::service(key, entry, plan, config);
-                sizes[Part::Pointers as usize] = pointers;
+                sizes[NameGroup::Pointers as usize] = pointers;
                 sizes
             };
             let sizes = [size(old, &before, pointers[0]), size(new, &after, pointers[1])];
             self.shares.count(key, sizes[0], sizes[1]);
             out = out.filter(|_| self.shares.has_room());
             let Some(out) = &mut out else { continue };
-            self.changes_of(&mut resolver, key, [&before, &after], [Parts::default(); 2], out);
+            self.changes_of(&mut resolver, key, [&before, &after], [NameGroups::default(); 2], out);
         }
         self.inventory.update_uncertain(&self.reverse, &mut batch.addresses);
         if let Some(out) = &mut out {
@@ -231,13 +231,13 @@ impl Cluster {
         out
     }
 
-    /// The changes of names if the maps lack room: those of changed objects, and those of parts of Services that became
-    /// withheld or are no longer withheld. Returns the changes that end negative answers for names to be removed, and then the
-    /// removals. [`Self::rest`] gets the names that are added, and then the changes that restore negative answers.
+    /// The changes of names if the maps lack room: those of changed objects, and those of name groups that became withheld or
+    /// are no longer withheld. Returns the changes that end negative answers for names to be removed, and then the removals.
+    /// [`Self::rest`] gets the names that are added, and then the changes that restore negative answers.
     fn make_room(&mut self, mut batch: Batch) -> Vec<Change> {
-        for (key, was) in &batch.decision.objects {
+        for (key, was) in &batch.decision.services {
             let Some((key, entry)) = self.committed_with_key(key) else { continue };
-            if was.has(Part::Pointers) != self.shares.withheld(key).has(Part::Pointers) {
+            if was.has(NameGroup::Pointers) != self.shares.withheld(key).has(NameGroup::Pointers) {
                 let own = own_addresses(entry).iter().copied();
                 for address in own.chain(entry.endpoints().map(|(_, endpoint)| endpoint.address)) {
                     batch.addresses.entry(address).or_insert(true);
@@ -261,11 +261,11 @@ impl Cluster {
         let mut withdrawals = Vec::new();
         let none = Entry::default();
         for (key, old) in &batch.entries {
-            // A waiting entry keeps its committed objects; only its withheld parts may differ.
+            // A waiting entry keeps its committed objects; only its withheld name groups may differ.
             let new = self.committed(key).unwrap_or(&none);
             let [before, after] = self.plans(&batch, key, old, new);
             let is = self.shares.withheld(key);
-            let withheld = [batch.decision.objects.get(key).copied().unwrap_or(is), is];
+            let withheld = [batch.decision.services.get(key).copied().unwrap_or(is), is];
             withdrawals.extend(self.withdraw_negatives(key, [&before, &after], withheld));
             self.changes_of(&mut resolver, key, [&before, &after], withheld, &mut out);
         }
@@ -303,7 +303,7 @@ impl Cluster {
     fn plans(&self, batch: &Batch, key: &Arc<Key>, old: &Entry, new: &Entry) -> [Plan; 2] {
         let now = self.objects.namespaces.contains(&key.namespace);
         let before = batch.namespaces.get(&key.namespace).copied().unwrap_or(now);
-        let is_whole = now != before || batch.decision.objects.contains_key(key);
+        let is_whole = now != before || batch.decision.services.contains_key(key);
         let labels = if is_whole { None } else { endpoints_between(old, new) };
         let plan = |entry, there| if there { plan(entry, labels.as_ref()) } else { Plan::new() };
         [plan(old, before), plan(new, now)]
@@ -325,7 +325,8 @@ impl Cluster {
     /// object may list the address, too.
     pub(super) fn pointer(&self, address: IpAddr) -> Option<Pointer<'_>> {
         let mut charged = self.reverse.charged(address);
-        let withheld = self.shares.has_withheld() && charged.all(|key| self.shares.withheld(key).has(Part::Pointers));
+        let withheld =
+            self.shares.has_withheld() && charged.all(|key| self.shares.withheld(key).has(NameGroup::Pointers));
         let is_certain = |p: &Pointer<'_>| matches!(p, Pointer::Service(_)) || !self.inventory.is_uncertain(address);
         self.reverse.get(address).filter(|p| !withheld && is_certain(p))
     }
@@ -341,23 +342,23 @@ impl Cluster {
         }
     }
 
-    /// Appends the changes of a Service's name and the names below it, between two plans and their withheld parts.
+    /// Appends the changes of a Service's name and the names below it, between two plans and their withheld name groups.
     pub(super) fn changes_of(
         &self,
         resolver: &mut Resolver,
         key: &Key,
         [before, after]: [&Plan; 2],
-        withheld: [Parts; 2],
+        withheld: [NameGroups; 2],
         out: &mut Vec<Change>,
     ) {
         let Some(base) = self.renderer.service_name(key) else { return };
         let [was, is] = withheld;
         for (relative, content) in after {
-            let part = Part::of(relative, content);
+            let group = NameGroup::of(relative, content);
             // An alias may resolve differently although it did not change itself.
             let differs = *content == Content::Alias || before.get(relative) != Some(content);
-            let restated = part == Part::Service && was.has(Part::Endpoints) != is.has(Part::Endpoints);
-            if is.has(part) || !(differs || restated || was.has(part)) {
+            let restated = group == NameGroup::Service && was.has(NameGroup::Endpoints) != is.has(NameGroup::Endpoints);
+            if is.has(group) || !(differs || restated || was.has(group)) {
                 continue;
             }
             if let Some(name) = below(&base, relative) {
@@ -366,9 +367,9 @@ impl Cluster {
             }
         }
         for (relative, content) in before {
-            let part = Part::of(relative, content);
+            let group = NameGroup::of(relative, content);
             let is_gone = !after.contains_key(relative);
-            if (is_gone || is.has(part)) && !was.has(part) {
+            if (is_gone || is.has(group)) && !was.has(group) {
                 out.extend(below(&base, relative).and_then(|name| self.renderer.change(name, None)));
             }
         }
@@ -376,16 +377,16 @@ impl Cluster {
 
     /// The change that makes names below a Service's own name pass instead of getting NXDOMAIN. None if these names keep
     /// NXDOMAIN or did not get it. Also None if the Service's own name is added or removed.
-    fn withdraw_negatives(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
-        let has_nxdomain = |plan: &Plan, withheld: Parts| match plan.get("") {
-            Some(Content::Host(host)) => host.has_nxdomain && !withheld.has(Part::Endpoints),
+    fn withdraw_negatives(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [NameGroups; 2]) -> Option<Change> {
+        let has_nxdomain = |plan: &Plan, withheld: NameGroups| match plan.get("") {
+            Some(Content::Host(host)) => host.has_nxdomain && !withheld.has(NameGroup::Endpoints),
             Some(Content::Alias) => true,
             _ => false,
         };
         let was_alias = before.get("") == Some(&Content::Alias);
         let is_withdrawn = was_alias && after.get("") != Some(&Content::Alias)
             || has_nxdomain(before, was) && !has_nxdomain(after, is);
-        let stays = after.contains_key("") && !was.has(Part::Service) && !is.has(Part::Service);
+        let stays = after.contains_key("") && !was.has(NameGroup::Service) && !is.has(NameGroup::Service);
         let content = before.get("").filter(|_| stays && is_withdrawn)?;
         let base = self.renderer.service_name(key)?;
         let node = if was_alias {
@@ -393,7 +394,7 @@ impl Cluster {
             Node::pass(ZoneId::Cluster)
         } else {
             let mut withheld = was;
-            withheld.insert(Part::Endpoints);
+            withheld.insert(NameGroup::Endpoints);
             self.content_node(&mut Resolver::default(), key, &base, &base, content, withheld)
         };
         self.renderer.change(base, Some(node))
@@ -407,12 +408,12 @@ impl Cluster {
         base: &Name,
         name: &Name,
         content: &Content,
-        withheld: Parts,
+        withheld: NameGroups,
     ) -> Node {
         let gate = gate::of(&key.namespace);
         match content {
             Content::Host(host) => {
-                self.renderer.host(gate, (name, base), host, host.has_nxdomain && !withheld.has(Part::Endpoints))
+                self.renderer.host(gate, (name, base), host, host.has_nxdomain && !withheld.has(NameGroup::Endpoints))
             }
             Content::Pass => Node::pass(ZoneId::Cluster),
             Content::Alias => match self.committed(key).and_then(|e| e.service.as_deref()) {

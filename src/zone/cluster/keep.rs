@@ -79,7 +79,7 @@ impl Limits {
 
 /// The counts of a namespace.
 #[derive(Default)]
-struct Namespace {
+struct NamespaceItems {
     /// The items of all its objects.
     items: usize,
     /// The items of its hidden objects.
@@ -95,7 +95,7 @@ struct Namespace {
 /// The counts of all objects, and of the hidden ones.
 pub(super) struct Inventory {
     limits: Limits,
-    namespaces: HashMap<Box<str>, Namespace>,
+    namespaces: HashMap<Box<str>, NamespaceItems>,
     items: usize,
     hidden: usize,
     /// Services with more items than one Service may have.
@@ -112,7 +112,7 @@ pub(super) struct Inventory {
 }
 
 /// An object of a namespace or Service that may have too many items.
-struct Object<'a> {
+struct Candidate<'a> {
     kind: ObjectKind,
     key: &'a Key,
     /// The Service to which it belongs.
@@ -127,7 +127,7 @@ struct Object<'a> {
 
 /// The objects to hide, and the hidden objects that may come back.
 #[derive(Default)]
-struct Decision {
+struct HidingDecision {
     hide: Vec<(ObjectKind, Key)>,
     wanted: [HashSet<Key>; 2],
 }
@@ -156,7 +156,7 @@ impl Inventory {
     /// Counts an object, if `is_there`, or removes it from the counts.
     fn count(&mut self, namespace: &str, items: usize, is_hidden: bool, is_there: bool) {
         if !self.namespaces.contains_key(namespace) {
-            self.namespaces.insert(namespace.into(), Namespace::default());
+            self.namespaces.insert(namespace.into(), NamespaceItems::default());
         }
         let Some(counts) = self.namespaces.get_mut(namespace) else { return };
         let hidden = if is_hidden { items } else { 0 };
@@ -283,10 +283,18 @@ impl Inventory {
         new.into_iter().for_each(|address| _ = changed.entry(address).or_insert(true));
     }
 
-    fn slice<'a>(&self, key: &'a Key, of: &'a Key, slice: &Slice) -> Object<'a> {
+    fn slice<'a>(&self, key: &'a Key, of: &'a Key, slice: &Slice) -> Candidate<'a> {
         let (items, hidden) = (slice.items(), slice.hidden.as_ref());
         let lacks_marks = hidden.is_some_and(|h| !h.marks.is_known()) && self.mark_table.has_room(items);
-        Object { kind: ObjectKind::Slice, key, of, items, was_hidden: hidden.is_some(), lacks_marks, is_hidden: false }
+        Candidate {
+            kind: ObjectKind::Slice,
+            key,
+            of,
+            items,
+            was_hidden: hidden.is_some(),
+            lacks_marks,
+            is_hidden: false,
+        }
     }
 
     /// The limits of items of a namespace and of a Service. Of each pair, objects are hidden above the first number, and
@@ -300,7 +308,7 @@ impl Inventory {
 }
 
 /// Marks the largest objects as hidden until their items cover the excess of a namespace or Service over its limit.
-fn hide_largest(objects: &mut [Object<'_>], items: usize, levels: [usize; 2]) {
+fn hide_largest(objects: &mut [Candidate<'_>], items: usize, levels: [usize; 2]) {
     let [begins, ends] = levels.map(|level| items.saturating_sub(level));
     let mut sum: usize = objects.iter().filter(|o| o.is_hidden).map(|o| o.items).sum();
     if sum >= ends {
@@ -343,7 +351,7 @@ impl Cluster {
         if !self.inventory.is_dirty {
             return;
         }
-        let decision = if self.inventory.needs_decision() { self.decide_hidden() } else { Decision::default() };
+        let decision = if self.inventory.needs_decision() { self.decide_hidden() } else { HidingDecision::default() };
         for (kind, key) in decision.hide {
             match kind {
                 ObjectKind::Slice => self.hide_slice(&key),
@@ -355,12 +363,13 @@ impl Cluster {
         self.inventory.is_dirty = false;
     }
 
-    fn decide_hidden(&mut self) -> Decision {
+    fn decide_hidden(&mut self) -> HidingDecision {
         let (levels, of_service) = self.inventory.levels();
         let oversized: HashSet<&str> = self.inventory.oversized.iter().map(|key| &*key.namespace).collect();
-        let is_concerned = |name: &str, n: &Namespace| n.items > levels[1] || n.objects > 0 || oversized.contains(name);
+        let is_concerned =
+            |name: &str, n: &NamespaceItems| n.items > levels[1] || n.objects > 0 || oversized.contains(name);
         let concerned = self.inventory.namespaces.iter().filter(|(name, n)| is_concerned(name, n));
-        let mut objects: HashMap<&str, Vec<Object<'_>>> = concerned.map(|(name, _)| (&**name, Vec::new())).collect();
+        let mut objects: HashMap<&str, Vec<Candidate<'_>>> = concerned.map(|(name, _)| (&**name, Vec::new())).collect();
         for (key, (of, slice)) in &self.slices {
             if let Some(objects) = objects.get_mut(&*key.namespace) {
                 objects.push(self.inventory.slice(key, of, slice));
@@ -371,10 +380,10 @@ impl Cluster {
                 let Some(service) = &entry.service else { continue };
                 let (items, was_hidden) = (service.items(), matches!(**service, Service::Hidden { .. }));
                 let kind = ObjectKind::Service;
-                objects.push(Object { kind, key, of: key, items, was_hidden, lacks_marks: false, is_hidden: false });
+                objects.push(Candidate { kind, key, of: key, items, was_hidden, lacks_marks: false, is_hidden: false });
             }
         }
-        let mut decision = Decision::default();
+        let mut decision = HidingDecision::default();
         let mut largest: HashMap<Box<str>, (ObjectKind, Box<str>, usize)> = HashMap::new();
         for (namespace, mut objects) in objects {
             let all = self.inventory.namespaces.get(namespace).map_or(0, |n| n.items);

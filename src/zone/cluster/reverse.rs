@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::ClusterConfig;
 use super::model::{Endpoint, Entry, Service};
-use super::share::{Part, Shares, Size, Sizes, only};
+use super::share::{NameGroup, Shares, Size, Sizes, only};
 use super::size;
 use super::spec::Key;
 use crate::zone::name::Name;
@@ -159,7 +159,7 @@ impl Reverse {
     /// Counts the sizes of all reverse names.
     pub(super) fn count(&self, config: &ClusterConfig, shares: &mut Shares) {
         for (key, size) in self.0.iter().flat_map(|(address, owners)| owners.charges(*address, config)) {
-            shares.count(&key, Sizes::default(), only(Part::Pointers, size));
+            shares.count(&key, Sizes::default(), only(NameGroup::Pointers, size));
         }
     }
 
@@ -178,7 +178,7 @@ impl Reverse {
         let mut change = |address: IpAddr, change: &dyn Fn(&mut Lists)| {
             let owners = self.0.entry(address).or_default();
             let mut before = owners.charges(address, config);
-            let is_held = before.iter().any(|(key, _)| !shares.withheld(key).has(Part::Pointers));
+            let is_held = before.iter().any(|(key, _)| !shares.withheld(key).has(NameGroup::Pointers));
             owners.change(change);
             let mut after = owners.charges(address, config);
             if after.is_empty() {
@@ -194,7 +194,7 @@ impl Reverse {
                     own[i] += size;
                 } else {
                     let mut sizes = [Sizes::default(); 2];
-                    sizes[i] = only(Part::Pointers, size);
+                    sizes[i] = only(NameGroup::Pointers, size);
                     shares.count(&owner, sizes[0], sizes[1]);
                 }
             }

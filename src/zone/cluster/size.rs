@@ -8,7 +8,7 @@ use super::ClusterConfig;
 use super::model::{Entry, Service};
 use super::plan::{Content, Host, Plan, SrvRecords};
 use super::reverse::{self, Endpoints};
-use super::share::{Part, Size, Sizes};
+use super::share::{NameGroup, Size, Sizes};
 use super::spec::Key;
 use crate::zone::name::Name;
 use crate::zone::render::RRS_MAX;
@@ -86,7 +86,7 @@ fn is_below(name: &Name, config: &ClusterConfig) -> bool {
     name.parent().is_some_and(|parent| config.pass.covers_below(&parent))
 }
 
-/// The sizes of a Service's names by part, without its reverse names.
+/// The sizes of a Service's names by group, without its reverse names.
 pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, config: &ClusterConfig) -> Sizes {
     let mut sizes = Sizes::default();
     if plan.is_empty() {
@@ -95,12 +95,12 @@ pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, config: &ClusterCon
     let base = base(key, config);
     let suppressed = Suppressed::new(key, config);
     for (relative, content) in plan {
-        let part = Part::of(relative, content);
+        let group = NameGroup::of(relative, content);
         if suppressed.covers(!relative.is_empty()) {
             continue;
         }
         let name = if relative.is_empty() { base } else { LABEL + relative.len() + base };
-        sizes[part as usize] += match content {
+        sizes[group as usize] += match content {
             Content::Pass => node(name, 0, []),
             Content::Alias => alias(name, entry, config),
             Content::Host(host) => self::host(name, base, host),

@@ -24,6 +24,9 @@ const ADDRESS_MIN: usize = 16;
 /// The target of an SRV record, and one of its addresses.
 pub(super) type Target = (Relative, IpAddr);
 
+/// IPv4 and IPv6.
+const UNSPECIFIED: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
 /// The addresses, sorted, each once. If a family has more addresses than a message holds, the list has [`MANY`] unspecified
 /// addresses of that family instead: the query passes in any case, and all such lists are equal.
 pub(super) fn address_set(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAddr]> {
@@ -34,11 +37,13 @@ pub(super) fn address_set(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAdd
     if v4.len() < MANY && v6.len() < MANY {
         return addresses.into();
     }
-    let family = |family: &[IpAddr], unspecified: IpAddr| match family.len() < MANY {
-        true => family.to_vec(),
-        false => vec![unspecified; MANY],
-    };
-    [family(v4, Ipv4Addr::UNSPECIFIED.into()), family(v6, Ipv6Addr::UNSPECIFIED.into())].concat().into()
+    both_families([v4, v6].map(<[IpAddr]>::len), |family| [v4, v6][family].to_vec())
+}
+
+/// The lists of both families in one: those that `list` returns, or [`MANY`] unspecified addresses for a family with so many.
+fn both_families(counts: [usize; 2], list: impl Fn(usize) -> Vec<IpAddr>) -> Arc<[IpAddr]> {
+    let family = |i: usize| if counts[i] < MANY { list(i) } else { vec![UNSPECIFIED[i]; MANY] };
+    [family(0), family(1)].concat().into()
 }
 
 /// Whether a message may hold `records` SRV records and `addresses` addresses of their targets.
@@ -293,19 +298,12 @@ impl Slices {
                 }
             }
         }
-        let unspecified = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-        let addresses: Vec<IpAddr> = (found.into_iter().zip(unspecified))
-            .flat_map(|(found, unspecified)| match found.len() < MANY {
-                true => {
-                    let mut family: Vec<IpAddr> =
-                        found.into_iter().map(|number| numbered.values[number as usize]).collect();
-                    family.sort_unstable();
-                    family
-                }
-                false => vec![unspecified; MANY],
-            })
-            .collect();
-        let addresses: Arc<[IpAddr]> = addresses.into();
+        let addresses = both_families([found[0].len(), found[1].len()], |family| {
+            let mut list: Vec<IpAddr> =
+                found[family].iter().map(|number: &u32| numbered.values[*number as usize]).collect();
+            list.sort_unstable();
+            list
+        });
         self.unions.borrow_mut().insert(slices.into(), Arc::clone(&addresses));
         addresses
     }

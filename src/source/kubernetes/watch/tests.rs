@@ -188,6 +188,14 @@ impl Object for Named {
         service.metadata.name.clone().unwrap()
     }
 
+    fn key(&self) -> &String {
+        &self.0
+    }
+
+    fn namespace_of(_: &String) -> Option<&str> {
+        None
+    }
+
     fn size(&self) -> usize {
         if self.0.starts_with("large") { LIST_PART / 2 } else { 1 }
     }

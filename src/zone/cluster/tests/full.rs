@@ -72,7 +72,7 @@ fn every_query_gets_its_old_or_new_answer_or_passes_and_names_within_their_share
             // An address that several namespaces list counts to the share of each of them.
             let shares = |address| {
                 let charged = cluster.reverse.charged(address);
-                charged.filter(|key| !cluster.shares.withheld(key).has(Part::Pointers)).count()
+                charged.filter(|key| !cluster.shares.withheld(key).has(NameGroup::Pointers)).count()
             };
             let again: usize = cluster.reverse.addresses().map(|a| shares(a).saturating_sub(1)).sum();
             shared += again;
