@@ -52,7 +52,7 @@ use crate::privileges;
 use crate::source::file::{FileChange, FileWatcher};
 use crate::source::kubernetes::{Kubernetes, Recovery, Update};
 use crate::zone::change::Change;
-use crate::zone::cluster::Behind;
+use crate::zone::cluster::WaitingNamespace;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
@@ -101,7 +101,7 @@ struct Daemon {
     zones: Option<Zones>,
     kubernetes: Option<Kubernetes>,
     /// Namespaces with changes that wait for a commit.
-    behind: Vec<Behind>,
+    behind: Vec<WaitingNamespace>,
     pace: Pace,
     /// Arrival times of changes that waited for a commit and are about to be written, for the histogram.
     caught_up: Vec<std::time::Instant>,

@@ -14,7 +14,7 @@ use common::rng::Rng;
 use edns::datapath::counters::outcome_name;
 use edns::datapath::{Datapath, Program, Put, Table, TestRun};
 use edns::zone::name::Name;
-use edns::zone::node::{ANY_TYPE, Kind, Node};
+use edns::zone::node::{ANY_TYPE, AnswerKind, Node};
 
 /// Values of `src/bpf/abi.h`: octets of a unit, octets of a chunk of nodes, and octets that the chunk's map takes.
 const UNIT: usize = 64;
@@ -121,7 +121,7 @@ impl Zone {
 
 /// The negative answer for types that a name lacks; many names share it.
 fn nodata() -> Arc<Node> {
-    Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nodata, &common::model::OWNER))]))
+    Arc::new(node(vec![(ANY_TYPE, absence(AnswerKind::Nodata, &common::model::OWNER))]))
 }
 
 #[test]

@@ -16,7 +16,7 @@ use edns::datapath::counters::outcome_name;
 use edns::datapath::{Datapath, HashKey, Program, Reason, Refused, Table, TestRun};
 use edns::zone::change::Change;
 use edns::zone::name::Name;
-use edns::zone::node::{ANY_TYPE, Kind, Node, ZoneId};
+use edns::zone::node::{ANY_TYPE, AnswerKind, Node, ZoneId};
 
 /// The default of MaxRecords, and the number of index lines for it.
 const MAX_RECORDS: u32 = 262_144;
@@ -75,7 +75,7 @@ fn namespace(i: usize) -> String {
 
 /// A zone whose other names don't exist, and a wildcard.
 fn put_zone(table: &mut Table) {
-    let missing = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &wire("cluster.local")))]));
+    let missing = Arc::new(node(vec![(ANY_TYPE, absence(AnswerKind::Nxdomain, &wire("cluster.local")))]));
     let zone = Node { child: Some(Arc::clone(&missing)), deep: Some(missing), ..Node::pass(ZoneId::Static) };
     for closed in ["cluster.local", &namespace(1), &namespace(2)] {
         table.put(&name(closed), &zone).expect("fits");

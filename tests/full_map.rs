@@ -18,7 +18,7 @@ use edns::zone::cluster::share::Size;
 use edns::zone::cluster::spec::{EndpointSpec, Key, PortSpec, ServiceSpec, SliceSpec};
 use edns::zone::cluster::{Cluster, ClusterConfig};
 use edns::zone::name::Name;
-use edns::zone::node::{ANY_TYPE, Kind, Node, Verdict};
+use edns::zone::node::{ANY_TYPE, AnswerKind, Node, Verdict};
 use edns::zone::pass::PassNames;
 
 struct Kernel(TestRun);
@@ -248,7 +248,7 @@ fn ask(kernel: &Kernel, name: &str) -> &'static str {
 
 /// A name that answers NXDOMAIN for all names below it.
 fn closed() -> Node {
-    let missing = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &OWNER))]));
+    let missing = Arc::new(node(vec![(ANY_TYPE, absence(AnswerKind::Nxdomain, &OWNER))]));
     Node { child: Some(Arc::clone(&missing)), deep: Some(missing), ..one(Ipv4Addr::LOCALHOST) }
 }
 

@@ -17,7 +17,7 @@ use edns::datapath::counters::outcome_name;
 use edns::datapath::{Gate, Program, TestRun};
 use edns::zone::lookup::{Nodes, Pass};
 use edns::zone::name::Name;
-use edns::zone::node::{ANY_TYPE, Answer, Kind, Node, Verdict, ZoneId};
+use edns::zone::node::{ANY_TYPE, Answer, AnswerKind, Node, Verdict, ZoneId};
 
 /// Only four labels: names often have ancestors, siblings and children with a node, and wildcards among them.
 const LABELS: [&[u8]; 4] = [b"a", b"bb", b"c", b"*"];
@@ -74,15 +74,15 @@ impl Maker {
         let number = self.made;
         let answer = match (self.rng.below(6), qtype) {
             (0, _) => return Verdict::Pass,
-            (1, _) => absence(Kind::Nxdomain, &wire("zone.example")),
+            (1, _) => absence(AnswerKind::Nxdomain, &wire("zone.example")),
             (2.., TYPE_A) => addresses(&[Ipv4Addr::from(number)], 30),
             (2.., TYPE_AAAA) => addresses(&[Ipv6Addr::from(u128::from(number))], 30),
             (2.., TYPE_TXT) => {
                 let text = [&[4][..], &number.to_be_bytes()].concat();
                 let bytes = record(&OWNER, TYPE_TXT, 30, &text).into();
-                Answer { kind: Kind::Answer, counts: [1, 0, 0], rotation: None, bytes }
+                Answer { kind: AnswerKind::Answer, counts: [1, 0, 0], rotation: None, bytes }
             }
-            _ => absence(Kind::Nodata, &OWNER),
+            _ => absence(AnswerKind::Nodata, &OWNER),
         };
         Verdict::Answer(answer)
     }
@@ -120,9 +120,9 @@ fn expected<'a>(nodes: &'a Nodes, name: &Name, qtype: u16, gated: bool) -> (&'st
         Ok(found) if gated && found.is_negative && found.zone == ZoneId::Cluster => ("pass_stale", None),
         Ok(found) => {
             let outcome = match found.answer.kind {
-                Kind::Answer => "answered",
-                Kind::Nodata => "nodata",
-                Kind::Nxdomain => "nxdomain",
+                AnswerKind::Answer => "answered",
+                AnswerKind::Nodata => "nodata",
+                AnswerKind::Nxdomain => "nxdomain",
             };
             (outcome, Some(found.answer))
         }

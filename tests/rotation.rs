@@ -66,7 +66,7 @@ fn the_glue_of_eight_targets_is_the_same_in_every_order() {
     let labels: Vec<String> = (0..8).map(|i| format!("db-{}{i}", "x".repeat(i))).collect();
     let targets: Vec<Name> = labels.iter().map(|l| owner.child(l).expect("a label")).collect();
     let services: Vec<_> =
-        targets.iter().map(|target| (&owner, Data::Service { target, port: 5432, weight: 12 }, 30)).collect();
+        targets.iter().map(|target| (&owner, Data::Srv { target, port: 5432, weight: 12 }, 30)).collect();
     let address = |i: usize| IpAddr::from([10, 1, i as u8, 7 * i as u8]);
     let glue: Vec<_> = targets.iter().enumerate().map(|(i, t)| (t, Data::Address(address(i)), 30)).collect();
     let [answers, additionals] = ask("db.default.svc.cluster.local", TYPE_SRV, exact(&owner, &services, &glue), 8);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use edns::datapath::{Datapath, Options, Program, Table};
 use edns::zone::name::Name;
-use edns::zone::node::{Answer, Kind, Node, Verdict, ZoneId};
+use edns::zone::node::{Answer, AnswerKind, Node, Verdict, ZoneId};
 use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder};
 
 /// The default of MaxRecords.
@@ -68,7 +68,7 @@ pub fn load_edns(names: usize) -> (Datapath, Table, Duration, Duration) {
     for i in 0..names {
         let mut bytes = vec![0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4];
         bytes.extend(address(i).octets());
-        let answer = Answer { kind: Kind::Answer, counts: [1, 0, 0], rotation: None, bytes: bytes.into() };
+        let answer = Answer { kind: AnswerKind::Answer, counts: [1, 0, 0], rotation: None, bytes: bytes.into() };
         let node = Node { types: vec![(1, Verdict::Answer(answer))], ..Node::pass(ZoneId::Static) };
         table.put(&Name::parse(&name(i)).expect("a name"), &node).expect("fits");
     }

@@ -23,7 +23,7 @@ use crate::datapath::attach::Place;
 use crate::datapath::counters::FAMILIES;
 use crate::datapath::{Datapath, OUTCOMES, Reason, probe};
 use crate::zone::cluster::keep::{HiddenObjects, ObjectKind};
-use crate::zone::cluster::share::Holder;
+use crate::zone::cluster::share::NamespaceUse;
 use crate::zone::node::ZoneId;
 
 /// The program, its maps, and the facts that decide which answers are given.
@@ -154,7 +154,7 @@ impl DaemonState {
     /// Records what the cluster's names use of the maps, and logs namespaces that have begun to exceed their fair share.
     pub(super) fn set_shares(&mut self, shares: Shares) {
         let (_, reason) = shares.withheld;
-        for Holder { namespace, names, passing, largest } in &shares.new {
+        for NamespaceUse { namespace, names, passing, largest } in &shares.new {
             let (service, most) = largest.as_ref().map_or(("", 0), |(service, names)| (service, *names));
             let cure = if reason == Reason::Full { "; raise MaxRecords to answer all of them" } else { "" };
             log::warn!(
@@ -258,7 +258,7 @@ impl DaemonState {
 
     /// Namespaces with the most names.
     fn holders(&self) -> Vec<HolderReply> {
-        let reply = |h: &Holder| HolderReply {
+        let reply = |h: &NamespaceUse| HolderReply {
             namespace: h.namespace.to_string(),
             names: h.names as u64,
             passing: h.passing as u64,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::gates::GateSet;
 use crate::datapath::BEAT_MAX;
 use crate::source::kubernetes::WaitingUpdates;
-use crate::zone::cluster::{Behind, gate};
+use crate::zone::cluster::{WaitingNamespace, gate};
 
 /// Changes that have waited longer are late, and negative answers are suspended. Equal to [`BEAT_MAX`]: outdated negative answers
 /// end after the same time, whether the daemon is slow or dead.
@@ -20,7 +20,7 @@ pub(super) struct Waiting {
     /// Arrival of the oldest changes that are being computed or written.
     since: Cell<Option<Instant>>,
     /// Namespaces whose changes wait for a commit. If late, they suspend negative answers of these namespaces only.
-    behind: RefCell<Vec<Behind>>,
+    behind: RefCell<Vec<WaitingNamespace>>,
     /// Updates of the API that are not applied to the zone yet. They may belong to any namespace.
     updates: WaitingUpdates,
 }
@@ -57,20 +57,21 @@ impl Waiting {
     }
 
     /// Adds namespaces whose changes wait for a commit. The earlier ones stay, because some of their changes are not written yet.
-    pub(super) fn add_behind(&self, behind: &[Behind]) {
+    pub(super) fn add_behind(&self, behind: &[WaitingNamespace]) {
         self.behind.borrow_mut().extend_from_slice(behind);
     }
 
     /// Replaces the namespaces whose changes wait for a commit: the changes of all others are written.
-    pub(super) fn set_behind(&self, behind: Vec<Behind>) {
+    pub(super) fn set_behind(&self, behind: Vec<WaitingNamespace>) {
         *self.behind.borrow_mut() = behind;
     }
 
     /// Namespaces whose changes are late, and the gates to close for that: their own, and the one of wildcards.
     pub(super) fn late_namespaces(&self) -> (Vec<Box<str>>, GateSet) {
         let (mut names, mut gates) = (Vec::new(), GateSet::default());
-        let is_late = |behind: &&Behind| behind.since.is_none_or(|since| Instant::from_std(since).elapsed() > LATE);
-        for Behind { namespace, gate, .. } in self.behind.borrow().iter().filter(is_late) {
+        let is_late =
+            |behind: &&WaitingNamespace| behind.since.is_none_or(|since| Instant::from_std(since).elapsed() > LATE);
+        for WaitingNamespace { namespace, gate, .. } in self.behind.borrow().iter().filter(is_late) {
             gates.insert(*gate);
             gates.insert(gate::WILDCARDS);
             names.push(namespace.clone());
@@ -139,7 +140,7 @@ mod tests {
                 (facts.late, facts.late_parts) = (waiting.is_late(), waiting.late_namespaces().1);
             })
         };
-        let behind = |namespace: &str, gate, since: Option<Instant>| Behind {
+        let behind = |namespace: &str, gate, since: Option<Instant>| WaitingNamespace {
             namespace: namespace.into(),
             gate,
             since: since.map(Instant::into_std),

@@ -18,7 +18,7 @@ use super::waiting::Waiting;
 use crate::datapath::{BEAT, Reader, Reason, Refused, Table};
 use crate::source::kubernetes::WaitingUpdates;
 use crate::zone::change::Change;
-use crate::zone::cluster::Behind;
+use crate::zone::cluster::WaitingNamespace;
 
 /// After at least this many changes, free memory is returned to the kernel.
 const TRIM_MIN: usize = 1_000;
@@ -61,12 +61,12 @@ impl Writer {
     }
 
     /// Adds namespaces whose changes wait for a commit, and are not among those of the next [`Self::apply`].
-    pub(super) fn add_behind(&self, behind: &[Behind]) {
+    pub(super) fn add_behind(&self, behind: &[WaitingNamespace]) {
         self.waiting.add_behind(behind);
     }
 
     /// Sets the namespaces whose changes wait for a commit; all others are written.
-    pub(super) fn set_behind(&self, behind: Vec<Behind>) {
+    pub(super) fn set_behind(&self, behind: Vec<WaitingNamespace>) {
         self.waiting.set_behind(behind);
     }
 

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use super::error::DaemonError;
 use crate::config::{Config, ServerSpec};
 use crate::datapath::{Reason, Table};
-use crate::source::kubernetes::{self, AnyDelta, Index, NamespaceObject, Part, ServiceObject, SliceObject};
+use crate::source::kubernetes::{self, AnyDelta, Index, ListPart, NamespaceObject, ServiceObject, SliceObject};
 use crate::zone::change::{Change, append};
 use crate::zone::cluster::keep::HiddenObjects;
-use crate::zone::cluster::share::{Holder, Size};
+use crate::zone::cluster::share::{NamespaceUse, Size};
 use crate::zone::cluster::spec::Key;
-use crate::zone::cluster::{Behind, Cluster, ClusterConfig, Take, keep};
+use crate::zone::cluster::{Cluster, ClusterConfig, Take, WaitingNamespace, keep};
 use crate::zone::layers::Layers;
 use crate::zone::name::Name;
 use crate::zone::node::Node;
@@ -55,9 +55,9 @@ pub(super) struct Shares {
     /// Number of withheld names, and the reason.
     pub withheld: (usize, Reason),
     /// Namespaces with the most names.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<NamespaceUse>,
     /// Namespaces that have exceeded their fair share since the last call.
-    pub new: Vec<Holder>,
+    pub new: Vec<NamespaceUse>,
     /// Number of names that are not answered because objects are not kept, approximately.
     pub hidden: usize,
     /// Namespaces of which objects are not kept since the last call.
@@ -78,7 +78,7 @@ impl Zones {
         // The time, so that the serial of the SOA increases with each start.
         let serial = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_secs() as u32);
         let mut cluster = Cluster::new(settings(config, &config.cluster_domain, serial));
-        cluster.bound(config.max_records as usize);
+        cluster.set_item_limits(config.max_records as usize);
         Self {
             layers: Layers::new(config.cluster_domain.clone()),
             cluster,
@@ -107,13 +107,13 @@ impl Zones {
 
     /// Use of the maps by the cluster's names.
     pub(super) fn shares(&mut self) -> Shares {
-        let (withheld, by_names) = self.cluster.passing();
+        let (withheld, by_names) = self.cluster.withheld_names();
         // `MaxRecords` limits both names and memory. Only a lower limit of memory was set by the kernel.
         let reason =
             if by_names || self.capacity == capacity(self.capacity.names) { Reason::Full } else { Reason::Memory };
         Shares {
             withheld: (withheld, reason),
-            holders: self.cluster.holders(HOLDERS_MAX),
+            holders: self.cluster.largest_namespaces(HOLDERS_MAX),
             new: self.cluster.newly_withheld(),
             hidden: self.cluster.hidden(),
             newly_hidden: self.cluster.newly_hidden(),
@@ -178,7 +178,7 @@ impl Zones {
 
     /// The kind to relist, if objects that were not kept fit now.
     pub(super) fn wants_relist(&self) -> Option<kubernetes::Kind> {
-        self.cluster.wants_again().map(|kind| match kind {
+        self.cluster.kind_to_relist().map(|kind| match kind {
             keep::ObjectKind::Service => kubernetes::Kind::Services,
             keep::ObjectKind::Slice => kubernetes::Kind::EndpointSlices,
         })
@@ -208,8 +208,8 @@ impl Zones {
     }
 
     /// Namespaces with changes that wait for a commit.
-    pub(super) fn behind(&self) -> Vec<Behind> {
-        if self.is_complete() { self.cluster.behind() } else { Vec::new() }
+    pub(super) fn behind(&self) -> Vec<WaitingNamespace> {
+        if self.is_complete() { self.cluster.waiting() } else { Vec::new() }
     }
 
     /// Counts all changes that wait for a commit as late.
@@ -247,7 +247,7 @@ impl Index<ServiceObject> for Zones {
         self.cluster.delete_service(key);
     }
 
-    fn reset(&mut self, services: Vec<ServiceObject>, part: Part) {
+    fn reset(&mut self, services: Vec<ServiceObject>, part: ListPart) {
         if part.is_first {
             self.cluster.begin_services();
         }
@@ -270,7 +270,7 @@ impl Index<SliceObject> for Zones {
         self.cluster.delete_slice(key);
     }
 
-    fn reset(&mut self, slices: Vec<SliceObject>, part: Part) {
+    fn reset(&mut self, slices: Vec<SliceObject>, part: ListPart) {
         if part.is_first {
             self.cluster.begin_slices();
         }
@@ -290,7 +290,7 @@ impl Index<NamespaceObject> for Zones {
         self.cluster.delete_namespace(name);
     }
 
-    fn reset(&mut self, namespaces: Vec<NamespaceObject>, part: Part) {
+    fn reset(&mut self, namespaces: Vec<NamespaceObject>, part: ListPart) {
         if part.is_first {
             self.cluster.begin_namespaces();
         }
@@ -330,8 +330,7 @@ mod tests {
         let changes = zones.set_statics(Vec::new(), &config("EnableK8S: true\nClusterDomain: other.test\n"));
         let is_other = |change: &Change| format!("{change:?}").contains("other");
         assert!(!changes.iter().any(is_other), "{changes:?}");
-        let changes =
-            zones.set_statics(Vec::new(), &config("EnableK8S: true\nTTL: 5\nPassNames: [other.cluster.local]\n"));
-        assert!(changes.iter().any(is_other), "names and settings of the zone change live: {changes:?}");
+        let changes = zones.set_statics(Vec::new(), &config("EnableK8S: true\nTTL: 5\n"));
+        assert!(!changes.is_empty(), "TTL changes live");
     }
 }

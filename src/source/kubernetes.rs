@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub use backoff::random;
 pub use budget::{Permit, WaitingUpdates};
 pub use client::{Access, AccessError};
-pub use delta::{AnyDelta, Delta, Index, Object, Part};
+pub use delta::{AnyDelta, Delta, Index, ListPart, Object};
 pub use health::{Health, Kind, KindState, Recovery};
 pub use objects::{NamespaceObject, ServiceObject, SliceObject};
 pub use relist::Relist;
@@ -107,7 +107,7 @@ impl Kubernetes {
 /// # Errors
 /// If the kubeconfig or the service account is missing or invalid. An unreachable API server is no error: it is retried.
 pub async fn spawn(access: Access) -> Result<Kubernetes, AccessError> {
-    // The error means that a provider is installed already.
+    // Fails if a provider is installed already, which is harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
     access.config().await?;
     let context =

@@ -27,9 +27,9 @@ impl Change {
 /// Sorts changes, at most one for each name, so that they can be applied one by one: after each of them every query gets the
 /// answer from before the first or the answer from after the last.
 ///
-/// Nodes are put before others are removed, the deepest first: when a node's `child` or `deep` starts to hold for names
-/// below it, every name there that has a node has it already. Removals go from the shallowest to the deepest: an ancestor
-/// that is about to go never starts to hold for a name that has just lost its node.
+/// Nodes are put before others are removed. Puts go from the deepest to the shallowest: names below an ancestor have their
+/// nodes before the ancestor gets its `child` or `deep`. Removals go from the shallowest to the deepest, so a removed name
+/// never falls to an ancestor that is removed later.
 pub fn order(changes: &mut [Change]) {
     changes.sort_by_cached_key(|change| match change {
         Change::Put(name, _) => (false, Reverse(name.label_count()), 0),

@@ -6,8 +6,8 @@
 //! the objects of the API. Changes of objects go in, and [`Cluster::commit`] returns the changes of names that follow from
 //! them, in an order in which the maps can follow one by one.
 //!
-//! A name without a node gets NXDOMAIN from its closest encloser's `child` or `deep`, or passes if that has none. So every name
-//! in doubt is below a node that has none.
+//! A name without a node gets NXDOMAIN from the `child` or `deep` of its closest encloser. It passes if the encloser has
+//! neither. So nodes above uncertain names have no `child` and no `deep`.
 //!
 //! # Data model
 //!
@@ -17,8 +17,8 @@
 //! | a Service, an EndpointSlice | `model::Service`, `model::Slice` | [`Cluster`], by namespace and name |
 //! | all objects of one Service's name | `model::Entry` | [`Cluster`], by namespace and name of the Service |
 //! | the names of a Service and their records | `plan::Plan` | nowhere: made from the entry when it changes |
-//! | the holders of each address | `reverse::Reverse` | [`Cluster`], by address |
-//! | the targets of ExternalNames | `alias::Steps` | only during a commit |
+//! | the owners of each address | `reverse::Reverse` | [`Cluster`], by address |
+//! | the targets of ExternalNames | `alias::Resolver` | only during a commit |
 //! | rendered nodes | [`Node`] | the maps alone; [`Cluster::node`] renders one again |
 //!
 //! # Limits
@@ -27,8 +27,7 @@
 //!
 //! # Threads
 //!
-//! A commit takes some ten microseconds for each name that changes. It needs nothing except the index, so any thread can make
-//! it.
+//! A commit takes some ten microseconds for each name that changes. It uses only the index, so any thread can commit.
 
 mod alias;
 mod commit;
@@ -53,13 +52,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::alias::Steps;
+use self::alias::Resolver;
 use self::keep::Inventory;
 use self::model::{Entry, Slice, labels_in};
 use self::nodes::Renderer;
 use self::plan::{Plan, plan};
 use self::reverse::{Reverse, own_addresses};
-use self::share::{Holder, Part, Shares, Size, Sizes};
+use self::share::{NameGroup, NamespaceUse, Shares, Size, Sizes};
 use self::spec::Key;
 use self::withheld::Withheld;
 use super::change::{Change, order};
@@ -108,6 +107,14 @@ struct Pending {
     arrived: Option<Instant>,
 }
 
+impl Pending {
+    /// All Services' entries as of the last commit, given the objects at present.
+    fn all_committed<'a>(&'a self, present: &'a Objects) -> impl Iterator<Item = (&'a Arc<Key>, &'a Entry)> {
+        let unchanged = present.services.iter().filter(|(key, _)| !self.entries.contains_key(*key));
+        unchanged.chain(self.entries.iter().map(|(key, pending)| (key, &pending.entry)))
+    }
+}
+
 /// An entry that changed.
 struct PendingEntry {
     /// The entry as of the last commit.
@@ -131,7 +138,7 @@ pub enum Take {
 
 /// A namespace with changes that wait for a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
+pub struct WaitingNamespace {
     /// The namespace.
     pub namespace: Box<str>,
     /// The gate of its negative answers ([`Node::gate`]).
@@ -148,8 +155,8 @@ struct Listed {
     slices: HashSet<Key>,
 }
 
-/// The most units of memory that a name of the zone's frame takes: the apex, `svc`, `pod`, `dns` and `dns-version`.
-const FRAME_UNITS: usize = 12;
+/// The maximum memory, in units, of a name that every zone has: the apex, `svc`, `pod`, `dns` and `dns-version`.
+const FIXED_NAME_UNITS: usize = 12;
 
 /// The index over the cluster's objects.
 ///
@@ -163,7 +170,7 @@ pub struct Cluster {
     slices: HashMap<Key, (Arc<Key>, Arc<Slice>)>,
     /// ExternalName Services by the entry that they depend on ([`Entry::depends_on`]).
     dependents: HashMap<Key, BTreeSet<Arc<Key>>>,
-    /// The holders of addresses, as of the last commit.
+    /// The owners of addresses, as of the last commit.
     reverse: Reverse,
     /// The sizes of names and the names withheld, as of the last commit.
     shares: Shares,
@@ -173,11 +180,11 @@ pub struct Cluster {
     pending: Pending,
     /// Work of the last commit, in endpoints and ports.
     spent: usize,
-    /// Changes to make after those that the last commit returned ([`Self::rest`]).
+    /// Changes to apply after those of the last commit ([`Self::rest`]).
     rest: Vec<Change>,
-    /// Whether the first commit was made, which puts the zone's frame.
+    /// Whether the first commit was made. It puts the names that every zone has.
     begun: bool,
-    /// Whether the placeholder was announced, which holds for the whole zone before the first commit.
+    /// Whether [`Self::announce`] put the placeholder, which covers the whole zone.
     awaited: bool,
 }
 
@@ -214,19 +221,13 @@ impl Cluster {
 
     /// Sets the room that the maps have for the cluster's names. It applies from the next commit on.
     pub fn set_capacity(&mut self, capacity: Size) {
-        let frame = self.renderer.structure().len() + self.renderer.pass_names().count();
-        self.shares.set_capacity(capacity.less(Size { names: frame, units: frame * FRAME_UNITS }));
+        let fixed = self.renderer.fixed_names().len() + self.renderer.pass_names().count();
+        self.shares.set_capacity(capacity.less(Size { names: fixed, units: fixed * FIXED_NAME_UNITS }));
     }
 
     /// A Service's entry as of the last commit.
     fn committed(&self, key: &Key) -> Option<&Entry> {
         self.pending.entries.get(key).map(|pending| &pending.entry).or_else(|| self.objects.services.get(key))
-    }
-
-    /// All Services' entries as of the last commit.
-    fn all_committed(&self) -> impl Iterator<Item = (&Arc<Key>, &Entry)> {
-        let same = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
-        same.chain(self.pending.entries.iter().map(|(key, pending)| (key, &pending.entry)))
     }
 
     /// The node that a name has as of the last commit, without regard to `PassNames`.
@@ -237,13 +238,13 @@ impl Cluster {
         };
         let named = |nodes: Vec<(Name, Node)>| nodes.into_iter().find(|(n, _)| n == name).map(|(_, node)| node);
         match labels[..] {
-            [] | [_] => named(self.renderer.structure()),
+            [] | [_] => named(self.renderer.fixed_names()),
             [namespace, "svc" | "pod"] => {
-                let is_open = self.shares.is_open(namespace);
+                let passes_absent_names = self.shares.passes_absent_names(namespace);
                 self.objects
                     .namespaces
                     .contains(namespace)
-                    .then(|| named(self.renderer.namespace(namespace, is_open)))?
+                    .then(|| named(self.renderer.namespace(namespace, passes_absent_names)))?
             }
             [ref relative @ .., service, namespace, "svc"] if self.objects.namespaces.contains(namespace) => {
                 let key = Key::new(namespace, service);
@@ -251,8 +252,9 @@ impl Cluster {
                 let base = self.renderer.service_name(&key)?;
                 let relative = relative.join(".");
                 let withheld = self.shares.withheld(&key);
-                let content = plan.get(&*relative).filter(|content| !withheld.has(Part::of(&relative, content)))?;
-                Some(self.content_node(&mut Steps::default(), &key, &base, name, content, withheld))
+                let content =
+                    plan.get(&*relative).filter(|content| !withheld.has(NameGroup::of(&relative, content)))?;
+                Some(self.content_node(&mut Resolver::default(), &key, &base, name, content, withheld))
             }
             _ => None,
         }
@@ -277,21 +279,24 @@ impl Cluster {
     fn nodes(&self) -> HashMap<Name, Node> {
         let mut out = Vec::new();
         let mut add = |name, node| out.extend(self.renderer.change(name, Some(node)));
-        self.renderer.structure().into_iter().for_each(|(name, node)| add(name, node));
+        self.renderer.fixed_names().into_iter().for_each(|(name, node)| add(name, node));
         for namespace in &self.objects.namespaces {
-            let is_open = self.shares.is_open(namespace);
-            self.renderer.namespace(namespace, is_open).into_iter().for_each(|(name, node)| add(name, node));
+            let passes_absent_names = self.shares.passes_absent_names(namespace);
+            self.renderer
+                .namespace(namespace, passes_absent_names)
+                .into_iter()
+                .for_each(|(name, node)| add(name, node));
         }
         for address in self.reverse.addresses() {
             if let Some((name, Some(node))) = self.renderer.reverse(address, self.pointer(address).as_ref()) {
                 add(name, node);
             }
         }
-        let mut steps = Steps::default();
-        for (key, entry) in self.all_committed() {
+        let mut resolver = Resolver::default();
+        for (key, entry) in self.pending.all_committed(&self.objects) {
             if self.objects.namespaces.contains(&key.namespace) {
                 let withheld = [self.shares.withheld(key); 2];
-                self.changes_of(&mut steps, key, [&Plan::new(), &plan(entry, None)], withheld, &mut out);
+                self.changes_of(&mut resolver, key, [&Plan::new(), &plan(entry, None)], withheld, &mut out);
             }
         }
         let pass_names = self.renderer.pass_names().map(|name| (name.clone(), Node::pass(ZoneId::Cluster)));
@@ -299,7 +304,7 @@ impl Cluster {
             Change::Put(name, node) => Some((name, node)),
             Change::Remove(_) => None,
         });
-        // Of two nodes with one name the later one stays.
+        // Later nodes replace earlier ones of the same name.
         pass_names.chain(puts).collect()
     }
 
@@ -307,7 +312,7 @@ impl Cluster {
     /// Before the first commit, only the placeholder changes.
     pub fn reconfigure(&mut self, config: ClusterConfig) -> Vec<Change> {
         if !self.begun {
-            self.set(config);
+            self.set_config(config);
             let zone = self.renderer.config.zone.clone();
             return match self.node(&zone) {
                 _ if !self.awaited => Vec::new(),
@@ -319,11 +324,11 @@ impl Cluster {
             return Vec::new();
         }
         let before = self.nodes();
-        self.set(config);
-        self.count_anew();
+        self.set_config(config);
+        self.recount();
         self.shares.decide();
         self.withheld.clear();
-        self.note_withheld(self.reverse.addresses().collect::<Vec<_>>());
+        self.update_withheld(self.reverse.addresses().collect::<Vec<_>>());
         let mut after = self.nodes();
         let gone = before.keys().filter(|name| !after.contains_key(*name)).cloned().map(Change::Remove);
         let mut changes: Vec<Change> = gone.collect();
@@ -333,17 +338,15 @@ impl Cluster {
         changes
     }
 
-    /// Counts the sizes of all names again.
-    fn count_anew(&mut self) {
+    /// Counts the sizes of all names anew.
+    fn recount(&mut self) {
         let config = &self.renderer.config;
         self.shares.clear();
         self.reverse.count(config, &mut self.shares);
         for namespace in &self.objects.namespaces {
             self.shares.count_namespace(namespace, Size::default(), size::namespace(namespace, config));
         }
-        let unchanged = self.objects.services.iter().filter(|(key, _)| !self.pending.entries.contains_key(*key));
-        let pending = self.pending.entries.iter().map(|(key, pending)| (key, &pending.entry));
-        for (key, entry) in unchanged.chain(pending) {
+        for (key, entry) in self.pending.all_committed(&self.objects) {
             if self.objects.namespaces.contains(&key.namespace) {
                 let sizes = size::service(key, entry, &plan(entry, None), config);
                 self.shares.count(key, Sizes::default(), sizes);
@@ -351,8 +354,8 @@ impl Cluster {
         }
     }
 
-    /// Takes the configuration over, and what depends on the zone's name.
-    fn set(&mut self, config: ClusterConfig) {
+    /// Sets the configuration, and updates what depends on the zone's name.
+    fn set_config(&mut self, config: ClusterConfig) {
         self.renderer = Renderer::new(config);
         self.dependents.clear();
         for (key, entry) in &self.objects.services {
@@ -376,18 +379,18 @@ impl Cluster {
 
     /// The number of names that are withheld, and whether `MaxRecords` is the limit (otherwise it is memory).
     #[must_use]
-    pub const fn passing(&self) -> (usize, bool) {
-        self.shares.passing()
+    pub const fn withheld_names(&self) -> (usize, bool) {
+        self.shares.withheld_names()
     }
 
     /// The namespaces with the most names, at most `count` of them.
     #[must_use]
-    pub fn holders(&self, count: usize) -> Vec<Holder> {
-        self.inventory.holders(count, &self.shares)
+    pub fn largest_namespaces(&self, count: usize) -> Vec<NamespaceUse> {
+        self.inventory.largest_namespaces(count, &self.shares)
     }
 
     /// Namespaces that exceed their share and that no earlier call has returned.
-    pub fn newly_withheld(&mut self) -> Vec<Holder> {
+    pub fn newly_withheld(&mut self) -> Vec<NamespaceUse> {
         self.shares.newly_withheld()
     }
 

@@ -29,8 +29,8 @@ pub struct Layers {
     names: HashSet<Name>,
     /// The nodes of static names within `zones`, which the cluster may have, too.
     within: HashMap<Name, Node>,
-    /// Suffixes of `PassNames` whose records are those of a static wildcard above them. The cluster's node replaces these
-    /// records, as it does for every name that a wildcard covers.
+    /// Suffixes of `PassNames` that got a copy of the records of a static wildcard above them. The cluster's node replaces
+    /// these records, as it does for every name that a wildcard covers.
     implied: HashSet<Name>,
     /// Static names below which the cluster withholds names from the maps: their wildcards don't apply.
     withheld: HashSet<Name>,
@@ -154,7 +154,7 @@ impl Layers {
         self.names.len()
     }
 
-    /// Whether there are no static names.
+    /// Whether the layers have only the cluster's names.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
@@ -193,7 +193,8 @@ impl Layers {
         self.zones.iter().any(|zone| name.is_within(zone))
     }
 
-    /// The change that puts the static node of `name` over the node that the cluster has for it, if any.
+    /// The change that merges the static node of `name` over the cluster's node. Without a static node the cluster's node is
+    /// used as it is.
     fn layer(&self, name: Name, cluster: Option<Node>) -> Change {
         let Some(node) = self.within.get(&name) else {
             return cluster.map_or_else(|| Change::Remove(name.clone()), |node| Change::Put(name.clone(), node));
@@ -210,9 +211,9 @@ impl Layers {
 
 /// A static node within the cluster's zones, with its wildcards moved to the cluster's set of names and behind `gate`.
 ///
-/// A wildcard covers names that the cluster does not have. So its answers need the cluster's gates: they pass before the initial
-/// sync and while the view is stale. They also need the cluster's servers, because the names that exist at other servers are
-/// not known.
+/// A wildcard covers names that the cluster does not have. So its answers need the cluster's gates: they pass before the
+/// initial sync and while the view is stale. They also need the cluster's servers, because eDNS does not know the names of
+/// other servers.
 fn with_cluster_wildcards(node: Node, gate: u8) -> Node {
     let moved = |wildcard: Option<Arc<Node>>| wildcard.map(|node| Arc::new(in_cluster_set(&node, gate)));
     Node { child: moved(node.child), deep: moved(node.deep), ..node }

@@ -2,7 +2,7 @@
 //!
 //! [`Nodes`] holds names and nodes as the BPF maps do. [`Nodes::look_up`] does in user space what `src/bpf/lookup.h` and
 //! `src/bpf/answer.h` do in the kernel, so it is the contract between the zone, which makes nodes, and the program, which
-//! reads them. Tests of the zone ask it in place of the kernel; `tests/lookup.rs` compares it with the program.
+//! reads them. The zone's tests use it instead of the kernel; `tests/lookup.rs` compares it with the program.
 //!
 //! A lookup has two steps:
 //!
@@ -18,7 +18,7 @@
 //! ```
 //! use edns::zone::lookup::{Nodes, Pass};
 //! use edns::zone::name::Name;
-//! use edns::zone::node::Kind;
+//! use edns::zone::node::AnswerKind;
 //! use edns::zone::pass::PassNames;
 //! use edns::zone::statics::{self, Entry};
 //!
@@ -43,7 +43,7 @@
 //! assert!(found.is_negative, "it says that web.apps.example has no node of its own");
 //!
 //! // The fallback has NODATA for the other family, and nothing for other types.
-//! assert_eq!(nodes.look_up(&name, AAAA).unwrap().answer.kind, Kind::Nodata);
+//! assert_eq!(nodes.look_up(&name, AAAA).unwrap().answer.kind, AnswerKind::Nodata);
 //! assert_eq!(nodes.look_up(&name, TXT), Err(Pass::Qtype));
 //!
 //! // apps.example exists but has no records, and nothing is known of example.
@@ -56,7 +56,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::change::Change;
 use super::name::Name;
-use super::node::{ANY_TYPE, Answer, Kind, Node, Verdict, ZoneId};
+use super::node::{ANY_TYPE, Answer, AnswerKind, Node, Verdict, ZoneId};
 
 /// Ancestors that are looked up for a name without a node: `EDNS_ENCLOSERS_MAX` in `src/bpf/abi.h`.
 const ANCESTORS_MAX: usize = 16;
@@ -155,7 +155,7 @@ impl Nodes {
             lists_types |= !node.types.is_empty();
             let Some((_, verdict)) = node.types.iter().find(|(t, _)| *t == qtype || *t == ANY_TYPE) else { continue };
             let Verdict::Answer(answer) = verdict else { return Err(Pass::Qtype) };
-            return Ok(Found { answer, zone: node.zone, is_negative: is_below || answer.kind != Kind::Answer });
+            return Ok(Found { answer, zone: node.zone, is_negative: is_below || answer.kind != AnswerKind::Answer });
         }
         Err(if lists_types { Pass::Qtype } else { Pass::Name })
     }
@@ -190,13 +190,13 @@ mod tests {
     }
 
     /// A node whose answer to A has this one octet.
-    fn node(kind: Kind, octet: u8) -> Node {
+    fn node(kind: AnswerKind, octet: u8) -> Node {
         let answer = Answer { kind, counts: [1, 0, 0], rotation: None, bytes: [octet].into() };
         Node { types: vec![(A, Verdict::Answer(answer))], ..Node::pass(ZoneId::Static) }
     }
 
     fn encloser(child: u8, deep: u8) -> Node {
-        let below = |octet| Some(Arc::new(node(Kind::Answer, octet)));
+        let below = |octet| Some(Arc::new(node(AnswerKind::Answer, octet)));
         Node { child: below(child), deep: below(deep), ..Node::pass(ZoneId::Static) }
     }
 
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn the_closest_encloser_holds_for_names_without_a_node() {
         let nodes: Nodes =
-            [(name("example"), encloser(1, 2)), (name("a.example"), node(Kind::Answer, 3))].into_iter().collect();
+            [(name("example"), encloser(1, 2)), (name("a.example"), node(AnswerKind::Answer, 3))].into_iter().collect();
         assert_eq!(octet(&nodes, "a.example"), Ok(3));
         assert_eq!(octet(&nodes, "b.example"), Ok(1));
         assert_eq!(octet(&nodes, "c.b.example"), Ok(2));
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn types_come_from_the_node_and_then_from_its_fallback() {
         let passing = Node { types: vec![(TXT, Verdict::Pass)], ..Node::pass(ZoneId::Static) };
-        let nodata = Node { zone: ZoneId::Cluster, ..node(Kind::Nodata, 9) };
+        let nodata = Node { zone: ZoneId::Cluster, ..node(AnswerKind::Nodata, 9) };
         let nodata = Node { types: vec![(ANY_TYPE, nodata.types[0].1.clone())], ..nodata };
         let nodes: Nodes = [(name("a"), Node { fallback: Some(Arc::new(nodata)), ..passing })].into_iter().collect();
         assert_eq!(nodes.look_up(&name("a"), TXT), Err(Pass::Qtype), "the node's own type comes first");
@@ -242,11 +242,11 @@ mod tests {
         let long = |labels: usize, zone: &str| format!("{}{zone}", "x.".repeat(labels));
         let mut nodes: Nodes = [(name("example"), encloser(1, 2))].into_iter().collect();
         assert_eq!(octet(&nodes, &long(100, "example")), Ok(2), "no name is longer than example");
-        nodes.put(name(&long(20, "other")), node(Kind::Answer, 3));
+        nodes.put(name(&long(20, "other")), node(AnswerKind::Answer, 3));
         assert_eq!(octet(&nodes, &long(16, "example")), Ok(2));
         assert_eq!(octet(&nodes, &long(17, "example")), Err(Pass::NotFound));
         nodes.remove(&name(&long(20, "other")));
-        nodes.put(name(&long(33, "arpa")), node(Kind::Answer, 3));
+        nodes.put(name(&long(33, "arpa")), node(AnswerKind::Answer, 3));
         assert_eq!(octet(&nodes, &long(17, "example")), Ok(2), "names in arpa count apart");
     }
 }

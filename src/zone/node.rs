@@ -29,7 +29,7 @@ pub enum ZoneId {
 
 /// The kind of an answer: its rcode, and the outcome that it is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum AnswerKind {
     /// NOERROR with records.
     Answer,
     /// NOERROR without records: the name exists, the type doesn't (RFC 2308 §2.2).
@@ -55,7 +55,7 @@ pub struct Rotation {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// The rcode, and the outcome that the answer is counted as.
-    pub kind: Kind,
+    pub kind: AnswerKind,
     /// ANCOUNT, NSCOUNT and ARCOUNT, the latter without an OPT.
     pub counts: [u16; 3],
     /// The records that rotate; None: the order stays.
@@ -80,8 +80,8 @@ pub enum Verdict {
 pub struct Node {
     /// The set of names whose gates and servers apply.
     pub zone: ZoneId,
-    /// The number of the gate that holds back negative answers besides the gate of the zone: it closes while changes of some
-    /// namespaces wait. 0: none.
+    /// The second gate for negative answers, besides that of the zone. It closes while changes of its namespaces wait. 0:
+    /// none.
     pub gate: u8,
     /// Verdicts by type (TYPE of RFC 1035 §3.2.2, host byte order), each type once; [`ANY_TYPE`], in the last place, is for all
     /// others.
@@ -90,8 +90,9 @@ pub struct Node {
     pub fallback: Option<Arc<Node>>,
     /// The node of names one label below this one that have no node of their own. None: they pass.
     pub child: Option<Arc<Node>>,
-    /// The node of names two or more labels below this one for which it is the closest encloser, except of names below its own
-    /// wildcard, `*` one label below it, which exists (RFC 4592 §2.2.1). None: they pass.
+    /// The node of names two or more labels below this one for which this one is the closest encloser. None: they pass. Names
+    /// below the wildcard's own name, `*` one label below this one, pass in any case, because that name exists (RFC 4592
+    /// §2.2.1).
     pub deep: Option<Arc<Node>>,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Each answer is encoded in a whole message and cut off behind the question. There are two forms:
 //!
-//! - For any question ([`addresses`], [`nodata`], [`negative`]): the question is a placeholder of one label. Owner names are a
-//!   pointer to it, 0xC00C, or spelled out; no other pointer occurs.
+//! - For any question ([`addresses`], [`nodata`], [`negative`]): the question has a name of one label (`any_qname`). Owner
+//!   names are a pointer to it, 0xC00C, or spelled out; no other pointer occurs.
 //! - For one question ([`exact`]): names may be compressed to a pointer to any part of the message.
 
 use std::cell::RefCell;
@@ -14,10 +14,10 @@ use hickory_proto::rr::{Name, RData, Record};
 use hickory_proto::serialize::binary::{BinDecodable, BinEncodable, BinEncoder, NameEncoding};
 
 use super::name;
-use super::node::{Answer, Kind, Rotation, Verdict};
+use super::node::{Answer, AnswerKind, Rotation, Verdict};
 
-/// More records than this fit into no message that the program sends (1232 octets).
-pub const RECORDS_MAX: usize = 128;
+/// No message of 1232 octets holds more records.
+pub const RRS_MAX: usize = 128;
 /// The highest TTL that CoreDNS gives a SOA record, in seconds.
 const SOA_TTL_MAX: u32 = 300;
 
@@ -26,17 +26,17 @@ const SOA_REFRESH: i32 = 7200;
 const SOA_RETRY: i32 = 1800;
 const SOA_EXPIRE: i32 = 86400;
 
-/// The placeholder for the question's name. It has one label, so that a pointer can lead only to the whole name.
-fn placeholder() -> Name {
+/// The name in the question of answers for any qname. It has one label, so that a pointer can lead only to the whole name.
+fn any_qname() -> Name {
     Name::from_ascii("q.").expect("a constant name")
 }
 
 /// The A or AAAA records of any name, for addresses that are all of one family. `ttl` is in seconds.
 ///
-/// More records than a message holds, and none, are [`Verdict::Pass`]: the DNS server answers those over TCP.
+/// [`Verdict::Pass`] if `addresses` is empty or too long for a message. The DNS server answers long lists over TCP.
 #[must_use]
 pub fn addresses(addresses: &[IpAddr], ttl: u32) -> Verdict {
-    let question = placeholder();
+    let question = any_qname();
     let record = |addr: &IpAddr| {
         let data = match *addr {
             IpAddr::V4(a) => RData::A(A(a)),
@@ -44,19 +44,19 @@ pub fn addresses(addresses: &[IpAddr], ttl: u32) -> Verdict {
         };
         Some(Record::from_rdata(question.clone(), ttl, data))
     };
-    if addresses.is_empty() || addresses.len() > RECORDS_MAX {
+    if addresses.is_empty() || addresses.len() > RRS_MAX {
         return Verdict::Pass;
     }
-    encode(&question, Kind::Answer, [addresses.len() as u16, 0, 0], addresses.iter().map(record))
+    encode(&question, AnswerKind::Answer, [addresses.len() as u16, 0, 0], addresses.iter().map(record))
 }
 
 /// NODATA for any name, with a synthesized SOA (RFC 2308 §3) whose owner is the name itself. `ttl` is in seconds.
 #[must_use]
 pub fn nodata(ttl: u32) -> Verdict {
     let rname = Name::from_ascii("nobody.invalid.").expect("a constant name");
-    let soa = SOA::new(placeholder(), rname, 1, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl);
-    let soa = Record::from_rdata(placeholder(), ttl, RData::SOA(soa));
-    encode(&placeholder(), Kind::Nodata, [0, 1, 0], std::iter::once(Some(soa)))
+    let soa = SOA::new(any_qname(), rname, 1, SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, ttl);
+    let soa = Record::from_rdata(any_qname(), ttl, RData::SOA(soa));
+    encode(&any_qname(), AnswerKind::Nodata, [0, 1, 0], std::iter::once(Some(soa)))
 }
 
 /// The type and data of a record.
@@ -69,7 +69,7 @@ pub enum Data<'a> {
     /// PTR.
     Pointer(&'a name::Name),
     /// SRV, of priority 0 (RFC 2782).
-    Service {
+    Srv {
         /// The name of the host.
         target: &'a name::Name,
         /// The port, in host byte order.
@@ -121,18 +121,18 @@ pub fn exact(
     answers: &[(&name::Name, Data<'_>, u32)],
     additionals: &[(&name::Name, Data<'_>, u32)],
 ) -> Verdict {
-    if answers.is_empty() || answers.len() + additionals.len() > RECORDS_MAX {
+    if answers.is_empty() || answers.len() + additionals.len() > RRS_MAX {
         return Verdict::Pass;
     }
     let Some(question) = convert(owner) else { return Verdict::Pass };
     let counts = [answers.len() as u16, 0, additionals.len() as u16];
     let records = answers.iter().chain(additionals).map(|(owner, data, ttl)| record(owner, data, *ttl));
-    encode(&question, Kind::Answer, counts, records)
+    encode(&question, AnswerKind::Answer, counts, records)
 }
 
 /// NXDOMAIN or NODATA with the zone's SOA, for any name in the zone. Its names are not compressed.
 #[must_use]
-pub fn negative(kind: Kind, soa: &Soa<'_>) -> Verdict {
+pub fn negative(kind: AnswerKind, soa: &Soa<'_>) -> Verdict {
     let mut bytes = Vec::new();
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_name_encoding(NameEncoding::Uncompressed);
@@ -159,7 +159,7 @@ fn record(owner: &name::Name, data: &Data<'_>, ttl: u32) -> Option<Record> {
         Data::Address(IpAddr::V6(a)) => RData::AAAA(AAAA(a)),
         Data::Alias(target) => RData::CNAME(CNAME(convert(target)?)),
         Data::Pointer(target) => RData::PTR(PTR(convert(target)?)),
-        Data::Service { target, port, weight } => RData::SRV(SRV::new(0, weight, port, convert(target)?)),
+        Data::Srv { target, port, weight } => RData::SRV(SRV::new(0, weight, port, convert(target)?)),
         Data::Text(text) => RData::TXT(TXT::new(vec![text.into()])),
         Data::Zone(soa) => soa.data()?,
     };
@@ -172,7 +172,7 @@ thread_local! {
 }
 
 /// Encodes records behind a question for `owner`. [`Verdict::Pass`] if a record is None or hickory-proto can't encode it.
-fn encode(owner: &Name, kind: Kind, counts: [u16; 3], records: impl Iterator<Item = Option<Record>>) -> Verdict {
+fn encode(owner: &Name, kind: AnswerKind, counts: [u16; 3], records: impl Iterator<Item = Option<Record>>) -> Verdict {
     let encoded = MESSAGE.with_borrow_mut(|message| {
         message.clear();
         let starts = behind_question(message, owner, records)?;
@@ -199,7 +199,7 @@ fn rotation(message: &[u8], starts: &[RecordStart]) -> Option<Rotation> {
     let equal = starts.iter().zip(&sizes).rev().take_while(|(s, size)| s.is_address && **size == stride);
     let count = equal.count();
     let moving = &starts[starts.len() - count..];
-    // A pointer leads back to what is in front of it, so only the rotating records can point into one of them.
+    // Pointers lead backwards, so only rotating records can point into rotating ones.
     let first = moving.first().filter(|_| count > 1 && stride % 2 == 0)?.at;
     let points_there = |s: &RecordStart| points_to(&message[s.at..]).is_some_and(|to| to >= first);
     (!moving.iter().any(points_there)).then_some(Rotation { stride: stride as u16, count: count as u16 })
@@ -255,7 +255,7 @@ mod tests {
         let a = answer(addresses(&["10.0.0.5".parse().unwrap(), "10.0.0.6".parse().unwrap()], 60));
         let record = |last| [0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, last];
         assert_eq!(*a.bytes, [record(5), record(6)].concat());
-        assert_eq!((a.counts, a.kind), ([2, 0, 0], Kind::Answer));
+        assert_eq!((a.counts, a.kind), ([2, 0, 0], AnswerKind::Answer));
         assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 2 }));
     }
 
@@ -282,7 +282,7 @@ mod tests {
         let owner = name::Name::parse("db.ns").unwrap();
         let targets: Vec<_> =
             (1..=8).map(|i| name::Name::parse(&format!("a{}.db.ns", "x".repeat(i))).unwrap()).collect();
-        let service = |target| (&owner, Data::Service { target, port: 80, weight: 12 }, 30);
+        let service = |target| (&owner, Data::Srv { target, port: 80, weight: 12 }, 30);
         let address = |(i, target)| (target, Data::Address([10, 0, 0, i as u8].into()), 30);
         let services: Vec<_> = targets.iter().map(service).collect();
         let glue: Vec<_> = targets.iter().enumerate().map(address).collect();
@@ -297,7 +297,7 @@ mod tests {
         let others = [1, 2, 3].map(|i| (&other, Data::Address([10, 0, 1, i].into()), 30));
         let a = answer(exact(&owner, &services, &others));
         assert_eq!(a.rotation, Some(Rotation { stride: 16, count: 2 }));
-        // That one does not rotate even if it is as long as the record that points into it.
+        // A record that another one points into does not rotate, even if both have the same size.
         let [first, second] = ["a.b.db.ns", "cde.b.db.ns"].map(|n| name::Name::parse(n).unwrap());
         let pair = [&first, &second].map(|owner| (owner, Data::Address([10, 0, 1, 1].into()), 30));
         let a = answer(exact(&owner, &services[..1], &pair));
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn nodata_has_a_soa_owned_by_the_name() {
         let a = answer(nodata(30));
-        assert_eq!((a.counts, a.kind), ([0, 1, 0], Kind::Nodata));
+        assert_eq!((a.counts, a.kind), ([0, 1, 0], AnswerKind::Nodata));
         // Owner and MNAME are pointers to the question. RNAME is spelled out: what lies in front of it differs between messages.
         assert_eq!(a.bytes[..4], [0xc0, 0x0c, 0, 6]);
         assert_eq!(a.bytes[12..14], [0xc0, 0x0c]);
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn names_in_an_answer_for_one_name_point_into_that_name() {
         let (base, owner) = (name::Name::parse("web.ns").unwrap(), name::Name::parse("_http._tcp.web.ns").unwrap());
-        let service = [(&owner, Data::Service { target: &base, port: 80, weight: 100 }, 30)];
+        let service = [(&owner, Data::Srv { target: &base, port: 80, weight: 100 }, 30)];
         let a = answer(exact(&owner, &service, &[(&base, Data::Address([10, 0, 0, 1].into()), 30)]));
         assert_eq!(a.counts, [1, 0, 1]);
         assert_eq!(a.bytes[..4], [0xc0, 0x0c, 0, 33]);
@@ -345,16 +345,16 @@ mod tests {
     #[test]
     fn names_in_negative_answers_are_not_compressed() {
         let zone = name::Name::parse("z.example").unwrap();
-        let a = answer(negative(Kind::Nxdomain, &Soa { zone: &zone, serial: 1, ttl: 30 }));
+        let a = answer(negative(AnswerKind::Nxdomain, &Soa { zone: &zone, serial: 1, ttl: 30 }));
         let fixed = 10 + 20;
         let spelled = b"\x01z\x07example\0".len() * 3 + b"\x02ns\x03dns\x0ahostmaster".len();
-        assert_eq!((a.bytes.len(), a.counts, a.kind), (fixed + spelled, [0, 1, 0], Kind::Nxdomain));
+        assert_eq!((a.bytes.len(), a.counts, a.kind), (fixed + spelled, [0, 1, 0], AnswerKind::Nxdomain));
         assert!(a.bytes.starts_with(b"\x01z\x07example\0\0\x06\0\x01\0\0\0\x1e"));
     }
 
     #[test]
     fn more_records_than_a_message_holds_pass() {
-        let many: Vec<IpAddr> = (0..=RECORDS_MAX).map(|i| IpAddr::from([10, 0, 0, i as u8])).collect();
+        let many: Vec<IpAddr> = (0..=RRS_MAX).map(|i| IpAddr::from([10, 0, 0, i as u8])).collect();
         assert_eq!(addresses(&many, 30), Verdict::Pass);
         assert_eq!(addresses(&[], 30), Verdict::Pass);
     }

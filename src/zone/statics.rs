@@ -48,8 +48,8 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
         }
     }
 
-    // The names that exist (RFC 4592 §2.2): owners, and empty non-terminals between an owner and a wildcard above it. Other
-    // empty non-terminals need no node: they pass with or without one.
+    // The existing names (RFC 4592 §2.2) that need a node: owners, and the empty non-terminals between an owner and a wildcard
+    // above it, which the wildcard does not cover. Other empty non-terminals pass without a node, too.
     let mut exists: HashSet<Name> = HashSet::new();
     for owner in entries.iter().map(|e| &e.name) {
         exists.insert(owner.clone());
@@ -71,7 +71,8 @@ pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)>
         }
         nodes.insert(name.clone(), node);
     }
-    // A pass name that does not exist gets a node, which becomes the closest encloser of names below it: it repeats the wildcard.
+    // A pass name that does not exist gets a node. The node becomes the closest encloser of names below it, so it needs the
+    // wildcard's `child` and `deep`.
     let closest = |name: &Name| name.ancestors().skip(1).find(|a| exists.contains(a)).and_then(|a| wild.get(&a));
     for name in pass.names().filter(|n| !exists.contains(*n)) {
         let mut node = Node::pass(ZoneId::Static);
@@ -127,7 +128,7 @@ impl Renderer {
 #[cfg(test)]
 mod tests {
     use super::super::lookup::Nodes;
-    use super::super::node::Kind;
+    use super::super::node::AnswerKind;
     use super::nodes as nodes_of;
     use super::*;
 
@@ -151,7 +152,7 @@ mod tests {
     fn ask_of(nodes: &[(Name, Node)], name: &Name, qtype: u16) -> Option<u8> {
         let nodes: Nodes = nodes.iter().cloned().collect();
         let answer = nodes.look_up(name, qtype).ok()?.answer;
-        if answer.kind == Kind::Nodata { Some(0) } else { answer.bytes.last().copied() }
+        if answer.kind == AnswerKind::Nodata { Some(0) } else { answer.bytes.last().copied() }
     }
 
     fn pass(names: &[&str]) -> PassNames {

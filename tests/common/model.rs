@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use edns::datapath::Table;
 use edns::zone::lookup::Nodes;
 use edns::zone::name::Name;
-use edns::zone::node::{Answer, Kind, Node, Rotation, Verdict, ZoneId};
+use edns::zone::node::{Answer, AnswerKind, Node, Rotation, Verdict, ZoneId};
 
 use super::decode::{Asked, Record, Reply, message};
 use super::packet::{CLASS_IN, Opt, TYPE_A, TYPE_AAAA, TYPE_SOA, wire};
@@ -34,11 +34,11 @@ pub fn addresses<A: Into<IpAddr> + Copy>(of: &[A], ttl: u32) -> Answer {
         })
         .collect();
     let rotation = (of.len() > 1).then(|| Rotation { stride: records[0].len() as u16, count: of.len() as u16 });
-    Answer { kind: Kind::Answer, counts: [of.len() as u16, 0, 0], rotation, bytes: records.concat().into() }
+    Answer { kind: AnswerKind::Answer, counts: [of.len() as u16, 0, 0], rotation, bytes: records.concat().into() }
 }
 
 /// A negative answer, NODATA or NXDOMAIN, with the SOA of `zone`: a name in wire format or a pointer to one.
-pub fn absence(kind: Kind, zone: &[u8]) -> Answer {
+pub fn absence(kind: AnswerKind, zone: &[u8]) -> Answer {
     let mut rdata = wire("ns.dns.example");
     rdata.extend(wire("hostmaster.example"));
     for number in [2_u32, 7200, 1800, 86400, 30] {
@@ -84,7 +84,7 @@ impl Model {
 
 /// Whether a reply has the records of `answer` in each section, in any rotation where they rotate.
 pub fn agrees(reply: &Reply, asked: &Asked<'_>, answer: &Answer) -> Result<(), String> {
-    let rcode = if answer.kind == Kind::Nxdomain { 3 } else { 0 };
+    let rcode = if answer.kind == AnswerKind::Nxdomain { 3 } else { 0 };
     if reply.rcode != rcode {
         return Err(format!("rcode {}, not {rcode}", reply.rcode));
     }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use edns::datapath::Table;
-use edns::zone::node::{ANY_TYPE, Answer, Kind, Node, Verdict, ZoneId};
+use edns::zone::node::{ANY_TYPE, Answer, AnswerKind, Node, Verdict, ZoneId};
 
 use super::decode::Datagram;
 use super::model::{Model, OWNER, absence, addresses, node, record};
@@ -41,16 +41,16 @@ pub fn zone(table: &mut Table) -> Model {
     let longest = [63, 63, 63, 61].map(|n| "z".repeat(n)).join(".");
     put(
         &longest,
-        node(vec![(TYPE_A, addresses(&v4(14, 0x0c00_0000), 30)), (TYPE_AAAA, absence(Kind::Nodata, &OWNER))]),
+        node(vec![(TYPE_A, addresses(&v4(14, 0x0c00_0000), 30)), (TYPE_AAAA, absence(AnswerKind::Nodata, &OWNER))]),
     );
     put(
         "v4.example.org",
-        node(vec![(TYPE_A, addresses(&v4(2, 0x0d00_0000), 30)), (TYPE_AAAA, absence(Kind::Nodata, &OWNER))]),
+        node(vec![(TYPE_A, addresses(&v4(2, 0x0d00_0000), 30)), (TYPE_AAAA, absence(AnswerKind::Nodata, &OWNER))]),
     );
     // Answers of an odd number of octets, answers that don't rotate, and answers for types that a name lacks.
     let text: Vec<u8> = [&[5][..], b"hello"].concat();
     let texts = Answer {
-        kind: Kind::Answer,
+        kind: AnswerKind::Answer,
         counts: [2, 0, 1],
         rotation: None,
         bytes: [
@@ -61,12 +61,12 @@ pub fn zone(table: &mut Table) -> Model {
         .concat()
         .into(),
     };
-    put("txt.example.org", node(vec![(TYPE_TXT, texts), (ANY_TYPE, absence(Kind::Nodata, &OWNER))]));
+    put("txt.example.org", node(vec![(TYPE_TXT, texts), (ANY_TYPE, absence(AnswerKind::Nodata, &OWNER))]));
 
     // A zone: NXDOMAIN below it, NODATA for types that a name lacks, from nodes that names share.
     let soa = wire("cluster.local");
-    let nodata = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nodata, &soa))]));
-    let nxdomain = Arc::new(node(vec![(ANY_TYPE, absence(Kind::Nxdomain, &soa))]));
+    let nodata = Arc::new(node(vec![(ANY_TYPE, absence(AnswerKind::Nodata, &soa))]));
+    let nxdomain = Arc::new(node(vec![(ANY_TYPE, absence(AnswerKind::Nxdomain, &soa))]));
     let in_cluster = |types: Vec<(u16, Answer)>| Node {
         zone: ZoneId::Cluster,
         fallback: Some(Arc::clone(&nodata)),
@@ -102,7 +102,7 @@ pub fn zone(table: &mut Table) -> Model {
     put(
         "some.deep.example.net",
         Node {
-            types: vec![(TYPE_A, Verdict::Pass), (TYPE_TXT, Verdict::Answer(absence(Kind::Nodata, &OWNER)))],
+            types: vec![(TYPE_A, Verdict::Pass), (TYPE_TXT, Verdict::Answer(absence(AnswerKind::Nodata, &OWNER)))],
             ..Node::pass(ZoneId::Static)
         },
     );

@@ -21,7 +21,7 @@ use common::{BOTH_ZONES, TC_ACT_REDIRECT, TC_ACT_UNSPEC, decode, tun};
 use edns::datapath::counters::{FAMILIES, Queries};
 use edns::datapath::{Datapath, Gate, HashKey, OUTCOMES, Program, Table, probe};
 use edns::zone::name::Name;
-use edns::zone::node::{Kind, Node, ZoneId};
+use edns::zone::node::{AnswerKind, Node, ZoneId};
 use rows::{Expect, Row, SIZED, a, answered, both, longest, passing, row, sized, web};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ fn zone(table: &mut Table) -> Model {
         "v4.example.org",
         node(vec![
             (TYPE_A, addresses(&[[10, 0, 0, 4]], 30)),
-            (TYPE_AAAA, absence(Kind::Nodata, &common::model::OWNER)),
+            (TYPE_AAAA, absence(AnswerKind::Nodata, &common::model::OWNER)),
         ]),
     );
     let many: Vec<[u8; 4]> = (0..60).map(|i| [10, 1, 0, i]).collect();
@@ -56,7 +56,7 @@ fn zone(table: &mut Table) -> Model {
         model.put(table, &sized(name_len), node(vec![(TYPE_A, addresses(&ips, 30))]));
     }
     model.put(table, "left.example.org", Node::pass(ZoneId::Static));
-    let nxdomain = Arc::new(node(vec![(0, absence(Kind::Nxdomain, &wire("zone.example.org")))]));
+    let nxdomain = Arc::new(node(vec![(0, absence(AnswerKind::Nxdomain, &wire("zone.example.org")))]));
     model.put(
         table,
         "zone.example.org",
@@ -221,7 +221,7 @@ fn over_a_veth_pair() {
 #[test]
 fn long_names_do_not_exist_with_and_without_reverse_names_of_ipv6() {
     let (datapath, mut table) = common::load(false, 64);
-    let absent = Arc::new(node(vec![(0, absence(Kind::Nxdomain, &wire("cluster.local")))]));
+    let absent = Arc::new(node(vec![(0, absence(AnswerKind::Nxdomain, &wire("cluster.local")))]));
     let said =
         || Node { child: Some(Arc::clone(&absent)), deep: Some(Arc::clone(&absent)), ..Node::pass(ZoneId::Static) };
     let mut model = Model::default();
@@ -334,7 +334,7 @@ fn negative_answers_have_gates_of_their_own() {
     for (name, gate) in [("a.test", 7), ("b.test", 255)] {
         let negative = |kind| Some(Arc::new(Node { gate, ..node(vec![(0, absence(kind, &wire(name)))]) }));
         let types = vec![(TYPE_A, addresses(&[[10, 0, 0, 1]], 30))];
-        let (fallback, child) = (negative(Kind::Nodata), negative(Kind::Nxdomain));
+        let (fallback, child) = (negative(AnswerKind::Nodata), negative(AnswerKind::Nxdomain));
         model.put(&mut table, name, Node { fallback, child, ..node(types) });
     }
     let check = |closed: Option<&str>| {

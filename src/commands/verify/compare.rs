@@ -21,7 +21,7 @@ pub(super) fn differences(ours: &Message, theirs: &Message) -> Vec<String> {
         ));
     }
     sets(&mut lines, "answer", records(&ours.answers), records(&theirs.answers));
-    if !ours.authorities.iter().any(is_stand_in) {
+    if !ours.authorities.iter().any(is_synthesized) {
         sets(&mut lines, "authority", authority(ours), authority(theirs));
     }
     sets(&mut lines, "additional", additional(ours), additional(theirs));
@@ -34,7 +34,7 @@ fn sets(lines: &mut Vec<String>, section: &str, ours: BTreeSet<String>, theirs: 
 }
 
 /// Whether this is the SOA that eDNS synthesizes for NODATA of a static name. The server has the SOA of the real zone there.
-fn is_stand_in(record: &Record) -> bool {
+fn is_synthesized(record: &Record) -> bool {
     matches!(&record.data, RData::SOA(soa) if record.name == soa.mname)
 }
 

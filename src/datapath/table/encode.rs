@@ -3,7 +3,7 @@
 use crate::datapath::abi::{ANSWER_MAX, NODE_MAX, TYPES_MAX, edns_answer, edns_node, edns_type, octets_of, read_at};
 use crate::datapath::skel::types::edns_outcome;
 use crate::zone::name::Name;
-use crate::zone::node::{Answer, Kind, Node, Verdict};
+use crate::zone::node::{Answer, AnswerKind, Node, Verdict};
 
 /// Header flags of every answer: QR and AA (RFC 1035 §4.1.1).
 const QR_AA: u16 = 0x8400;
@@ -90,9 +90,9 @@ fn is_sendable(answer: &Answer) -> bool {
 
 fn push_answer(out: &mut Vec<u8>, answer: &Answer) {
     let (outcome, rcode) = match answer.kind {
-        Kind::Answer => (edns_outcome::EDNS_ANSWERED, 0),
-        Kind::Nodata => (edns_outcome::EDNS_NODATA, 0),
-        Kind::Nxdomain => (edns_outcome::EDNS_NXDOMAIN, RCODE_NXDOMAIN),
+        AnswerKind::Answer => (edns_outcome::EDNS_ANSWERED, 0),
+        AnswerKind::Nodata => (edns_outcome::EDNS_NODATA, 0),
+        AnswerKind::Nxdomain => (edns_outcome::EDNS_NXDOMAIN, RCODE_NXDOMAIN),
     };
     let len = answer.bytes.len();
     // Rotation by an odd number of bytes would change the checksum.
@@ -245,7 +245,7 @@ mod tests {
     use crate::zone::node::{Rotation, ZoneId};
 
     fn answer(octets: &[u8], rotation: Option<Rotation>) -> Verdict {
-        Verdict::Answer(Answer { kind: Kind::Answer, counts: [1, 0, 0], rotation, bytes: octets.into() })
+        Verdict::Answer(Answer { kind: AnswerKind::Answer, counts: [1, 0, 0], rotation, bytes: octets.into() })
     }
 
     #[test]

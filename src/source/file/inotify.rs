@@ -48,9 +48,11 @@ pub(super) struct Watches {
     folders: HashMap<WatchDescriptor, PathBuf>,
     /// The files (by index) that a name in a folder belongs to.
     names: HashMap<(WatchDescriptor, OsString), Vec<usize>>,
-    /// Names in these folders that were written and not closed since. They need not be followed: a rename may make them so.
+    /// Names in these folders that were written and not closed since. Other files than the followed ones are included, because
+    /// a rename may turn one into a followed file.
     written: HashSet<(WatchDescriptor, OsString)>,
-    /// The inotify cookie of the last of them that was moved away. Its arrival, which may be read later, has the same.
+    /// The inotify cookie of the last of them that was moved away. The event of its arrival has the same cookie and may be
+    /// read later.
     moved: Option<u32>,
     /// Whether a folder is not watched. It may be created later.
     is_partial: bool,

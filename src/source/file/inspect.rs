@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, fstatfs};
 
-use super::tracker::{Snapshot, Stat};
+use super::tracker::{FileState, Snapshot, Stat};
 use crate::yaml;
 
 /// The text of a file, None if it does not exist, or the reason why it can't be read.
@@ -29,8 +29,8 @@ const CIFS_MAGICS: [FsType; 2] = [FsType(0xff53_4d42), FsType(0xfe53_4d42)];
 /// A folder and a name in it.
 pub(super) type Place = (PathBuf, OsString);
 
-/// Takes a snapshot of a file. Does not open the file if its state is `idle`.
-pub(super) fn inspect(path: &Path, idle: Option<Option<Stat>>) -> Snapshot {
+/// Takes a snapshot of a file. A file in the state `idle` is not opened; if `idle` is None, any file is opened.
+pub(super) fn inspect(path: &Path, idle: Option<FileState>) -> Snapshot {
     let taken = Instant::now();
     let metadata = fs::metadata(path).ok();
     let state = metadata.as_ref().map(state);
@@ -53,7 +53,7 @@ pub(super) fn inspect(path: &Path, idle: Option<Option<Stat>>) -> Snapshot {
 }
 
 /// Reads a file if its state is the same before and afterwards. None: it changed.
-pub(super) fn read(path: &Path, state: Option<Stat>) -> Option<Text> {
+pub(super) fn read(path: &Path, state: FileState) -> Option<Text> {
     let is_same = || fs::metadata(path).ok().as_ref().map(self::state) == state;
     if !is_same() {
         return None;
@@ -102,8 +102,8 @@ fn has_final_newline(file: &File) -> io::Result<bool> {
     Ok(last == [b'\n'])
 }
 
-/// Whether any process has the file open for writing: the kernel refuses a read lease then (fcntl(2)). None if the kernel does
-/// not tell: leases are for the owner of a file, and not on every file system.
+/// Whether any process has the file open for writing: the kernel refuses a read lease then (fcntl(2)). None if that is
+/// unknown: only the owner of a file can take a lease, and not every file system supports leases.
 fn is_open_for_writing(file: &File) -> Option<bool> {
     // A server may refuse a lease for other reasons.
     let kind = fstatfs(file.as_fd()).ok()?.filesystem_type();
@@ -171,7 +171,7 @@ mod tests {
 
     impl Folder {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("edns-look-{}-{name}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("edns-inspect-{}-{name}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
             Self(path.canonicalize().unwrap())
         }

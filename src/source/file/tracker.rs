@@ -19,7 +19,8 @@ const POLL: Duration = Duration::from_secs(2);
 const STARTUP_POLL: Duration = Duration::from_millis(300);
 /// A file that was modified this long ago is no longer being written.
 const QUIESCENT: Duration = Duration::from_secs(10);
-/// How long a file has to stay empty or shorter: writers truncate a file before they write it.
+/// A file that became shorter or empty is read only after this time without events, because writers truncate a file before
+/// they write it.
 const SHRINK_WAIT: Duration = Duration::from_secs(1);
 /// A writer that stays longer is logged.
 const WRITER_LOGGED: Duration = Duration::from_secs(10);
@@ -35,20 +36,23 @@ pub struct Stat {
     pub modified: (i64, i64),
 }
 
+/// The state of a file. None: the file does not exist.
+pub type FileState = Option<Stat>;
+
 /// What one inspection of a file found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Snapshot {
     /// When the inspection began.
     pub taken: Instant,
     /// None: the file does not exist.
-    pub state: Option<Stat>,
+    pub state: FileState,
     /// Time since the last modification, by the system's clock.
     pub age: Duration,
     /// Whether the path goes through a link that is replaced as a whole, like that of a ConfigMap.
     pub is_swapped: bool,
     /// Whether the last line ends with a newline.
     pub has_newline: bool,
-    /// Whether a process has the file open for writing. None: the kernel does not tell.
+    /// Whether a process has the file open for writing. None: unknown.
     pub has_writer: Option<bool>,
 }
 
@@ -72,7 +76,7 @@ pub(super) enum FileEvent {
 enum Origin {
     Renamed,
     InPlace,
-    /// Events don't tell: at start, and after some were lost.
+    /// Unknown: it is from before the start, or events were lost.
     Unknown,
     /// It changed without an event.
     Unreported,
@@ -126,7 +130,7 @@ pub(super) struct Tracker {
     /// The version read last, which may come into effect.
     read: Option<Version>,
     /// The state decided on last.
-    decided: Option<Option<Stat>>,
+    decided: Option<FileState>,
     origin: Option<Origin>,
     /// Whether the file was written since the last decision, even if its state is the same.
     is_modified: bool,
@@ -136,7 +140,7 @@ pub(super) struct Tracker {
     events: Option<(Instant, Instant)>,
     last_event: Instant,
     /// The state of the last snapshot, and since when it has been the same.
-    unchanged: Option<(Option<Stat>, Instant)>,
+    unchanged: Option<(FileState, Instant)>,
     started: Instant,
     due: Instant,
     /// Whether the file was read once.
@@ -192,7 +196,7 @@ impl Tracker {
     }
 
     /// The state that needs no decision. None: every state does.
-    pub(super) fn idle(&self) -> Option<Option<Stat>> {
+    pub(super) fn idle(&self) -> Option<FileState> {
         self.decided.filter(|_| self.origin.is_none() && !self.is_confirmed)
     }
 
@@ -246,7 +250,7 @@ impl Tracker {
     pub(super) fn observe(&mut self, snapshot: &Snapshot, now: Instant) -> Decision {
         self.events = None;
         if snapshot.state.is_none() && self.last_event > snapshot.taken {
-            // The file may be back since, with a writer that only the events told of.
+            // Events after the snapshot may report a new file and its writer.
             return self.wait(now, SETTLE);
         }
         let was_seen = self.unchanged.is_some();
@@ -298,7 +302,7 @@ impl Tracker {
         if snapshot.state.is_none() {
             self.no_writer();
         }
-        // A writer from before events were lost may have closed the file unnoticed.
+        // If events were lost, the writer may have closed the file without a known event.
         let is_quiescent =
             self.origin == Some(Origin::Unknown) && snapshot.has_writer.is_none() && snapshot.age >= QUIESCENT;
         if !is_quiescent && self.is_written(snapshot, now) {
@@ -416,14 +420,14 @@ impl Tracker {
         Decision::Wait
     }
 
-    fn decide(&mut self, state: Option<Stat>) {
+    fn decide(&mut self, state: FileState) {
         self.decided = Some(state);
         self.origin = None;
         self.is_modified = false;
     }
 
     /// Whether this state was decided on last.
-    pub(super) fn is_decided(&self, state: Option<Stat>) -> bool {
+    pub(super) fn is_decided(&self, state: FileState) -> bool {
         self.decided == Some(state)
     }
 

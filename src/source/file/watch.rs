@@ -231,7 +231,7 @@ impl FileWatcher {
                     log::warn!("{e}: not watched; polling for changes instead");
                 }
             }
-            // Events in between are lost.
+            // Events before the watch began are lost.
             Ok(()) if was_partial => {
                 let now = Instant::now();
                 self.files.iter_mut().for_each(|f| f.tracker.event(FileEvent::Unclear, now));

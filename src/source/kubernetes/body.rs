@@ -1,7 +1,10 @@
-//! The body of a response to a watch. A silent watch is ended here as if the API server had ended it: the watcher resumes it
-//! from its last version, and an API server that is gone does not respond to that. A watch that a proxy ends because it is idle
-//! counts as silent, too. kube ignores half an event at the end, and takes a watch that ended at once for a good one; both are
-//! errors here, as otherwise they could repeat forever.
+//! The body of a response to a watch.
+//!
+//! A silent watch is ended here as if the API server had ended it. The watcher then resumes it from its last version; an API
+//! server that is gone does not respond to that. A watch that a proxy ends because it is idle counts as silent, too.
+//!
+//! kube ignores half an event at the end of a body, and treats a watch that ended at once as successful. Both are errors here,
+//! because otherwise they could repeat forever.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,10 +22,10 @@ use super::health::SILENCE_MAX;
 use super::history::History;
 use super::pages::{TEXT_MAX, TooLong};
 
-/// A watch that delivers nothing for this long is begun again, early enough that the view does not become stale. Bookmarks come
+/// A watch that delivers nothing for this long is resumed, early enough that the view does not become stale. Bookmarks come
 /// once a minute, but not in a cluster without changes.
 const IDLE_MAX: Duration = Duration::from_secs(SILENCE_MAX.as_secs() - RESUME_TIME.as_secs());
-/// The time that is left to resume it.
+/// Time to resume before the view becomes stale.
 const RESUME_TIME: Duration = Duration::from_secs(20);
 /// A watch that lasted this long and ends without an event was accepted and silent: proxies and load balancers end idle
 /// connections. A shorter one has failed.
@@ -77,8 +80,8 @@ impl<B> WatchBody<B> {
         if self.pending > 0 { Some(Err(Interrupted::MidEvent.into())) } else { error.map(Err) }
     }
 
-    /// Ends the body as the API server did. kube takes some errors for a good end, so a short watch without an event gets an
-    /// error of its own.
+    /// Ends the body as the API server did. kube treats some errors as a normal end, so a short watch without an event ends
+    /// with [`Interrupted::Empty`] instead.
     fn upstream_ended(&mut self, error: Option<BoxError>) -> Option<Result<Frame<Bytes>, BoxError>> {
         let is_short = self.started.elapsed() < ACCEPTED_MIN;
         self.finish(if self.has_content { error } else { is_short.then(|| Interrupted::Empty.into()) })
@@ -110,7 +113,7 @@ impl<B> WatchBody<B> {
                 self.has_content = true;
                 // A repeated bookmark shows no progress.
                 if !self.history.is_older(&bookmark.metadata.resource_version) {
-                    self.progress.note_bookmark();
+                    self.progress.record_bookmark();
                 }
             }
             // kube skips a line that ends too early, such as an empty one.

@@ -57,7 +57,8 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Waits until the budget has `size` left, or all of it where `size` is larger. The update counts as waiting since `arrived`.
+    /// Waits until `size` of the budget is free, and takes it. A larger `size` than the budget takes the whole budget. The update
+    /// counts as waiting since `arrived`.
     pub(super) async fn acquire(&self, size: usize, arrived: Instant) -> Permit {
         let arrival = self.waiting.add(arrived);
         // The semaphore is never closed.

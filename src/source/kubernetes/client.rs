@@ -180,7 +180,7 @@ struct Requests<W> {
     connection: Arc<Mutex<Option<Connection>>>,
     /// When the last watch began.
     last_watch: Arc<Mutex<Option<Instant>>>,
-    /// Whether the last request was a list. The watch after it can't have missed a change of history.
+    /// Whether the last request was a list. The watch that follows a list needs no check of the history.
     was_list: Arc<AtomicBool>,
 }
 
@@ -234,21 +234,21 @@ impl<W: Connector> Requests<W> {
             *connection = None;
         }
         let response = response.map_err(|e| self.explain(e))?;
-        self.progress.note_status(response.status());
+        self.progress.record_status(response.status());
         // An error shows that the API server is reachable, but not that the view is current.
         if !response.status().is_success() {
             return Ok(response);
         }
         self.health.record_data(self.kind);
         let (health, kind) = (Arc::clone(&self.health), self.kind);
-        let heard = move |frame| {
+        let record = move |frame| {
             health.record_data(kind);
             frame
         };
-        Ok(response.map(|body| body.map_frame(heard).boxed_unsync()))
+        Ok(response.map(|body| body.map_frame(record).boxed_unsync()))
     }
 
-    /// Adds to a certificate error the place that configures what does not match.
+    /// Adds the setting to correct to a certificate error.
     fn explain(&self, error: BoxError) -> BoxError {
         use rustls::CertificateError::{BadSignature, NotValidForName, NotValidForNameContext, UnknownIssuer};
         let of_certificate = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref() {
@@ -282,7 +282,7 @@ impl<W: Connector> Requests<W> {
         };
         if is_resumed {
             let reply = connection.clone().oneshot(self.history.probe(request.uri())?).await?;
-            self.progress.note_status(reply.status());
+            self.progress.record_status(reply.status());
             if !reply.status().is_success() {
                 return Ok(reply);
             }

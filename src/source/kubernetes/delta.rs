@@ -24,8 +24,14 @@ pub trait Object: Sized {
     /// Keeps what names depend on, and drops the rest.
     fn from_resource(resource: Self::Resource) -> Self;
 
-    /// The key of an object.
+    /// The key of an object of the API.
     fn key_of(resource: &Self::Resource) -> Self::Key;
+
+    /// The key of this object.
+    fn key(&self) -> &Self::Key;
+
+    /// The namespace of the object with this key; None if objects of this kind have none.
+    fn namespace_of(key: &Self::Key) -> Option<&str>;
 
     /// Endpoints and ports, at least `OBJECT_MIN`: a measure of the memory that the object takes.
     fn size(&self) -> usize;
@@ -39,12 +45,12 @@ pub enum Delta<T: Object> {
     /// The object was deleted.
     Delete(T::Key),
     /// A part of a list of all objects.
-    Reset(Vec<T>, Part),
+    Reset(Vec<T>, ListPart),
 }
 
 /// The position of a part in its list. Long lists come in several parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct ListPart {
     /// The list begins with this part.
     pub is_first: bool,
     /// The list ends with this part: objects on no part of it no longer exist.
@@ -60,10 +66,19 @@ pub trait Index<T: Object> {
     fn delete(&mut self, key: &T::Key);
 
     /// Adds or replaces these objects; after the last part, removes all objects that no part had.
-    fn reset(&mut self, objects: Vec<T>, part: Part);
+    fn reset(&mut self, objects: Vec<T>, part: ListPart);
 }
 
 impl<T: Object> Delta<T> {
+    /// The namespace of the object that changed. None for a list, and if objects of this kind have none.
+    fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Apply(object) => T::namespace_of(object.key()),
+            Self::Delete(key) => T::namespace_of(key),
+            Self::Reset(..) => None,
+        }
+    }
+
     /// Applies the change. Returns the kind if this completes a list of it.
     pub fn apply_to(self, index: &mut impl Index<T>) -> Option<Kind> {
         match self {
@@ -93,13 +108,11 @@ impl AnyDelta {
     /// The namespace of the object that changed. None for a list, and for Namespaces.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
-        let key = match self {
-            Self::Services(Delta::Apply(service)) => &service.key,
-            Self::Slices(Delta::Apply(slice)) => &slice.key,
-            Self::Services(Delta::Delete(key)) | Self::Slices(Delta::Delete(key)) => key,
-            Self::Services(Delta::Reset(..)) | Self::Slices(Delta::Reset(..)) | Self::Namespaces(_) => return None,
-        };
-        Some(&key.namespace)
+        match self {
+            Self::Services(delta) => delta.namespace(),
+            Self::Slices(delta) => delta.namespace(),
+            Self::Namespaces(delta) => delta.namespace(),
+        }
     }
 
     /// Applies the change. Returns the kind if this completes a list of it.

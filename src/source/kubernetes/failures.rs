@@ -17,11 +17,12 @@ const FAILING_MAX: Duration = Duration::from_secs(30);
 /// HTTP 410: the version is too old to resume a watch from.
 const GONE: u16 = 410;
 
-/// The responses of the API server to the requests of one kind. `is_processed`: the last request reached it and was not refused
-/// for lack of rights. `has_bookmark`: its watch advanced.
+/// The responses of the API server to the requests of one kind.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
+    /// Whether the last request reached the API server and was not refused for lack of rights.
     is_processed: Arc<AtomicBool>,
+    /// Whether a watch advanced.
     has_bookmark: Arc<AtomicBool>,
     last_event: LastEvent,
 }
@@ -33,16 +34,16 @@ impl Progress {
     }
 
     /// Records the status of the response.
-    pub(super) fn note_status(&self, status: http::StatusCode) {
+    pub(super) fn record_status(&self, status: http::StatusCode) {
         if status != http::StatusCode::UNAUTHORIZED && status != http::StatusCode::FORBIDDEN {
             self.is_processed.store(true, Ordering::Relaxed);
         }
     }
 
     /// Records a bookmark, which kube does not pass on.
-    pub(super) fn note_bookmark(&self) {
+    pub(super) fn record_bookmark(&self) {
         self.has_bookmark.store(true, Ordering::Relaxed);
-        self.last_event.note();
+        self.last_event.record();
     }
 
     /// When a watch last delivered something.
@@ -74,9 +75,9 @@ pub(super) struct Next {
 #[derive(Debug)]
 pub(super) struct Failures {
     progress: Progress,
-    /// Failures after requests that were processed, since a list or watch last delivered something new; and the time of the
-    /// first.
+    /// The number of failures after processed requests since a list or watch last delivered something new.
     consecutive: u32,
+    /// The time of the first of them.
     since: Option<Instant>,
     /// Whether the last failure came within a stream, which may continue.
     in_stream: bool,
@@ -113,7 +114,7 @@ impl Failures {
         Next { relist, wait }
     }
 
-    /// Whether the stream that failed continues without delivering anything.
+    /// Whether a watch failed, and the first failure without anything new since is [`FAILING_MAX`] ago.
     pub(super) fn is_overdue(&self) -> bool {
         self.in_stream && self.is_old()
     }
@@ -175,9 +176,9 @@ mod tests {
         let mut failures = Failures::new(progress.clone());
         for n in 1..=count {
             progress.begin_request();
-            progress.note_status(http::StatusCode::OK);
+            progress.record_status(http::StatusCode::OK);
             if has_bookmark {
-                progress.note_bookmark();
+                progress.record_bookmark();
             }
             advance(watched).await;
             let error = watcher::Error::WatchFailed(kube::Error::Service("reset".into()));

@@ -49,12 +49,12 @@ pub struct Health {
 /// Times are in milliseconds since the start, from 1 on; 0 means never.
 #[derive(Debug, Default)]
 struct KindRecord {
-    heard: AtomicU64,
+    last_data: AtomicU64,
     broken: AtomicU64,
     watch_begun: AtomicU64,
     errors: AtomicU64,
     lists: AtomicU64,
-    /// Whether something failed since a watch was last established. A list ends `broken` meanwhile, each time for a moment.
+    /// Whether something failed since a watch was last established. Meanwhile lists clear `broken` briefly.
     recovering: AtomicBool,
     /// [`Remedy`] as a number: of the last failure, and of the last one that was logged.
     remedy: AtomicU8,
@@ -74,7 +74,7 @@ pub struct KindState {
     pub lists: u64,
 }
 
-/// Proof that the view of a kind was current at one moment. It still is unless something failed since.
+/// Proof that the view of a kind was current at one moment. Failures after that moment are still in effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recovery {
     kind: Kind,
@@ -96,7 +96,7 @@ impl Health {
 
     /// Records that the API server sent something.
     pub fn record_data(&self, kind: Kind) {
-        self.kinds[kind as usize].heard.store(self.now(), Ordering::Relaxed);
+        self.kinds[kind as usize].last_data.store(self.now(), Ordering::Relaxed);
     }
 
     /// Records that a list or watch failed.
@@ -109,9 +109,9 @@ impl Health {
         let _ = broken.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether to log a failure; to be called before [`Self::record_failure`]. The first failure since a watch was established
-    /// is logged. One with a remedy is logged once for all kinds; after another failure it has to occur twice, as an API server
-    /// refuses every client for a moment after its start.
+    /// Whether to log a failure. Call it before [`Self::record_failure`]. A failure without a remedy is logged if it is the
+    /// first since a watch was established. A failure with a remedy is logged once for all kinds. If it is not the first
+    /// failure, it has to occur twice in a row, because an API server refuses every client for a moment after its start.
     pub(super) fn should_log(&self, kind: Kind, remedy: Remedy) -> bool {
         let KindRecord { remedy: last, logged, .. } = &self.kinds[kind as usize];
         let is_again = last.swap(remedy as u8, Ordering::Relaxed) == remedy as u8;
@@ -127,8 +127,8 @@ impl Health {
         }
     }
 
-    /// The proof that a complete list gives, or a watch that has lasted (`is_reestablished`). To be taken before its changes
-    /// are applied.
+    /// The proof that a complete list gives, or a watch that has lasted (`is_reestablished`). Take it before the changes are
+    /// applied.
     #[must_use]
     pub fn recovery(&self, kind: Kind, is_reestablished: bool) -> Recovery {
         Recovery {
@@ -139,12 +139,13 @@ impl Health {
         }
     }
 
-    /// Records that all changes up to the proof are applied: earlier failures are over. Logs it for a watch only, as a list is
-    /// current for a moment only.
+    /// Ends the failures before the proof. Call it when the cluster has the changes up to the proof. Changes that still wait
+    /// for a commit count as late, so they keep the gates of their namespaces closed. The recovery is logged for a watch only,
+    /// because a list is current for a moment only.
     pub fn recovered(&self, recovery: &Recovery) {
         let KindRecord { broken, errors, recovering, remedy, logged, .. } = &self.kinds[recovery.kind as usize];
         if errors.load(Ordering::Relaxed) != recovery.errors {
-            // A watch may fail as soon as the list before it is read.
+            // Something failed after the proof, for instance the watch that follows a list.
             broken.fetch_max(recovery.at, Ordering::Relaxed);
             return;
         }
@@ -185,7 +186,7 @@ impl Health {
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
         let since = |then: u64| Duration::from_millis(self.now().saturating_sub(then));
         KindState {
-            silent: since(load(&record.heard)),
+            silent: since(load(&record.last_data)),
             broken: Some(load(&record.broken)).filter(|b| *b != 0).map(since),
             errors: load(&record.errors),
             lists: load(&record.lists),
@@ -198,15 +199,15 @@ impl Health {
         self.kinds[kind as usize].recovering.load(Ordering::Relaxed)
     }
 
-    /// Whether a name that is absent from the view does not exist: the API server was heard recently for every kind, and no
-    /// kind has been failing for long.
+    /// Whether a name that is absent from the view does not exist: the API server sent something recently for every kind, and
+    /// no kind has been failing for long.
     #[must_use]
     pub fn is_current(&self) -> bool {
         let now = self.now();
         let since = |then: u64| Duration::from_millis(now.saturating_sub(then));
         self.kinds.iter().all(|k| {
-            let (heard, broken) = (k.heard.load(Ordering::Relaxed), k.broken.load(Ordering::Relaxed));
-            heard != 0 && since(heard) < SILENCE_MAX && (broken == 0 || since(broken) < BROKEN_MAX)
+            let (last_data, broken) = (k.last_data.load(Ordering::Relaxed), k.broken.load(Ordering::Relaxed));
+            last_data != 0 && since(last_data) < SILENCE_MAX && (broken == 0 || since(broken) < BROKEN_MAX)
         })
     }
 }

@@ -23,8 +23,8 @@ pub(super) enum HistoryMismatch {
     Behind { now: u64, seen: u64 },
     #[error("the API server has an older state: {name} has version {now} and had {seen}")]
     Undone { name: String, now: u64, seen: u64 },
-    /// Most often the object was deleted just now, and nothing is wrong. Or a restored state never had it; the two can't be
-    /// told apart.
+    /// Usually the object was just deleted, and nothing is wrong. This is indistinguishable from a restore to a state that
+    /// never had the object.
     #[error("{name}, the object that changed last, no longer exists")]
     Deleted { name: String },
 }

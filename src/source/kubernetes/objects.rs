@@ -71,6 +71,14 @@ impl Object for ServiceObject {
         key_of(service)
     }
 
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn namespace_of(key: &Key) -> Option<&str> {
+        Some(&key.namespace)
+    }
+
     fn size(&self) -> usize {
         OBJECT_MIN + self.spec.ports.len()
     }
@@ -105,6 +113,14 @@ impl Object for SliceObject {
         key_of(slice)
     }
 
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn namespace_of(key: &Key) -> Option<&str> {
+        Some(&key.namespace)
+    }
+
     fn size(&self) -> usize {
         let addresses: usize = self.spec.endpoints.iter().map(|e| 1 + e.addresses.len()).sum();
         OBJECT_MIN + addresses + self.spec.ports.len()
@@ -122,6 +138,14 @@ impl Object for NamespaceObject {
 
     fn key_of(namespace: &Self::Resource) -> Box<str> {
         namespace.metadata.name.as_deref().unwrap_or_default().into()
+    }
+
+    fn key(&self) -> &Box<str> {
+        &self.0
+    }
+
+    fn namespace_of(_: &Box<str>) -> Option<&str> {
+        None
     }
 
     fn size(&self) -> usize {

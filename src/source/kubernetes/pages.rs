@@ -15,7 +15,8 @@ use tower::BoxError;
 pub(super) const TEXT_MAX: usize = 8 << 20;
 /// The factor by which the limit shrinks after a page that was too long.
 const SHRINK: u32 = 4;
-/// The limit may double after a page shorter than this fraction of [`TEXT_MAX`]: the doubled page is shorter than half of it.
+/// The limit may double after a page shorter than 1/`SHORT` of [`TEXT_MAX`]. The next page then has less than half of
+/// [`TEXT_MAX`].
 const SHORT: usize = 5;
 /// The query parameter for the most objects of a page.
 const LIMIT: &str = "limit=";

@@ -1,5 +1,5 @@
-//! Relists a kind from time to time when its watches deliver nothing. Something between this node and the API server may
-//! withhold all events while it accepts one silent watch after the other; a cluster without changes looks the same. A list that
+//! Relists a kind from time to time when its watches deliver nothing. Something between this node and the API server may hold
+//! back all events while it accepts one silent watch after the other; a cluster without changes looks the same. A list that
 //! finds changes is followed by the next one soon, otherwise the interval doubles.
 
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub(super) struct LastEvent(Arc<Mutex<Option<Instant>>>);
 
 impl LastEvent {
     /// Records an event now.
-    pub(super) fn note(&self) {
+    pub(super) fn record(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
@@ -43,7 +43,7 @@ pub(super) struct Silence {
     last_event: LastEvent,
     wait: Duration,
     due: Instant,
-    /// When [`Self::is_due`] was last asked.
+    /// When [`Self::is_due`] was last called.
     checked: Instant,
     /// Whether the next or current list was requested by [`Self::is_due`].
     is_checking: bool,
@@ -65,7 +65,7 @@ impl Silence {
         }
     }
 
-    /// When to ask [`Self::is_due`]. Before the list is due, as an event can only be noticed there.
+    /// When to call [`Self::is_due`]. Also before the list is due, because only `is_due` notices events.
     pub(super) fn due(&self) -> Instant {
         self.due.min(self.checked + FIRST.mul_f64(1.0 - JITTER))
     }
@@ -99,13 +99,13 @@ impl Silence {
         self.known.record(object, is_deleted);
         let is_new = history.record(object, is_deleted);
         if is_new {
-            self.last_event.note();
+            self.last_event.record();
         }
         is_new
     }
 
-    /// Records that a list is complete. Returns whether to log that it had changes which the watches withheld: once, and not
-    /// after failures, when it may have had changes that no watch was there to deliver.
+    /// Records that a list is complete. Returns whether to log that the list had changes which no watch delivered. That is
+    /// logged once. It is not logged after failures, because then no watch may have existed to deliver them.
     pub(super) fn end_list(&mut self, has_failed: bool) -> bool {
         let has_changes = self.known.end_list();
         let is_check = std::mem::take(&mut self.is_checking) && !has_failed;
@@ -228,7 +228,7 @@ mod tests {
         assert_about(minutes(&mut silence).await, 5.0);
         list(&mut silence, &[]);
         advance(Duration::from_secs(120)).await;
-        last_event.note();
+        last_event.record();
         assert_about(minutes(&mut silence).await, 5.0);
         assert!(list(&mut silence, &[("d", 5)]));
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::Update;
 use super::budget::{Budget, LIST_PART, OBJECT_MIN};
 use super::client::{Connector, client};
-use super::delta::{Delta, Object, Part};
+use super::delta::{Delta, ListPart, Object};
 use super::errors::{Remedy, causes, describe, is_history_mismatch};
 use super::failures::{Failures, Progress};
 use super::health::Health;
@@ -22,13 +22,13 @@ use super::history::{History, HistoryMismatch};
 use super::relist::{Relist, RelistRequests};
 use super::silence::Silence;
 
-/// A list is begun again when its next page takes longer.
+/// A list is restarted when its next page takes longer.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A watch that was begun after a failure is re-established when it has lasted this long: by then the missed events have
-/// arrived, or the error that they can't be had (410).
+/// A watch that began after a failure counts as re-established when it has lasted this long. By then the API server has sent
+/// the missed events, or the error that it no longer has them (410).
 const REESTABLISHED: Duration = Duration::from_millis(500);
 
-/// Everything that the watches of all kinds share.
+/// The state that the watches of all kinds share.
 #[derive(Clone)]
 pub(super) struct Context<C> {
     pub connector: C,
@@ -65,14 +65,14 @@ impl<T> Default for List<T> {
     }
 }
 
-/// A reason to restart a watcher that returned no error.
+/// Failures that the watcher does not report as errors. They restart it.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("no page of a list within {} s", PAGE_TIMEOUT.as_secs())]
     Page,
     #[error("the watcher ended")]
     Ended,
-    #[error("the watch failed and was not begun again")]
+    #[error("the watch failed and was not restarted")]
     Overdue,
 }
 
@@ -133,7 +133,7 @@ impl<T: Object> Watch<T> {
             let delta = change.map(|(delta, _)| delta);
             let is_reestablished = self.health.is_recovering(T::KIND)
                 && self.health.watch_age(T::KIND).is_some_and(|age| age >= REESTABLISHED);
-            let is_current = is_reestablished || matches!(delta, Some(Delta::Reset(_, Part { is_last: true, .. })));
+            let is_current = is_reestablished || matches!(delta, Some(Delta::Reset(_, ListPart { is_last: true, .. })));
             let recovery = is_current.then(|| self.health.recovery(T::KIND, is_reestablished));
             if is_current {
                 self.failures.recovered();
@@ -151,7 +151,7 @@ impl<T: Object> Watch<T> {
         }
     }
 
-    /// The watcher's next event. None: the watch has continued for a while after a failure.
+    /// The watcher's next event. None: there was none for [`REESTABLISHED`] while the kind recovers from a failure.
     async fn next(
         &mut self,
         stream: &mut BoxStream<'static, watcher::Result<Event<T::Resource>>>,
@@ -229,7 +229,7 @@ impl<T: Object> Watch<T> {
                 if self.silence.end_list(self.health.is_recovering(T::KIND)) {
                     log::warn!(
                         "Kubernetes: {}: the watches deliver no events, but a list had changes: something between this \
-                         node and the API server withholds them; relisting every few minutes",
+                         node and the API server holds back their events; relisting every few minutes",
                         T::KIND.plural()
                     );
                 }
@@ -282,7 +282,7 @@ impl<T: Object> List<T> {
     /// The objects read so far as the next part of the list, and their size.
     fn take_part(&mut self, is_last: bool) -> (Delta<T>, usize) {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
-        let delta = Delta::Reset(std::mem::take(&mut self.objects), Part { is_first, is_last });
+        let delta = Delta::Reset(std::mem::take(&mut self.objects), ListPart { is_first, is_last });
         (delta, std::mem::take(&mut self.size))
     }
 }

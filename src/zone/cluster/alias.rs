@@ -34,10 +34,10 @@ enum Step {
     Unknown,
 }
 
-/// The steps that are known, for one state of the objects. A tenant may have thousands of aliases of a Service with thousands
-/// of endpoints: these are read once.
+/// Resolves the names of chains, for one state of the objects. A tenant may have thousands of aliases of a Service with
+/// thousands of endpoints, so the endpoints are read only once.
 #[derive(Default)]
-pub(super) struct Steps {
+pub(super) struct Resolver {
     by_name: HashMap<Name, Step>,
     endpoints: HashMap<Key, Labels>,
     ports: HashMap<Key, PortSteps>,
@@ -47,8 +47,8 @@ pub(super) struct Steps {
 /// The steps from the ports of a Service. Each port name and protocol is followed once; the cost is the number of slices that
 /// have the port.
 struct PortSteps {
-    /// All ports: the hash of name and protocol, the number of the list (a slice, or 0 for the Service's own ports) and the index
-    /// in the list. Sorted.
+    /// All ports: the hash of name and protocol, the number of the list (a slice, or 0 for the Service's own ports) and the
+    /// index in the list. Sorted.
     by_hash: Vec<(u64, u32, u32)>,
     slices: Slices,
     known: HashMap<(String, String), Step>,
@@ -66,7 +66,7 @@ struct LabelEndpoints {
     aliased: bool,
 }
 
-impl Steps {
+impl Resolver {
     fn get(&mut self, objects: &Objects, zone: &Name, name: &Name) -> Step {
         if let Some(step) = self.by_name.get(name) {
             return step.clone();
@@ -125,12 +125,12 @@ impl Steps {
                 }
             }
         };
-        Step::to(addresses)
+        Step::from_addresses(addresses)
     }
 }
 
 impl Step {
-    fn to(addresses: Arc<[IpAddr]>) -> Self {
+    fn from_addresses(addresses: Arc<[IpAddr]>) -> Self {
         if addresses.is_empty() { Self::Nodata } else { Self::Addresses(addresses) }
     }
 }
@@ -193,10 +193,10 @@ impl PortSteps {
         let lists = self.lists(entry, (&asked.0, &asked.1), hash);
         let step = match entry.service.as_deref() {
             Some(Service::ClusterIp { addresses, .. }) => {
-                Step::to(address_set(addresses.iter().copied().filter(|_| !lists.is_empty())))
+                Step::from_addresses(address_set(addresses.iter().copied().filter(|_| !lists.is_empty())))
             }
             _ if entry.is_opaque() || lists.iter().any(|i| !self.slices.get(*i).aliases.is_empty()) => Step::Unknown,
-            _ => Step::to(self.slices.addresses(&lists)),
+            _ => Step::from_addresses(self.slices.addresses(&lists)),
         };
         self.known.insert(asked, step.clone());
         step
@@ -235,7 +235,7 @@ impl Labels {
 
 /// Follows the alias `owner` to `target` and on.
 pub(super) fn follow(
-    steps: &mut Steps,
+    resolver: &mut Resolver,
     objects: &Objects,
     config: &ClusterConfig,
     owner: &Name,
@@ -253,7 +253,7 @@ pub(super) fn follow(
         if !target.is_within(&config.zone) || config.pass.covers(&target) {
             return Chain::Unknown;
         }
-        let step = steps.get(objects, &config.zone, &target);
+        let step = resolver.get(objects, &config.zone, &target);
         chain.push(target);
         match step {
             Step::Addresses(addresses) => return Chain::Addresses(chain, addresses),

@@ -7,36 +7,36 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::alias::{self, Steps};
+use super::alias::{self, Resolver};
 use super::model::{Entry, Service};
 use super::nodes::below;
 use super::plan::{Content, Plan, endpoints_between, has_same_names, plan};
 use super::reverse::{Pointer, own_addresses};
-use super::share::{Decision, Part, Parts, Size};
+use super::share::{NameGroup, NameGroups, ShareDecision, Size};
 use super::spec::Key;
-use super::{Behind, Cluster, PendingEntry, Take, gate, size};
+use super::{Cluster, PendingEntry, Take, WaitingNamespace, gate, size};
 use crate::zone::change::{Change, order};
 use crate::zone::name::Name;
 use crate::zone::node::{Node, ZoneId};
 
-/// Unchanged endpoints and ports of a Service count as 1/`UNCHANGED_PART` of the work of changed ones: they are read, but no names
-/// are rendered for them.
+/// Unchanged endpoints and ports of a Service count as 1/`UNCHANGED_PART` of the work of changed ones: they are read, but no
+/// names are rendered for them.
 const UNCHANGED_PART: usize = 16;
 
 /// The changes of one commit.
 struct Batch {
     /// Whether it is the first commit.
     is_first: bool,
-    /// The Services that may change, as of the last commit.
+    /// The state at the last commit of the Services that may change.
     entries: HashMap<Arc<Key>, Entry>,
     /// Namespaces that were created or deleted, and whether they existed at the last commit.
     namespaces: HashMap<Box<str>, bool>,
     /// Addresses whose reverse names may change, and whether these may be in the maps.
     addresses: HashMap<IpAddr, bool>,
-    /// The changes of withheld parts, with the state before.
-    decision: Decision,
-    /// Changes that end negative answers for names below, before such names are removed.
-    opened: Vec<Change>,
+    /// The changes of withheld name groups, with the state before.
+    decision: ShareDecision,
+    /// Changes that remove NXDOMAIN for names below, applied before these names are removed.
+    withdrawals: Vec<Change>,
 }
 
 impl Cluster {
@@ -48,7 +48,7 @@ impl Cluster {
     }
 
     /// Like [`Self::commit`], but takes only some of the changes. Namespaces that were created or deleted are always committed,
-    /// with all their objects, and the first commit takes all changes. The others wait ([`Self::behind`]).
+    /// with all their objects, and the first commit takes all changes. The others wait ([`Self::waiting`]).
     pub fn commit_some(&mut self, take: Take) -> Vec<Change> {
         self.hide();
         let is_first = !std::mem::replace(&mut self.begun, true);
@@ -71,8 +71,8 @@ impl Cluster {
             entries,
             namespaces,
             addresses: HashMap::new(),
-            decision: Decision::default(),
-            opened: Vec::new(),
+            decision: ShareDecision::default(),
+            withdrawals: Vec::new(),
         };
         let out = self.count(&mut batch);
         batch.decision = self.shares.decide();
@@ -80,7 +80,7 @@ impl Cluster {
             let gone = out.iter().filter(|change| matches!(change, Change::Remove(_))).count();
             // Names are added before others are removed, so the maps hold both for a moment.
             if self.shares.held().names.saturating_add(gone) <= self.shares.capacity().names {
-                self.note_withheld(batch.addresses.into_keys());
+                self.update_withheld(batch.addresses.into_keys());
                 order(&mut out);
                 return out;
             }
@@ -88,8 +88,8 @@ impl Cluster {
         self.make_room(batch)
     }
 
-    /// Adds the aliases that lead to changed names, directly or through other aliases. They are resolved with the objects as they
-    /// are at present, committed or not, so an alias waits only for its own namespace.
+    /// Adds the aliases that lead to changed names, directly or through other aliases. They are resolved with the objects as
+    /// they are at present, committed or not, so an alias waits only for its own namespace.
     fn add_dependents(&mut self, namespaces: &HashMap<Box<str>, bool>) {
         let mut causes: Vec<(Arc<Key>, Instant)> = std::mem::take(&mut self.pending.causes).into_iter().collect();
         let arrived = self.pending.arrived.unwrap_or_else(Instant::now);
@@ -174,16 +174,19 @@ impl Cluster {
 
     /// Namespaces with changes that wait for a commit.
     #[must_use]
-    pub fn behind(&self) -> Vec<Behind> {
+    pub fn waiting(&self) -> Vec<WaitingNamespace> {
         let mut since: HashMap<&str, Option<Instant>> = HashMap::new();
         for (key, pending) in &self.pending.entries {
             // None sorts before any time.
             let first = since.entry(&key.namespace).or_insert(pending.since);
             *first = pending.since.min(*first);
         }
-        let behind =
-            |(namespace, since): (&str, _)| Behind { namespace: namespace.into(), gate: gate::of(namespace), since };
-        since.into_iter().map(behind).collect()
+        let waiting = |(namespace, since): (&str, _)| WaitingNamespace {
+            namespace: namespace.into(),
+            gate: gate::of(namespace),
+            since,
+        };
+        since.into_iter().map(waiting).collect()
     }
 
     /// Treats all changes that wait as late: the API server may have made them long before they arrived.
@@ -197,16 +200,16 @@ impl Cluster {
         pending.or_else(|| self.objects.services.get_key_value(key))
     }
 
-    /// The changes to make after those that the last commit returned.
+    /// The changes to apply after those that the last commit returned.
     pub fn rest(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.rest)
     }
 
-    /// Counts the sizes of the changed names. Returns the changes of names if all names fit and none is withheld; None otherwise,
-    /// since the changes may be more than fits into memory.
+    /// Counts the sizes of the changed names. Returns the changes of names if all names fit and none is withheld; None
+    /// otherwise, since the changes may be more than fits into memory.
     fn count(&mut self, batch: &mut Batch) -> Option<Vec<Change>> {
-        let mut out = Some(self.frame(batch)).filter(|_| self.shares.has_room());
-        let mut steps = Steps::default();
+        let mut out = Some(self.fixed_changes(batch)).filter(|_| self.shares.has_room());
+        let mut resolver = Resolver::default();
         let none = Entry::default();
         for (key, old) in &batch.entries {
             let new = self.objects.services.get(key).unwrap_or(&none);
@@ -215,14 +218,14 @@ impl Cluster {
             let [before, after] = self.plans(batch, key, old, new);
             let size = |entry, plan, pointers| {
                 let mut sizes = size::service(key, entry, plan, config);
-                sizes[Part::Pointers as usize] = pointers;
+                sizes[NameGroup::Pointers as usize] = pointers;
                 sizes
             };
             let sizes = [size(old, &before, pointers[0]), size(new, &after, pointers[1])];
             self.shares.count(key, sizes[0], sizes[1]);
             out = out.filter(|_| self.shares.has_room());
             let Some(out) = &mut out else { continue };
-            self.changes_of(&mut steps, key, [&before, &after], [Parts::default(); 2], out);
+            self.changes_of(&mut resolver, key, [&before, &after], [NameGroups::default(); 2], out);
         }
         self.inventory.update_uncertain(&self.reverse, &mut batch.addresses);
         if let Some(out) = &mut out {
@@ -231,13 +234,13 @@ impl Cluster {
         out
     }
 
-    /// The changes of names if the maps lack room, because objects changed and because parts of Services are withheld from now on
-    /// or no longer. Returns the changes that end negative answers for names to be removed, and then the removals;
+    /// The changes of names if the maps lack room: those of changed objects, and those of name groups that became withheld or
+    /// are no longer withheld. Returns the changes that end negative answers for names to be removed, and then the removals.
     /// [`Self::rest`] gets the names that are added, and then the changes that restore negative answers.
     fn make_room(&mut self, mut batch: Batch) -> Vec<Change> {
-        for (key, was) in &batch.decision.objects {
+        for (key, was) in &batch.decision.services {
             let Some((key, entry)) = self.committed_with_key(key) else { continue };
-            if was.has(Part::Pointers) != self.shares.withheld(key).has(Part::Pointers) {
+            if was.has(NameGroup::Pointers) != self.shares.withheld(key).has(NameGroup::Pointers) {
                 let own = own_addresses(entry).iter().copied();
                 for address in own.chain(entry.endpoints().map(|(_, endpoint)| endpoint.address)) {
                     batch.addresses.entry(address).or_insert(true);
@@ -245,54 +248,54 @@ impl Cluster {
             }
             batch.entries.entry(Arc::clone(key)).or_insert_with(|| entry.clone());
         }
-        self.note_withheld(batch.addresses.keys().copied());
-        let mut out = self.frame(&batch);
+        self.update_withheld(batch.addresses.keys().copied());
+        let mut out = self.fixed_changes(&batch);
         for namespace in batch.decision.namespaces.iter().filter(|n| self.objects.namespaces.contains(&**n)) {
-            let is_open = self.shares.is_open(namespace);
-            let nodes = self.renderer.namespace(namespace, is_open).into_iter();
+            let passes_absent_names = self.shares.passes_absent_names(namespace);
+            let nodes = self.renderer.namespace(namespace, passes_absent_names).into_iter();
             let changes: Vec<Change> = nodes.filter_map(|(n, node)| self.renderer.change(n, Some(node))).collect();
-            let (came, is_new) = (batch.namespaces.contains_key(namespace), &mut batch.opened);
-            if is_open && !came {
-                is_new.extend(changes.iter().cloned());
+            if passes_absent_names && !batch.namespaces.contains_key(namespace) {
+                batch.withdrawals.extend(changes.iter().cloned());
             }
             out.retain(|change| !changes.iter().any(|c| c.name() == change.name()));
             out.extend(changes);
         }
-        let mut steps = Steps::default();
-        let mut opened = Vec::new();
+        let mut resolver = Resolver::default();
+        let mut withdrawals = Vec::new();
         let none = Entry::default();
         for (key, old) in &batch.entries {
-            // The objects of an entry that waits are as before: only its withheld parts may differ.
+            // A waiting entry keeps its committed objects; only its withheld name groups may differ.
             let new = self.committed(key).unwrap_or(&none);
             let [before, after] = self.plans(&batch, key, old, new);
             let is = self.shares.withheld(key);
-            let withheld = [batch.decision.objects.get(key).copied().unwrap_or(is), is];
-            opened.extend(self.open(key, [&before, &after], withheld));
-            self.changes_of(&mut steps, key, [&before, &after], withheld, &mut out);
+            let withheld = [batch.decision.services.get(key).copied().unwrap_or(is), is];
+            withdrawals.extend(self.withdraw_negatives(key, [&before, &after], withheld));
+            self.changes_of(&mut resolver, key, [&before, &after], withheld, &mut out);
         }
-        batch.opened.append(&mut opened);
+        batch.withdrawals.append(&mut withdrawals);
         self.reverse_changes(&batch, &mut out);
         let (mut first, mut rest): (Vec<_>, Vec<_>) =
             out.into_iter().partition(|change| matches!(change, Change::Remove(_)));
-        first.append(&mut batch.opened);
+        first.append(&mut batch.withdrawals);
         order(&mut first);
         order(&mut rest);
         self.rest = rest;
         first
     }
 
-    /// The changes of the zone's frame at the first commit, and of the names of namespaces that were created or deleted.
-    fn frame(&self, batch: &Batch) -> Vec<Change> {
+    /// The changes of the names that every zone has at the first commit, and those of the names of namespaces that were
+    /// created or deleted.
+    fn fixed_changes(&self, batch: &Batch) -> Vec<Change> {
         let mut out = Vec::new();
         if batch.is_first {
             out.extend(
-                self.renderer.structure().into_iter().filter_map(|(n, node)| self.renderer.change(n, Some(node))),
+                self.renderer.fixed_names().into_iter().filter_map(|(n, node)| self.renderer.change(n, Some(node))),
             );
             let alone = self.renderer.pass_names().filter(|name| self.own_node(name).is_none());
             out.extend(alone.filter_map(|name| self.renderer.change(name.clone(), None)));
         }
         for (namespace, was_there) in &batch.namespaces {
-            for (name, node) in self.renderer.namespace(namespace, self.shares.is_open(namespace)) {
+            for (name, node) in self.renderer.namespace(namespace, self.shares.passes_absent_names(namespace)) {
                 out.extend(self.renderer.change(name, (!was_there).then_some(node)));
             }
         }
@@ -303,7 +306,7 @@ impl Cluster {
     fn plans(&self, batch: &Batch, key: &Arc<Key>, old: &Entry, new: &Entry) -> [Plan; 2] {
         let now = self.objects.namespaces.contains(&key.namespace);
         let before = batch.namespaces.get(&key.namespace).copied().unwrap_or(now);
-        let is_whole = now != before || batch.decision.objects.contains_key(key);
+        let is_whole = now != before || batch.decision.services.contains_key(key);
         let labels = if is_whole { None } else { endpoints_between(old, new) };
         let plan = |entry, there| if there { plan(entry, labels.as_ref()) } else { Plan::new() };
         [plan(old, before), plan(new, now)]
@@ -325,13 +328,14 @@ impl Cluster {
     /// object may list the address, too.
     pub(super) fn pointer(&self, address: IpAddr) -> Option<Pointer<'_>> {
         let mut charged = self.reverse.charged(address);
-        let withheld = self.shares.has_withheld() && charged.all(|key| self.shares.withheld(key).has(Part::Pointers));
+        let withheld =
+            self.shares.has_withheld() && charged.all(|key| self.shares.withheld(key).has(NameGroup::Pointers));
         let is_certain = |p: &Pointer<'_>| matches!(p, Pointer::Service(_)) || !self.inventory.is_uncertain(address);
         self.reverse.get(address).filter(|p| !withheld && is_certain(p))
     }
 
     /// Updates the set of withheld reverse names for these addresses.
-    pub(super) fn note_withheld(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+    pub(super) fn update_withheld(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         if !self.shares.has_withheld() && self.withheld.is_empty() {
             return;
         }
@@ -341,60 +345,60 @@ impl Cluster {
         }
     }
 
-    /// Appends the changes of a Service's name and the names below it, between two plans and their withheld parts.
+    /// Appends the changes of a Service's name and the names below it, between two plans and their withheld name groups.
     pub(super) fn changes_of(
         &self,
-        steps: &mut Steps,
+        resolver: &mut Resolver,
         key: &Key,
         [before, after]: [&Plan; 2],
-        withheld: [Parts; 2],
+        withheld: [NameGroups; 2],
         out: &mut Vec<Change>,
     ) {
         let Some(base) = self.renderer.service_name(key) else { return };
         let [was, is] = withheld;
         for (relative, content) in after {
-            let part = Part::of(relative, content);
-            // An unchanged alias may have another chain.
+            let group = NameGroup::of(relative, content);
+            // An alias may resolve differently although it did not change itself.
             let differs = *content == Content::Alias || before.get(relative) != Some(content);
-            let restated = part == Part::Service && was.has(Part::Endpoints) != is.has(Part::Endpoints);
-            if is.has(part) || !(differs || restated || was.has(part)) {
+            let restated = group == NameGroup::Service && was.has(NameGroup::Endpoints) != is.has(NameGroup::Endpoints);
+            if is.has(group) || !(differs || restated || was.has(group)) {
                 continue;
             }
             if let Some(name) = below(&base, relative) {
-                let node = self.content_node(steps, key, &base, &name, content, is);
+                let node = self.content_node(resolver, key, &base, &name, content, is);
                 out.extend(self.renderer.change(name, Some(node)));
             }
         }
         for (relative, content) in before {
-            let part = Part::of(relative, content);
+            let group = NameGroup::of(relative, content);
             let is_gone = !after.contains_key(relative);
-            if (is_gone || is.has(part)) && !was.has(part) {
+            if (is_gone || is.has(group)) && !was.has(group) {
                 out.extend(below(&base, relative).and_then(|name| self.renderer.change(name, None)));
             }
         }
     }
 
-    /// The change by which names below a Service's own name pass instead of getting NXDOMAIN. None if they keep NXDOMAIN or had
-    /// none, or if the Service's own name is added or removed.
-    fn open(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [Parts; 2]) -> Option<Change> {
-        let is_closed = |plan: &Plan, withheld: Parts| match plan.get("") {
-            Some(Content::Host(host)) => host.closed && !withheld.has(Part::Endpoints),
+    /// The change that makes names below a Service's own name pass instead of getting NXDOMAIN. None if these names keep
+    /// NXDOMAIN or did not get it. Also None if the Service's own name is added or removed.
+    fn withdraw_negatives(&self, key: &Key, [before, after]: [&Plan; 2], [was, is]: [NameGroups; 2]) -> Option<Change> {
+        let has_nxdomain = |plan: &Plan, withheld: NameGroups| match plan.get("") {
+            Some(Content::Host(host)) => host.has_nxdomain && !withheld.has(NameGroup::Endpoints),
             Some(Content::Alias) => true,
             _ => false,
         };
         let was_alias = before.get("") == Some(&Content::Alias);
-        let opens =
-            was_alias && after.get("") != Some(&Content::Alias) || is_closed(before, was) && !is_closed(after, is);
-        let stays = after.contains_key("") && !was.has(Part::Service) && !is.has(Part::Service);
-        let content = before.get("").filter(|_| stays && opens)?;
+        let is_withdrawn = was_alias && after.get("") != Some(&Content::Alias)
+            || has_nxdomain(before, was) && !has_nxdomain(after, is);
+        let stays = after.contains_key("") && !was.has(NameGroup::Service) && !is.has(NameGroup::Service);
+        let content = before.get("").filter(|_| stays && is_withdrawn)?;
         let base = self.renderer.service_name(key)?;
         let node = if was_alias {
             // The target of the alias is no longer known.
             Node::pass(ZoneId::Cluster)
         } else {
-            let mut open = was;
-            open.insert(Part::Endpoints);
-            self.content_node(&mut Steps::default(), key, &base, &base, content, open)
+            let mut withheld = was;
+            withheld.insert(NameGroup::Endpoints);
+            self.content_node(&mut Resolver::default(), key, &base, &base, content, withheld)
         };
         self.renderer.change(base, Some(node))
     }
@@ -402,22 +406,22 @@ impl Cluster {
     /// The node for the content of a Service's name, or of a name below it.
     pub(super) fn content_node(
         &self,
-        steps: &mut Steps,
+        resolver: &mut Resolver,
         key: &Key,
         base: &Name,
         name: &Name,
         content: &Content,
-        withheld: Parts,
+        withheld: NameGroups,
     ) -> Node {
         let gate = gate::of(&key.namespace);
         match content {
             Content::Host(host) => {
-                self.renderer.host(gate, (name, base), host, host.closed && !withheld.has(Part::Endpoints))
+                self.renderer.host(gate, (name, base), host, host.has_nxdomain && !withheld.has(NameGroup::Endpoints))
             }
             Content::Pass => Node::pass(ZoneId::Cluster),
             Content::Alias => match self.committed(key).and_then(|e| e.service.as_deref()) {
                 Some(Service::External(target)) => {
-                    let chain = alias::follow(steps, &self.objects, &self.renderer.config, name, target);
+                    let chain = alias::follow(resolver, &self.objects, &self.renderer.config, name, target);
                     self.renderer.alias(gate, name, target, &chain)
                 }
                 _ => Node::pass(ZoneId::Cluster),

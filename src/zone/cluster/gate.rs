@@ -9,7 +9,7 @@ use crate::zone::name::Name;
 
 /// Namespaces have the gates from 1 to this number.
 const NAMESPACES: u64 = 254;
-/// The gate of static wildcards that cover names which Services of any namespace may have.
+/// The gate of static wildcards that may cover names in any namespace.
 pub const WILDCARDS: u8 = 255;
 
 /// The gate of a namespace: a hash under a random key. Namespaces may share a gate, but a tenant can't choose with which others.
@@ -19,8 +19,8 @@ pub(super) fn of(namespace: &str) -> u8 {
     (1 + KEY.hash_one(namespace) % NAMESPACES) as u8
 }
 
-/// The gate of a static wildcard below `name`. It is 0 for wildcards in the cluster's zone that cover no names within a namespace:
-/// names of namespaces are never late.
+/// The gate of a static wildcard below `name`. It is 0 for wildcards in the cluster's zone that cover no names within a
+/// namespace, because changes of Namespace objects never wait.
 #[must_use]
 pub fn of_wildcard(name: &Name, zone: &Name) -> u8 {
     match labels_in(name, zone).as_deref() {

@@ -5,13 +5,12 @@
 //! addresses (`marks`) are kept. Names that depend on a hidden object pass: those of the endpoints of its Service; the
 //! Service's own name if the Service is hidden or headless; and the reverse names of addresses that the object may list.
 //!
-//! Objects are hidden by namespace, as in [`super::share`]. The *level* is the number of items at which all namespaces would
-//! just fit if none had more. In a namespace above the level the largest objects are hidden until the others fit into it;
-//! namespaces below the level keep all their objects. Hidden objects come back if they would also fit into a limit smaller by
-//! a margin. Each single Service has a limit, too, since all its names are computed at once.
+//! Objects are hidden by namespace, as in [`super::share`]. The *level* (max-min fair share) is the largest number of items
+//! such that all namespaces fit if each is cut to it. In a namespace above the level the largest objects are hidden until the
+//! others fit into it; namespaces below the level keep all their objects. Hidden objects come back if they fit into 31/32 of
+//! the limit. Each single Service has a limit, too, since all its names are computed at once.
 //!
-//! The index does not have the content of a hidden object. So one that may come back is *wanted*: the daemon lists all objects
-//! of its kind again.
+//! The content of a hidden object is not kept. If the object fits again, it is *wanted*: the daemon relists its kind.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -21,11 +20,11 @@ use super::Cluster;
 use super::marks::MarkTable;
 use super::model::{Service, Slice};
 use super::reverse::Reverse as Addresses;
-use super::share::{HYSTERESIS, Holder, MARGIN, Shares, level};
+use super::share::{HYSTERESIS, MARGIN, NamespaceUse, Shares, level};
 use super::spec::Key;
 
-/// The items of an object itself; an item takes some 130 octets. Objects without further items are not hidden, which would save
-/// nothing.
+/// The items of an object itself. An item takes some 130 bytes. Objects without further items are not hidden, because that
+/// would save nothing.
 const OBJECT: usize = 2;
 /// Items that are kept for each name that the maps can hold. A Service with one port and its slice with one port have six items
 /// and at least three names; an endpoint has one or two items and two names.
@@ -75,7 +74,7 @@ impl Limits {
 
 /// The counts of a namespace.
 #[derive(Default)]
-struct Namespace {
+struct NamespaceItems {
     /// The items of all its objects.
     items: usize,
     /// The items of its hidden objects.
@@ -91,7 +90,7 @@ struct Namespace {
 /// The counts of all objects, and of the hidden ones.
 pub(super) struct Inventory {
     limits: Limits,
-    namespaces: HashMap<Box<str>, Namespace>,
+    namespaces: HashMap<Box<str>, NamespaceItems>,
     items: usize,
     hidden: usize,
     /// Services with more items than one Service may have.
@@ -108,14 +107,14 @@ pub(super) struct Inventory {
 }
 
 /// An object of a namespace or Service that may have too many items.
-struct Object<'a> {
+struct Candidate<'a> {
     kind: ObjectKind,
     key: &'a Key,
     /// The Service to which it belongs.
     of: &'a Key,
     items: usize,
     was_hidden: bool,
-    /// Whether it is hidden without marks, but the table has room for them by now.
+    /// Whether it was hidden when the table had no room for its marks, and the table has room now.
     lacks_marks: bool,
     /// The decision.
     is_hidden: bool,
@@ -123,7 +122,7 @@ struct Object<'a> {
 
 /// The objects to hide, and the hidden objects that may come back.
 #[derive(Default)]
-struct Decision {
+struct HidingDecision {
     hide: Vec<(ObjectKind, Key)>,
     wanted: [HashSet<Key>; 2],
 }
@@ -152,7 +151,7 @@ impl Inventory {
     /// Counts an object, if `is_there`, or removes it from the counts.
     fn count(&mut self, namespace: &str, items: usize, is_hidden: bool, is_there: bool) {
         if !self.namespaces.contains_key(namespace) {
-            self.namespaces.insert(namespace.into(), Namespace::default());
+            self.namespaces.insert(namespace.into(), NamespaceItems::default());
         }
         let Some(counts) = self.namespaces.get_mut(namespace) else { return };
         let hidden = if is_hidden { items } else { 0 };
@@ -216,27 +215,27 @@ impl Inventory {
     }
 
     /// The namespaces with the most names, at most `count`. Each hidden item counts as a name that passes.
-    pub(super) fn holders(&self, count: usize, shares: &Shares) -> Vec<Holder> {
+    pub(super) fn largest_namespaces(&self, count: usize, shares: &Shares) -> Vec<NamespaceUse> {
         if self.hidden == 0 {
-            return shares.holders(count);
+            return shares.largest_namespaces(count);
         }
-        let mut holders = shares.holders(usize::MAX);
-        let known: HashSet<&str> = holders.iter().map(|h| &*h.namespace).collect();
+        let mut namespaces = shares.largest_namespaces(usize::MAX);
+        let known: HashSet<&str> = namespaces.iter().map(|h| &*h.namespace).collect();
         let hiding = self.namespaces.iter().filter(|(name, n)| n.hidden > 0 && !known.contains(&***name));
-        let others: Vec<Holder> = hiding.map(|(name, _)| Holder::empty(name)).collect();
-        holders.extend(others);
-        for holder in &mut holders {
-            let Some(counts) = self.namespaces.get(&holder.namespace).filter(|n| n.hidden > 0) else { continue };
-            holder.names += counts.hidden;
-            holder.passing += counts.hidden;
-            let is_larger = |items: usize| holder.largest.as_ref().is_none_or(|(_, names)| *names < items);
+        let others: Vec<NamespaceUse> = hiding.map(|(name, _)| NamespaceUse::empty(name)).collect();
+        namespaces.extend(others);
+        for namespace in &mut namespaces {
+            let Some(counts) = self.namespaces.get(&namespace.namespace).filter(|n| n.hidden > 0) else { continue };
+            namespace.names += counts.hidden;
+            namespace.passing += counts.hidden;
+            let is_larger = |items: usize| namespace.largest.as_ref().is_none_or(|(_, names)| *names < items);
             if let Some((_, name, items)) = counts.largest.as_ref().filter(|(_, _, items)| is_larger(*items)) {
-                holder.largest = Some((name.clone(), *items));
+                namespace.largest = Some((name.clone(), *items));
             }
         }
-        holders.sort_by(|a, b| (Reverse(a.names), &a.namespace).cmp(&(Reverse(b.names), &b.namespace)));
-        holders.truncate(count);
-        holders
+        namespaces.sort_by(|a, b| (Reverse(a.names), &a.namespace).cmp(&(Reverse(b.names), &b.namespace)));
+        namespaces.truncate(count);
+        namespaces
     }
 
     /// Namespaces with hidden objects that no earlier call has returned.
@@ -258,8 +257,8 @@ impl Inventory {
         self.uncertain.contains(&address)
     }
 
-    /// Updates the uncertain addresses: those in `changed`, or all if marks were added or removed. Adds the addresses that become
-    /// uncertain or certain to `changed`.
+    /// Updates the uncertain addresses: those in `changed`, or all if marks were added or removed. Adds the addresses that
+    /// become uncertain or certain to `changed`.
     pub(super) fn update_uncertain(&mut self, reverse: &Addresses, changed: &mut HashMap<IpAddr, bool>) {
         let has_changed = self.mark_table.take_changed();
         if !has_changed && self.mark_table.is_empty() {
@@ -279,14 +278,22 @@ impl Inventory {
         new.into_iter().for_each(|address| _ = changed.entry(address).or_insert(true));
     }
 
-    fn slice<'a>(&self, key: &'a Key, of: &'a Key, slice: &Slice) -> Object<'a> {
+    fn slice<'a>(&self, key: &'a Key, of: &'a Key, slice: &Slice) -> Candidate<'a> {
         let (items, hidden) = (slice.items(), slice.hidden.as_ref());
         let lacks_marks = hidden.is_some_and(|h| !h.marks.is_known()) && self.mark_table.has_room(items);
-        Object { kind: ObjectKind::Slice, key, of, items, was_hidden: hidden.is_some(), lacks_marks, is_hidden: false }
+        Candidate {
+            kind: ObjectKind::Slice,
+            key,
+            of,
+            items,
+            was_hidden: hidden.is_some(),
+            lacks_marks,
+            is_hidden: false,
+        }
     }
 
-    /// The limits of items of a namespace and of a Service: objects are hidden above the first number, and hidden objects come
-    /// back below the second.
+    /// The limits of items of a namespace and of a Service. Of each pair, objects are hidden above the first number, and
+    /// hidden objects come back below the second.
     fn levels(&self) -> ([usize; 2], [usize; 2]) {
         let Limits { all, service } = self.limits;
         let sizes = || self.namespaces.values().map(|n| n.items).collect();
@@ -295,8 +302,8 @@ impl Inventory {
     }
 }
 
-/// Marks the largest objects as hidden, until the hidden ones have the items by which a namespace or Service exceeds its limit.
-fn hide_largest(objects: &mut [Object<'_>], items: usize, levels: [usize; 2]) {
+/// Marks the largest objects as hidden until their items cover the excess of a namespace or Service over its limit.
+fn hide_largest(objects: &mut [Candidate<'_>], items: usize, levels: [usize; 2]) {
     let [begins, ends] = levels.map(|level| items.saturating_sub(level));
     let mut sum: usize = objects.iter().filter(|o| o.is_hidden).map(|o| o.items).sum();
     if sum >= ends {
@@ -323,7 +330,7 @@ impl Slice {
 
 impl Cluster {
     /// Sets the limits of kept items for maps with room for `names` names.
-    pub fn bound(&mut self, names: usize) {
+    pub fn set_item_limits(&mut self, names: usize) {
         self.inventory.set_limits(Limits::of(names));
     }
 
@@ -339,7 +346,7 @@ impl Cluster {
         if !self.inventory.is_dirty {
             return;
         }
-        let decision = if self.inventory.needs_decision() { self.decide_hidden() } else { Decision::default() };
+        let decision = if self.inventory.needs_decision() { self.decide_hidden() } else { HidingDecision::default() };
         for (kind, key) in decision.hide {
             match kind {
                 ObjectKind::Slice => self.hide_slice(&key),
@@ -351,12 +358,13 @@ impl Cluster {
         self.inventory.is_dirty = false;
     }
 
-    fn decide_hidden(&mut self) -> Decision {
+    fn decide_hidden(&mut self) -> HidingDecision {
         let (levels, of_service) = self.inventory.levels();
         let oversized: HashSet<&str> = self.inventory.oversized.iter().map(|key| &*key.namespace).collect();
-        let is_concerned = |name: &str, n: &Namespace| n.items > levels[1] || n.objects > 0 || oversized.contains(name);
+        let is_concerned =
+            |name: &str, n: &NamespaceItems| n.items > levels[1] || n.objects > 0 || oversized.contains(name);
         let concerned = self.inventory.namespaces.iter().filter(|(name, n)| is_concerned(name, n));
-        let mut objects: HashMap<&str, Vec<Object<'_>>> = concerned.map(|(name, _)| (&**name, Vec::new())).collect();
+        let mut objects: HashMap<&str, Vec<Candidate<'_>>> = concerned.map(|(name, _)| (&**name, Vec::new())).collect();
         for (key, (of, slice)) in &self.slices {
             if let Some(objects) = objects.get_mut(&*key.namespace) {
                 objects.push(self.inventory.slice(key, of, slice));
@@ -367,10 +375,10 @@ impl Cluster {
                 let Some(service) = &entry.service else { continue };
                 let (items, was_hidden) = (service.items(), matches!(**service, Service::Hidden { .. }));
                 let kind = ObjectKind::Service;
-                objects.push(Object { kind, key, of: key, items, was_hidden, lacks_marks: false, is_hidden: false });
+                objects.push(Candidate { kind, key, of: key, items, was_hidden, lacks_marks: false, is_hidden: false });
             }
         }
-        let mut decision = Decision::default();
+        let mut decision = HidingDecision::default();
         let mut largest: HashMap<Box<str>, (ObjectKind, Box<str>, usize)> = HashMap::new();
         for (namespace, mut objects) in objects {
             let all = self.inventory.namespaces.get(namespace).map_or(0, |n| n.items);
@@ -425,7 +433,7 @@ impl Cluster {
 
     /// A kind of which hidden objects may come back. The caller lists all objects of that kind again.
     #[must_use]
-    pub fn wants_again(&self) -> Option<ObjectKind> {
+    pub fn kind_to_relist(&self) -> Option<ObjectKind> {
         [ObjectKind::Slice, ObjectKind::Service]
             .into_iter()
             .find(|kind| !self.inventory.wanted[*kind as usize].is_empty())

@@ -1,20 +1,20 @@
-//! The addresses in objects that are not kept ([`super::keep`]): a counting Bloom filter, at four octets an address.
+//! The addresses in objects that are not kept ([`super::keep`]): a counting Bloom filter with four bytes per address.
 //!
 //! An address is represented by its *mark*, a hash under a random key: a tenant can't choose addresses that have the marks of
-//! others. Each mark is counted in four places of a table. An address whose places are all in use may be in such an object;
-//! an address with a free place is in none. False positives: one address in thousands if a million marks are kept, one in
-//! six at the limit.
+//! others. Each mark is counted in four places of a table. If all places of an address are in use, an object that is not kept
+//! may have the address; otherwise none has it. One address in thousands is a false positive if a million marks are kept, and
+//! one in six at the limit.
 //!
 //! # Data model
 //!
-//! [`MarkTable`] is the table, one for the cluster, with an octet for each place. [`Marks`] are the marks of one object, kept with
-//! it so that they can be taken out of the table again.
+//! [`MarkTable`] is the table, one for the cluster, with a byte for each place. [`Marks`] are the marks of one object, kept
+//! with it so that they can be removed from the table.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
-/// Places in the table, an octet each. The table is allocated for the first mark.
+/// Places in the table, a byte each. The table is allocated when the first mark is added.
 const PLACES: usize = 32 << 20;
 /// Places in which each mark is counted.
 const PLACES_EACH: u32 = 4;

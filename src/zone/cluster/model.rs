@@ -130,8 +130,8 @@ fn ports(specs: &[PortSpec]) -> Option<Box<[Port]>> {
         .collect()
 }
 
-/// Parses an address that is in canonical text form, since CoreDNS compares texts. None for other forms, and for IPv4-mapped IPv6
-/// addresses.
+/// Parses an address that is in canonical text form, since CoreDNS compares texts. None for other forms, and for IPv4-mapped
+/// IPv6 addresses.
 fn address(text: &str) -> Option<IpAddr> {
     let address: IpAddr = text.parse().ok()?;
     (address.to_canonical() == address && address.to_string() == text).then_some(address)
@@ -243,8 +243,8 @@ impl Endpoint {
         self.label_in(&mut String::new()).into()
     }
 
-    /// [`Self::label`], written to `text` unless it is the hostname. The label of an address has dashes for its dots or colons, and
-    /// a zero behind a dash at the end.
+    /// Like [`Self::label`], but writes the label to `text` unless it is the hostname. The label of an address has dashes for
+    /// its dots or colons; a final dash is followed by 0.
     pub(super) fn label_in<'a>(&'a self, text: &'a mut String) -> &'a str {
         if let Some(hostname) = &self.hostname {
             return hostname;
@@ -287,7 +287,7 @@ impl Entry {
         self.slices.iter().flat_map(|s| s.endpoints.iter().map(|e| (&**s, e)))
     }
 
-    /// The slices that another state of the same entry does not have in the same form.
+    /// The slices that differ from those of `other`, another state of the same entry, or are missing there.
     pub(super) fn slices_not_in<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Slice> {
         // A set: a tenant may create many thousands of slices for one Service.
         let others: HashSet<*const Slice> = other.slices.iter().map(Arc::as_ptr).collect();
@@ -298,8 +298,8 @@ impl Entry {
         self.slices.iter().any(|s| s.opaque)
     }
 
-    /// The key of the entry on whose answers those of an ExternalName depend: a Service for a target at or below
-    /// `<svc>.<ns>.svc`, an empty name in the namespace for the name of a pod.
+    /// The Service that an ExternalName's answers depend on: `<svc>` in `<ns>` if the target is `<svc>.<ns>.svc` or below it.
+    /// If the target is the name of a pod, the answers depend only on the pod's namespace, and the name in the key is empty.
     pub(super) fn depends_on(&self, zone: &Name) -> Option<Key> {
         let Some(Service::External(target)) = self.service.as_deref() else { return None };
         let labels = labels_in(target, zone)?;

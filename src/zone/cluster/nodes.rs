@@ -9,13 +9,13 @@ use super::ClusterConfig;
 use super::alias::Chain;
 use super::gate;
 use super::model::Endpoint;
-use super::plan::{Host, Relative, Services};
+use super::plan::{Host, Relative, SrvRecords};
 use super::reverse::{self, Pointer};
 use super::spec::Key;
 use crate::zone::change::Change;
 use crate::zone::name::Name;
-use crate::zone::node::{ANY_TYPE, Kind, Node, Verdict, ZoneId};
-use crate::zone::render::{self, Data, RECORDS_MAX, Soa};
+use crate::zone::node::{ANY_TYPE, AnswerKind, Node, Verdict, ZoneId};
+use crate::zone::render::{self, Data, RRS_MAX, Soa};
 
 /// Types (RFC 1035 §3.2.2, RFC 3596 §2.1, RFC 2782).
 const TYPE_A: u16 = 1;
@@ -45,16 +45,16 @@ struct Negatives {
     /// NODATA for types that a name lacks.
     nodata: Option<Arc<Node>>,
     /// NODATA for empty non-terminals: the apex, `svc`, `pod` and the names of namespaces.
-    structural: Option<Arc<Node>>,
+    empty_nodata: Option<Arc<Node>>,
     /// NXDOMAIN for names that don't exist.
     missing: Option<Arc<Node>>,
 }
 
 impl Negatives {
-    /// These negative answers behind another gate.
+    /// Copies of these nodes with another gate.
     fn behind(&self, gate: u8) -> Self {
         let behind = |node: &Option<Arc<Node>>| node.as_deref().map(|node| Arc::new(Node { gate, ..node.clone() }));
-        Self { nodata: behind(&self.nodata), structural: behind(&self.structural), missing: behind(&self.missing) }
+        Self { nodata: behind(&self.nodata), empty_nodata: behind(&self.empty_nodata), missing: behind(&self.missing) }
     }
 }
 
@@ -72,14 +72,14 @@ impl Renderer {
         };
         // These pass: CoreDNS answers SOA queries for missing names with NODATA and TXT queries for empty non-terminals with
         // NXDOMAIN, and its NS records depend on where it runs.
-        let missing = negative(Kind::Nxdomain, &[TYPE_SOA, TYPE_NS]);
-        let nodata = negative(Kind::Nodata, &[TYPE_SOA, TYPE_NS]);
-        let structural = negative(Kind::Nodata, &[TYPE_SOA, TYPE_NS, TYPE_TXT]);
+        let missing = negative(AnswerKind::Nxdomain, &[TYPE_SOA, TYPE_NS]);
+        let nodata = negative(AnswerKind::Nodata, &[TYPE_SOA, TYPE_NS]);
+        let empty_nodata = negative(AnswerKind::Nodata, &[TYPE_SOA, TYPE_NS, TYPE_TXT]);
         let pass = &config.pass;
         let pass_names = pass.names().chain(pass.suffixes()).filter(|n| n.is_within(&config.zone));
         let pass_names = pass_names.filter(|n| !n.parent().is_some_and(|p| pass.covers_below(&p))).cloned().collect();
         let negatives = vec![OnceCell::new(); usize::from(u8::MAX) + 1];
-        let _ = negatives[0].set(Negatives { nodata, structural, missing });
+        let _ = negatives[0].set(Negatives { nodata, empty_nodata, missing });
         Self { pass_names, negatives, config }
     }
 
@@ -96,8 +96,8 @@ impl Renderer {
         self.pass_names.iter()
     }
 
-    /// The change that gives a name this node, or none, with regard to `PassNames`. None if the name is below one of their
-    /// suffixes and so never has a node.
+    /// The change that gives a name this node, or none; applies `PassNames`. None if the name is below one of their suffixes
+    /// and so never has a node.
     pub(super) fn change(&self, name: Name, node: Option<Node>) -> Option<Change> {
         let pass = &self.config.pass;
         if pass.is_empty() {
@@ -127,13 +127,13 @@ impl Renderer {
     /// The placeholder: the node for the apex that answers every name in the zone before the first commit.
     pub(super) fn placeholder(&self) -> Node {
         let ClusterConfig { zone, serial, ttl, .. } = &self.config;
-        let answer = render::negative(Kind::Nxdomain, &Soa { zone, serial: *serial, ttl: *ttl });
+        let answer = render::negative(AnswerKind::Nxdomain, &Soa { zone, serial: *serial, ttl: *ttl });
         let any = Some(Arc::new(node(vec![(ANY_TYPE, answer)])));
         Node { fallback: any.clone(), child: any.clone(), deep: any, ..node(Vec::new()) }
     }
 
-    /// The zone's frame: the names that exist without any object.
-    pub(super) fn structure(&self) -> Vec<(Name, Node)> {
+    /// The names that every zone has, without any object.
+    pub(super) fn fixed_names(&self) -> Vec<(Name, Node)> {
         let zone = &self.config.zone;
         let soa = Soa { zone, serial: self.config.serial, ttl: self.config.ttl };
         let (version, ttl) = DNS_VERSION;
@@ -161,35 +161,36 @@ impl Renderer {
         .collect()
     }
 
-    /// An empty non-terminal. Names one label below it that have no node don't exist; if `deep`, neither do longer ones.
+    /// An empty non-terminal. Absent children get NXDOMAIN; with `deep`, all absent descendants do.
     fn empty(&self, deep: bool, gate: u8) -> Node {
-        let Negatives { structural, missing, .. } = self.negatives(gate);
+        let Negatives { empty_nodata, missing, .. } = self.negatives(gate);
         Node {
-            fallback: structural.clone(),
+            fallback: empty_nodata.clone(),
             child: missing.clone(),
             deep: missing.clone().filter(|_| deep),
             ..node(Vec::new())
         }
     }
 
-    /// The names of a namespace. If `is_open`, names below that have no node pass, since some of them are withheld.
-    pub(super) fn namespace(&self, namespace: &str, is_open: bool) -> Vec<(Name, Node)> {
+    /// The names of a namespace. If `passes_absent_names`, names below that have no node pass, since some of them are withheld.
+    pub(super) fn namespace(&self, namespace: &str, passes_absent_names: bool) -> Vec<(Name, Node)> {
         let name = |branch: &str| self.config.zone.child(branch).ok()?.child(namespace).ok();
         let (pods, services) = (self.empty(false, 0), self.empty(true, gate::of(namespace)));
-        let open = |node: Node| Node { child: None, deep: None, ..node };
-        let (pods, services) = (open(pods), if is_open { open(services) } else { services });
+        let without_negatives = |node: Node| Node { child: None, deep: None, ..node };
+        let (pods, services) =
+            (without_negatives(pods), if passes_absent_names { without_negatives(services) } else { services });
         name("svc").map(|n| (n, services)).into_iter().chain(name("pod").map(|n| (n, pods))).collect()
     }
 
-    /// The name of a Service, or of the Service that a slice's label names. Dots in that label separate labels, as CoreDNS has it.
-    /// None if the name is too long or has an empty label.
+    /// The name of a Service, or of the Service that a slice's label names. Dots in that label separate labels, as CoreDNS has
+    /// it. None if the name is too long or has an empty label.
     pub(super) fn service_name(&self, key: &Key) -> Option<Name> {
         self.config.zone.below(key.name.split('.').chain([&*key.namespace, "svc"])).ok()
     }
 
-    /// A node of the Service whose name is `base`. If `is_closed`, names one label below it that have no node don't exist;
+    /// A node of the Service whose name is `base`. If `has_nxdomain`, names one label below it that have no node don't exist;
     /// otherwise they pass. Its negative answers have this gate.
-    pub(super) fn host(&self, gate: u8, (owner, base): (&Name, &Name), host: &Host, is_closed: bool) -> Node {
+    pub(super) fn host(&self, gate: u8, (owner, base): (&Name, &Name), host: &Host, has_nxdomain: bool) -> Node {
         let ttl = self.config.ttl;
         let mut types = Vec::with_capacity(3);
         if host.aliased {
@@ -198,32 +199,32 @@ impl Renderer {
             let families = by_family(&host.addresses).into_iter().filter(|(_, addresses)| !addresses.is_empty());
             types.extend(families.map(|(qtype, addresses)| (qtype, render::addresses(&addresses, ttl))));
         }
-        match &host.services {
+        match &host.srv {
             None => types.push((TYPE_SRV, Verdict::Pass)),
-            Some(services) if services.records.is_empty() => {}
-            Some(services) => types.push((TYPE_SRV, self.services(owner, base, services))),
+            Some(srv) if srv.records.is_empty() => {}
+            Some(srv) => types.push((TYPE_SRV, self.srv(owner, base, srv))),
         }
         Node {
             types,
             fallback: self.negatives(gate).nodata.clone(),
-            child: self.negatives(gate).missing.clone().filter(|_| is_closed),
+            child: self.negatives(gate).missing.clone().filter(|_| has_nxdomain),
             ..node(Vec::new())
         }
     }
 
     /// The SRV records at `owner`, with the addresses of their targets.
-    fn services(&self, owner: &Name, base: &Name, services: &Services) -> Verdict {
+    fn srv(&self, owner: &Name, base: &Name, srv: &SrvRecords) -> Verdict {
         let ttl = self.config.ttl;
         let names =
             |targets: Vec<&Relative>| targets.into_iter().map(|t| below(base, t)).collect::<Option<Vec<Name>>>();
-        let targets = names(services.records.iter().map(|(t, _)| t).collect());
-        let owners = names(services.addresses.iter().map(|(t, _)| t).collect());
+        let targets = names(srv.records.iter().map(|(t, _)| t).collect());
+        let owners = names(srv.addresses.iter().map(|(t, _)| t).collect());
         // A target that is too long for a name: the query passes.
         let (Some(targets), Some(owners)) = (targets, owners) else { return Verdict::Pass };
-        let answers: Vec<_> = (targets.iter().zip(&services.records))
-            .map(|(target, (_, port))| (owner, Data::Service { target, port: *port, weight: services.weight }, ttl))
+        let answers: Vec<_> = (targets.iter().zip(&srv.records))
+            .map(|(target, (_, port))| (owner, Data::Srv { target, port: *port, weight: srv.weight }, ttl))
             .collect();
-        let additionals = owners.iter().zip(&services.addresses).map(|(name, (_, a))| (name, Data::Address(*a), ttl));
+        let additionals = owners.iter().zip(&srv.addresses).map(|(name, (_, a))| (name, Data::Address(*a), ttl));
         // Only the last records of equal size rotate, so the family with more addresses comes last.
         let (v4, v6): (Vec<_>, Vec<_>) =
             additionals.partition(|(_, data, _)| matches!(data, Data::Address(IpAddr::V4(_))));
@@ -262,8 +263,8 @@ impl Renderer {
     pub(super) fn pointer(&self, owner: &Name, address: IpAddr, pointer: &Pointer<'_>) -> Node {
         let targets: Option<Vec<Name>> = match *pointer {
             Pointer::Service(key) => self.service_name(key).map(|n| vec![n]),
-            Pointer::Endpoints(holders) if holders.len() > RECORDS_MAX => None,
-            Pointer::Endpoints(holders) => holders
+            Pointer::Endpoints(endpoints) if endpoints.len() > RRS_MAX => None,
+            Pointer::Endpoints(endpoints) => endpoints
                 .iter()
                 .map(|(key, hostname)| {
                     let label = Endpoint { address, hostname: hostname.clone() }.label();

@@ -33,14 +33,14 @@ pub(super) struct Host {
     /// Whether an endpoint is a host name: queries for addresses pass, since only the DNS server can resolve it.
     pub aliased: bool,
     /// The SRV records; None if no message holds them.
-    pub services: Option<Services>,
+    pub srv: Option<SrvRecords>,
     /// Whether names one label below that are not in the plan get NXDOMAIN.
-    pub closed: bool,
+    pub has_nxdomain: bool,
 }
 
 /// SRV records, with the addresses of their targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Services {
+pub(super) struct SrvRecords {
     /// Targets and ports, the latter in host byte order.
     pub records: Vec<(Relative, u16)>,
     pub weight: u16,
@@ -53,15 +53,15 @@ fn weight(entries: usize) -> u16 {
     (100.0 / (100 * entries) as f64 * 100.0).floor().max(1.0) as u16
 }
 
-impl Services {
+impl SrvRecords {
     /// The records, with the weight that CoreDNS gives them if it counts `entries` entries, and the addresses of the targets.
     pub(super) fn new(records: Vec<(Relative, u16)>, entries: usize, addresses: Vec<Target>) -> Self {
         Self { records, weight: weight(entries), addresses }
     }
 }
 
-/// The labels of the endpoints in which two states of a Service may differ; None: all of them. With it, a change of one slice
-/// does not read the endpoints of all others.
+/// The labels of the endpoints that may differ between two states of a Service; None: all of them. After a change of one slice
+/// only the names of its own endpoints are planned and compared.
 pub(super) fn endpoints_between(old: &Entry, new: &Entry) -> Option<HashSet<Box<str>>> {
     if !has_same_names(old, new) {
         return None;
@@ -110,9 +110,9 @@ fn port_name(name: &str, protocol: Protocol) -> Relative {
     format!("_{name}._{}", protocol.label()).into()
 }
 
-/// The ports of a Service, or of its slices, by the port name and protocol of a query, each with the lists that have such a
-/// port. [`OWN_NAME`] is the query for the Service itself. An empty name or protocol matches all ports ([`Port::matches`]).
-/// A Service may have thousands of ports: the table is built in one pass over them.
+/// Maps the port name and protocol of a query to the lists of ports that match it, each with the matching ports. A list is
+/// that of the Service or of one of its slices. An empty name or protocol matches all ports ([`Port::matches`]); [`OWN_NAME`]
+/// is the query for the Service itself. The table is built in one pass, because a Service may have thousands of ports.
 struct PortNames<'a>(HashMap<(&'a str, Protocol), Vec<(u32, Ports)>>);
 
 /// The port name and protocol of a query for the Service's own name.
@@ -125,11 +125,11 @@ impl<'a> PortNames<'a> {
         let mut nameless = HashSet::from([Protocol::None]);
         for (i, port) in lists.flat_map(|(i, ports)| ports.iter().map(move |p| (i, p))) {
             let mut add = |name: &'a str, protocol| {
-                let holders = ports.entry((name, protocol)).or_default();
-                if holders.last().is_none_or(|(last, _)| *last != i) {
-                    holders.push((i, Ports::default()));
+                let lists_with_port = ports.entry((name, protocol)).or_default();
+                if lists_with_port.last().is_none_or(|(last, _)| *last != i) {
+                    lists_with_port.push((i, Ports::default()));
                 }
-                if let Some((_, ports)) = holders.last_mut() {
+                if let Some((_, ports)) = lists_with_port.last_mut() {
                     ports.add(port);
                 }
             };
@@ -151,10 +151,10 @@ impl<'a> PortNames<'a> {
 
     /// The names of the ports and of the Service, with the hosts that `host` makes of the lists that have the port.
     fn hosts(self, root: &Relative, mut host: impl FnMut(&[(u32, Ports)], bool) -> Host) -> Plan {
-        let hosts = self.0.into_iter().map(|((name, protocol), holders)| {
+        let hosts = self.0.into_iter().map(|((name, protocol), lists_with_port)| {
             let is_root = (name, protocol) == OWN_NAME;
             let name = if is_root { Relative::clone(root) } else { port_name(name, protocol) };
-            (name, Content::Host(host(&holders, is_root)))
+            (name, Content::Host(host(&lists_with_port, is_root)))
         });
         hosts.collect()
     }
@@ -163,14 +163,14 @@ impl<'a> PortNames<'a> {
 fn add_cluster_ip(plan: &mut Plan, root: &Relative, entry: &Entry, addresses: &[IpAddr], ports: &[Port]) {
     let own = address_set(addresses.iter().copied());
     let targets = Targets::new(own.iter().map(|a| (Relative::clone(root), *a)).collect());
-    plan.append(&mut PortNames::new(std::iter::once((0, ports))).hosts(root, |holders, is_root| {
-        let count = holders.iter().map(|(_, ports)| ports.count * addresses.len()).sum();
-        let numbers = holders.first().map_or(&[][..], |(_, ports)| &ports.numbers);
+    plan.append(&mut PortNames::new(std::iter::once((0, ports))).hosts(root, |lists_with_port, is_root| {
+        let count = lists_with_port.iter().map(|(_, ports)| ports.count * addresses.len()).sum();
+        let numbers = lists_with_port.first().map_or(&[][..], |(_, ports)| &ports.numbers);
         Host {
             addresses: Arc::clone(&own),
             aliased: false,
-            services: targets.services(numbers, count),
-            closed: is_root && !entry.is_opaque(),
+            srv: targets.srv(numbers, count),
+            has_nxdomain: is_root && !entry.is_opaque(),
         }
     }));
 }
@@ -180,13 +180,13 @@ fn add_headless(plan: &mut Plan, root: &Relative, slices: &Slices) {
     if lists().next().is_none() {
         return;
     }
-    plan.append(&mut PortNames::new(lists()).hosts(root, |holders, is_root| {
-        let numbers: Vec<u32> = holders.iter().map(|(i, _)| *i).collect();
+    plan.append(&mut PortNames::new(lists()).hosts(root, |slices_with_port, is_root| {
+        let numbers: Vec<u32> = slices_with_port.iter().map(|(i, _)| *i).collect();
         Host {
             addresses: slices.addresses(&numbers),
             aliased: numbers.iter().any(|i| !slices.get(*i).aliases.is_empty()),
-            services: slices.services(holders),
-            closed: is_root,
+            srv: slices.srv(slices_with_port),
+            has_nxdomain: is_root,
         }
     }));
 }
@@ -213,29 +213,30 @@ fn add_endpoints(plan: &mut Plan, slices: &Slices, labels: Option<&HashSet<Box<s
         let host = Host {
             addresses: address_set(endpoints().map(|(_, address)| address)),
             aliased: group.iter().any(|(.., address)| address.is_none()),
-            services: endpoint_services(slices, label, endpoints()),
-            closed: false,
+            srv: endpoint_srv(slices, label, endpoints()),
+            has_nxdomain: false,
         };
         plan.insert(Relative::clone(label), Content::Host(host));
     }
 }
 
-/// The SRV records of an endpoint's name: `endpoints` are the slices that list it and its addresses. None if no message holds them.
-fn endpoint_services(
+/// The SRV records of an endpoint's name: `endpoints` are the slices that list it and its addresses. None if no message holds
+/// them.
+fn endpoint_srv(
     slices: &Slices,
     label: &Relative,
     endpoints: impl Iterator<Item = (u32, IpAddr)> + Clone,
-) -> Option<Services> {
+) -> Option<SrvRecords> {
     let count = endpoints.clone().map(|(i, _)| slices.get(i).ports.len()).sum();
     let numbered = endpoints.filter(|(i, _)| !slices.ports(*i).numbers.is_empty());
     let addresses: Vec<Target> = numbered.clone().map(|(_, address)| (Relative::clone(label), address)).collect();
-    let mut holders: Vec<u32> = numbered.map(|(i, _)| i).collect();
-    holders.dedup();
-    if let [only] = holders[..] {
-        return Targets::new(addresses).into_services(&slices.ports(only).numbers, count);
+    let mut slices_with_port: Vec<u32> = numbered.map(|(i, _)| i).collect();
+    slices_with_port.dedup();
+    if let [only] = slices_with_port[..] {
+        return Targets::new(addresses).into_srv(&slices.ports(only).numbers, count);
     }
     let mut numbers = Vec::new();
-    for i in holders {
+    for i in slices_with_port {
         numbers.extend(&slices.ports(i).numbers);
         numbers.sort_unstable();
         numbers.dedup();
@@ -243,5 +244,5 @@ fn endpoint_services(
             return None;
         }
     }
-    Targets::new(addresses).into_services(&numbers, count)
+    Targets::new(addresses).into_srv(&numbers, count)
 }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use super::ClusterConfig;
 use super::model::{Endpoint, Entry, Service};
-use super::share::{Part, Shares, Size, Sizes, only};
+use super::share::{NameGroup, Shares, Size, Sizes, only};
 use super::size;
 use super::spec::Key;
 use crate::zone::name::Name;
-use crate::zone::render::RECORDS_MAX;
+use crate::zone::render::RRS_MAX;
 
-/// The holders of an address: Services with this cluster IP, and endpoints. The API gives a cluster IP to one Service only; if
+/// The owners of an address: Services with this cluster IP, and endpoints. The API gives a cluster IP to one Service only; if
 /// several had it, the first one would count.
 #[derive(Debug, Default)]
-enum Holders {
+enum AddressOwners {
     #[default]
     Empty,
     Service(Arc<Key>),
@@ -49,7 +49,7 @@ impl<'a> Endpoints<'a> {
     }
 }
 
-impl Holders {
+impl AddressOwners {
     fn service(&self) -> Option<&Arc<Key>> {
         match self {
             Self::Service(key) => Some(key),
@@ -66,7 +66,7 @@ impl Holders {
         }
     }
 
-    /// Changes the holders. A single holder, the usual case, is stored without lists.
+    /// Changes the owners. A single owner, the usual case, is stored without lists.
     fn change(&mut self, change: impl FnOnce(&mut Lists)) {
         let mut lists = match std::mem::take(self) {
             Self::Empty => Lists::default(),
@@ -84,10 +84,11 @@ impl Holders {
         }
     }
 
-    /// The Services that are charged for the reverse name: the Service that has the address, or else the first Service of each
-    /// namespace with such an endpoint. A tenant may list addresses of other namespaces: each namespace is charged, and the
-    /// name is kept while one of them has room for it. If no message holds the endpoints, the name passes anyway and only the
-    /// first is charged.
+    /// The Services that are *charged* for the reverse name: for each of them its size counts toward the share of the
+    /// Service's namespace. They are the Service that has the address, or else the first Service of each namespace with such
+    /// an endpoint. A tenant may list addresses of other namespaces, so each namespace is charged, and the name is kept while
+    /// one of them has room for it. If no message holds the endpoints, the name passes anyway, and only the first Service is
+    /// charged.
     fn charged(&self) -> impl Iterator<Item = &Arc<Key>> {
         let service = self.service();
         let endpoints = if service.is_some() { Endpoints::default() } else { self.endpoints() };
@@ -96,7 +97,7 @@ impl Holders {
             let namespace = Some(&*key.namespace);
             std::mem::replace(&mut last, namespace) != namespace
         });
-        let most = if endpoints.len() > RECORDS_MAX { 1 } else { RECORDS_MAX };
+        let most = if endpoints.len() > RRS_MAX { 1 } else { RRS_MAX };
         service.into_iter().chain(firsts.take(most))
     }
 
@@ -133,16 +134,16 @@ pub(super) enum Pointer<'a> {
     Endpoints(Endpoints<'a>),
 }
 
-/// All addresses of Services and endpoints, with their holders.
+/// All addresses of Services and endpoints, with their owners.
 #[derive(Debug, Default)]
-pub(super) struct Reverse(HashMap<IpAddr, Holders>);
+pub(super) struct Reverse(HashMap<IpAddr, AddressOwners>);
 
 impl Reverse {
     pub(super) fn get(&self, address: IpAddr) -> Option<Pointer<'_>> {
-        let holders = self.0.get(&address)?;
-        Some(match holders.service() {
+        let owners = self.0.get(&address)?;
+        Some(match owners.service() {
             Some(key) => Pointer::Service(key),
-            None => Pointer::Endpoints(holders.endpoints()),
+            None => Pointer::Endpoints(owners.endpoints()),
         })
     }
 
@@ -152,19 +153,19 @@ impl Reverse {
 
     /// The Services that are charged for the reverse name of an address.
     pub(super) fn charged(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Key>> {
-        self.0.get(&address).into_iter().flat_map(Holders::charged)
+        self.0.get(&address).into_iter().flat_map(AddressOwners::charged)
     }
 
     /// Counts the sizes of all reverse names.
     pub(super) fn count(&self, config: &ClusterConfig, shares: &mut Shares) {
-        for (key, size) in self.0.iter().flat_map(|(address, holders)| holders.charges(*address, config)) {
-            shares.count(&key, Sizes::default(), only(Part::Pointers, size));
+        for (key, size) in self.0.iter().flat_map(|(address, owners)| owners.charges(*address, config)) {
+            shares.count(&key, Sizes::default(), only(NameGroup::Pointers, size));
         }
     }
 
-    /// Follows the change of the entry `key`. Adds the affected addresses to `changed`, with whether their reverse names may be in
-    /// the maps. Counts the changed charges of other Services, and returns those of `key`: the sizes that it is no longer
-    /// charged, and those that it is charged now.
+    /// Follows the change of the entry `key`. Adds the affected addresses to `changed`, with whether their reverse names may
+    /// be in the maps. Counts the changed charges of other Services. Returns the sizes that `key` is no longer charged for,
+    /// and those that it is charged for now.
     pub(super) fn update(
         &mut self,
         key: &Arc<Key>,
@@ -175,11 +176,11 @@ impl Reverse {
     ) -> [Size; 2] {
         let mut own = [Size::default(); 2];
         let mut change = |address: IpAddr, change: &dyn Fn(&mut Lists)| {
-            let holders = self.0.entry(address).or_default();
-            let mut before = holders.charges(address, config);
-            let is_held = before.iter().any(|(key, _)| !shares.withheld(key).has(Part::Pointers));
-            holders.change(change);
-            let mut after = holders.charges(address, config);
+            let owners = self.0.entry(address).or_default();
+            let mut before = owners.charges(address, config);
+            let is_held = before.iter().any(|(key, _)| !shares.withheld(key).has(NameGroup::Pointers));
+            owners.change(change);
+            let mut after = owners.charges(address, config);
             if after.is_empty() {
                 self.0.remove(&address);
             }
@@ -188,13 +189,13 @@ impl Reverse {
                 .into_iter()
                 .enumerate()
                 .flat_map(|(i, charges)| charges.into_iter().map(move |c| (i, c)));
-            for (i, (holder, size)) in charges {
-                if Arc::ptr_eq(&holder, key) {
+            for (i, (owner, size)) in charges {
+                if Arc::ptr_eq(&owner, key) {
                     own[i] += size;
                 } else {
                     let mut sizes = [Sizes::default(); 2];
-                    sizes[i] = only(Part::Pointers, size);
-                    shares.count(&holder, sizes[0], sizes[1]);
+                    sizes[i] = only(NameGroup::Pointers, size);
+                    shares.count(&owner, sizes[0], sizes[1]);
                 }
             }
             changed.entry(address).or_insert(is_held);
@@ -207,12 +208,12 @@ impl Reverse {
             change(*address, &|h| _ = h.services.insert(Arc::clone(key)));
         }
         for endpoint in endpoints_not_in(old, new) {
-            let holder = (Arc::clone(key), endpoint.hostname.clone());
-            change(endpoint.address, &|h| _ = h.endpoints.remove(&holder));
+            let owner = (Arc::clone(key), endpoint.hostname.clone());
+            change(endpoint.address, &|h| _ = h.endpoints.remove(&owner));
         }
         for endpoint in endpoints_not_in(new, old) {
-            let holder = (Arc::clone(key), endpoint.hostname.clone());
-            change(endpoint.address, &|h| _ = h.endpoints.insert(holder.clone()));
+            let owner = (Arc::clone(key), endpoint.hostname.clone());
+            change(endpoint.address, &|h| _ = h.endpoints.insert(owner.clone()));
         }
         own
     }

@@ -1,9 +1,10 @@
 //! Fair shares: decides which names are withheld if the maps are too small for the whole cluster.
 //!
-//! The share of each namespace is the *level*: the size at which all namespaces would just fit if none were larger. A namespace
-//! above the level has its excess withheld, in whole parts of Services (`Part`): one kind of part after another, and of each
-//! kind the largest parts first. Withheld parts come back if they would also fit into maps smaller by a margin, so that names
-//! at the limit don't flap. There is one level of names and one of memory; both hold.
+//! The share of each namespace is the *level* (max-min fair share): the largest size such that all namespaces fit if each is
+//! cut to it. A namespace above the level has its excess withheld, in whole groups of a Service's names (`NameGroup`): one
+//! kind of group after another, and of each kind the largest groups first. Withheld groups come back if they would also fit
+//! into maps smaller by a margin, so that names at the limit don't flap. There is one level of names and one of memory; both
+//! hold.
 //!
 //! While all names fit, only their sizes are counted.
 
@@ -15,9 +16,9 @@ use std::sync::Arc;
 use super::plan::Content;
 use super::spec::Key;
 
-/// Withheld parts come back if they would also fit into maps smaller by 1/`MARGIN`.
+/// Withheld groups come back if they would also fit into maps smaller by 1/`MARGIN`.
 pub(super) const MARGIN: usize = 32;
-/// A withheld part comes back in exchange for another one only if that is larger by more than 1/`HYSTERESIS`.
+/// A withheld group is exchanged for another one only if the other is larger by more than 1/`HYSTERESIS`.
 pub(super) const HYSTERESIS: usize = 8;
 
 /// Room in the maps.
@@ -25,21 +26,21 @@ pub(super) const HYSTERESIS: usize = 8;
 pub struct Size {
     /// The number of names. `MaxRecords` limits it.
     pub names: usize,
-    /// An upper bound of the memory, in units of [`Size::UNIT`] octets.
+    /// An upper bound of the memory, in units of [`Size::UNIT`] bytes.
     pub units: usize,
 }
 
 impl Size {
     /// No limit.
     pub const MAX: Self = Self { names: usize::MAX, units: usize::MAX };
-    /// Octets of a unit; a node takes whole units. This and the following constants are the layout of the maps: `datapath::table`
-    /// checks that they agree.
+    /// Bytes of a unit; a node takes whole units. This and the following constants are the layout of the maps:
+    /// `datapath::table` checks that they agree.
     pub const UNIT: usize = 64;
-    /// Octets of a node's header.
+    /// Bytes of a node's header.
     pub const NODE_HEAD: usize = 16;
-    /// Octets of a type that a node lists.
+    /// Bytes of a type that a node lists.
     pub const TYPE: usize = 4;
-    /// Octets of an answer's header, which is not sent.
+    /// Bytes of an answer's header, which is not sent.
     pub const ANSWER_HEAD: usize = 16;
     /// The most octets of an answer's records. Longer answers are not stored.
     pub const ANSWER_MAX: usize = 1232;
@@ -71,9 +72,9 @@ impl SubAssign for Size {
     }
 }
 
-/// A group of a Service's names that are withheld together. Kinds of parts are withheld in this order.
+/// A group of a Service's names that are withheld together. Kinds of groups are withheld in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum NameGroup {
     /// The reverse names of its cluster IPs and endpoints. Queries for reverse names without a node pass anyway.
     Pointers,
     /// Names two labels below its own. If they have no node, queries for them pass anyway.
@@ -84,11 +85,11 @@ pub(super) enum Part {
     Service,
 }
 
-impl Part {
+impl NameGroup {
     pub(super) const ALL: [Self; 4] = [Self::Pointers, Self::Ports, Self::Endpoints, Self::Service];
 
-    /// The part to which a name relative to the Service's belongs. A name that passes lies below an alias, whose node makes all
-    /// other names there NXDOMAIN, so it is withheld with the alias.
+    /// The group of a name, which is given relative to the Service's own name. A name that passes is below an alias. Without a
+    /// node of its own it would get NXDOMAIN from the alias, so it is withheld only with the alias.
     pub(super) fn of(relative: &str, content: &Content) -> Self {
         match relative.is_empty() || *content == Content::Pass {
             true => Self::Service,
@@ -98,17 +99,17 @@ impl Part {
     }
 }
 
-/// A set of parts.
+/// A set of name groups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Parts(u8);
+pub(super) struct NameGroups(u8);
 
-impl Parts {
-    pub(super) const fn has(self, part: Part) -> bool {
-        self.0 & 1 << part as u8 != 0
+impl NameGroups {
+    pub(super) const fn has(self, group: NameGroup) -> bool {
+        self.0 & 1 << group as u8 != 0
     }
 
-    pub(super) const fn insert(&mut self, part: Part) {
-        self.0 |= 1 << part as u8;
+    pub(super) const fn insert(&mut self, group: NameGroup) {
+        self.0 |= 1 << group as u8;
     }
 
     const fn is_empty(self) -> bool {
@@ -116,27 +117,27 @@ impl Parts {
     }
 }
 
-/// The sizes of a Service's parts.
-pub(super) type Sizes = [Size; Part::ALL.len()];
+/// The sizes of a Service's name groups.
+pub(super) type Sizes = [Size; NameGroup::ALL.len()];
 
-/// Sizes of which only that of `part` is not 0.
-pub(super) fn only(part: Part, size: Size) -> Sizes {
+/// Sizes of which only that of `group` is not 0.
+pub(super) fn only(group: NameGroup, size: Size) -> Sizes {
     let mut sizes = Sizes::default();
-    sizes[part as usize] = size;
+    sizes[group as usize] = size;
     sizes
 }
 
-/// The sizes of a Service's parts, and the withheld ones. Compact, since a cluster has many Services.
+/// The sizes of a Service's name groups, and which of them are withheld. Compact, since a cluster has many Services.
 #[derive(Default)]
-struct Object {
+struct ServiceSizes {
     names: [u32; 4],
     units: [u32; 4],
-    withheld: Parts,
+    withheld: NameGroups,
 }
 
-impl Object {
-    fn size(&self, part: Part) -> Size {
-        Size { names: self.names[part as usize] as usize, units: self.units[part as usize] as usize }
+impl ServiceSizes {
+    fn size(&self, group: NameGroup) -> Size {
+        Size { names: self.names[group as usize] as usize, units: self.units[group as usize] as usize }
     }
 
     fn names(&self) -> usize {
@@ -150,32 +151,32 @@ impl Object {
 
 /// The sizes of a namespace.
 #[derive(Default)]
-struct Namespace {
+struct NamespaceShare {
     /// The size of all its names.
     size: Size,
     /// The size of its withheld names.
     withheld: Size,
-    /// Whether a Service's own name is withheld, so that absent names in the namespace pass.
-    is_open: bool,
-    /// Whether any part is withheld.
+    /// Whether absent names in the namespace pass, because a Service's own name is withheld.
+    passes_absent_names: bool,
+    /// Whether any group is withheld.
     has_withheld: bool,
     /// Whether [`Shares::newly_withheld`] has returned it.
     is_reported: bool,
-    /// If any part is withheld: the largest Service and the number of its names.
+    /// If any group is withheld: the largest Service and the number of its names.
     largest: Option<(Box<str>, usize)>,
-    /// The excess for which the last decision remains valid while no object changes.
+    /// The excesses for which the last decision stays valid. None: the next decision is made anew.
     settled: Option<Settled>,
-    /// The Services in the order of their keys: of two parts of one size, that of the first Service is withheld first.
-    objects: BTreeMap<Arc<Key>, Object>,
+    /// The Services in the order of their keys: of two groups of one size, that of the first Service is withheld first.
+    services: BTreeMap<Arc<Key>, ServiceSizes>,
 }
 
-/// The condition under which a decision that changed nothing remains the same. So the objects of a namespace are not sorted
+/// The condition under which a decision that changed nothing stays the same. It saves sorting the Services of a namespace
 /// again for each change in another namespace.
 struct Settled {
     by_units: bool,
-    /// The size of all parts before the first one that is not withheld.
+    /// The size of all groups that come before the first one that is not withheld, in withholding order.
     missing: Size,
-    /// The size of all parts before the last one that is withheld.
+    /// The size of all groups that come before the last withheld one, in withholding order.
     last: Option<Size>,
 }
 
@@ -187,7 +188,7 @@ impl Settled {
 
 /// A namespace and the number of its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct NamespaceUse {
     /// The namespace.
     pub namespace: Box<str>,
     /// The number of its names.
@@ -198,7 +199,7 @@ pub struct Holder {
     pub largest: Option<(Box<str>, usize)>,
 }
 
-impl Holder {
+impl NamespaceUse {
     /// A namespace without names.
     pub(super) fn empty(namespace: &str) -> Self {
         Self { namespace: namespace.into(), names: 0, passing: 0, largest: None }
@@ -207,26 +208,26 @@ impl Holder {
 
 /// The changes of a decision ([`Shares::decide`]).
 #[derive(Default)]
-pub(super) struct Decision {
-    /// Services whose withheld parts changed, with the parts that were withheld before.
-    pub objects: HashMap<Arc<Key>, Parts>,
-    /// Namespaces that became open or closed ([`Shares::is_open`]).
+pub(super) struct ShareDecision {
+    /// Services whose withheld name groups changed, with the groups that were withheld before.
+    pub services: HashMap<Arc<Key>, NameGroups>,
+    /// Namespaces for which [`Shares::passes_absent_names`] changed.
     pub namespaces: Vec<Box<str>>,
 }
 
-impl Decision {
+impl ShareDecision {
     pub(super) fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.namespaces.is_empty()
+        self.services.is_empty() && self.namespaces.is_empty()
     }
 }
 
 /// The sizes of all names, and the withheld ones.
 pub(super) struct Shares {
     capacity: Size,
-    namespaces: HashMap<Box<str>, Namespace>,
+    namespaces: HashMap<Box<str>, NamespaceShare>,
     total: Size,
     withheld: Size,
-    /// Whether any part is withheld.
+    /// Whether any group is withheld.
     has_withheld: bool,
     /// Whether a namespace exceeds the level of names.
     by_names: bool,
@@ -254,7 +255,7 @@ impl Shares {
     }
 
     /// The number of withheld names, and whether `MaxRecords` is the limit (otherwise it is memory).
-    pub(super) const fn passing(&self) -> (usize, bool) {
+    pub(super) const fn withheld_names(&self) -> (usize, bool) {
         (self.withheld.names, self.by_names)
     }
 
@@ -262,7 +263,7 @@ impl Shares {
         self.capacity
     }
 
-    /// Sets all sizes to 0. Withheld parts stay so until the next decision.
+    /// Sets all sizes to 0. Withheld groups stay so until the next decision.
     pub(super) fn clear(&mut self) {
         self.total = Size::default();
         self.withheld = Size::default();
@@ -270,7 +271,7 @@ impl Shares {
             namespace.size = Size::default();
             namespace.withheld = Size::default();
             namespace.settled = None;
-            namespace.objects.retain(|_, o| {
+            namespace.services.retain(|_, o| {
                 (o.names, o.units) = ([0; 4], [0; 4]);
                 !o.is_nothing()
             });
@@ -286,7 +287,7 @@ impl Shares {
         self.total -= before;
     }
 
-    /// Counts the changed sizes of a Service's parts.
+    /// Counts the changed sizes of a Service's groups.
     pub(super) fn count(&mut self, key: &Arc<Key>, before: Sizes, after: Sizes) {
         if before == after {
             return;
@@ -294,21 +295,21 @@ impl Shares {
         let namespace = entry(&mut self.namespaces, &key.namespace);
         namespace.settled = None;
         // Shares the key with the index of Services.
-        let object = namespace.objects.entry(Arc::clone(key)).or_default();
-        for part in Part::ALL {
-            let (before, after) = (before[part as usize], after[part as usize]);
+        let service = namespace.services.entry(Arc::clone(key)).or_default();
+        for group in NameGroup::ALL {
+            let (before, after) = (before[group as usize], after[group as usize]);
             let sums = [&mut namespace.size, &mut self.total];
             sums.into_iter().for_each(|sum| change(sum, before, after));
-            if object.withheld.has(part) {
+            if service.withheld.has(group) {
                 let sums = [&mut namespace.withheld, &mut self.withheld];
                 sums.into_iter().for_each(|sum| change(sum, before, after));
             }
-            let mut size = object.size(part);
+            let mut size = service.size(group);
             change(&mut size, before, after);
-            (object.names[part as usize], object.units[part as usize]) = (size.names as u32, size.units as u32);
+            (service.names[group as usize], service.units[group as usize]) = (size.names as u32, size.units as u32);
         }
-        if object.is_nothing() {
-            namespace.objects.remove(key);
+        if service.is_nothing() {
+            namespace.services.remove(key);
         }
     }
 
@@ -317,23 +318,23 @@ impl Shares {
         !self.has_withheld && self.total.fits(self.capacity)
     }
 
-    /// Whether any part is withheld.
+    /// Whether any group is withheld.
     pub(super) const fn has_withheld(&self) -> bool {
         self.has_withheld
     }
 
-    /// The withheld parts of a Service.
-    pub(super) fn withheld(&self, key: &Key) -> Parts {
+    /// The withheld name groups of a Service.
+    pub(super) fn withheld(&self, key: &Key) -> NameGroups {
         if !self.has_withheld {
-            return Parts::default();
+            return NameGroups::default();
         }
-        let object = self.namespaces.get(&key.namespace).and_then(|n| n.objects.get(key));
-        object.map_or(Parts::default(), |o| o.withheld)
+        let service = self.namespaces.get(&key.namespace).and_then(|n| n.services.get(key));
+        service.map_or(NameGroups::default(), |o| o.withheld)
     }
 
-    /// Whether Services of a namespace have their own names withheld, so that names below it without a node must pass.
-    pub(super) fn is_open(&self, namespace: &str) -> bool {
-        self.namespaces.get(namespace).is_some_and(|n| n.is_open)
+    /// Whether absent names in a namespace pass, because Services there have their own names withheld.
+    pub(super) fn passes_absent_names(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|n| n.passes_absent_names)
     }
 
     /// Whether names of a namespace are withheld.
@@ -341,10 +342,10 @@ impl Shares {
         self.namespaces.get(namespace).is_some_and(|n| n.withheld.names > 0)
     }
 
-    /// Decides which parts are withheld.
-    pub(super) fn decide(&mut self) -> Decision {
-        let mut decision = Decision::default();
-        if !self.has_withheld && self.total.fits(self.capacity) {
+    /// Decides which groups are withheld.
+    pub(super) fn decide(&mut self) -> ShareDecision {
+        let mut decision = ShareDecision::default();
+        if self.has_room() {
             return decision;
         }
         let lower = Size {
@@ -356,19 +357,19 @@ impl Shares {
         self.withheld = Size::default();
         self.has_withheld = false;
         for (name, namespace) in &mut self.namespaces {
-            if namespace.decide(levels, &mut decision.objects) {
+            if namespace.decide(levels, &mut decision.services) {
                 decision.namespaces.push(name.clone());
             }
             self.withheld += namespace.withheld;
             self.has_withheld |= namespace.has_withheld;
         }
-        self.namespaces.retain(|_, n| n.size != Size::default() || !n.objects.is_empty());
+        self.namespaces.retain(|_, n| n.size != Size::default() || !n.services.is_empty());
         decision
     }
 
     /// The levels of names and memory for maps of this capacity.
     fn level(&self, capacity: Size) -> Size {
-        let sizes = |of: fn(&Namespace) -> usize| self.namespaces.values().map(of).collect();
+        let sizes = |of: fn(&NamespaceShare) -> usize| self.namespaces.values().map(of).collect();
         Size {
             names: level(sizes(|n| n.size.names), capacity.names),
             units: level(sizes(|n| n.size.units), capacity.units),
@@ -376,9 +377,9 @@ impl Shares {
     }
 
     /// The namespaces with the most names, at most `count`.
-    pub(super) fn holders(&self, count: usize) -> Vec<Holder> {
-        let mut all: Vec<(&str, &Namespace)> = self.namespaces.iter().map(|(name, n)| (&**name, n)).collect();
-        let order = |a: &(&str, &Namespace), b: &(&str, &Namespace)| {
+    pub(super) fn largest_namespaces(&self, count: usize) -> Vec<NamespaceUse> {
+        let mut all: Vec<(&str, &NamespaceShare)> = self.namespaces.iter().map(|(name, n)| (&**name, n)).collect();
+        let order = |a: &(&str, &NamespaceShare), b: &(&str, &NamespaceShare)| {
             (Reverse(a.1.size.names), a.0).cmp(&(Reverse(b.1.size.names), b.0))
         };
         if all.len() > count {
@@ -386,31 +387,35 @@ impl Shares {
             all.truncate(count);
         }
         all.sort_unstable_by(order);
-        all.into_iter().map(|(name, namespace)| namespace.holder(name)).collect()
+        all.into_iter().map(|(name, namespace)| namespace.usage(name)).collect()
     }
 
     /// Namespaces with withheld names that no earlier call has returned.
-    pub(super) fn newly_withheld(&mut self) -> Vec<Holder> {
+    pub(super) fn newly_withheld(&mut self) -> Vec<NamespaceUse> {
         if self.withheld.names == 0 {
             return Vec::new();
         }
         let new = self.namespaces.iter_mut().filter(|(_, n)| n.withheld.names > 0 && !n.is_reported);
         new.map(|(name, namespace)| {
             namespace.is_reported = true;
-            namespace.holder(name)
+            namespace.usage(name)
         })
         .collect()
     }
 }
 
-/// The indices of the objects that have this part, the largest part first, by names or by units. A withheld part counts as larger
-/// ([`HYSTERESIS`]).
-fn in_order(objects: &[(&Arc<Key>, &mut Object)], part: Part, by_units: bool) -> impl Iterator<Item = usize> + use<> {
-    let with_part = objects.iter().enumerate().filter(|(_, (_, o))| o.names[part as usize] > 0);
-    let mut order: Vec<(Reverse<u32>, u32)> = with_part
+/// The indices of the Services that have this group, the largest group first, by names or by units. A withheld group counts as
+/// larger ([`HYSTERESIS`]).
+fn in_order(
+    services: &[(&Arc<Key>, &mut ServiceSizes)],
+    group: NameGroup,
+    by_units: bool,
+) -> impl Iterator<Item = usize> + use<> {
+    let with_group = services.iter().enumerate().filter(|(_, (_, o))| o.names[group as usize] > 0);
+    let mut order: Vec<(Reverse<u32>, u32)> = with_group
         .map(|(i, (_, o))| {
-            let size = if by_units { o.units[part as usize] } else { o.names[part as usize] };
-            let stuck = if o.withheld.has(part) { size / HYSTERESIS as u32 } else { 0 };
+            let size = if by_units { o.units[group as usize] } else { o.names[group as usize] };
+            let stuck = if o.withheld.has(group) { size / HYSTERESIS as u32 } else { 0 };
             (Reverse(size.saturating_add(stuck)), i as u32)
         })
         .collect();
@@ -419,9 +424,9 @@ fn in_order(objects: &[(&Arc<Key>, &mut Object)], part: Part, by_units: bool) ->
 }
 
 /// The namespace of this name, created if it is missing. The name is copied only then.
-fn entry<'a>(namespaces: &'a mut HashMap<Box<str>, Namespace>, name: &str) -> &'a mut Namespace {
+fn entry<'a>(namespaces: &'a mut HashMap<Box<str>, NamespaceShare>, name: &str) -> &'a mut NamespaceShare {
     if !namespaces.contains_key(name) {
-        namespaces.insert(name.into(), Namespace::default());
+        namespaces.insert(name.into(), NamespaceShare::default());
     }
     let Some(namespace) = namespaces.get_mut(name) else { unreachable!("it was put there") };
     namespace
@@ -446,35 +451,35 @@ pub(super) fn level(mut sizes: Vec<usize>, capacity: usize) -> usize {
     usize::MAX
 }
 
-impl Namespace {
-    /// Decides which parts are withheld: parts above the first level are withheld, and withheld parts come back below the second.
-    /// Returns whether the namespace became open or closed.
-    fn decide(&mut self, levels: [Size; 2], changed: &mut HashMap<Arc<Key>, Parts>) -> bool {
+impl NamespaceShare {
+    /// Decides which groups are withheld: groups above the first level are withheld, and withheld groups come back below the
+    /// second. Returns whether `passes_absent_names` changed.
+    fn decide(&mut self, levels: [Size; 2], changed: &mut HashMap<Arc<Key>, NameGroups>) -> bool {
         let excess = levels.map(|level| self.size.less(level));
         let [begins, ends] = excess;
-        let (was_open, by_units) = (self.is_open, ends.names == 0);
+        let (did_pass, by_units) = (self.passes_absent_names, ends.names == 0);
         let is_settled = self.settled.as_ref().is_some_and(|settled| settled.holds(excess, by_units));
         if is_settled || !self.has_withheld && begins == Size::default() {
             return false;
         }
-        let mut objects: Vec<(&Arc<Key>, &mut Object)> = self.objects.iter_mut().collect();
-        let mut withheld = vec![Parts::default(); objects.len()];
+        let mut services: Vec<(&Arc<Key>, &mut ServiceSizes)> = self.services.iter_mut().collect();
+        let mut withheld = vec![NameGroups::default(); services.len()];
         let (mut sum, mut missing, mut last) = (Size::default(), None, None);
         self.withheld = Size::default();
-        self.is_open = false;
-        for part in Part::ALL {
+        self.passes_absent_names = false;
+        for group in NameGroup::ALL {
             if ends.fits(sum) {
                 break;
             }
-            for i in in_order(&objects, part, by_units) {
+            for i in in_order(&services, group, by_units) {
                 if ends.fits(sum) {
                     break;
                 }
-                let (size, was) = (objects[i].1.size(part), objects[i].1.withheld.has(part));
+                let (size, was) = (services[i].1.size(group), services[i].1.withheld.has(group));
                 if !begins.fits(sum) || was {
-                    withheld[i].insert(part);
+                    withheld[i].insert(group);
                     self.withheld += size;
-                    self.is_open |= part == Part::Service;
+                    self.passes_absent_names |= group == NameGroup::Service;
                     last = Some(sum);
                 } else {
                     missing = missing.or(Some(sum));
@@ -483,23 +488,23 @@ impl Namespace {
             }
         }
         self.has_withheld = last.is_some();
-        let largest = objects.iter().filter(|_| self.has_withheld).max_by_key(|(key, o)| (o.names(), Reverse(*key)));
+        let largest = services.iter().filter(|_| self.has_withheld).max_by_key(|(key, o)| (o.names(), Reverse(*key)));
         self.largest = largest.map(|(key, o)| (key.name.clone(), o.names()));
         let mut is_same = true;
-        for ((key, object), now) in objects.iter_mut().zip(withheld) {
-            if now != object.withheld {
+        for ((key, service), now) in services.iter_mut().zip(withheld) {
+            if now != service.withheld {
                 is_same = false;
-                changed.insert(Arc::clone(key), std::mem::replace(&mut object.withheld, now));
+                changed.insert(Arc::clone(key), std::mem::replace(&mut service.withheld, now));
             }
         }
-        self.objects.retain(|_, o| !o.is_nothing());
-        // A change of the withheld parts changes the order of the next decision.
+        self.services.retain(|_, o| !o.is_nothing());
+        // A change of the withheld groups changes the order of the next decision.
         self.settled = is_same.then(|| Settled { by_units, missing: missing.unwrap_or(sum), last });
-        self.is_open != was_open
+        self.passes_absent_names != did_pass
     }
 
-    fn holder(&self, name: &str) -> Holder {
-        Holder {
+    fn usage(&self, name: &str) -> NamespaceUse {
+        NamespaceUse {
             namespace: name.into(),
             names: self.size.names,
             passing: self.withheld.names,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::ClusterConfig;
 use super::model::{Entry, Service};
-use super::plan::{Content, Host, Plan, Services};
+use super::plan::{Content, Host, Plan, SrvRecords};
 use super::reverse::{self, Endpoints};
-use super::share::{Part, Size, Sizes};
+use super::share::{NameGroup, Size, Sizes};
 use super::spec::Key;
 use crate::zone::name::Name;
-use crate::zone::render::RECORDS_MAX;
+use crate::zone::render::RRS_MAX;
 
 /// Octets of a record without its data, if the owner is a pointer (RFC 1035 §4.1.3).
 const RECORD_HEAD: usize = 12;
@@ -48,9 +48,10 @@ pub(super) fn namespace(name: &str, config: &ClusterConfig) -> Size {
     })
 }
 
-/// The charges for the reverse name of an address that this Service has, or these endpoints. Each namespace is charged for its
-/// own endpoints only, since other namespaces may list the address as often as they like. If no
-/// message holds the endpoints, only the first is charged.
+/// The Services that are charged for the reverse name of an address, and the size that each is charged. This is `service`, if
+/// a Service has the address; otherwise it is one Service for each namespace of `endpoints`. A namespace is charged for its
+/// own endpoints only, so that other namespaces can't raise its charge by listing the address. If no message holds the
+/// endpoints, only the first one's Service is charged.
 pub(super) fn pointers(
     address: IpAddr,
     service: Option<&Arc<Key>>,
@@ -65,7 +66,7 @@ pub(super) fn pointers(
     if let Some(key) = service {
         return vec![(Arc::clone(key), size(target(key, None)))];
     }
-    if endpoints.len() > RECORDS_MAX {
+    if endpoints.len() > RRS_MAX {
         return endpoints.iter().take(1).map(|(key, _)| (Arc::clone(key), size(0))).collect();
     }
     // In the order of namespaces.
@@ -85,7 +86,7 @@ fn is_below(name: &Name, config: &ClusterConfig) -> bool {
     name.parent().is_some_and(|parent| config.pass.covers_below(&parent))
 }
 
-/// The sizes of a Service's names by part, without its reverse names.
+/// The sizes of a Service's names by group, without its reverse names.
 pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, config: &ClusterConfig) -> Sizes {
     let mut sizes = Sizes::default();
     if plan.is_empty() {
@@ -94,12 +95,12 @@ pub(super) fn service(key: &Key, entry: &Entry, plan: &Plan, config: &ClusterCon
     let base = base(key, config);
     let suppressed = Suppressed::new(key, config);
     for (relative, content) in plan {
-        let part = Part::of(relative, content);
+        let group = NameGroup::of(relative, content);
         if suppressed.covers(!relative.is_empty()) {
             continue;
         }
         let name = if relative.is_empty() { base } else { LABEL + relative.len() + base };
-        sizes[part as usize] += match content {
+        sizes[group as usize] += match content {
             Content::Pass => node(name, 0, []),
             Content::Alias => alias(name, entry, config),
             Content::Host(host) => self::host(name, base, host),
@@ -139,15 +140,15 @@ fn alias(name: usize, entry: &Entry, config: &ClusterConfig) -> Size {
 fn host(name: usize, base: usize, host: &Host) -> Size {
     let v4 = host.addresses.iter().filter(|a| a.is_ipv4()).count();
     let addresses = |count: usize, octets: usize| if host.aliased { 0 } else { count * (RECORD_HEAD + octets) };
-    let services = host.services.as_ref().map_or(0, |s| services(base, s));
+    let srv = host.srv.as_ref().map_or(0, |s| srv(base, s));
     let v6 = host.addresses.len() - v4;
-    node(name, if host.aliased { 4 } else { 3 }, [addresses(v4, 4), addresses(v6, 16), services])
+    node(name, if host.aliased { 4 } else { 3 }, [addresses(v4, 4), addresses(v6, 16), srv])
 }
 
-fn services(base: usize, services: &Services) -> usize {
+fn srv(base: usize, srv: &SrvRecords) -> usize {
     let name = |relative: &str| LABEL + relative.len() + base;
-    let records = services.records.iter().map(|(target, _)| RECORD_HEAD + SRV_HEAD + name(target));
+    let records = srv.records.iter().map(|(target, _)| RECORD_HEAD + SRV_HEAD + name(target));
     let address = |a: &IpAddr| if a.is_ipv4() { 4 } else { 16 };
-    let additional = services.addresses.iter().map(|(owner, a)| RECORD_HEAD + name(owner) + address(a));
+    let additional = srv.addresses.iter().map(|(owner, a)| RECORD_HEAD + name(owner) + address(a));
     records.chain(additional).sum()
 }

@@ -1,6 +1,8 @@
-//! The EndpointSlices of one Service, and the lists of endpoints that its names need. A Service may have thousands of ports in each
-//! of many slices, so the cost of a name must not be the number of its slices times that of their endpoints: the list of
-//! endpoints is made once for each slice, and unions of lists compare numbers.
+//! The EndpointSlices of one Service, and the lists of endpoints that its names need.
+//!
+//! A Service may have thousands of port names, each in many slices. To read the endpoints of all these slices for each name
+//! would take too long. So the list of endpoints is made once for each slice, and a union of lists compares numbers instead of
+//! names and addresses.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -9,18 +11,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::model::{Entry, Port, Slice};
-use super::plan::{Relative, Services};
+use super::plan::{Relative, SrvRecords};
 use super::share::Size;
-use crate::zone::render::RECORDS_MAX;
+use crate::zone::render::RRS_MAX;
 
 /// More records than a message holds. Longer lists are cut to this length.
-const MANY: usize = RECORDS_MAX + 1;
+const MANY: usize = RRS_MAX + 1;
 /// The least octets of an SRV record whose owner and target are pointers, and of an address record.
 const SRV_MIN: usize = 20;
 const ADDRESS_MIN: usize = 16;
 
 /// The target of an SRV record, and one of its addresses.
 pub(super) type Target = (Relative, IpAddr);
+
+/// IPv4 and IPv6.
+const UNSPECIFIED: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 
 /// The addresses, sorted, each once. If a family has more addresses than a message holds, the list has [`MANY`] unspecified
 /// addresses of that family instead: the query passes in any case, and all such lists are equal.
@@ -32,11 +37,13 @@ pub(super) fn address_set(addresses: impl Iterator<Item = IpAddr>) -> Arc<[IpAdd
     if v4.len() < MANY && v6.len() < MANY {
         return addresses.into();
     }
-    let family = |family: &[IpAddr], unspecified: IpAddr| match family.len() < MANY {
-        true => family.to_vec(),
-        false => vec![unspecified; MANY],
-    };
-    [family(v4, Ipv4Addr::UNSPECIFIED.into()), family(v6, Ipv6Addr::UNSPECIFIED.into())].concat().into()
+    both_families([v4, v6].map(<[IpAddr]>::len), |family| [v4, v6][family].to_vec())
+}
+
+/// The lists of both families in one: those that `list` returns, or [`MANY`] unspecified addresses for a family with so many.
+fn both_families(counts: [usize; 2], list: impl Fn(usize) -> Vec<IpAddr>) -> Arc<[IpAddr]> {
+    let family = |i: usize| if counts[i] < MANY { list(i) } else { vec![UNSPECIFIED[i]; MANY] };
+    [family(0), family(1)].concat().into()
 }
 
 /// Whether a message may hold `records` SRV records and `addresses` addresses of their targets.
@@ -125,19 +132,19 @@ impl Targets {
         Self { all, names }
     }
 
-    /// The SRV records of these targets on `ports`, which are sorted, with the weight of `count` entries. None if no message holds
-    /// them.
-    pub(super) fn services(&self, ports: &[u16], count: usize) -> Option<Services> {
+    /// The SRV records of these targets on `ports`, which are sorted, with the weight of `count` entries. None if no message
+    /// holds them.
+    pub(super) fn srv(&self, ports: &[u16], count: usize) -> Option<SrvRecords> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all.clone() };
-        Some(Services::new(records, count, addresses))
+        Some(SrvRecords::new(records, count, addresses))
     }
 
-    /// Like [`Self::services`], but moves the targets.
-    pub(super) fn into_services(self, ports: &[u16], count: usize) -> Option<Services> {
+    /// Like [`Self::srv`], but moves the targets.
+    pub(super) fn into_srv(self, ports: &[u16], count: usize) -> Option<SrvRecords> {
         let records = self.records(ports)?;
         let addresses = if records.is_empty() { Vec::new() } else { self.all };
-        Some(Services::new(records, count, addresses))
+        Some(SrvRecords::new(records, count, addresses))
     }
 
     fn records(&self, ports: &[u16]) -> Option<Vec<(Relative, u16)>> {
@@ -200,7 +207,7 @@ impl Prepared {
         self.numbered_addresses.get_or_init(|| {
             let addresses = self.addresses();
             let (v4, v6) = addresses.split_at(addresses.partition_point(IpAddr::is_ipv4));
-            // A full list makes the union full, too: its numbers don't matter.
+            // If a list is full, the union is full as well, so the numbers in the list don't matter.
             [v4, v6].map(|family| match family.len() < MANY {
                 true => family.iter().map(|a| numbered.number(a)).collect(),
                 false => vec![0; MANY],
@@ -291,41 +298,34 @@ impl Slices {
                 }
             }
         }
-        let unspecified = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-        let addresses: Vec<IpAddr> = (found.into_iter().zip(unspecified))
-            .flat_map(|(found, unspecified)| match found.len() < MANY {
-                true => {
-                    let mut family: Vec<IpAddr> =
-                        found.into_iter().map(|number| numbered.values[number as usize]).collect();
-                    family.sort_unstable();
-                    family
-                }
-                false => vec![unspecified; MANY],
-            })
-            .collect();
-        let addresses: Arc<[IpAddr]> = addresses.into();
+        let addresses = both_families([found[0].len(), found[1].len()], |family| {
+            let mut list: Vec<IpAddr> =
+                found[family].iter().map(|number: &u32| numbered.values[*number as usize]).collect();
+            list.sort_unstable();
+            list
+        });
         self.unions.borrow_mut().insert(slices.into(), Arc::clone(&addresses));
         addresses
     }
 
-    /// The SRV records of a port's name. `holders` are the slices that have the port, each with its numbers of it; the targets are
-    /// all their endpoints. None if no message holds the records.
+    /// The SRV records of a port's name. `slices_with_port` are the slices that have the port, each with its numbers of it;
+    /// the targets are all their endpoints. None if no message holds the records.
     ///
     /// The weight is that of CoreDNS, which counts every entry, with or without a port number. Each pair of target and port is
     /// listed once for all protocols, and each address once.
-    pub(super) fn services(&self, holders: &[(u32, Ports)]) -> Option<Services> {
-        let count = holders.iter().map(|(i, ports)| self.get(*i).endpoints.len() * ports.count).sum();
-        if let [(only, ports)] = holders {
+    pub(super) fn srv(&self, slices_with_port: &[(u32, Ports)]) -> Option<SrvRecords> {
+        let count = slices_with_port.iter().map(|(i, ports)| self.get(*i).endpoints.len() * ports.count).sum();
+        if let [(only, ports)] = slices_with_port {
             // Without port numbers no targets are needed.
             return if ports.numbers.is_empty() {
-                Some(Services::new(Vec::new(), count, Vec::new()))
+                Some(SrvRecords::new(Vec::new(), count, Vec::new()))
             } else {
-                self.all[*only as usize].targets().services(&ports.numbers, count)
+                self.all[*only as usize].targets().srv(&ports.numbers, count)
             };
         }
         let mut pairs: Vec<(u16, u32)> = Vec::new();
         for (i, ports) in
-            holders.iter().filter(|(i, ports)| !ports.numbers.is_empty() && !self.get(*i).endpoints.is_empty())
+            slices_with_port.iter().filter(|(i, ports)| !ports.numbers.is_empty() && !self.get(*i).endpoints.is_empty())
         {
             if ports.numbers.len() >= MANY {
                 return None;
@@ -349,7 +349,7 @@ impl Slices {
             }
         }
         targets.begin();
-        for (i, _) in holders.iter().filter(|(_, ports)| !ports.numbers.is_empty()) {
+        for (i, _) in slices_with_port.iter().filter(|(_, ports)| !ports.numbers.is_empty()) {
             // A list of targets that was cut does not fit anyway.
             let [_, own] = self.all[*i as usize].numbered_targets(names, targets);
             addresses.extend(own.iter().filter(|target| targets.add(**target)));
@@ -363,7 +363,7 @@ impl Slices {
             addresses.into_iter().map(|target: u32| targets.values[target as usize].clone()).collect();
         records.sort_unstable();
         addresses.sort_unstable();
-        Some(Services::new(records, count, addresses))
+        Some(SrvRecords::new(records, count, addresses))
     }
 }
 

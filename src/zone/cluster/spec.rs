@@ -1,6 +1,6 @@
 //! Objects of the Kubernetes API, reduced to the fields that names depend on. Strings are as in the API.
 //!
-//! `source::kubernetes` makes them from watch events. They are not kept: `model` parses them into what is.
+//! `source::kubernetes` makes them from watch events. They are not kept: `model` parses them into the kept form.
 
 /// Identifies a namespaced object among those of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

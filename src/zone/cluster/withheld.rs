@@ -51,8 +51,8 @@ fn below(name: &Name) -> Option<RangeInclusive<IpAddr>> {
     }
 }
 
-/// The lowest and the highest number that starts with these labels: a number has `count` parts of `bits` bits, of which
-/// `labels` are the highest ones, in reverse order. None if a label is not such a part or all parts are given.
+/// The lowest and the highest number with these highest parts. A number has `count` parts of `bits` bits each. `labels` are
+/// its highest parts as text, the highest one last. None if a label is not a valid part, or if `labels` has all parts.
 fn range(labels: &[&str], radix: u32, bits: u32, count: usize) -> Option<(u128, u128)> {
     if labels.len() >= count {
         return None;

@@ -5,7 +5,7 @@ use crate::zone::cluster::ClusterConfig;
 use crate::zone::cluster::share::Size;
 use crate::zone::cluster::spec::{Key, PortSpec, ServiceSpec};
 use crate::zone::lookup::Nodes;
-use crate::zone::node::Kind;
+use crate::zone::node::AnswerKind;
 use crate::zone::statics::{self, Entry};
 
 const A: u16 = 1;
@@ -129,9 +129,9 @@ impl Lab {
 
 fn ask(maps: &Nodes, name: &Name) -> Got {
     maps.look_up(name, A).map_or(Pass, |found| match found.answer.kind {
-        Kind::Answer => Address(found.answer.bytes[found.answer.bytes.len() - 1]),
-        Kind::Nodata => Nodata,
-        Kind::Nxdomain => Nxdomain,
+        AnswerKind::Answer => Address(found.answer.bytes[found.answer.bytes.len() - 1]),
+        AnswerKind::Nodata => Nodata,
+        AnswerKind::Nxdomain => Nxdomain,
     })
 }
 
@@ -330,7 +330,7 @@ fn static_wildcards_are_suspended_where_the_cluster_withholds_names() {
     lab.serve("db", 2);
     lab.commit();
     let room = |names| Size { names, ..Size::MAX };
-    // The frame and the namespaces have nine names, each Service has three.
+    // The zone itself and the namespaces have nine names, each Service has three.
     for (names, passes) in [(15, vec![]), (11, vec!["_http._tcp.web", "_http._tcp.db"]), (10, vec!["db"]), (15, vec![])]
     {
         lab.cluster.set_capacity(room(names));
@@ -373,11 +373,11 @@ fn static_wildcards_are_suspended_above_withheld_reverse_names_only() {
         ("1.0.0.11.in-addr.arpa", 54, false),
         ("a.d.f.ip6.arpa", 55, false),
     ];
-    // The frame and the namespace have seven names, the Service has three. Its reverse name is withheld first.
+    // The zone itself and the namespace have seven names, the Service has three. Its reverse name is withheld first.
     for (room, yields) in [(10, false), (9, true), (10, false), (8, true), (0, true), (10, false)] {
         lab.cluster.set_capacity(Size { names: room, ..Size::MAX });
         lab.commit();
-        assert_eq!(lab.cluster.passing().0 > 0, yields, "room for {room} names");
+        assert_eq!(lab.cluster.withheld_names().0 > 0, yields, "room for {room} names");
         for (text, octet, may_pass) in names {
             let wanted = if yields && may_pass { Pass } else { Address(octet) };
             assert_eq!(lab.ask_name(&Name::parse(text).unwrap()), wanted, "{text}, room for {room} names");

@@ -188,6 +188,14 @@ impl Object for Named {
         service.metadata.name.clone().unwrap()
     }
 
+    fn key(&self) -> &String {
+        &self.0
+    }
+
+    fn namespace_of(_: &String) -> Option<&str> {
+        None
+    }
+
     fn size(&self) -> usize {
         if self.0.starts_with("large") { LIST_PART / 2 } else { 1 }
     }
@@ -295,7 +303,7 @@ fn idle_cluster(request: Request, watch: Reply) -> Reply {
 
 /// A part of a list.
 fn part(names: &[&str], is_first: bool, is_last: bool) -> Delta<Named> {
-    Delta::Reset(names.iter().map(|n| Named((*n).to_owned())).collect(), Part { is_first, is_last })
+    Delta::Reset(names.iter().map(|n| Named((*n).to_owned())).collect(), ListPart { is_first, is_last })
 }
 
 /// A complete list.

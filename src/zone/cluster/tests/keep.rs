@@ -30,7 +30,7 @@ fn commit(cluster: &mut Cluster, maps: &mut Maps) -> usize {
 /// Lists the wanted kinds again, as the daemon does. Returns the kinds that were listed.
 fn list_wanted(cluster: &mut Cluster, maps: &mut Maps, world: &World) -> Vec<ObjectKind> {
     let mut listed = Vec::new();
-    while let Some(kind) = cluster.wants_again() {
+    while let Some(kind) = cluster.kind_to_relist() {
         listed.push(kind);
         assert!(listed.len() <= 4, "{listed:?}");
         match kind {
@@ -154,7 +154,7 @@ fn the_largest_objects_of_a_namespace_with_too_many_items_are_hidden_and_no_othe
     assert_eq!(answers(maps, "1.0.102.10.in-addr.arpa", PTR), Some(1), "its slice is kept");
     assert_eq!(answers(maps, "1.0.111.10.in-addr.arpa", PTR), None);
 
-    let [holder, ..] = &tenant.cluster.holders(3)[..] else { panic!("no namespaces") };
+    let [holder, ..] = &tenant.cluster.largest_namespaces(3)[..] else { panic!("no namespaces") };
     assert_eq!((&*holder.namespace, holder.passing), ("tenant", tenant.cluster.hidden()));
     assert_eq!(holder.largest, Some(("large-11".into(), 5401)));
     let reports = tenant.cluster.newly_hidden();
@@ -238,7 +238,7 @@ fn lists_in_any_order_hide_the_same_objects_and_change_nothing() {
     for _ in 0..3 {
         tenant.cluster.replace_slices(slices.clone());
         assert_eq!(tenant.commit(), 0);
-        assert_eq!(tenant.cluster.wants_again(), None);
+        assert_eq!(tenant.cluster.kind_to_relist(), None);
         (1..slices.len()).for_each(|i| slices.swap(i, random.below(i + 1)));
         // A new daemon, to which the list comes in parts.
         let mut other = limited(KEPT, usize::MAX);
@@ -250,7 +250,7 @@ fn lists_in_any_order_hide_the_same_objects_and_change_nothing() {
         other.replace_services(tenant.world.services.clone());
         other.commit();
         assert_eq!(hidden_slices(&other), hidden_slices(&tenant.cluster));
-        assert_eq!(other.wants_again(), None);
+        assert_eq!(other.kind_to_relist(), None);
         // Reverse names are left out: by chance, one address in thousands looks as if a hidden slice had it.
         let names = |nodes: HashMap<Name, Node>| -> BTreeSet<Name> {
             nodes.into_keys().filter(|name| name.is_within(&config().zone)).collect()
@@ -281,7 +281,7 @@ fn hidden_objects_come_back_only_if_there_is_room_to_spare() {
     };
     tenant.put(key.clone(), smaller(needed + 1));
     tenant.commit();
-    assert_eq!(tenant.cluster.wants_again(), None, "it fits only without the margin");
+    assert_eq!(tenant.cluster.kind_to_relist(), None, "it fits only without the margin");
     tenant.put(key.clone(), spec.clone());
     tenant.commit();
     assert_eq!(hidden_slices(&tenant.cluster), before);
@@ -346,7 +346,7 @@ fn every_query_gets_its_old_or_new_answer_or_passes_where_objects_are_hidden() {
             let (all, service) = (20 + random.below(60), 8 + random.below(12));
             cluster.inventory.set_limits(Limits { all, service });
             (0..=random.below(5)).for_each(|_| random.event(&mut world, &mut cluster));
-            let is_wanted = cluster.wants_again().is_some() && random.below(2) == 0;
+            let is_wanted = cluster.kind_to_relist().is_some() && random.below(2) == 0;
             if is_wanted {
                 wanted += 1;
                 cluster.replace_services(world.services.clone());

@@ -1,4 +1,5 @@
-//! The kernel's replies: answers of the reference lookup, put behind the question as `reply.h` does and decoded by hickory-proto.
+//! The kernel's replies: answers of the reference lookup, put behind the question as `reply.h` does and decoded by
+//! hickory-proto.
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -7,7 +8,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use super::coredns::Reply;
 use super::*;
 use crate::zone::lookup::Nodes;
-use crate::zone::node::{Answer, Kind};
+use crate::zone::node::{Answer, AnswerKind};
 
 /// The nodes in the maps.
 #[derive(Default, Clone)]
@@ -55,7 +56,7 @@ fn decode(name: &Name, qtype: u16, answer: &Answer) -> Reply {
     let qname = hickory_proto::rr::Name::from_labels(name.labels()).unwrap();
     query.add_query(Query::query(qname, RecordType::from(qtype)));
     let mut wire = query.to_vec().unwrap();
-    wire[2..4].copy_from_slice(&(0x8400 | if answer.kind == Kind::Nxdomain { 3u16 } else { 0 }).to_be_bytes());
+    wire[2..4].copy_from_slice(&(0x8400 | if answer.kind == AnswerKind::Nxdomain { 3u16 } else { 0 }).to_be_bytes());
     for (i, count) in answer.counts.iter().enumerate() {
         wire[6 + 2 * i..8 + 2 * i].copy_from_slice(&count.to_be_bytes());
     }
@@ -71,7 +72,7 @@ fn decode(name: &Name, qtype: u16, answer: &Answer) -> Reply {
         assert_eq!(set.len(), records.len(), "{name} has a record twice: {records:?}");
         set
     };
-    assert_eq!(answer.kind == Kind::Answer, !message.answers.is_empty());
+    assert_eq!(answer.kind == AnswerKind::Answer, !message.answers.is_empty());
     let rcode = if message.response_code == ResponseCode::NXDomain { 3 } else { 0 };
     Reply { rcode, answers: set(0), authorities: set(1), additionals: set(2) }
 }

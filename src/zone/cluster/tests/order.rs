@@ -176,8 +176,8 @@ pub fn answers_of(maps: &Maps, name: &Name) -> Option<(Node, Option<Arc<Node>>)>
     Some((own, node.fallback.clone()))
 }
 
-/// Makes changes one by one. After each of them every probe has to get its answers from before the first or from after the last
-/// change, or to pass if `may_pass`. Returns the highest number of names in the maps.
+/// Applies changes one by one. After each of them every probe must get its old or its new answers; with `may_pass` it may pass
+/// instead. Returns the highest number of names in the maps.
 pub fn apply_in_steps(
     maps: &mut Maps,
     changes: Vec<Change>,

@@ -263,7 +263,7 @@ fn a_cluster_ip_outranks_endpoints() {
 }
 
 #[test]
-fn structure() {
+fn fixed_names() {
     let maps = &maps(&world());
     for name in ["", "svc.", "pod.", "empty.svc.", "default.pod."].map(|n| format!("{n}{ZONE}")) {
         nodata(maps, &name, &[A, AAAA, SRV, MX, CNAME, PTR, HTTPS]);
@@ -307,8 +307,8 @@ fn the_model_of_coredns_agrees() {
     }
 }
 
-/// The label that names a slice's Service may have dots, which separate labels in the names that the server makes of it. One that
-/// makes no name keeps the server from sending any.
+/// The label that names a slice's Service may have dots. In names they separate labels, as CoreDNS has it. If the label of one
+/// slice makes no valid name, CoreDNS sends no PTR record of the address at all, and queries pass.
 #[test]
 fn an_address_of_a_service_with_dots() {
     let mut cluster = Cluster::new(config());

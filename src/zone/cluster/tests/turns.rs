@@ -1,5 +1,5 @@
-//! Commits of some of the changes: negative answers of namespaces with waiting changes are behind a gate, and small namespaces do
-//! not wait for large ones.
+//! Commits of some of the changes: negative answers of namespaces with waiting changes are behind a gate, and small namespaces
+//! do not wait for large ones.
 
 use super::coredns::{TYPES, World};
 use super::kernel::Maps;
@@ -13,9 +13,9 @@ fn namespace_of(name: &str) -> Option<&str> {
     Some(namespace)
 }
 
-/// After random events, commits of some of the changes: names of namespaces without waiting changes have CoreDNS' answers. In other
-/// namespaces negative answers that differ from CoreDNS' are behind the gate of the namespace. After a last commit of all
-/// changes the maps have the nodes of a new index.
+/// After random events, commits of some of the changes: names of namespaces without waiting changes have CoreDNS' answers. In
+/// other namespaces negative answers that differ from CoreDNS' are behind the gate of the namespace. After a last commit of
+/// all changes the maps have the nodes of a new index.
 #[test]
 fn wrong_negative_answers_are_behind_the_gate_of_a_waiting_namespace() {
     let (mut held_back, mut waited) = (0, 0);
@@ -35,7 +35,7 @@ fn wrong_negative_answers_are_behind_the_gate_of_a_waiting_namespace() {
             let names: HashSet<&Name> = changes.iter().map(Change::name).collect();
             assert_eq!(names.len(), changes.len(), "a name is changed twice");
             changes.into_iter().for_each(|change| maps.apply(change));
-            let behind = cluster.behind();
+            let behind = cluster.waiting();
             waited += behind.len();
             for text in probes() {
                 // Reverse names have no negative answers.
@@ -57,7 +57,7 @@ fn wrong_negative_answers_are_behind_the_gate_of_a_waiting_namespace() {
             }
         }
         cluster.commit().into_iter().for_each(|change| maps.apply(change));
-        assert_eq!(cluster.behind(), []);
+        assert_eq!(cluster.waiting(), []);
         let (_, changes) = world.build(config());
         assert!(maps.all() == Maps::new(changes).all(), "seed {seed}");
     }
@@ -93,7 +93,8 @@ fn small_namespaces_do_not_wait_for_large_ones() {
     ["light", "heavy"].iter().for_each(|namespace| cluster.apply_namespace(namespace));
     cluster.commit();
     heavy(&mut cluster, 1);
-    // The Service of `light` that is added, the commit, its changes of names in `light` and `heavy`, and the namespaces that wait.
+    // Columns: the number of the Service that is added to `light`, the changes that the commit takes, the number of names that
+    // it changes in `light` and in `heavy`, and the namespaces that wait afterwards.
     for (i, take, names, behind) in [
         (0, Take::Least(600), [2, 502], &["heavy"][..]),
         (1, Take::Least(500), [2, 0], &["heavy"]),
@@ -107,7 +108,7 @@ fn small_namespaces_do_not_wait_for_large_ones() {
         let changes = cluster.commit_some(take);
         let count = |part: &str| changes.iter().filter(|change| change.name().to_string().contains(part)).count();
         assert_eq!([".light.svc.", ".heavy.svc."].map(count), names, "{i}");
-        let mut waiting: Vec<Box<str>> = cluster.behind().into_iter().map(|behind| behind.namespace).collect();
+        let mut waiting: Vec<Box<str>> = cluster.waiting().into_iter().map(|behind| behind.namespace).collect();
         waiting.sort();
         assert_eq!(waiting.iter().map(|namespace| &**namespace).collect::<Vec<_>>(), behind, "{i}");
     }
@@ -130,7 +131,7 @@ fn aliases_do_not_wait_for_their_targets() {
     });
     // No message holds all addresses, so queries for them pass; before, the target had none.
     assert!(node.unwrap().types.iter().any(|(qtype, _)| *qtype == 1), "{changes:?}");
-    assert_eq!(cluster.behind().iter().map(|b| &*b.namespace).collect::<Vec<_>>(), ["heavy"]);
+    assert_eq!(cluster.waiting().iter().map(|b| &*b.namespace).collect::<Vec<_>>(), ["heavy"]);
 }
 
 /// `node` and `nodes` return the committed state while other changes wait.
@@ -153,7 +154,7 @@ fn a_name_with_waiting_changes_keeps_its_node() {
     let other = ClusterConfig { ttl: 5, ..config() };
     cluster.reconfigure(other).into_iter().for_each(|change| maps.apply(change));
     assert!(cluster.nodes() == *maps.all());
-    assert_eq!(cluster.behind().len(), 1);
+    assert_eq!(cluster.waiting().len(), 1);
     cluster.commit().into_iter().for_each(|change| maps.apply(change));
     assert!(cluster.nodes() == *maps.all());
 }
@@ -168,7 +169,7 @@ fn a_waiting_namespace_has_the_time_of_its_oldest_change() {
     cluster.apply_service(Key::new("heavy", "one"), &headless());
     cluster.set_arrival(second);
     cluster.apply_service(Key::new("heavy", "two"), &headless());
-    let since = |cluster: &Cluster| cluster.behind().into_iter().map(|b| b.since).collect::<Vec<_>>();
+    let since = |cluster: &Cluster| cluster.waiting().into_iter().map(|b| b.since).collect::<Vec<_>>();
     assert_eq!(since(&cluster), [Some(first)]);
     cluster.commit_some(Take::Oldest(0));
     assert_eq!(since(&cluster), [Some(second)]);
