@@ -29,8 +29,7 @@ use crate::interfaces::Accepts;
 
 /// Interval of heartbeats.
 pub const BEAT: Duration = Duration::from_millis(500);
-/// Age of the last heartbeat above which programs pass every query. The promise is 3 s; the rest covers a jiffy's rounding and
-/// delays of the heartbeat.
+/// Age of the last heartbeat above which programs pass every query: five intervals, so that a few late heartbeats stop no answers.
 pub const BEAT_MAX: Duration = Duration::from_millis(2500);
 
 /// The loaded programs and their maps.
