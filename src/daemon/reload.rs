@@ -54,7 +54,7 @@ impl Daemon {
         } else {
             Some(self.interfaces.follow(config.ifname.clone()).await?)
         };
-        let restart = config.changes_needing_restart(&self.started);
+        let restart = config.changes_needing_restart(&self.initial_config);
         if !restart.is_empty() {
             log::warn!("restart needed for: {}", restart.join(", "));
         }

@@ -174,20 +174,20 @@ impl Datapath {
         TestRun::new(self.program(program)?).map_err(|e| other(&e))
     }
 
+    /// Numbers of queries by outcome and IP version, and the number of events that were lost because the ring buffer was full.
+    ///
+    /// # Errors
+    /// The error of the system call.
+    pub fn counters(&self) -> io::Result<(Queries, u64)> {
+        counters::read(&self.skel.maps.edns_stats)
+    }
+
     /// Numbers of queries by outcome and IP version.
     ///
     /// # Errors
     /// The error of the system call.
     pub fn queries(&self) -> io::Result<Queries> {
-        Ok(counters::read(&self.skel.maps.edns_stats)?.0)
-    }
-
-    /// Number of events that were lost because the ring buffer was full.
-    ///
-    /// # Errors
-    /// The error of the system call.
-    pub fn events_lost(&self) -> io::Result<u64> {
-        Ok(counters::read(&self.skel.maps.edns_stats)?.1)
+        Ok(self.counters()?.0)
     }
 
     /// The file descriptor of the ring buffer of events, for [`QueryEvents`](super::QueryEvents).
