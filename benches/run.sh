@@ -49,6 +49,6 @@ coredns=$("$EDNS_K8S_TOOLS/coredns" -version | sed -n '1s/-/ /p')
 } >benches/RESULTS.md
 cp "$out"/*.svg benches/
 # Between the marks in the README.
-sed -i '1i ![p99 latency, CPU a query and queries a second of eDNS and of DNS servers](benches/servers.svg)\n' "$out/headline.txt"
+sed -i '1i ![p99 latency, CPU per query and queries per second of eDNS and of DNS servers](benches/servers.svg)\n' "$out/headline.txt"
 sed -i -e "/<!-- figures: /r $out/headline.txt" -e '/<!-- figures: /,/<!-- end -->/{/<!-- /!d}' README.md
 echo "run.sh: wrote benches/RESULTS.md, its plots, and the figures in README.md" >&2

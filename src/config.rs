@@ -137,15 +137,8 @@ struct Raw {
 }
 
 impl Config {
-    /// Reads and validates a config file. Does not check whether the interfaces and files that it names exist.
-    ///
-    /// # Errors
-    /// With file, line, key and reason.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        Self::parse(path, &yaml::text(path)?)
-    }
-
-    /// Validates the text of a config file. `path` is for error texts and relative paths.
+    /// Validates the text of a config file. `path` is for error texts and relative paths. Does not check whether the interfaces and
+    /// files that it names exist.
     ///
     /// # Errors
     /// With file, line, key and reason.

@@ -43,7 +43,7 @@ use self::pace::Pace;
 use self::start::warn_of_open_responder;
 use self::state::DaemonState;
 use self::writer::Writer;
-use self::zones::{Turn, Zones};
+use self::zones::Zones;
 use crate::config::Config;
 use crate::datapath::BEAT;
 use crate::datapath::attach::{AttachError, AttachPlan, AttachReport, Hook};
@@ -52,7 +52,7 @@ use crate::privileges;
 use crate::source::file::{FileChange, FileWatcher};
 use crate::source::kubernetes::{Kubernetes, Recovery, Update};
 use crate::zone::change::Change;
-use crate::zone::cluster::WaitingNamespace;
+use crate::zone::cluster::{Take, WaitingNamespace};
 use crate::zone::name::Name;
 use crate::zone::node::Node;
 
@@ -62,6 +62,8 @@ const UPDATES_MAX: usize = 10_000;
 const RELIST_INTERVAL: Duration = Duration::from_secs(60);
 /// Delay of the next attempt after attaching to an interface failed.
 const ATTACH_RETRY: Duration = Duration::from_secs(5);
+/// Delay of the next accept(2) after one failed, such as for too many open files.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 /// Runs the daemon until SIGTERM or SIGINT. `config` is the path of the config file.
 ///
@@ -91,8 +93,8 @@ pub fn run(config: &Path) -> Result<(), DaemonError> {
 struct Daemon {
     path: PathBuf,
     config: Config,
-    /// The config at start, of which some keys stay in effect until a restart.
-    started: Config,
+    /// The config at start. Keys that need a restart keep its values.
+    initial_config: Config,
     /// Whether the domain file existed at the last reload.
     has_names: bool,
     state: Rc<RefCell<DaemonState>>,
@@ -103,7 +105,7 @@ struct Daemon {
     /// Namespaces with changes that wait for a commit.
     behind: Vec<WaitingNamespace>,
     pace: Pace,
-    /// Arrival times of changes that waited for a commit and are about to be written, for the histogram.
+    /// Arrival times of changes that waited for a commit and were committed. The histogram counts them when they are written.
     caught_up: Vec<std::time::Instant>,
     /// When a relist for objects that were not kept was last requested.
     last_relist: Option<Instant>,
@@ -145,13 +147,13 @@ impl EndSignals {
 impl Daemon {
     async fn serve(mut self, mut signals: EndSignals) -> Result<(), DaemonError> {
         let mut is_ready = false;
-        let mut gates = interval(BEAT);
-        gates.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gate_ticks = interval(BEAT);
+        gate_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if self.kubernetes.is_some() {
             log::info!("Kubernetes: waiting for the initial sync; static names are answered meanwhile");
         }
         loop {
-            if !is_ready && self.state.borrow().status.has_synced() {
+            if !is_ready && self.state.borrow().status.is_sync_done() {
                 is_ready = true;
                 log::info!("ready");
                 notify(&[NotifyState::Ready]);
@@ -186,7 +188,7 @@ impl Daemon {
                     }
                     continue;
                 }
-                _ = gates.tick() => {
+                _ = gate_ticks.tick() => {
                     self.writer.check()?;
                     self.relist_if_due();
                     if self.state.borrow_mut().set_gates() && !self.writer.is_opening() {
@@ -239,36 +241,36 @@ impl Daemon {
 
     /// If the kernel refused memory for the maps, withholds names of the namespaces that use most.
     async fn withhold_for_memory(&mut self) -> Result<(), DaemonError> {
-        let Some(units) = self.state.borrow_mut().memory_left() else { return Ok(()) };
-        let changes = self.work(move |zones| zones.limit(units)).await?;
+        let Some(units) = self.state.borrow_mut().take_memory_limit() else { return Ok(()) };
+        let changes = self.work(move |zones| zones.limit_memory(units)).await?;
         self.apply(changes).await?;
         Ok(())
     }
 
-    /// Applies this update and those that are queued. Then takes a turn for the namespace that has waited longest, if any waits:
-    /// its changes are expensive, and would otherwise never be written while others arrive.
+    /// Applies this update and those that are queued. If namespaces still wait, then takes a turn for the one that has waited
+    /// longest: its changes are expensive, so while others arrive it would wait forever.
     async fn cluster_changed(&mut self, update: Option<Update>) -> Result<(), DaemonError> {
         self.apply_updates(update).await?;
         if self.behind.is_empty() {
             return Ok(());
         }
         // One turn only, so that updates that arrive meanwhile wait no longer than that.
-        self.turn(Turn::Oldest, |_| ()).await?;
+        self.turn(Take::Oldest, |_| ()).await?;
         self.withhold_for_memory().await
     }
 
-    /// Runs `first`, commits some of the waiting changes and writes them. Returns the number of changed names, and the result of
-    /// `first`.
+    /// Runs `first`, commits some of the waiting changes and writes them. `take` chooses them, and gets the maximum of work. Returns
+    /// the number of changed names, and the result of `first`.
     async fn turn<T: Send + 'static>(
         &mut self,
-        turn: Turn,
+        take: fn(usize) -> Take,
         first: impl FnOnce(&mut Zones) -> T + Send + 'static,
     ) -> Result<(usize, T), DaemonError> {
         let work_max = self.pace.work();
         let work = move |zones: &mut Zones| {
             let first = first(zones);
             let began = Instant::now();
-            let changes = zones.commit(turn, work_max);
+            let changes = zones.commit(take(work_max));
             (first, changes, zones.spent(), began.elapsed())
         };
         let (first, changes, spent, worked) = self.work(work).await?;
@@ -285,7 +287,8 @@ impl Daemon {
             updates.extend(std::iter::from_fn(|| kubernetes.try_next()).take(UPDATES_MAX));
         }
         // Before the initial sync the gates are closed anyway.
-        if let Some(since) = updates.iter().map(|u| u.arrived).min().filter(|_| self.state.borrow().is_synced) {
+        if let Some(since) = updates.iter().map(|u| u.arrived).min().filter(|_| self.state.borrow().is_cluster_written)
+        {
             self.writer.await_changes(since);
         }
         let recoveries: Vec<Recovery> = updates.iter().filter_map(|u| u.recovery).collect();
@@ -307,7 +310,7 @@ impl Daemon {
             }
             zones.is_complete()
         };
-        let (changed, is_complete) = self.turn(Turn::Least, apply).await?;
+        let (changed, is_complete) = self.turn(Take::Least, apply).await?;
         self.withhold_for_memory().await?;
         if let Some(kubernetes) = &self.kubernetes {
             recoveries.iter().for_each(|recovery| kubernetes.health().recovered(recovery));
@@ -323,10 +326,10 @@ impl Daemon {
             for (arrived, _) in arrivals.iter().filter(|(_, namespace)| is_written(namespace)) {
                 state.status.programming.observe(arrived.elapsed().as_secs_f64());
             }
-            state.is_synced = true;
+            state.is_cluster_written = true;
         }
         self.open_gates().await?;
-        let is_first = !std::mem::replace(&mut self.state.borrow_mut().status.synced, true);
+        let is_first = !std::mem::replace(&mut self.state.borrow_mut().status.gates_opened, true);
         let [first, last] =
             [arrivals.first(), arrivals.last()].map(|a| a.map_or(Duration::ZERO, |(at, _)| at.elapsed()));
         if is_first {
@@ -406,9 +409,9 @@ impl Daemon {
         if let Err(e) = state.datapath.set_ports(&ports) {
             log::error!("setting the MAC addresses that interfaces accept: {e}");
         }
-        self.attacher.follow(AttachPlan::new(&state.datapath, &links, self.started.direction));
+        self.attacher.follow(AttachPlan::new(&state.datapath, &links, self.initial_config.direction));
         state.status.all_required = self.config.ifname.iter().all(|p| p.is_named());
-        warn_of_open_responder(&self.config, self.started.direction, &links);
+        warn_of_open_responder(&self.config, self.initial_config.direction, &links);
         self.links = links;
         self.retry = None;
     }

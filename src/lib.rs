@@ -14,7 +14,7 @@
 //! [`commands`] are the other subcommands, such as `edns stats`; they ask the running daemon over [`control`]. [`metrics`]
 //! renders the same figures for Prometheus.
 //!
-//! ARCHITECTURE.md follows a packet and a record through these modules.
+//! ARCHITECTURE.md follows a packet, a record, a setting and a counter through these modules.
 
 pub mod cli;
 pub mod commands;

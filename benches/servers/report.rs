@@ -72,8 +72,8 @@ pub fn print(services: &Services, outcomes: &BTreeMap<String, usize>, questions:
     if idle > IDLE_MAX {
         eprintln!("servers: {idle:.1} processors were busy with something else: these figures say little");
     }
-    println!("![p99 latency, CPU a query and queries a second](servers.svg)\n");
-    println!("| | queries/s | by eDNS' | CPU a query | by eDNS' | of it the client's code |");
+    println!("![p99 latency, CPU per query and queries per second](servers.svg)\n");
+    println!("| | queries/s | by eDNS' | CPU per query | by eDNS' | of it the client's code |");
     println!("| --- | --- | --- | --- | --- | --- |");
     for (contender, figures) in ALL.iter().zip(figures) {
         let Figures { per_second, cpu: [cpu, client], .. } = figures;
@@ -104,8 +104,8 @@ pub fn write(dir: &Path, figures: &[Figures]) {
         |title: String, value: &dyn Fn(&Figures) -> f64| Bars { title, values: figures.iter().map(value).collect() };
     let bars = [
         panel(format!("p99 latency at {steady}/s, µs"), &|f| f.latency[1][2]),
-        panel("CPU a query, µs".into(), &|f| f.cpu[0]),
-        panel("queries a second".into(), &|f| f.per_second),
+        panel("CPU per query, µs".into(), &|f| f.cpu[0]),
+        panel("queries per second".into(), &|f| f.per_second),
     ];
     let percentiles = |f: &Figures| {
         let [_mean, percentiles @ ..] = f.latency[1];
@@ -115,9 +115,8 @@ pub fn write(dir: &Path, figures: &[Figures]) {
     let title = format!("latency at {steady} queries/s, µs: p50, p99, p99.9");
     let [edns, coredns, cache, ..] = figures else { unreachable!("as many as contenders") };
     let headline = format!(
-        "At {steady} queries per second on one node, eDNS answers 99 % of queries within {:.0} µs, NodeLocal DNSCache within {:.0} µs, \
-         CoreDNS within {:.0} µs.\nA query takes {:.1} µs of CPU time on the machine with eDNS, client included; {:.1} µs with \
-         NodeLocal DNSCache, {:.1} µs with CoreDNS.\n",
+        "p99 latency at {steady} queries per second on one node: eDNS {:.0} µs, NodeLocal DNSCache {:.0} µs, CoreDNS {:.0} µs.\n\
+         CPU time per query, client included: eDNS {:.1} µs, NodeLocal DNSCache {:.1} µs, CoreDNS {:.1} µs.\n",
         edns.latency[1][2], cache.latency[1][2], coredns.latency[1][2], edns.cpu[0], cache.cpu[0], coredns.cpu[0]
     );
     for (file, text) in [

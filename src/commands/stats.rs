@@ -104,7 +104,7 @@ fn print(out: &mut impl Write, stats: &StatsReply, last: Option<(&StatsReply, Du
         writeln!(out, "{:.1} % of {rate:.0} per second now", percent(new.answered(), new.total()))?;
     }
     if all.total() == 0 {
-        writeln!(out, "no UDP query to port 53 has passed: check Ifname and NetworkDirection")?;
+        writeln!(out, "no UDP query to port 53 was seen: check Ifname and NetworkDirection")?;
     }
     let rates = if new.is_some() { format!("{:>12}", "per second") } else { String::new() };
     writeln!(out, "\n{:<16}{:>13}{:>8}{rates}", "outcome", "queries", "share")?;

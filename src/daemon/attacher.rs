@@ -18,7 +18,7 @@ use crate::datapath::attach::{AttachPlan, AttachReport, Attachments, Changed, Di
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Delay of a check after a notification: a change of a filter chain causes several, which one check covers.
 const CHECK_DELAY: Duration = Duration::from_millis(10);
-/// After a check, no other one for this many times its duration, however many notifications arrive.
+/// After a check, notifications cause no other one for this many times its duration.
 const PAUSE_FACTOR: u32 = 4;
 
 /// The attached programs, and the plan that the thread carries out.

@@ -8,17 +8,15 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::state::DaemonState;
-use super::trace;
+use super::state::{DaemonState, Pause};
+use super::{ACCEPT_RETRY, trace};
 use crate::control::Request;
 use crate::control::server::{Connection, Server};
 
 /// Index slots that `edns records` reads before other tasks of the event loop run.
 const RECORDS_SLICE: usize = 16384;
-/// Pause after a failed accept, such as too many open files.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Interval at which the socket is bound again if it is missing: another daemon may have taken its place and exited.
-const CHECK: Duration = Duration::from_secs(2);
+/// Interval at which the socket is bound again if it is missing: another daemon may have replaced it and exited.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Accepts commands; never returns.
 pub(super) async fn serve(mut server: Server, state: Rc<RefCell<DaemonState>>) {
@@ -28,10 +26,10 @@ pub(super) async fn serve(mut server: Server, state: Rc<RefCell<DaemonState>>) {
                 Ok(connection) => drop(spawn_local(answer_or_log(connection, Rc::clone(&state)))),
                 Err(e) => {
                     log::warn!("the socket for commands: {e}");
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_RETRY).await;
                 }
             },
-            () = sleep(CHECK) => {
+            () = sleep(CHECK_INTERVAL) => {
                 if let Err(e) = server.ensure() {
                     log::warn!("the socket for commands: {e}");
                 }
@@ -46,7 +44,7 @@ async fn answer_or_log(connection: Connection, state: Rc<RefCell<DaemonState>>) 
     }
 }
 
-/// Answers one command. The state is not borrowed while the client is waited for: the heartbeat needs it.
+/// Answers one command. The state is not borrowed while the client reads or writes, because the heartbeat needs it.
 async fn answer(mut connection: Connection, state: &Rc<RefCell<DaemonState>>) -> io::Result<()> {
     match connection.request().await? {
         Request::Lookup { name, qtype } => {
@@ -105,7 +103,7 @@ async fn answer(mut connection: Connection, state: &Rc<RefCell<DaemonState>>) ->
 async fn resume_after(time: Duration, count: u64, state: Rc<RefCell<DaemonState>>) {
     sleep(time).await;
     let state = &mut *state.borrow_mut();
-    if state.pause == (true, count) {
+    if state.pause == (Pause { is_on: true, count }) {
         state.set_paused(false);
         log::info!("pause ended: resumed");
     }

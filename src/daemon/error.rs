@@ -1,4 +1,4 @@
-//! Errors that end the daemon or keep it from starting.
+//! [`DaemonError`]: the error type of the daemon, with the exit status that follows from it.
 
 use std::io;
 

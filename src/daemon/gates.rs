@@ -1,12 +1,12 @@
-//! Answers that may be wrong now are suspended: each group of answers has a gate. [`Facts`] decide without side effects which
-//! gates are open; [`Gates`] shows them to the programs.
+//! Gates suspend answers that may be wrong now; each group of answers has one. [`Facts`] computes, without side effects, which gates
+//! are open; [`Gates`] writes them to the settings that the programs read.
 
 mod shared;
 
 pub(super) use self::shared::Gates;
 use crate::datapath::Gate;
 
-/// A set of gates of parts of the cluster zone, by number ([`crate::zone::node::Node::gate`]).
+/// A set of gates of namespaces, by number ([`crate::zone::node::Node::gate`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct GateSet([u64; 4]);
 
@@ -42,8 +42,8 @@ pub(super) struct Facts {
     pub in_order: bool,
     /// Whether changes are late.
     pub late: bool,
-    /// Gates of parts of the cluster zone whose changes are late.
-    pub late_parts: GateSet,
+    /// Gates of the namespaces whose changes are late.
+    pub late_namespaces: GateSet,
 }
 
 impl Facts {
@@ -95,7 +95,7 @@ mod tests {
         for bits in 0..32 {
             let row = format!("{bits:05b}");
             let [synced, current, expired, in_order, late] = [0, 1, 2, 3, 4].map(|i| row.as_bytes()[i] == b'1');
-            let facts = Facts { synced, current, expired, in_order, late, late_parts: GateSet::default() };
+            let facts = Facts { synced, current, expired, in_order, late, late_namespaces: GateSet::default() };
             let is_match =
                 |pattern: &str| pattern.split(' ').zip(row.chars()).all(|(p, c)| p == "-" || p == c.to_string());
             let matches: Vec<_> = TRUTH_TABLE.iter().filter(|(pattern, _)| is_match(pattern)).collect();

@@ -13,8 +13,8 @@ use crate::datapath::BEAT;
 /// Each heartbeat extends systemd's start timeout by this while the daemon waits for the API server.
 const START_EXTENSION: Duration = Duration::from_secs(10);
 
-/// Sends the heartbeat to the programs and then to systemd; never returns. It also closes gates, because this task runs even
-/// while the main loop waits for work.
+/// Sends the heartbeat to the programs and then to systemd; never returns. Also closes gates: the main loop can't while it waits
+/// for work in another thread.
 pub(super) async fn beat(state: Rc<RefCell<DaemonState>>) {
     let mut ticks = interval(BEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -25,7 +25,7 @@ pub(super) async fn beat(state: Rc<RefCell<DaemonState>>) {
             Ok(()) => {
                 state.status.beat = Instant::now();
                 notify(&[NotifyState::Watchdog]);
-                if !state.status.has_synced() {
+                if !state.status.is_sync_done() {
                     // The API server may be down for longer than TimeoutStartSec.
                     notify(&[NotifyState::ExtendTimeoutUsec(START_EXTENSION.as_micros() as u32)]);
                 }

@@ -18,19 +18,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
+use super::ACCEPT_RETRY;
 use super::state::DaemonState;
 use crate::metrics;
 
 /// Maximum of open connections. One more closes the oldest, so that idle clients can't keep others out.
 const CONNECTIONS_MAX: usize = 16;
 /// Maximum duration of a connection.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const DURATION_MAX: Duration = Duration::from_secs(5);
 /// Maximum bytes of a request's head.
 const REQUEST_MAX: usize = 8192;
 /// Interval of attempts to bind an address that is in use, such as by the daemon that this one takes over from.
-const RETRY: Duration = Duration::from_secs(1);
-/// Pause after a failed accept, such as too many open files.
-const PAUSE: Duration = Duration::from_millis(200);
+const BIND_RETRY: Duration = Duration::from_secs(1);
 
 type Reply = Response<Full<Bytes>>;
 
@@ -66,7 +65,7 @@ async fn run(addr: String, state: Rc<RefCell<DaemonState>>) {
             }
             Err(e) => {
                 log::warn!("MetricsAddr: {e}");
-                sleep(PAUSE).await;
+                sleep(ACCEPT_RETRY).await;
             }
         }
     }
@@ -85,7 +84,7 @@ async fn listen(addr: &str) -> TcpListener {
             Err(e) => log::debug!("MetricsAddr: {addr}: {e}"),
         }
         is_first = false;
-        sleep(RETRY).await;
+        sleep(BIND_RETRY).await;
     }
 }
 
@@ -96,7 +95,7 @@ async fn serve_connection(stream: TcpStream, state: Rc<RefCell<DaemonState>>) {
     });
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(REQUEST_MAX);
-    match timeout(TIMEOUT, http.serve_connection(TokioIo::new(stream), service)).await {
+    match timeout(DURATION_MAX, http.serve_connection(TokioIo::new(stream), service)).await {
         Ok(Ok(())) => {}
         Ok(Err(e)) => log::debug!("MetricsAddr: a client: {e}"),
         Err(_) => log::debug!("MetricsAddr: a client was too slow"),

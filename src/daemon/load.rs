@@ -52,8 +52,8 @@ async fn wait_complete(files: &mut FileWatcher, path: &Path) -> Result<(), yaml:
         return done;
     }
     log::info!(
-        "{}: waiting for its writer: it changed less than 10 s ago, and is still changing, open for writing, or without a newline \
-         at its end; it is read after 10 s without a change at the latest",
+        "{}: waiting for its writer: changed less than 10 s ago and may be half-written; waiting until it has not changed for 10 s, or \
+         ends with a newline and has no writer",
         path.display()
     );
     files.wait_complete(path).await

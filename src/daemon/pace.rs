@@ -1,4 +1,5 @@
-//! How much work a turn may do, so that other changes don't wait too long. It is measured, because machines and changes differ.
+//! Limits the work of a turn to about 200 ms, so that other changes don't wait too long. How much work fits is measured, because
+//! machines and changes differ.
 
 use std::time::Duration;
 

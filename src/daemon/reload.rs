@@ -54,7 +54,7 @@ impl Daemon {
         } else {
             Some(self.interfaces.follow(config.ifname.clone()).await?)
         };
-        let restart = config.changes_needing_restart(&self.started);
+        let restart = config.changes_needing_restart(&self.initial_config);
         if !restart.is_empty() {
             log::warn!("restart needed for: {}", restart.join(", "));
         }
@@ -70,7 +70,7 @@ impl Daemon {
         // Last, so that queries at a new interface get new answers only.
         match links {
             Some(links) => self.attach(links),
-            None => warn_of_open_responder(&self.config, self.started.direction, &self.links),
+            None => warn_of_open_responder(&self.config, self.initial_config.direction, &self.links),
         }
         Ok(changed)
     }

@@ -1,4 +1,4 @@
-//! Logs when the record maps have no room for some names, and when all are answered again, without a line for each change.
+//! Logs the start and end of a shortage: the record maps have no room for some names. Logs at most one of each in a minute.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(super) enum Shortage {
     /// No message, or its end.
     #[default]
     None,
-    /// A shortage; with the time since when all names have been in the maps, None while some are not.
+    /// A shortage. The time is when all names were in the maps again; None while some are not.
     Logged(Option<Instant>),
 }
 

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::source::kubernetes::random;
 
-/// Each daemon draws its limit at random from this share of `MaxStale` up to as much above it (80 % to 120 %). So nodes that lose
-/// the API server at the same time don't send all their queries to the DNS servers at the same time.
+/// Lower bound of the limit. Each daemon's limit is 80 % to 120 % of `MaxStale`, at random, so that nodes that lose the API server at
+/// the same time don't start to send their queries to the DNS servers at the same time.
 const FACTOR_MIN: f64 = 0.8;
 
 /// Since when the view has been stale, and the limit.

@@ -66,7 +66,7 @@ impl Daemon {
             hook,
             attacher,
             links: Vec::new(),
-            started: config.clone(),
+            initial_config: config.clone(),
             config,
             has_names,
             state,

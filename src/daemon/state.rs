@@ -39,7 +39,7 @@ pub(super) struct DaemonState {
     pub is_traced: bool,
     pub status: Status,
     /// Whether all names of the cluster have been written to the maps once.
-    pub is_synced: bool,
+    pub is_cluster_written: bool,
     /// Whether changes were late at the last check.
     is_late: bool,
     /// When late namespaces were last logged.
@@ -49,9 +49,16 @@ pub(super) struct DaemonState {
     shortage: Shortage,
     /// Number of names without memory for their nodes, at the last check.
     without_memory: usize,
-    /// Whether all queries pass (`edns pause`), and the number of such commands so far: the timer of an old pause must not end a
-    /// newer one.
-    pub pause: (bool, u64),
+    pub pause: Pause,
+}
+
+/// The state of `edns pause`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pause {
+    /// Whether all queries pass.
+    pub is_on: bool,
+    /// Number of pause and resume commands so far: the timer of an old pause must not end a newer one.
+    pub count: u64,
 }
 
 /// Minimum interval of messages about late namespaces.
@@ -72,13 +79,13 @@ impl DaemonState {
             attached: Vec::new(),
             is_traced: false,
             status,
-            is_synced: false,
+            is_cluster_written: false,
             is_late: false,
             late_logged: None,
             shares: None,
             shortage: Shortage::default(),
             without_memory: 0,
-            pause: (false, 0),
+            pause: Pause::default(),
         }
     }
 
@@ -119,11 +126,11 @@ impl DaemonState {
         servers
     }
 
-    /// Makes all queries pass, or ends that. Returns the number of such commands so far.
+    /// Begins or ends a pause, during which all queries pass. Returns the new [`Pause::count`].
     pub(super) fn set_paused(&mut self, paused: bool) -> u64 {
-        self.pause = (paused, self.pause.1 + 1);
+        self.pause = Pause { is_on: paused, count: self.pause.count + 1 };
         self.datapath.settings().set_paused(paused);
-        self.pause.1
+        self.pause.count
     }
 
     /// Logs the start or end of a shortage of room in the maps.
@@ -136,16 +143,16 @@ impl DaemonState {
         Reason::ALL.into_iter().map(|reason| self.passed(reason)).sum()
     }
 
-    /// Number of these for this reason: withheld, not kept, or refused by the table.
+    /// Number of names that have no place in the maps for this reason: withheld, not kept, or refused by the table.
     fn passed(&self, reason: Reason) -> usize {
         let withheld = self.shares.as_ref().filter(|shares| shares.withheld.1 == reason).map_or(0, |s| s.withheld.0);
         let hidden = self.shares.as_ref().filter(|_| reason == Reason::Full).map_or(0, |s| s.hidden);
         self.writer.refused(reason) + withheld + hidden
     }
 
-    /// The memory in units to which to limit the cluster's names, if the kernel refused memory for more names than at the last
-    /// call. A little less than what the maps use now, so that what must be written fits.
-    pub(super) fn memory_left(&mut self) -> Option<usize> {
+    /// The new limit of the memory of all names, in units: 15/16 of the memory in use, which leaves room for what must be written.
+    /// None unless the kernel has refused memory for more names than at the last call.
+    pub(super) fn take_memory_limit(&mut self) -> Option<usize> {
         let without_memory = self.writer.refused(Reason::Memory);
         (without_memory > std::mem::replace(&mut self.without_memory, without_memory))
             .then(|| self.writer.reader().units() / 16 * 15)
@@ -173,26 +180,26 @@ impl DaemonState {
         self.shares = Some(shares);
     }
 
-    /// Closes the gates of answers that may be wrong now. Returns whether some gates may open, for which [`Writer::open`] is
-    /// needed.
+    /// Closes the gates of answers that may be wrong now. Returns true if a closed gate may open: the caller should then call
+    /// [`Writer::open`].
     pub(super) fn set_gates(&mut self) -> bool {
         let current = self.status.is_current();
-        self.status.staleness.update(self.is_synced && !current);
+        self.status.staleness.update(self.is_cluster_written && !current);
         // Before the initial sync the gates of the cluster are closed anyway.
-        let late = self.writer.is_late() || self.is_synced && self.writer.has_late_updates();
+        let late = self.writer.is_late() || self.is_cluster_written && self.writer.has_late_updates();
         if late && !self.is_late {
             log::warn!("map updates late by more than {LATE:?}: negative answers suspended until they are written");
         }
         self.is_late = late;
-        let (namespaces, behind) = self.writer.late_namespaces();
+        let (namespaces, late_gates) = self.writer.late_namespaces();
         self.log_late_namespaces(&namespaces);
         let expired = self.status.staleness.is_expired();
         self.gates.set(|facts| {
-            facts.synced = self.is_synced;
+            facts.synced = self.is_cluster_written;
             facts.current = current;
             facts.expired = expired;
             facts.late = late;
-            facts.late_parts = behind;
+            facts.late_namespaces = late_gates;
         })
     }
 
@@ -203,11 +210,10 @@ impl DaemonState {
         self.late_logged = Some(Instant::now());
         let others = match namespaces.len() - 1 {
             0 => String::new(),
-            n => format!(", and those of {n} others"),
+            n => format!(" and {n} others"),
         };
         log::warn!(
-            "map updates of namespace {namespace}{others} late by more than {LATE:?}, because they take long to compute: \
-             negative answers suspended there until they are written"
+            "map updates late by more than {LATE:?}: namespace {namespace}{others}; negative answers there suspended"
         );
     }
 
@@ -272,7 +278,7 @@ impl DaemonState {
     /// # Errors
     /// If the counters can't be read.
     pub(super) fn stats(&self) -> io::Result<StatsReply> {
-        let counts = self.datapath.queries()?;
+        let (counts, events_lost) = self.datapath.counters()?;
         let queries = OUTCOMES.iter().zip(counts).flat_map(|(outcome, counts)| {
             FAMILIES.iter().zip(counts).map(|(family, count)| OutcomeCount {
                 outcome: outcome.name.into(),
@@ -304,8 +310,8 @@ impl DaemonState {
             pid: std::process::id(),
             start_time_seconds: self.status.start_time.duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
             uptime_seconds: self.status.started.elapsed().as_secs(),
-            events_lost: self.datapath.events_lost()?,
-            paused: self.pause.0,
+            events_lost,
+            paused: self.pause.is_on,
         })
     }
 }

@@ -20,8 +20,8 @@ pub(super) struct Status {
     pub beat: Instant,
     /// State of the watches; None without `EnableK8S`.
     health: Option<Arc<Health>>,
-    /// Whether the initial sync is done: the cluster's names are in the maps.
-    pub synced: bool,
+    /// Whether the gates were opened after the cluster's names had been written: the initial sync is done.
+    pub gates_opened: bool,
     /// How long the view of the cluster has been stale.
     pub staleness: Staleness,
     /// Whether every entry of `Ifname` is the name of an interface, which must exist.
@@ -46,7 +46,7 @@ impl Status {
             start_time: SystemTime::now(),
             beat: started,
             health,
-            synced: false,
+            gates_opened: false,
             staleness: Staleness::new(),
             all_required: false,
             unattached: Vec::new(),
@@ -60,8 +60,8 @@ impl Status {
     }
 
     /// Whether the initial sync is done, or none is needed.
-    pub(super) const fn has_synced(&self) -> bool {
-        self.synced || self.health.is_none()
+    pub(super) const fn is_sync_done(&self) -> bool {
+        self.gates_opened || self.health.is_none()
     }
 
     /// Whether the view of the cluster is current, so that negative answers are correct.
@@ -76,7 +76,7 @@ impl Status {
 
     /// Why the daemon is not ready; None if it is. `attached`: whether the program is attached to any interface.
     pub(super) fn not_ready(&self, attached: bool) -> Option<String> {
-        if !self.has_synced() {
+        if !self.is_sync_done() {
             Some("initial sync of the cluster zone not done yet".into())
         } else if let Some(error) = self.unattached.first() {
             Some(error.clone())
@@ -101,7 +101,7 @@ impl Status {
             }
         };
         Some(SyncReply {
-            synced: self.synced,
+            synced: self.gates_opened,
             current: self.is_current(),
             stale_seconds: self.staleness.time().map(|t| t.as_secs_f64()),
             max_stale_seconds: self.staleness.max().map(|t| t.as_secs_f64()),

@@ -41,7 +41,7 @@ impl Waiting {
         self.since.set(Some(since));
     }
 
-    /// Records that writing begins, of changes that were recorded before or of others.
+    /// Records that writing begins. Changes that [`Self::await_changes`] did not record have waited from now on.
     pub(super) fn begin(&self) {
         self.since.set(self.since.get().or_else(|| Some(Instant::now())));
     }
@@ -56,12 +56,12 @@ impl Waiting {
         self.since.get().is_some_and(|since| since.elapsed() > LATE)
     }
 
-    /// Adds namespaces whose changes wait for a commit. The earlier ones stay, because some of their changes are not written yet.
+    /// Adds namespaces whose changes wait for a commit. Earlier ones stay, because some of their changes are not written yet.
     pub(super) fn add_behind(&self, behind: &[WaitingNamespace]) {
         self.behind.borrow_mut().extend_from_slice(behind);
     }
 
-    /// Replaces the namespaces whose changes wait for a commit: the changes of all others are written.
+    /// Replaces the namespaces whose changes wait for a commit. The changes of all other namespaces are written.
     pub(super) fn set_behind(&self, behind: Vec<WaitingNamespace>) {
         *self.behind.borrow_mut() = behind;
     }
@@ -137,7 +137,7 @@ mod tests {
         let update = || {
             gates.set(|facts| {
                 (facts.synced, facts.current) = (true, true);
-                (facts.late, facts.late_parts) = (waiting.is_late(), waiting.late_namespaces().1);
+                (facts.late, facts.late_namespaces) = (waiting.is_late(), waiting.late_namespaces().1);
             })
         };
         let behind = |namespace: &str, gate, since: Option<Instant>| WaitingNamespace {
@@ -152,29 +152,29 @@ mod tests {
         advance(ALMOST).await;
         waiting.add_behind(&[behind("other", 9, Some(Instant::now()))]);
         assert!(!update());
-        assert!(gates.closed_parts().is_empty());
+        assert!(gates.closed_namespaces().is_empty());
         advance(SOON).await;
         assert!(!update(), "no gate may open");
-        assert_eq!(gates.closed_parts(), [7, gate::WILDCARDS]);
+        assert_eq!(gates.closed_namespaces(), [7, gate::WILDCARDS]);
         assert_eq!(gates.shown(), [Gate::Open; 3]);
         assert_eq!(waiting.late_namespaces().0.iter().map(|name| &**name).collect::<Vec<_>>(), ["heavy"]);
         open_all();
-        assert_eq!(gates.closed_parts(), [7, gate::WILDCARDS], "its changes are still late");
+        assert_eq!(gates.closed_namespaces(), [7, gate::WILDCARDS], "its changes are still late");
 
         // Another namespace is late at once: its changes may be older than their arrival.
         waiting.set_behind(vec![behind("recovered", 200, None)]);
         assert!(update(), "the gate of the first namespace may open");
         let ticket = gates.ticket();
-        assert_eq!(gates.closed_parts(), [7, 200, gate::WILDCARDS]);
+        assert_eq!(gates.closed_namespaces(), [7, 200, gate::WILDCARDS]);
         gates.open(&ticket);
-        assert_eq!(gates.closed_parts(), [200, gate::WILDCARDS]);
+        assert_eq!(gates.closed_namespaces(), [200, gate::WILDCARDS]);
         assert!(!update(), "changes are still late");
         waiting.set_behind(Vec::new());
         assert!(update());
         gates.open(&ticket);
-        assert_eq!(gates.closed_parts(), [200, gate::WILDCARDS], "closed again since the ticket was taken");
+        assert_eq!(gates.closed_namespaces(), [200, gate::WILDCARDS], "closed again since the ticket was taken");
         open_all();
-        assert!(gates.closed_parts().is_empty());
+        assert!(gates.closed_namespaces().is_empty());
     }
 
     /// Negative answers of both zones are suspended until a grace period after the writing.

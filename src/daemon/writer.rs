@@ -43,7 +43,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread that writes the maps.
     ///
     /// # Errors
     /// If the thread can't be created.
@@ -60,12 +60,12 @@ impl Writer {
         self.waiting.await_changes(since);
     }
 
-    /// Adds namespaces whose changes wait for a commit, and are not among those of the next [`Self::apply`].
+    /// Adds namespaces with changes that wait for a commit: the next [`Self::apply`] does not write these.
     pub(super) fn add_behind(&self, behind: &[WaitingNamespace]) {
         self.waiting.add_behind(behind);
     }
 
-    /// Sets the namespaces whose changes wait for a commit; all others are written.
+    /// Replaces the namespaces whose changes wait for a commit. The changes of all other namespaces are written.
     pub(super) fn set_behind(&self, behind: Vec<WaitingNamespace>) {
         self.waiting.set_behind(behind);
     }
@@ -157,7 +157,8 @@ impl Maps {
             match jobs.recv_timeout(BEAT) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    // The index may change its hash key now; then names that found no slot for their hash may fit.
+                    // Names that found no slot for their hash may fit after the index has changed its hash key, which it does once a
+                    // minute at most.
                     if self.table.takes_refused() {
                         self.apply(&[]);
                     }

@@ -40,16 +40,6 @@ pub(super) struct Zones {
     static_size: Size,
 }
 
-/// The namespaces whose changes a commit takes first. The daemon alternates both, so that a namespace with expensive changes
-/// neither delays others nor waits forever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Namespaces with the least work.
-    Least,
-    /// The namespace that has waited longest.
-    Oldest,
-}
-
 /// Use of the maps by the cluster's names.
 pub(super) struct Shares {
     /// Number of withheld names, and the reason.
@@ -64,8 +54,8 @@ pub(super) struct Shares {
     pub newly_hidden: Vec<HiddenObjects>,
 }
 
-/// Units of memory ([`Size::UNIT`]) for each name of `MaxRecords`. Nearly all names use less, and some several times as much. So
-/// `MaxRecords` limits the memory of the maps and of the daemon.
+/// Units of memory ([`Size::UNIT`]) for each name of `MaxRecords`. `MaxRecords` thereby also limits the memory of the maps: some
+/// names need several times as much, but nearly all need less.
 const UNITS_PER_NAME: usize = 6;
 /// Minimum of memory in units: 64 MiB.
 const UNITS_MIN: usize = 1 << 20;
@@ -77,7 +67,7 @@ impl Zones {
     pub(super) fn new(config: &Config) -> Self {
         // The time, so that the serial of the SOA increases with each start.
         let serial = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_secs() as u32);
-        let mut cluster = Cluster::new(settings(config, &config.cluster_domain, serial));
+        let mut cluster = Cluster::new(cluster_config(config, &config.cluster_domain, serial));
         cluster.set_item_limits(config.max_records as usize);
         Self {
             layers: Layers::new(config.cluster_domain.clone()),
@@ -92,7 +82,7 @@ impl Zones {
     }
 
     /// Limits the memory of the maps to `units`. Returns the changes that withhold names.
-    pub(super) fn limit(&mut self, units: usize) -> Vec<Change> {
+    pub(super) fn limit_memory(&mut self, units: usize) -> Vec<Change> {
         self.capacity.units = self.capacity.units.min(units);
         self.make_room(self.static_size)
     }
@@ -102,13 +92,13 @@ impl Zones {
     fn make_room(&mut self, static_size: Size) -> Vec<Change> {
         self.static_size = static_size;
         self.cluster.set_capacity(self.capacity.less(static_size));
-        self.commit(Turn::Least, 0)
+        self.commit(Take::Least(0))
     }
 
     /// Use of the maps by the cluster's names.
     pub(super) fn shares(&mut self) -> Shares {
         let (withheld, by_names) = self.cluster.withheld_names();
-        // `MaxRecords` limits both names and memory. Only a lower limit of memory was set by the kernel.
+        // `MaxRecords` limits names and memory. If the limit of memory is lower than that, the kernel has refused memory.
         let reason =
             if by_names || self.capacity == capacity(self.capacity.names) { Reason::Full } else { Reason::Memory };
         Shares {
@@ -136,7 +126,7 @@ impl Zones {
         spawn_blocking(run).await.map_err(|e| DaemonError::System("working on the zone", e.into()))
     }
 
-    /// Adds the cluster zone, of which no names are known before the initial sync.
+    /// Adds the cluster zone. Before the initial sync, none of its names are known.
     pub(super) fn announce(&mut self) -> Vec<Change> {
         self.layers.merge(self.cluster.announce())
     }
@@ -144,7 +134,7 @@ impl Zones {
     /// Replaces all static names by `nodes`, and the configuration of the cluster zone. Returns the changes.
     pub(super) fn set_statics(&mut self, nodes: Vec<(Name, Node)>, config: &Config) -> Vec<Change> {
         let mut changes =
-            self.layers.merge(self.cluster.reconfigure(settings(config, &self.cluster_domain, self.serial)));
+            self.layers.merge(self.cluster.reconfigure(cluster_config(config, &self.cluster_domain, self.serial)));
         let units = nodes.iter().map(|(name, node)| Table::units_of(name, node)).sum();
         let mut size = Size { names: nodes.len(), units };
         // The kernel may have more memory than when it last refused some.
@@ -189,16 +179,14 @@ impl Zones {
         self.listed.iter().all(|is_listed| *is_listed)
     }
 
-    /// Commits some of the waiting changes, up to `work` endpoints and ports; the first commit takes all. Returns the changes of
-    /// the maps.
-    pub(super) fn commit(&mut self, turn: Turn, work: usize) -> Vec<Change> {
+    /// Commits the waiting changes that `take` chooses; the first commit takes all. Returns the changes of the maps.
+    ///
+    /// The daemon alternates [`Take::Least`] and [`Take::Oldest`], so that a namespace with expensive changes neither delays others
+    /// nor waits forever.
+    pub(super) fn commit(&mut self, take: Take) -> Vec<Change> {
         if !self.is_complete() {
             return Vec::new();
         }
-        let take = match turn {
-            Turn::Least => Take::Least(work),
-            Turn::Oldest => Take::Oldest(work),
-        };
         self.layers.commit(&mut self.cluster, take)
     }
 
@@ -306,7 +294,8 @@ fn capacity(names: usize) -> Size {
     Size { names, units: names.saturating_mul(UNITS_PER_NAME).clamp(UNITS_MIN, Table::UNITS_MAX) }
 }
 
-fn settings(config: &Config, cluster_domain: &Name, serial: u32) -> ClusterConfig {
+/// Configuration of the cluster zone.
+fn cluster_config(config: &Config, cluster_domain: &Name, serial: u32) -> ClusterConfig {
     ClusterConfig {
         zone: cluster_domain.clone(),
         ttl: config.ttl,

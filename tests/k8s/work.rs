@@ -93,7 +93,7 @@ fn a_tenant_who_makes_work_delays_nobody_else() {
         scope.spawn(|| move_slices(&cluster, &ends));
         within(60, "the tenant's changes wait", || {
             let log = daemon.log();
-            if log.contains("map updates of namespace tenant late") { Ok(()) } else { Err(log) }
+            if log.contains("map updates late by more than 2.5s: namespace tenant") { Ok(()) } else { Err(log) }
         });
         let (mut slowest, mut passed) = (Duration::ZERO, [0; TEAMS]);
         for i in 0..CHANGES {

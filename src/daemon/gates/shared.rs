@@ -1,4 +1,4 @@
-//! The gates that the programs read, shared by the event loop and the thread that writes the maps.
+//! Opens and closes gates, for the event loop and for the thread that writes the maps.
 //!
 //! A gate closes at once, with one store. It opens only after a grace period: a program that was already running may have missed
 //! a name and must not find the gate open.
@@ -9,50 +9,61 @@ use super::{Facts, GateSet};
 use crate::datapath::{Gate, ProgramSettings};
 use crate::zone::node::ZoneId;
 
-/// The gates, as the programs see them.
+/// The gates that the programs read.
 pub(in crate::daemon) struct Gates {
     settings: ProgramSettings,
-    state: Mutex<State>,
+    state: Mutex<GateState>,
 }
 
-struct State {
+struct GateState {
     facts: Facts,
-    /// In the order of [`Facts::gates`].
+    /// The gates of groups of answers, in the order of [`Facts::gates`].
     gates: [Gate; 3],
-    /// How often each of them was closed.
-    close_counts: [u64; 3],
-    /// Closed gates of parts of the cluster zone.
-    parts: GateSet,
-    /// How often each of them was closed.
-    part_close_counts: Box<[u64; 256]>,
+    /// The closed gates of namespaces.
+    closed_namespaces: GateSet,
+    close_counts: CloseCounts,
+}
+
+/// How often each gate was closed.
+#[derive(Clone)]
+struct CloseCounts {
+    /// In the order of [`Facts::gates`].
+    gates: [u64; 3],
+    /// The gates of namespaces, by number.
+    namespaces: Box<[u64; 256]>,
 }
 
 /// The close counts before a grace period. A gate that was closed since then stays closed.
-pub(in crate::daemon) struct Ticket([u64; 3], Box<[u64; 256]>);
+pub(in crate::daemon) struct Ticket(CloseCounts);
 
 impl Gates {
     /// The gates before the initial sync, with no changes to write.
     pub(in crate::daemon) fn new(settings: ProgramSettings) -> Self {
-        let late_parts = GateSet::default();
-        let facts = Facts { synced: false, current: false, expired: false, in_order: true, late: false, late_parts };
-        let state = State {
+        let facts = Facts {
+            synced: false,
+            current: false,
+            expired: false,
+            in_order: true,
+            late: false,
+            late_namespaces: GateSet::default(),
+        };
+        let state = GateState {
             facts,
             gates: [Gate::Open; 3],
-            close_counts: [0; 3],
-            parts: late_parts,
-            part_close_counts: Box::new([0; 256]),
+            closed_namespaces: GateSet::default(),
+            close_counts: CloseCounts { gates: [0; 3], namespaces: Box::new([0; 256]) },
         };
         let gates = Self { settings, state: Mutex::new(state) };
         gates.set(|_| ());
         gates
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes facts, and closes gates for them at once. Returns whether a closed gate may open, for which [`Self::open`] is
-    /// needed.
+    /// Changes facts, and closes gates for them at once. Returns true if a closed gate may open: the caller should then call
+    /// [`Self::open`].
     pub(in crate::daemon) fn set(&self, change: impl FnOnce(&mut Facts)) -> bool {
         let state = &mut *self.state();
         change(&mut state.facts);
@@ -62,48 +73,48 @@ impl Gates {
                 opens |= state.gates[i] != Gate::Open;
             } else {
                 state.gates[i] = wanted;
-                state.close_counts[i] += 1;
+                state.close_counts.gates[i] += 1;
             }
         }
-        for number in state.facts.late_parts.iter() {
-            state.part_close_counts[usize::from(number)] += 1;
-            if !state.parts.contains(number) {
-                state.parts.insert(number);
+        for number in state.facts.late_namespaces.iter() {
+            state.close_counts.namespaces[usize::from(number)] += 1;
+            if !state.closed_namespaces.contains(number) {
+                state.closed_namespaces.insert(number);
                 self.settings.set_gate(number, Gate::Stale);
             }
         }
         self.show(state.gates);
-        opens || state.parts != state.facts.late_parts
+        opens || state.closed_namespaces != state.facts.late_namespaces
     }
 
     /// A ticket for [`Self::open`], to be taken before the wait for a grace period.
     pub(in crate::daemon) fn ticket(&self) -> Ticket {
-        let state = self.state();
-        Ticket(state.close_counts, state.part_close_counts.clone())
+        Ticket(self.state().close_counts.clone())
     }
 
     /// Opens the gates that no fact keeps closed and that were not closed since the ticket was taken.
-    pub(in crate::daemon) fn open(&self, ticket: &Ticket) {
+    pub(in crate::daemon) fn open(&self, Ticket(before): &Ticket) {
         let state = &mut *self.state();
         for (i, wanted) in state.facts.gates().into_iter().enumerate() {
-            if wanted == Gate::Open && state.close_counts[i] == ticket.0[i] {
+            if wanted == Gate::Open && state.close_counts.gates[i] == before.gates[i] {
                 state.gates[i] = Gate::Open;
             }
         }
-        for number in state.parts.iter() {
+        for number in state.closed_namespaces.iter() {
             let at = usize::from(number);
-            if !state.facts.late_parts.contains(number) && state.part_close_counts[at] == ticket.1[at] {
-                state.parts.remove(number);
+            let is_late = state.facts.late_namespaces.contains(number);
+            if !is_late && state.close_counts.namespaces[at] == before.namespaces[at] {
+                state.closed_namespaces.remove(number);
                 self.settings.set_gate(number, Gate::Open);
             }
         }
         self.show(state.gates);
     }
 
-    /// The gates of parts of the cluster zone that programs see closed.
+    /// The gates of namespaces that programs see closed.
     #[cfg(test)]
-    pub(in crate::daemon) fn closed_parts(&self) -> Vec<u8> {
-        self.state().parts.iter().collect()
+    pub(in crate::daemon) fn closed_namespaces(&self) -> Vec<u8> {
+        self.state().closed_namespaces.iter().collect()
     }
 
     /// The other gates as programs see them, in the order of [`Facts::gates`].

@@ -82,7 +82,7 @@ pub static OUTCOMES: [Outcome; COUNT] = {
         ),
         (
             edns_outcome::EDNS_PASS_ERROR,
-            Outcome { name: "pass_error", meaning: "kernel is out of memory", is_answer: false },
+            Outcome { name: "pass_error", meaning: "kernel can't make the reply", is_answer: false },
         ),
     ];
     // An outcome that is missing above fails to compile: the index is out of bounds, or the assertion fails.
