@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* From a node to its answer: types, servers, gates. */
+/* Chooses the answer of a node: types, DnsServers, gates. */
 #ifndef EDNS_ANSWER_H
 #define EDNS_ANSWER_H
 
-/* The gates that an answer has to pass: those of its zone, and its own, for negative answers. */
+/* The gates that can hold the answer back: those of its zone, and for negative answers its own. */
 struct gates {
     __u32 zone; /* enum edns_zone */
     __u32 own;  /* index into settings.gate */
@@ -15,8 +15,8 @@ static __always_inline struct edns_answer *answer_at(struct edns_node *node, __u
 }
 
 /*
- * The answer that the node at plan->ref, or its fallback, has for a type. Sets its place in the plan, and the gates of the node
- * that has it. NULL if the query passes; `*outcome` says why. A node that lists no type passes all of them.
+ * The answer for a type of the node at plan->ref, or of its fallback. Also sets plan->ref and plan->answer_at, and the gates. NULL
+ * and `*outcome` if the query passes. A query for a node that lists no type passes.
  */
 static __always_inline struct edns_answer *answer_find(struct edns_node *node, __be16 qtype, struct reply_plan *plan,
                                                        struct gates *gates, int *outcome)
@@ -29,7 +29,7 @@ static __always_inline struct edns_answer *answer_find(struct edns_node *node, _
         gates->zone = node->zone;
         gates->own = node->gate;
         n_types = node->n_types;
-        listed |= types_size(node); /* not n_types, which the loop bounds more and more for the verifier */
+        listed |= types_size(node); /* not n_types: its bounds differ per loop exit, so that states would not merge */
         for (i = 0; i < EDNS_TYPES_MAX && i < n_types; i++, type++) {
             if (type->qtype == qtype || !type->qtype) {
                 at = type->answer * 8;
@@ -70,7 +70,7 @@ static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct q
         if (!ip)
             return false;
         server.addr[3] = ip->daddr;
-        /* Most queries go to the cluster's DNS service, which needs no call. */
+        /* Most queries go to the cluster's DNS service: this saves the map lookup. */
         for (i = 0; i < EDNS_SERVERS_FIRST; i++) {
             __u64 first = settings.servers[i];
 
@@ -82,7 +82,7 @@ static __always_inline bool server_is_ours(struct __sk_buff *skb, const struct q
     return zones && *zones >> zone & 1;
 }
 
-/* The outcome that closed gates give to this answer; 0 if all are open. */
+/* The outcome that a closed gate sets for this answer; 0 if all are open. */
 static __always_inline int gates_outcome(const struct query *q, const struct edns_answer *answer,
                                          const struct gates *gates)
 {
@@ -93,7 +93,7 @@ static __always_inline int gates_outcome(const struct query *q, const struct edn
     return outcome;
 }
 
-/* The answer to the query, whose name has `node`. NULL where the query passes: then `*outcome` says why. */
+/* The answer of `node` to the query, or NULL and `*outcome` if the query passes. */
 static __always_inline struct edns_answer *answer_choose(struct __sk_buff *skb, const struct query *q,
                                                          struct edns_node *node, struct reply_plan *plan, int *outcome)
 {

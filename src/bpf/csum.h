@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* One's complement sums (RFC 1071) of 16-bit words in memory order. */
+/* Internet checksums (RFC 1071), not complemented, of 16-bit words in memory order. */
 #ifndef EDNS_CSUM_H
 #define EDNS_CSUM_H
 
-/* Folds a sum to 16 bits. */
 static __always_inline __u16 csum_fold16(__u64 sum)
 {
     __u32 half;
@@ -14,7 +13,7 @@ static __always_inline __u16 csum_fold16(__u64 sum)
     return half >> 16;
 }
 
-/* The unfolded sum of `count` 32-bit words. */
+/* The unfolded checksum of `count` 32-bit words. */
 static __always_inline __u64 csum_words(const void *words, __u32 count)
 {
     const __u32 *word = words;
@@ -26,7 +25,7 @@ static __always_inline __u64 csum_words(const void *words, __u32 count)
     return sum;
 }
 
-/* Turns the sum of octets, as if they began at an even offset, into that at `offset`: an odd one swaps bytes (RFC 1071 §2 (B)). */
+/* Moves the checksum of octets from an even offset to `offset`. An odd one swaps the bytes (RFC 1071 §2 (B)). */
 static __always_inline __u16 csum_at(__u16 sum, __u32 offset)
 {
     return offset & 1 ? sum << 8 | sum >> 8 : sum;

@@ -44,7 +44,7 @@ struct dns_opt {
 #define DNS_OPTION_HEAD 4     /* octets of an EDNS option's code and length */
 #define DNS_OPTION_COOKIE 10  /* RFC 7873 */
 #define DNS_OPTION_PADDING 12 /* RFC 7830 */
-#define DNS_OPTIONS_MAX 32    /* EDNS options that are read; the verifier walks each in every program that searches */
+#define DNS_OPTIONS_MAX 32    /* EDNS options that are read; each is one iteration for the verifier */
 #define DNS_TAIL_MAX 2048     /* octets of additional records; longer ones pass */
 
 #endif

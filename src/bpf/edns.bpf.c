@@ -3,14 +3,16 @@
  * Answers DNS queries on an interface's TC hook. A packet that is not answered passes byte for byte, with the verdict "next", so that
  * other programs still see it.
  *
- *   edns_packet  sees all packets. It answers names that are in their home line of the index, as they are written.
- *   edns_search  tail-called for other names, and for queries with EDNS options; answers them itself.
+ *   edns_packet  sees all packets. Answers a name if its spelling is lower-case and its word is in its home line of the index.
+ *   edns_search  tail-called for other names, and for queries with EDNS options. Writes its replies itself.
  *   edns_reply   tail-called to write the reply of edns_packet.
- *   edns_beat    run by the daemon: its heartbeat.
+ *   edns_beat    run by the daemon. Stores the heartbeat.
  *
- * The steps are numbered as in ARCHITECTURE.md, and each has a file: parse.h (1), lookup.h and name.h (3), answer.h (4), reply.h (5
- * to 7), trace.h (counters). abi.h is shared with the daemon; maps.h and handover.h are what the programs share; verifier.h has the
- * code that looks odd because a verifier needs it; dns.h and csum.h have DNS' format and checksums.
+ * The steps are numbered as in ARCHITECTURE.md. This file has the heartbeat (2) and the redirect (7). parse.h parses the packet and
+ * its EDNS options (1, 5), name.h and lookup.h find the node (3), answer.h chooses the answer and checks DnsServers and gates (4, 5),
+ * reply.h checks and writes the reply (5, 6), stats.h counts and traces outcomes. abi.h is shared with the daemon; maps.h and
+ * handover.h are shared by the programs; verifier.h has the code that looks odd because a verifier needs it; dns.h and csum.h have
+ * the format of DNS messages, and checksums.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -22,7 +24,7 @@
 #endif
 
 #define ARRAY_SIZE(x) (sizeof(x) / sizeof((x)[0]))
-#define TC_ACT_UNSPEC (-1) /* "next", for clsact and tcx alike */
+#define TC_ACT_UNSPEC (-1) /* "next", for both clsact and tcx */
 
 #include "abi.h"
 #include "dns.h"
@@ -35,14 +37,14 @@
 #include "lookup.h"
 #include "answer.h"
 #include "reply.h"
-#include "trace.h"
+#include "stats.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* EDNS_CONTINUE while the daemon is alive and not paused. */
 static __always_inline int daemon_state(void)
 {
-    /* Read before the time: a heartbeat in between must not be later than the time. */
+    /* Read the heartbeat first: a newer one than the time would make the difference wrap. */
     __u64 beat = settings.beat;
 
     if (bpf_jiffies64() - beat > settings.beat_max)
@@ -51,11 +53,11 @@ static __always_inline int daemon_state(void)
 }
 
 /*
- * Decides about a query: EDNS_CONTINUE where `plan` says which reply to write, EDNS_SEARCH, or why the query passes. A probe skips
- * heartbeat, pause and DnsServers.
+ * Decides about a query. Returns EDNS_CONTINUE (`plan` is filled in), EDNS_SEARCH, or the outcome of a query that passes. A probe
+ * skips heartbeat, pause and DnsServers.
  *
- * edns_packet must not write to packets directly: before such a program the kernel copies every packet that is shared, as all of
- * TCP's are.
+ * edns_packet must not write to packets directly: before such a program the kernel copies every shared packet, and all TCP packets
+ * are shared.
  */
 static __always_inline int packet_decide(struct __sk_buff *skb, struct query *q, struct reply_plan *plan)
 {
@@ -70,6 +72,7 @@ static __always_inline int packet_decide(struct __sk_buff *skb, struct query *q,
         if (outcome != EDNS_CONTINUE)
             return outcome;
     }
+    /* 1. The DNS header. */
     outcome = parse_dns(skb, q);
     if (outcome != EDNS_CONTINUE)
         return outcome;
@@ -77,39 +80,47 @@ static __always_inline int packet_decide(struct __sk_buff *skb, struct query *q,
     /* 3. Which node? */
     q->index = settings.index;
     scan = name_scan(skb, q->name, q->udp + q->udp_len, q->index);
-    if (scan.len - 1 >= DNS_NAME_MAX) /* or 0 */
+    if (scan.len - 1 >= DNS_NAME_MAX) /* too long, or 0 (no zero octet), which wraps */
         return EDNS_PASS_MALFORMED;
     q->name_len = scan.len;
-    q->name_sum = scan.sum;
-    q->has_name_sum = true;
+    q->name_csum = scan.csum;
+    q->has_name_csum = true;
     q->word = index_lookup(scan.hash, q->index);
     plan->ref = q->word & EDNS_REF_MAX;
     node = node_lookup(skb, q->name, q->name_len, plan->ref);
     if (!node)
         return EDNS_SEARCH;
 
-    /* 4. Which answer? */
+    /* 1. Type, class and OPT, which follow the name. */
     outcome = parse_question(skb, q);
     if (outcome != EDNS_CONTINUE)
         return outcome;
+
+    /* 4. Which answer? Includes DnsServers, of step 5. */
     answer = answer_choose(skb, q, node, plan, &outcome);
     if (!answer)
         return outcome;
     if (has_options(q))
         return EDNS_SEARCH;
 
-    /* 5. Is it ours, and does it fit? */
-    outcome = tail_sum(skb, q, &plan->tail_csum);
+    /* 5. Are we responsible, and does the reply fit? */
+    outcome = csum_tail(skb, q, &plan->tail_csum);
     if (outcome != EDNS_CONTINUE)
         return outcome;
     return reply_prepare(skb, q, answer, plan);
+}
+
+/* The slot of edns_scratch for the query's search. */
+static __always_inline __u32 scratch_slot(const struct query *q)
+{
+    return q->flags & QUERY_PROBE ? SCRATCH_PROBE : SCRATCH_PACKET;
 }
 
 /* Decides about a query that packet_decide left undecided. */
 static __always_inline int search_decide(struct __sk_buff *skb, struct scratch *scratch, struct query *q,
                                          struct reply_plan *plan)
 {
-    const __u32 slot = q->flags & QUERY_PROBE ? SCRATCH_PROBE : SCRATCH_PACKET;
+    const __u32 slot = scratch_slot(q);
     struct edns_answer *answer;
     struct edns_node *node;
     int outcome;
@@ -123,28 +134,31 @@ static __always_inline int search_decide(struct __sk_buff *skb, struct scratch *
     plan->ref = scratch->ref;
     node = node_at(plan->ref);
 
-    /* 4. Which answer? */
+    /* 1. Type, class and OPT, which follow the name. */
     outcome = parse_question(skb, q);
     if (outcome != EDNS_CONTINUE)
         return outcome;
     if (!node)
         return EDNS_PASS_NOT_FOUND;
+
+    /* 4. Which answer? Includes DnsServers, of step 5. */
     answer = answer_choose(skb, q, node, plan, &outcome);
     if (!answer)
         return outcome;
 
-    /* 5. Is it ours, and does it fit? */
+    /* 5. Are we responsible, and does the reply fit? */
     if (has_options(q))
         outcome = parse_options(skb, q, slot, &plan->tail_csum);
     else
-        outcome = tail_sum(skb, q, &plan->tail_csum);
+        outcome = csum_tail(skb, q, &plan->tail_csum);
     if (outcome != EDNS_CONTINUE)
         return outcome;
     return reply_prepare(skb, q, answer, plan);
 }
 
-/* Counts a query, and lets it pass as it came. A probe gets the outcome. */
-static __always_inline int pass(struct __sk_buff *skb, const struct query *q, int outcome, const struct saved_cb *cb)
+/* Counts a query that passes, and restores skb->cb. For a probe the verdict is the outcome. */
+static __always_inline int pass_query(struct __sk_buff *skb, const struct query *q, int outcome,
+                                      const struct saved_cb *cb)
 {
     if (q->flags & QUERY_PROBE)
         return outcome;
@@ -153,7 +167,10 @@ static __always_inline int pass(struct __sk_buff *skb, const struct query *q, in
     return TC_ACT_UNSPEC;
 }
 
-/* Tail-calls edns_reply. Returns only where the daemon exited, and its heartbeat has not expired yet; then the packet is as it was. */
+/*
+ * Tail-calls edns_reply. Returns only if the tail call failed: the daemon exited, and its heartbeat has not expired yet. Then it trims
+ * the packet to `len` again.
+ */
 static __always_inline int call_reply(struct __sk_buff *skb, const __u32 l2, __u32 len, const struct reply_plan *plan)
 {
     plan_store(skb, plan);
@@ -162,18 +179,18 @@ static __always_inline int call_reply(struct __sk_buff *skb, const __u32 l2, __u
     return EDNS_PASS_DAEMON;
 }
 
-/* Tail-calls edns_search. Returns why the query passes, where that fails. */
+/* Tail-calls edns_search. On failure returns the outcome. */
 static __always_inline int call_search(struct __sk_buff *skb, const __u32 l2, const struct query *q,
                                        const struct saved_cb *cb)
 {
-    const __u32 slot = q->flags & QUERY_PROBE ? SCRATCH_PROBE : SCRATCH_PACKET;
+    const __u32 slot = scratch_slot(q);
     struct scratch *scratch = scratch_take(slot);
 
     if (!scratch)
         return EDNS_PASS_ERROR;
     scratch->request = (struct search_request){
         .cb = *cb,
-        .name_sum = q->name_sum,
+        .name_csum = q->name_csum,
         .name_len = q->name_len,
         .flags = q->flags,
         .index = q->index,
@@ -185,7 +202,8 @@ static __always_inline int call_search(struct __sk_buff *skb, const __u32 l2, co
     return EDNS_PASS_DAEMON; /* see call_reply */
 }
 
-static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
+/* Decides about any packet of the interface, or a probe. */
+static __always_inline int handle_packet(struct __sk_buff *skb, const __u32 l2, const __u32 flags)
 {
     struct query q = {};
     struct reply_plan plan = {};
@@ -199,7 +217,7 @@ static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const _
         return TC_ACT_UNSPEC;
     len = skb->len;
     cb = cb_save(skb);
-    /* The verifier continues once, not once for each family. */
+    /* Merges the paths of the two families for the verifier; see opaque. */
     q.is_ipv6 = opaque(skb, q.is_ipv6) & 1;
     q.flags = flags | (q.is_ipv6 ? QUERY_IPV6 : 0);
     q.udp = udp_off(&q);
@@ -209,29 +227,29 @@ static __always_inline int packet(struct __sk_buff *skb, const __u32 l2, const _
         outcome = call_reply(skb, l2, len, &plan);
     if (outcome == EDNS_SEARCH)
         outcome = call_search(skb, l2, &q, &cb);
-    return pass(skb, &q, outcome, &cb);
+    return pass_query(skb, &q, outcome, &cb);
 }
 
 /* All packets of an interface, and the daemon's probes. */
 SEC("tc")
 int edns_packet(struct __sk_buff *skb)
 {
-    /* A copy for each variant, with constants; the verifier removes the others. */
+    /* One inlined copy per variant. The verifier drops the dead ones. */
     switch (variant) {
     case EDNS_VARIANT_ETH:
-        return packet(skb, sizeof(struct ethhdr), 0);
+        return handle_packet(skb, L2_ETH, QUERY_NO_FLAGS);
     case EDNS_VARIANT_ETH_TO_PEER:
-        return packet(skb, sizeof(struct ethhdr), QUERY_TO_PEER);
+        return handle_packet(skb, L2_ETH, QUERY_TO_PEER);
     case EDNS_VARIANT_IP:
-        return packet(skb, 0, 0);
+        return handle_packet(skb, L2_NONE, QUERY_NO_FLAGS);
     case EDNS_VARIANT_PROBE:
-        return packet(skb, sizeof(struct ethhdr), QUERY_PROBE);
+        return handle_packet(skb, L2_ETH, QUERY_PROBE);
     }
     return TC_ACT_UNSPEC;
 }
 
-/* Writes the planned reply, and sends it back to where the query came from. A probe gets the outcome. */
-static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
+/* Writes the planned reply, and sends it to the sender of the query. For a probe the verdict is the outcome. */
+static __always_inline int send_reply(struct __sk_buff *skb, const __u32 l2)
 {
     const struct reply_plan plan = plan_load(skb);
     const enum edns_family family = plan.flags & QUERY_IPV6 ? EDNS_IPV6 : EDNS_IPV4;
@@ -239,7 +257,7 @@ static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
     struct edns_answer *answer;
 
     if (!node)
-        return TC_ACT_UNSPEC; /* never: for the verifier */
+        return TC_ACT_UNSPEC; /* never true; the verifier needs it */
     answer = answer_at(node, plan.answer_at);
 
     /* 6. The reply. */
@@ -251,13 +269,16 @@ static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
         return answer->outcome;
     count_and_trace(skb, l2, answer->outcome, family);
 
-    /* 7. Back. */
+    /* 7. The way back. */
     clear_metadata(skb);
     if (settings.egress) {
         skb->tstamp = 0; /* the time at which the query was to be sent (SO_TXTIME) */
         return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
     }
-    /* A bridge port's frames are to another host. Up to Linux 5.10 a redirect leaves that so, and the receiver drops them. */
+    /*
+     * A bridge port's frame may be PACKET_OTHERHOST. Linux 5.10 keeps that across the redirect, and the receiver would drop the
+     * reply.
+     */
     if (skb->pkt_type != PACKET_HOST)
         bpf_skb_change_type(skb, PACKET_HOST);
     return plan.flags & QUERY_TO_PEER ? bpf_redirect_peer(skb->ifindex, 0) : bpf_redirect(skb->ifindex, 0);
@@ -267,7 +288,7 @@ static __always_inline int reply(struct __sk_buff *skb, const __u32 l2)
 SEC("tc")
 int edns_reply(struct __sk_buff *skb)
 {
-    return variant == EDNS_VARIANT_IP ? reply(skb, 0) : reply(skb, sizeof(struct ethhdr));
+    return variant == EDNS_VARIANT_IP ? send_reply(skb, L2_NONE) : send_reply(skb, L2_ETH);
 }
 
 static __always_inline int search_and_reply(struct __sk_buff *skb, const __u32 l2)
@@ -279,38 +300,39 @@ static __always_inline int search_and_reply(struct __sk_buff *skb, const __u32 l
     int outcome;
 
     if (!scratch)
-        return TC_ACT_UNSPEC; /* never: for the verifier */
+        return TC_ACT_UNSPEC; /* never true; the verifier needs it */
     cb = scratch->request.cb;
     q.flags = scratch->request.flags;
     q.is_ipv6 = !!(q.flags & QUERY_IPV6);
     q.name_len = scratch->request.name_len & 0xff;
-    q.name_sum = scratch->request.name_sum;
-    q.has_name_sum = true;
+    q.name_csum = scratch->request.name_csum;
+    q.has_name_csum = true;
     outcome = parse_again(skb, l2, &q) ? search_decide(skb, scratch, &q, &plan) : EDNS_PASS_ERROR;
     scratch_give_back(scratch);
     if (outcome != EDNS_CONTINUE)
-        return pass(skb, &q, outcome, &cb);
-    /* Stored and loaded again, so that the verifier continues once; see opaque. */
+        return pass_query(skb, &q, outcome, &cb);
+    /* Stores the plan and loads it again, which merges states for the verifier; see opaque. */
     plan_store(skb, &plan);
-    return reply(skb, l2);
+    return send_reply(skb, l2);
 }
 
 /*
- * Queries that edns_packet leaves undecided. It writes its replies itself: some kernels refuse tail calls in a program that calls
- * functions (arm64 before Linux 6.0, and any kernel without JIT).
+ * Queries that edns_packet leaves undecided. This program writes its replies itself, because some kernels refuse tail calls in a
+ * program that calls functions (arm64 before Linux 6.0, and any kernel without JIT).
  */
 SEC("tc")
 int edns_search(struct __sk_buff *skb)
 {
-    return variant == EDNS_VARIANT_IP ? search_and_reply(skb, 0) : search_and_reply(skb, sizeof(struct ethhdr));
+    return variant == EDNS_VARIANT_IP ? search_and_reply(skb, L2_NONE) : search_and_reply(skb, L2_ETH);
 }
 
-/* Bytes in front of a frame in a test run: fewer. */
+/* Upper bound of the headroom in a test run, in bytes. */
 #define HEADROOM_MAX 4096
 
 /*
- * Run by the daemon twice a second. Returns the MTU of the interface, which is lo in a test run; 0 where it reads fields at other
- * offsets than this kernel has them: the BTF is of another kernel. No checksum was computed of the daemon's packet (CHECKSUM_NONE, 0).
+ * Run by the daemon twice a second. Returns the MTU of the interface, which is lo in a test run. Returns 0 if the fields that are
+ * read by BTF offset don't have the values expected in a test run: then the BTF is another kernel's. In a test run ip_summed is
+ * CHECKSUM_NONE (0).
  */
 SEC("tc")
 int edns_beat(struct __sk_buff *ctx)
@@ -321,7 +343,7 @@ int edns_beat(struct __sk_buff *ctx)
     if (can_read_kernel &&
         ((__u32)BPF_CORE_READ(skb, dev, ifindex) != ctx->ifindex ||
          BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) != ctx->pkt_type ||
-         BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) || is_of_ipvs(ctx) || headroom(ctx) > HEADROOM_MAX))
+         BPF_CORE_READ_BITFIELD_PROBED(skb, ip_summed) || ipvs_handled(ctx) || headroom(ctx) > HEADROOM_MAX))
         return 0;
     return link_mtu(ctx);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What one program hands to the next. edns_packet hands a reply_plan to edns_reply in skb->cb; it hands a search_request to
- * edns_search in per-CPU memory, whose slot it names in skb->cb.
+ * The data that one program hands to the next. edns_packet hands a reply_plan to edns_reply in skb->cb. It hands a search_request to
+ * edns_search in per-CPU memory, and the number of its slot in skb->cb.
  */
 #ifndef EDNS_HANDOVER_H
 #define EDNS_HANDOVER_H
@@ -11,7 +11,7 @@ struct saved_cb {
     __u64 first, second, last;
 };
 
-/* Every verifier requires that skb->cb is accessed through skb itself: the barrier keeps clang from keeping its address. */
+/* Verifiers allow access to skb->cb only through the ctx register. The barrier stops clang from caching &skb->cb. */
 static __always_inline struct saved_cb cb_save(struct __sk_buff *skb)
 {
     barrier_var(skb);
@@ -31,7 +31,8 @@ static __always_inline void cb_restore(struct __sk_buff *skb, const struct saved
 }
 
 enum query_flag {
-    QUERY_PROBE = 1 << 0,   /* from the daemon, which wants the outcome */
+    QUERY_NO_FLAGS = 0,
+    QUERY_PROBE = 1 << 0,   /* the daemon's own query; the verdict is the outcome */
     QUERY_TO_PEER = 1 << 1, /* the reply goes straight into the network namespace of the interface's peer */
     QUERY_IPV6 = 1 << 2,
     QUERY_OPT = 1 << 3,     /* has an OPT record */
@@ -39,7 +40,7 @@ enum query_flag {
     QUERY_PARTIAL = 1 << 5, /* the UDP checksum covers the pseudo-header only, see csum_is_partial */
 };
 
-/* What edns_reply writes. */
+/* The input of edns_reply. It fills the five words of skb->cb exactly. */
 struct reply_plan {
     __u32 ref;       /* the node that holds the answer */
     __u32 answer_at; /* bytes from the node to the answer */
@@ -48,7 +49,7 @@ struct reply_plan {
     __u32 tail_csum; /* sum of the octets behind the question, as if they began at an even offset */
 };
 
-/* Must be the last thing before plan_load: opaque writes to skb->cb, too. */
+/* Call it last: opaque overwrites skb->cb[0]. */
 static __always_inline void plan_store(struct __sk_buff *skb, const struct reply_plan *plan)
 {
     skb->cb[0] = plan->ref;
@@ -69,14 +70,14 @@ static __always_inline struct reply_plan plan_load(struct __sk_buff *skb)
     };
 }
 
-/* What edns_packet knows about a query that edns_search decides. */
+/* The input of edns_search, besides the packet. */
 struct search_request {
     struct saved_cb cb;
-    __u64 name_sum; /* see struct scan */
-    __u32 name_len; /* octets up to and with the first zero */
-    __u32 flags;    /* enum query_flag */
-    __u32 index;    /* settings.index, as read for the first lookup */
-    __u32 word;     /* the index word that it found; 0: the name as written has no node */
+    __u64 name_csum; /* see struct scan */
+    __u32 name_len;  /* octets up to and with the first zero */
+    __u32 flags;     /* enum query_flag */
+    __u32 index;     /* settings.index, as read for the first lookup */
+    __u32 word;      /* the index word that it found; 0: the name as written has no node */
 };
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From a name to its node: first the name as it is written, in its home line of the index. The program that searches then looks in
- * all lines for the name in lower case, and for its closest encloser.
+ * Finds the node of a name. edns_packet looks up the name as it is written, in its home line of the index. edns_search looks up the
+ * name in lower case, in all EDNS_PROBE_LINES lines that may hold it, and then its closest encloser.
  */
 #ifndef EDNS_LOOKUP_H
 #define EDNS_LOOKUP_H
 
-/* The number of the word of a line that is read first. */
+/* The position within a line at which a lookup starts. */
 static __always_inline __u32 hash_start(__u64 hash)
 {
     return (hash >> 40) % EDNS_LINE_WORDS;
@@ -16,7 +16,7 @@ static __always_inline __u32 hash_start(__u64 hash)
 static __always_inline __u32 hash_line(__u64 hash, __u32 nth, __u32 index)
 {
     __u32 bits = index & EDNS_INDEX_LINES, lines = 1U << bits, home = hash >> (64 - bits);
-    __u32 first = lines << (index >> EDNS_INDEX_BESIDE_SHIFT & 1);
+    __u32 first = lines << (index >> EDNS_INDEX_SIBLING_SHIFT & 1);
 
     return first + (nth ? (home + nth) & (lines - 1) : home);
 }
@@ -55,13 +55,13 @@ static __always_inline __u32 types_size(const struct edns_node *node)
     return (node->n_types * sizeof(struct edns_type) + 7) & 0x78;
 }
 
-/* Makes the processor fetch a cache line that is needed soon. */
+/* Loads a word, to bring its cache line into the cache. */
 static __always_inline void prefetch(const void *line)
 {
     *(const volatile __u64 *)line;
 }
 
-/* Whether the node's name is that of `len` octets in the packet at `off`. A name with capitals (0x20) never is: it is searched. */
+/* Whether the node's name equals the `len` octets of the packet at `off`. Capitals (0x20) never match here. */
 static __always_inline bool node_has_name(const struct edns_node *node, struct __sk_buff *skb, __u32 off, __u32 len)
 {
     void *data = skb_data(skb), *data_end = skb_data_end(skb);
@@ -82,7 +82,7 @@ static __always_inline bool node_has_name(const struct edns_node *node, struct _
         p = last_octets_at(skb, off, len);
         if (!p)
             return false;
-        /* Anew, since the verifier knows `words` from the loop. */
+        /* Recomputed: the loop left `words` with one verifier state per iteration. */
         len = detached(len);
         words = len / 8 % DNS_NAME_WORDS;
         differs |= name[words] ^ last_octets(*p, len);
@@ -91,8 +91,8 @@ static __always_inline bool node_has_name(const struct edns_node *node, struct _
 }
 
 /*
- * The first word in the name's home line that may lead to its node; 0 where the name has no node, EDNS_WORD_DEAD where another line
- * may have it.
+ * The first word in the name's home line that may refer to its node; 0 if the name has no node, EDNS_WORD_TOMBSTONE if another line may
+ * hold its word.
  */
 static __always_inline __u32 index_lookup(__u64 hash, __u32 index)
 {
@@ -106,22 +106,22 @@ static __always_inline __u32 index_lookup(__u64 hash, __u32 index)
         if (!word || word >> EDNS_REF_BITS == hash_tag(hash))
             return word;
     }
-    return EDNS_WORD_DEAD;
+    return EDNS_WORD_TOMBSTONE;
 }
 
-/* The node at `ref`, where its name is that of `len` octets in the packet at `off`. */
+/* The node at `ref`; NULL unless its name equals the `len` octets of the packet at `off`. */
 static __always_inline struct edns_node *node_lookup(struct __sk_buff *skb, __u32 off, __u32 len, __u32 ref)
 {
     struct edns_node *node = node_at(ref);
 
     if (!node)
         return NULL;
-    /* The answer is mostly in the node's second cache line, which is fetched while the name in the first one is compared. */
+    /* The answer is usually in the node's second cache line. It is fetched while the name in the first one is compared. */
     prefetch((void *)node + EDNS_UNIT);
     return node_has_name(node, skb, off, len) ? node : NULL;
 }
 
-/* The search, from here on: in global functions, whose arguments are a slot of edns_scratch and numbers; see verifier.h. */
+/* The rest of this file runs in edns_search. Its global functions take a slot of edns_scratch and numbers; see verifier.h. */
 
 /* The `nth` word of the suffix of the name that begins at `off`. */
 static __always_inline __u64 suffix_word(const struct scratch *scratch, __u32 off, __u32 nth)
@@ -148,7 +148,7 @@ __noinline int suffix_is(__u32 slot, __u32 off, __u32 ref)
     return !differs;
 }
 
-/* The ref of the suffix's node; 0 where it has none. */
+/* The ref of the suffix's node; 0 if it has none. */
 __noinline __u32 suffix_find(__u32 slot, __u32 off, __u32 index)
 {
     struct scratch *scratch = scratch_at(slot);
@@ -192,15 +192,15 @@ static __always_inline bool is_asterisk(const struct scratch *scratch, __u32 off
     return scratch->octets[off & 0xff] == 1 && scratch->octets[(off + 1) & 0xff] == '*';
 }
 
-/* Whether the name is below arpa. Perhaps also where its last label only ends so: then more lookups are made. */
+/* Whether the name is below arpa. May also be true for a last label that ends in "\4arpa", which only costs lookups. */
 static __always_inline bool is_in_arpa(const struct scratch *scratch)
 {
     return suffix_word(scratch, scratch->name_len - 8, 0) >> 16 == 0x006170726104ULL;
 }
 
 /*
- * For a name without a node: the ref of its closest encloser's child or deep node (RFC 4592 §3.3.1); 0 where it has none. Deeper
- * ancestors than name_labels_max don't exist; shorter ones than encloser_labels_min have no child or deep node.
+ * For a name without a node: the ref of its closest encloser's child or deep node (RFC 4592 §3.3.1); 0 if it has none. Counted in
+ * labels, no ancestor is longer than name_labels_max, and none shorter than encloser_labels_min has a child or deep node.
  */
 static __always_inline __u32 encloser_find(const struct scratch *scratch, __u32 slot, __u32 index)
 {
@@ -226,15 +226,15 @@ static __always_inline __u32 encloser_find(const struct scratch *scratch, __u32 
     return 0;
 }
 
-/* Whether the name itself may have a node. */
+/* What name_search looks up. */
 enum name_lookup {
-    NAME_ENCLOSER_ONLY, /* no: it has been looked up already */
+    NAME_ENCLOSER_ONLY, /* skips the name: the first lookup proved it absent */
     NAME_AND_ENCLOSER,
 };
 
 /*
- * Looks up the name at the start of the scratch, in the index that the request names, and sets its ref and is_absent. False where it
- * is no name, or its length is not the expected one.
+ * Looks up the name at the start of the scratch, in the index that the request states, and sets ref and is_absent. False if the
+ * labels are invalid or the length is not the expected one.
  */
 __noinline int name_search(__u32 slot)
 {
@@ -272,7 +272,7 @@ end:
     return true;
 }
 
-/* Copies the qname into the scratch, in lower case, with zeros behind it. Returns whether it was in lower case. */
+/* Copies the qname into the scratch, in lower case and zero-padded. Returns whether it was in lower case. */
 static __always_inline bool scratch_name(struct __sk_buff *skb, struct scratch *scratch, __u32 off, __u32 len)
 {
     void *data = skb_data(skb), *data_end = skb_data_end(skb);
@@ -296,19 +296,19 @@ static __always_inline bool scratch_name(struct __sk_buff *skb, struct scratch *
     return !(differs | (fold_case(last) ^ last));
 }
 
-/* Searches for the qname. Returns EDNS_CONTINUE, with the result in the scratch, or why the query passes. */
+/* Searches for the qname. Returns EDNS_CONTINUE with the result in the scratch, or the outcome. */
 static __always_inline int search(struct __sk_buff *skb, struct scratch *scratch, __u32 slot, struct query *q)
 {
     __u32 len = q->udp + q->udp_len - q->name, i;
     bool is_lower = scratch_name(skb, scratch, q->name, q->name_len);
 
     scratch->expected_len = q->name_len;
-    /* The first lookup was for the name as it is written. */
+    /* The first lookup was for the name as written, so it counts only if that is lower-case. */
     scratch->lookup = is_lower && !scratch->request.word ? NAME_ENCLOSER_ONLY : NAME_AND_ENCLOSER;
     if (name_search(slot))
         return EDNS_CONTINUE;
-    /* No valid name; or a label holds a zero, so that the first one is not the end. */
-    q->has_name_sum = false;
+    /* The labels are invalid, or a label contains a zero octet, so that the name is longer than scanned. */
+    q->has_name_csum = false;
     if (!scratch_load(skb, scratch, q->name, len < DNS_NAME_MAX ? len : DNS_NAME_MAX))
         return EDNS_PASS_ERROR;
     for (i = 0; i < DNS_NAME_WORDS; i++)

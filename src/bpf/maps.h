@@ -4,8 +4,8 @@
 #define EDNS_MAPS_H
 
 /*
- * Set before loading. edns_search and edns_reply only depend on whether packets have an Ethernet header: variants with one share
- * them.
+ * Set before loading. edns_search and edns_reply only depend on whether packets have an Ethernet header, so the variants with one
+ * share them.
  */
 const volatile enum edns_variant variant = EDNS_VARIANT_ETH;
 /* Whether the kernel has bpf_probe_read_kernel (CONFIG_BPF_EVENTS). */
@@ -13,7 +13,7 @@ const volatile bool can_read_kernel = true;
 
 volatile struct edns_settings settings __attribute__((aligned(64))) = {};
 
-/* Keeps in the object's BTF the types of abi.h that no map and no variable names. */
+/* Keeps those types of abi.h in the object's BTF that no map and no other variable uses. */
 const volatile struct {
     enum edns_limits limits;
     enum edns_family family;
@@ -23,7 +23,7 @@ const volatile struct {
     struct edns_node node;
     struct edns_type type;
     struct edns_answer answer;
-    struct edns_port port;
+    struct edns_mac mac;
     struct edns_event event;
     enum edns_index_part index_part;
 } abi = {};
@@ -40,7 +40,7 @@ struct edns_chunk_map {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);
     __uint(max_entries, 1);
-    /* Sizes, since clang leaves types that only an inner map names out of the BTF. */
+    /* Sizes instead of types: clang omits types that only an inner map uses from the BTF. */
     __uint(key_size, sizeof(__u32));
     __uint(value_size, sizeof(struct edns_chunk));
 };
@@ -52,7 +52,7 @@ struct {
     __array(values, struct edns_chunk_map);
 } edns_chunks SEC(".maps");
 
-/* DNS servers in whose place queries are answered. */
+/* Destinations that the program answers for. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
@@ -61,14 +61,14 @@ struct {
     __type(value, __u8);
 } edns_servers SEC(".maps");
 
-/* By ifindex. Interfaces that are not in it accept frames to their own address only. */
+/* MAC addresses accepted besides the interface's own, by ifindex. An interface without an entry accepts only its own. */
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
-    __uint(max_entries, EDNS_PORTS_MAX);
+    __uint(max_entries, EDNS_MACS_MAX);
     __type(key, __u32);
-    __type(value, struct edns_port);
-} edns_ports SEC(".maps");
+    __type(value, struct edns_mac);
+} edns_macs SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -99,7 +99,7 @@ struct scratch {
         __u8 octets[DNS_TAIL_MAX + 16];
     };
     struct search_request request;
-    /* Of name_search; volatile: see verifier.h. */
+    /* Arguments and results of name_search. Volatile: see verifier.h. */
     volatile __u32 expected_len; /* octets of the name; 0: any */
     volatile __u32 lookup;       /* enum name_lookup */
     volatile __u32 name_len;     /* octets of the name with the final zero */
@@ -110,7 +110,7 @@ struct scratch {
     __u32 users;                 /* see scratch_take */
 };
 
-/* Slots of edns_scratch: packets may interrupt a probe. */
+/* Slots of edns_scratch: a packet can interrupt a probe on its CPU, so each has a slot. */
 enum scratch_slot {
     SCRATCH_PACKET,
     SCRATCH_PROBE,
@@ -135,8 +135,8 @@ static __always_inline void scratch_give_back(struct scratch *scratch)
 }
 
 /*
- * Takes a slot for this program and the one that it tail-calls; the last one gives it back. NULL where an interrupted program holds
- * it, which a kernel with PREEMPT_RT allows. Of two that try at the same time perhaps both get NULL.
+ * Takes a slot; edns_search gives it back. NULL if another program on this CPU holds it (possible with PREEMPT_RT). Two concurrent
+ * takers may both get NULL.
  */
 static __always_inline struct scratch *scratch_take(__u32 slot)
 {
@@ -151,7 +151,7 @@ static __always_inline struct scratch *scratch_take(__u32 slot)
     return NULL;
 }
 
-/* Reads `len` octets, at least one, of the packet at `off`. */
+/* Copies `len` octets of the packet at `off` to the start of the scratch; at least one, at most DNS_TAIL_MAX. */
 static __always_inline bool scratch_load(struct __sk_buff *skb, struct scratch *scratch, __u32 off, __u32 len)
 {
     len = masked(len - 1, DNS_TAIL_MAX - 1);

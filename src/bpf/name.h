@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Names as words of 8 octets, the last one filled up with zeros; and the hash of a name. */
+/* Names as words of 8 octets, the last one zero-padded; and the hash of a name. */
 #ifndef EDNS_NAME_H
 #define EDNS_NAME_H
 
 /*
- * The 8 octets that end with the last of `len` octets at `off`: the packet may end there, and in front there is always a header.
- * NULL where the packet ends before.
+ * The last 8 of the `len` octets at `off`. The packet may end with the name, so this reads backwards from the name's end; the headers
+ * before it make that safe. NULL if the packet ends earlier.
  */
 static __always_inline __u64 *last_octets_at(struct __sk_buff *skb, __u32 off, __u32 len)
 {
     return octets_at(skb, off + len - 8, 8);
 }
 
-/* The last word of a name of `len` octets, out of what last_octets_at returns; 0 where its length is a multiple of 8. */
+/* The last partial word of a name of `len` octets, zero-padded, from the word at last_octets_at; 0 if `len` is a multiple of 8. */
 static __always_inline __u64 last_octets(__u64 word, __u32 len)
 {
     return len % 8 ? word >> (64 - len % 8 * 8) : 0;
@@ -29,7 +29,7 @@ static __always_inline __u64 fold_case(__u64 x)
     return x | (from_a & ~above_z & ~x & high) >> 2;
 }
 
-/* The high bit of each octet that is zero; above the first one also of others. */
+/* Sets the high bit of each zero octet. Only the lowest set bit is exact. */
 static __always_inline __u64 zero_octets(__u64 word)
 {
     const __u64 ones = 0x0101010101010101ULL;
@@ -44,9 +44,9 @@ static __always_inline const volatile struct edns_key *hash_key(__u32 index)
 }
 
 /*
- * What a word of a name adds to the sum that is hashed; `key` is the key's word of the same number. As in NH (RFC 4418 §5.2.2) the
- * halves are multiplied, so that a chosen difference between two names changes the sum by a number that depends on the key, and no
- * other word can take it back. (word * (upper half + 1) needs no mask, and its factor is never 0.)
+ * One term of the hash, similar to NH (RFC 4418 §5.2.2): word' * (upper half of word' + 1), where word' = word + key, and `key` is
+ * the key's word of the same number. The effect of a difference in one word depends on the key, so that no difference in another
+ * word cancels it. (The product needs no mask, and its factor is never 0.)
  */
 static __always_inline __u64 hash_word(__u64 word, __u64 key)
 {
@@ -54,35 +54,35 @@ static __always_inline __u64 hash_word(__u64 word, __u64 key)
     return word * ((word >> 32) + 1);
 }
 
-/* The hash of a name with this sum; different sums have different hashes. Its upper half is used. */
+/* The hash of a name from the sum of its terms. Different sums have different hashes. Callers use bits 32 to 63. */
 static __always_inline __u64 hash_finish(__u64 sum, const volatile struct edns_key *key)
 {
     sum = (sum ^ sum >> 32) * key->multiplier[0];
     return (sum ^ sum >> 32) * key->multiplier[1];
 }
 
-/* A qname up to its first zero octet; its labels are not validated. */
+/* A qname up to its first zero octet. Its labels are not validated. */
 struct scan {
     __u64 hash;
-    __u64 sum; /* one's complement, of the octets as if they began at an even offset, unfolded */
-    __u32 len; /* octets with the zero; 0 where there is none */
+    __u64 csum; /* unfolded checksum of the octets, as if they began at an even offset */
+    __u32 len;  /* octets with the zero; 0 if there is none */
 };
 
-/* Adds the word that holds the first zero; `octets` are in front of it. */
+/* Adds the word that holds the first zero. `octets` is the offset of that word in the name. */
 static __always_inline void scan_last(struct scan *scan, __u64 word, __u64 zeros, __u32 octets, __u64 key)
 {
     __u64 first = (zeros & -zeros) >> 7;
 
     word &= first - 1;
     scan->hash += hash_word(word, key);
-    scan->sum += (word & 0xffffffff) + (word >> 32);
-    /* The product's top octet is the number of octets in front of the zero. */
+    scan->csum += (word & 0xffffffff) + (word >> 32);
+    /* The product's top octet is the number of octets of this word before the zero. */
     scan->len = (first * 0x0001020304050607ULL >> 56) + octets + 1;
 }
 
 /*
- * Scans the octets of the packet from `off` up to the first zero; `end` is the end of the message. Most names end at their first
- * zero, and octets that equal a node's name are a valid name: so a name that is found needs no walk along its labels.
+ * Scans the octets of the packet from `off` up to the first zero; `end` is the offset of the message's end. Labels are not walked
+ * here: if all octets match a node's name, the name is valid.
  */
 static __always_inline struct scan name_scan(struct __sk_buff *skb, __u32 off, __u32 end, __u32 index)
 {
@@ -105,9 +105,12 @@ static __always_inline struct scan name_scan(struct __sk_buff *skb, __u32 off, _
             goto out;
         }
         scan.hash += hash_word(*word, *key_word);
-        scan.sum += (*word & 0xffffffff) + (*word >> 32);
+        scan.csum += (*word & 0xffffffff) + (*word >> 32);
     }
-    /* The packet ends within the next word, which is read by its end. last_octets adds zeros behind it: a length that is too long. */
+    /*
+     * Fewer than 8 octets are left: load the last 8 of the message. A zero that last_octets added is behind the message, so that the
+     * length is refused later.
+     */
     word = octets_at(skb, end - 8, 8);
     if (word && at < DNS_NAME_WORDS * 8) {
         last = last_octets(*word, end - off);

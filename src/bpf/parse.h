@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From the frame to a DNS query, one function a layer. Each returns EDNS_CONTINUE, or the outcome: EDNS_NOT_DNS, or why the query
- * passes.
+ * Parses a packet, one function per layer. Each returns EDNS_CONTINUE or the outcome, which is EDNS_NOT_DNS for packets that are no
+ * query to port 53.
  */
 #ifndef EDNS_PARSE_H
 #define EDNS_PARSE_H
@@ -9,35 +9,41 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 
-/* What is known about a query. Offsets are in bytes from the start of the packet. */
+/* Octets of the link-layer header. */
+enum l2_len {
+    L2_NONE = 0,
+    L2_ETH = sizeof(struct ethhdr),
+};
+
+/* A parsed query. Offsets are in bytes from the start of the packet. */
 struct query {
-    __u32 l3;          /* offset of the IP header */
-    __u32 udp;         /* offset of the UDP header */
-    __u32 ip_end;      /* offset of the end of the IP packet */
-    __u32 udp_len;     /* octets, as the UDP header says */
-    __u32 name;        /* offset of the qname */
-    __u32 name_len;    /* octets, with the final zero */
-    __u64 name_sum;    /* one's complement, of the qname as if it began at an even offset, unfolded */
-    bool has_name_sum; /* whether name_sum is known */
+    __u32 l3;           /* offset of the IP header */
+    __u32 udp;          /* offset of the UDP header */
+    __u32 ip_end;       /* offset of the end of the IP packet */
+    __u32 udp_len;      /* octets, from the UDP header */
+    __u32 name;         /* offset of the qname */
+    __u32 name_len;     /* octets, with the final zero */
+    __u64 name_csum;    /* unfolded checksum of the qname, as if it began at an even offset */
+    bool has_name_csum; /* whether name_csum is known */
     bool is_ipv6;
     __be16 arcount;
     __be16 qtype;
     __u32 tail_len;  /* octets behind the question */
-    __u32 limit;     /* octets of the largest DNS message that the client accepts from us */
-    __u32 flags;     /* enum query_flag, except the two below */
-    __u32 opt_flags; /* QUERY_OPT, QUERY_DO */
+    __u32 limit;     /* octets of the largest DNS message that the client accepts, at most EDNS_ANSWER_MAX */
+    __u32 flags;     /* enum query_flag without QUERY_OPT and QUERY_DO */
+    __u32 opt_flags; /* QUERY_OPT and QUERY_DO; apart from flags, so that opaque can merge them with limit */
     __u32 index;     /* settings.index, as read for this query */
     __u32 word;      /* the index word that the first lookup found; 0: the name as written has no node */
     bool is_absent;  /* whether the name does not exist: its node is the closest encloser's child or deep node */
 };
 
-/* Offset of the UDP header, without IP options and extension headers. */
+/* Offset of the UDP header in a packet without IP options and extension headers. */
 static __always_inline __u32 udp_off(const struct query *q)
 {
     return q->l3 + (q->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 }
 
-/* Makes the first `len` bytes readable through data and data_end. Invalidates packet pointers, also where it returns false. */
+/* Makes the first `len` bytes readable through data and data_end. Invalidates packet pointers, even if it returns false. */
 static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
 {
     if (__builtin_expect(skb_data(skb) + len <= skb_data_end(skb), true))
@@ -47,7 +53,7 @@ static __always_inline bool pull(struct __sk_buff *skb, __u32 len)
     return !bpf_skb_pull_data(skb, len);
 }
 
-/* Whether a reply can't go to the source, or come from the destination. The first octets decide for most packets. */
+/* Whether the source is loopback, or an address is not unicast. Fast path: both first octets are 1 to 223. */
 static __always_inline bool ipv4_has_bad_address(const struct iphdr *ip)
 {
     __u8 source = *(__u8 *)&ip->saddr, dest = *(__u8 *)&ip->daddr;
@@ -64,7 +70,7 @@ static __always_inline bool ipv6_is_none(const __u64 *addr)
     return !addr[1] || (__u32)addr[1] == bpf_htonl(0xffff);
 }
 
-/* Whether a reply can't go to the source, or come from the destination. */
+/* Whether the source is loopback, or an address is multicast, unspecified or IPv4-mapped. */
 static __always_inline bool ipv6_has_bad_address(const struct ipv6hdr *ip6)
 {
     const __u64 *source = (void *)&ip6->saddr, *dest = (void *)&ip6->daddr;
@@ -77,13 +83,13 @@ static __always_inline bool ipv6_has_bad_address(const struct ipv6hdr *ip6)
            (!dest[0] && ipv6_is_none(dest));
 }
 
-/* A frame between two stations: no reply goes to, or comes from, a broadcast or multicast address. */
+/* Source and destination must be unicast. */
 static __always_inline int parse_eth(const struct ethhdr *eth)
 {
     return (eth->h_dest[0] | eth->h_source[0]) & 1 ? EDNS_PASS_ADDRESS : EDNS_CONTINUE;
 }
 
-/* A whole UDP datagram to port 53, without IP options. The packet is readable up to the end of a UDP header behind 20 octets. */
+/* Accepts a whole UDP datagram to port 53 without IP options. The caller has pulled an IP header of 20 octets and a UDP header. */
 static __always_inline int parse_ipv4(struct __sk_buff *skb, const struct iphdr *ip, struct query *q)
 {
     const struct udphdr *udp = (void *)(ip + 1);
@@ -109,7 +115,7 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, const struct iphdr 
     return EDNS_CONTINUE;
 }
 
-/* A UDP datagram to port 53. Behind extension headers, also a fragment's, nothing is looked for. */
+/* Accepts a UDP datagram to port 53. Packets with extension headers, fragments too, are EDNS_NOT_DNS. Both headers are pulled. */
 static __always_inline int parse_ipv6(const struct ipv6hdr *ip6, struct query *q)
 {
     const struct udphdr *udp = (void *)(ip6 + 1);
@@ -127,19 +133,19 @@ static __always_inline int parse_ipv6(const struct ipv6hdr *ip6, struct query *q
 
 static __always_inline int parse_udp(struct __sk_buff *skb, const struct udphdr *udp, struct query *q)
 {
-    /* A server could answer a reply to its port with another one, without end; port 0 takes no reply (RFC 768). */
+    /* A reply to port 53 could loop between two servers. Port 0 takes no reply (RFC 768). */
     if (udp->source == bpf_htons(DNS_PORT) || !udp->source)
         return EDNS_PASS_ADDRESS;
     q->udp_len = bpf_ntohs(udp->len);
-    /* Behind the IP packet a short Ethernet frame has padding; within it UDP accounts for every octet. */
+    /* The UDP length must equal the length of the IP payload. Bytes behind the IP packet are Ethernet padding. */
     if (q->udp_len != q->ip_end - q->udp || q->ip_end > skb->len)
         return EDNS_PASS_MALFORMED;
     return EDNS_CONTINUE;
 }
 
 /*
- * A UDP datagram to port 53 in a packet that a reply can be made from. Everything else is EDNS_NOT_DNS after as few instructions as
- * possible.
+ * Parses link layer, IP and UDP. Every packet of the interface comes here, so a packet that is not DNS leaves after as few
+ * instructions as possible.
  */
 static __always_inline int parse_packet(struct __sk_buff *skb, const __u32 l2, struct query *q)
 {
@@ -154,7 +160,7 @@ static __always_inline int parse_packet(struct __sk_buff *skb, const __u32 l2, s
     if (data + l2 + sizeof(struct iphdr) + sizeof(struct udphdr) > end)
         return EDNS_NOT_DNS;
     q->l3 = l2;
-    /* A VLAN tag in the frame is another protocol; a tag that the kernel moved into the skb is not seen here. */
+    /* A VLAN tag in the frame is another EtherType. An offloaded tag (vlan_tci) does not show here. */
     proto = l2 ? ((struct ethhdr *)data)->h_proto : skb->protocol;
     if (proto == bpf_htons(ETH_P_IP)) {
         outcome = parse_ipv4(skb, data + l2, q);
@@ -182,7 +188,7 @@ static __always_inline int parse_packet(struct __sk_buff *skb, const __u32 l2, s
     return parse_udp(skb, data + udp_off(q), q);
 }
 
-/* The DNS header of a query with one question. Invalidates packet pointers. */
+/* Parses the DNS header. The query must have one question. Invalidates packet pointers. */
 static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
 {
     struct dnshdr *dns;
@@ -204,7 +210,10 @@ static __always_inline int parse_dns(struct __sk_buff *skb, struct query *q)
     return EDNS_CONTINUE;
 }
 
-/* Sets again what parse_packet and parse_dns have set in another program; q->is_ipv6 is set. False never, but for the verifier. */
+/*
+ * For edns_search: sets the offsets that parse_packet and parse_dns set in edns_packet. q->is_ipv6 is an input. Never returns false;
+ * the verifier needs it.
+ */
 static __always_inline bool parse_again(struct __sk_buff *skb, const __u32 l2, struct query *q)
 {
     struct udphdr *udp;
@@ -222,7 +231,7 @@ static __always_inline bool parse_again(struct __sk_buff *skb, const __u32 l2, s
     return true;
 }
 
-/* One OPT record that takes all octets behind the question. Returns EDNS_CONTINUE, or EDNS_PASS_EDNS. */
+/* Accepts one OPT record that takes all octets behind the question. Returns EDNS_CONTINUE or EDNS_PASS_EDNS. */
 static __always_inline int parse_opt(const struct dns_opt *opt, const void *end, struct query *q)
 {
     if (q->arcount != bpf_htons(1) || q->tail_len < sizeof(*opt) || (void *)(opt + 1) > end)
@@ -231,14 +240,14 @@ static __always_inline int parse_opt(const struct dns_opt *opt, const void *end,
         bpf_ntohs(opt->rdlen) + sizeof(*opt) != q->tail_len)
         return EDNS_PASS_EDNS;
     q->opt_flags = opt->flags & bpf_htons(DNS_OPT_DO) ? QUERY_OPT | QUERY_DO : QUERY_OPT;
-    if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* less counts as 512 (RFC 6891 §6.2.3) */
+    if (bpf_ntohs(opt->udp_size) > DNS_UDP_MIN) /* smaller values mean 512 (RFC 6891 §6.2.3) */
         q->limit = bpf_ntohs(opt->udp_size);
     if (q->limit > EDNS_ANSWER_MAX)
         q->limit = EDNS_ANSWER_MAX;
     return EDNS_CONTINUE;
 }
 
-/* Type and class, and nothing or one OPT behind them. The length of the qname is known. */
+/* Parses QTYPE, QCLASS and an optional OPT. Needs q->name_len. */
 static __always_inline int parse_question(struct __sk_buff *skb, struct query *q)
 {
     void *end = skb_data_end(skb);
@@ -270,6 +279,7 @@ static __always_inline int parse_question(struct __sk_buff *skb, struct query *q
     } else if (q->tail_len) {
         return EDNS_PASS_MALFORMED;
     }
+    /* One value, so that one call merges the verifier's states. */
     merged = opaque(skb, q->limit << 16 | q->opt_flags);
     q->limit = merged >> 16;
     q->opt_flags = merged & (QUERY_OPT | QUERY_DO);
@@ -287,26 +297,26 @@ static __always_inline bool has_options(const struct query *q)
     return q->tail_len && q->tail_len != sizeof(struct dns_opt);
 }
 
-/* Sets `*sum` to that of the octets behind the question: nothing, or an OPT without options. */
-static __always_inline int tail_sum(struct __sk_buff *skb, const struct query *q, __u32 *sum)
+/* Sets `*csum` to the checksum of the octets behind the question, which are none or an OPT without options. */
+static __always_inline int csum_tail(struct __sk_buff *skb, const struct query *q, __u32 *csum)
 {
     void *opt;
 
-    *sum = 0;
+    *csum = 0;
     if (!q->tail_len)
         return EDNS_CONTINUE;
     opt = octets_at(skb, tail_off(q), sizeof(struct dns_opt));
     if (!opt)
         return EDNS_PASS_ERROR;
-    *sum = csum_fold16(csum_words(opt, 2) + *(__u16 *)(opt + 8) + *(__u8 *)(opt + 10));
+    *csum = csum_fold16(csum_words(opt, 2) + *(__u16 *)(opt + 8) + *(__u8 *)(opt + 10));
     return EDNS_CONTINUE;
 }
 
 /*
- * Whether the options of the OPT at the scratch's start, which takes `len` octets, ask for nothing: PADDING, and COOKIE of a valid
- * length (RFC 7873 §4). The DNS server has its own reply to others, to wrong lengths, and to more than DNS_OPTIONS_MAX.
+ * Whether all options can be ignored: each is PADDING, or COOKIE of a valid length (RFC 7873 §4). The OPT is at the start of the
+ * scratch and takes `len` octets. Other options, wrong lengths and more than DNS_OPTIONS_MAX options are left to the DNS server.
  */
-__noinline int options_ask_nothing(__u32 slot, __u32 len)
+__noinline int can_ignore_options(__u32 slot, __u32 len)
 {
     struct scratch *scratch = scratch_at(slot);
     __u32 i, at, code, size;
@@ -329,8 +339,8 @@ __noinline int options_ask_nothing(__u32 slot, __u32 len)
     return scratch->option == len;
 }
 
-/* The folded sum of the first `len` octets of the scratch. */
-__noinline __u32 scratch_sum(__u32 slot, __u32 len)
+/* The folded checksum of the first `len` octets of the scratch. */
+__noinline __u32 scratch_csum(__u32 slot, __u32 len)
 {
     struct scratch *scratch = scratch_at(slot);
     __u64 sum = 0;
@@ -344,16 +354,16 @@ __noinline __u32 scratch_sum(__u32 slot, __u32 len)
     return csum_fold16(sum);
 }
 
-/* Checks the EDNS options, and sets `*sum` to that of the octets behind the question. */
-static __always_inline int parse_options(struct __sk_buff *skb, const struct query *q, __u32 slot, __u32 *sum)
+/* Checks the EDNS options, and sets `*csum` to the checksum of the octets behind the question. */
+static __always_inline int parse_options(struct __sk_buff *skb, const struct query *q, __u32 slot, __u32 *csum)
 {
     struct scratch *scratch = scratch_at(slot);
 
     if (!scratch || !scratch_load(skb, scratch, tail_off(q), q->tail_len))
         return EDNS_PASS_ERROR;
-    if (!options_ask_nothing(slot, q->tail_len))
+    if (!can_ignore_options(slot, q->tail_len))
         return EDNS_PASS_EDNS;
-    *sum = scratch_sum(slot, q->tail_len);
+    *csum = scratch_csum(slot, q->tail_len);
     return EDNS_CONTINUE;
 }
 

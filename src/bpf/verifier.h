@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Code that looks odd because a verifier needs it, each with the reason and the kernels that have it. Besides what is here:
+ * Code that looks odd because a verifier needs it, each with the reason and the kernels concerned. Elsewhere:
  *
- * - Loops within loops are in global functions (lookup.h, parse.h): every verifier checks such a function once, for any arguments,
- *   and not at each call. They take numbers only: Linux 5.10 verifies one that takes the packet only with BTF of its own.
- * - Where a program calls functions, Linux 5.10 treats every number as one that matters, and so merges few states. The program
- *   that sees all packets has none.
- * - What passes between such functions lies in volatile fields of edns_scratch: the verifier knows nothing about them, see opaque.
+ * - Nested loops are in global functions (lookup.h, parse.h). Every verifier checks such a function once, for any arguments, and not
+ *   at each call. They take only numbers: Linux 5.10 verifies one that takes the packet only if the kernel has BTF.
+ * - With BPF-to-BPF calls Linux 5.10 marks all scalars precise, so that states rarely merge. edns_packet makes no such calls.
+ * - Global functions exchange data in volatile fields of edns_scratch, whose values the verifier doesn't track.
  */
 #ifndef EDNS_VERIFIER_H
 #define EDNS_VERIFIER_H
 
-/* In assembly: clang likes to copy these as 32-bit values, after which no verifier knows the packet pointer. */
+/* In assembly: clang would move these as 32-bit values, which loses the packet pointer type. */
 static __always_inline void *skb_data(struct __sk_buff *skb)
 {
     void *p;
@@ -40,8 +39,8 @@ static __always_inline __u32 opaque(struct __sk_buff *skb, __u32 x)
 }
 
 /*
- * x, of which clang forgets where it came from. Otherwise clang derives a loop's bound from an earlier comparison, which Linux
- * 5.10 does not remember of a number that lay on the stack.
+ * Hides x's origin from clang. Otherwise clang replaces a bound by an earlier comparison, which Linux 5.10 lost when x was spilled to
+ * the stack.
  */
 static __always_inline __u32 detached(__u32 x)
 {
@@ -50,8 +49,8 @@ static __always_inline __u32 detached(__u32 x)
 }
 
 /*
- * x & mask, where a comparison would be lost as above. The first barrier keeps clang from leaving the mask out, the second one
- * from masking a copy.
+ * Bounds x by a mask instead of a comparison, which would be lost as above. The first barrier stops clang from omitting the mask, the
+ * second one from masking a copy.
  */
 static __always_inline __u64 masked(__u64 x, const __u64 mask)
 {
@@ -62,8 +61,8 @@ static __always_inline __u64 masked(__u64 x, const __u64 mask)
 }
 
 /*
- * `len` octets of the packet at `off`; NULL where the packet ends before. The whole offset is one number: verifiers refuse a packet
- * pointer with a negative constant part.
+ * The `len` octets of the packet at `off`; NULL if the packet ends earlier. Pass the whole offset as one variable: verifiers refuse a
+ * packet pointer with a negative constant part.
  */
 static __always_inline void *octets_at(struct __sk_buff *skb, __u64 off, __u32 len)
 {

@@ -3,7 +3,7 @@
 use super::skel::types;
 
 pub(super) use types::{
-    edns_answer, edns_event, edns_key, edns_node, edns_port, edns_server, edns_settings, edns_stats, edns_type,
+    edns_answer, edns_event, edns_key, edns_node, edns_mac, edns_server, edns_settings, edns_stats, edns_type,
 };
 
 const fn limit(limit: types::edns_limits) -> usize {
@@ -26,7 +26,7 @@ pub(super) const PROBE_LINES: usize = limit(types::edns_limits::EDNS_PROBE_LINES
 /// Bits of a node's ref in an index word; the tag is in the bits above.
 pub(super) const REF_BITS: u32 = limit(types::edns_limits::EDNS_REF_BITS) as u32;
 /// Index word of a tombstone: a slot whose name was removed.
-pub(super) const WORD_DEAD: u32 = types::edns_limits::EDNS_WORD_DEAD.0 as u32;
+pub(super) const WORD_TOMBSTONE: u32 = types::edns_limits::EDNS_WORD_TOMBSTONE.0 as u32;
 /// Largest number of types in one node.
 pub(super) const TYPES_MAX: usize = limit(types::edns_limits::EDNS_TYPES_MAX);
 /// Every answer starts below this offset in bytes from the start of its node.
@@ -76,7 +76,7 @@ unsafe impl Abi for edns_answer {}
 // SAFETY: as above.
 unsafe impl Abi for edns_server {}
 // SAFETY: as above.
-unsafe impl Abi for edns_port {}
+unsafe impl Abi for edns_mac {}
 // SAFETY: as above.
 unsafe impl Abi for edns_stats {}
 // SAFETY: integers only, and its padding is a field.

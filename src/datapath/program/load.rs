@@ -18,7 +18,7 @@ use super::ipvs;
 use super::kernel::{CAN_READ_KERNEL, check_btf, check_kernel, tick};
 use super::test_run::TestRun;
 use super::variant::{Options, Program};
-use crate::datapath::abi::{edns_port, edns_server, octets_of};
+use crate::datapath::abi::{edns_mac, edns_server, octets_of};
 use crate::datapath::mapped::Mapped;
 use crate::datapath::settings::ProgramSettings;
 use crate::datapath::skel::types::edns_step;
@@ -112,7 +112,7 @@ impl Datapath {
                 maps.edns_index.reuse_fd(shared.edns_index.as_fd()),
                 maps.edns_chunks.reuse_fd(shared.edns_chunks.as_fd()),
                 maps.edns_servers.reuse_fd(shared.edns_servers.as_fd()),
-                maps.edns_ports.reuse_fd(shared.edns_ports.as_fd()),
+                maps.edns_macs.reuse_fd(shared.edns_macs.as_fd()),
                 maps.edns_stats.reuse_fd(shared.edns_stats.as_fd()),
                 maps.edns_steps.reuse_fd(shared.edns_steps.as_fd()),
                 maps.edns_scratch.reuse_fd(shared.edns_scratch.as_fd()),
@@ -229,14 +229,14 @@ impl Datapath {
     /// # Errors
     /// The error of the system call, also for more than 65,536 interfaces.
     pub fn set_ports(&self, ports: &BTreeMap<u32, Accepts>) -> io::Result<()> {
-        let map = &self.skel.maps.edns_ports;
+        let map = &self.skel.maps.edns_macs;
         for (ifindex, accepts) in ports {
             let mac = match accepts {
                 Accepts::Own => continue,
                 Accepts::OwnAnd([a, b, c, d, e, f]) => u64::from_ne_bytes([*a, *b, *c, *d, *e, *f, 0, 0]),
                 Accepts::Any => u64::MAX,
             };
-            let update = map.update(&ifindex.to_ne_bytes(), octets_of(&edns_port { mac }), MapFlags::ANY);
+            let update = map.update(&ifindex.to_ne_bytes(), octets_of(&edns_mac { mac }), MapFlags::ANY);
             update.map_err(io::Error::other)?;
         }
         let accepts_own = |ifindex: u32| ports.get(&ifindex).is_none_or(|accepts| *accepts == Accepts::Own);

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::datapath::abi::{LINE_WORDS, PROBE_LINES, REF_BITS, WORD_DEAD};
+use crate::datapath::abi::{LINE_WORDS, PROBE_LINES, REF_BITS, WORD_TOMBSTONE};
 use crate::datapath::mapped::Mapped;
 use crate::datapath::skel::types::edns_index_part;
 
@@ -41,7 +41,7 @@ impl Area {
     pub(super) const fn abi(self, key: usize) -> u8 {
         let is_sibling = (self.first != self.lines) as u32;
         let parts = self.bits()
-            | is_sibling << edns_index_part::EDNS_INDEX_BESIDE_SHIFT.0
+            | is_sibling << edns_index_part::EDNS_INDEX_SIBLING_SHIFT.0
             | (key as u32) << edns_index_part::EDNS_INDEX_KEY_SHIFT.0;
         parts as u8
     }
@@ -105,10 +105,10 @@ impl Index {
             if word == 0 {
                 return Found::Free(free.unwrap_or(slot));
             }
-            if word == WORD_DEAD {
+            if word == WORD_TOMBSTONE {
                 free = free.or(Some(slot));
-            } else if word >> REF_BITS == tag(hash) && is_match(word & !WORD_DEAD) {
-                return Found::At(slot, word & !WORD_DEAD);
+            } else if word >> REF_BITS == tag(hash) && is_match(word & !WORD_TOMBSTONE) {
+                return Found::At(slot, word & !WORD_TOMBSTONE);
             }
         }
         free.map_or(Found::NoSlot, Found::Free)
@@ -116,14 +116,14 @@ impl Index {
 
     /// The ref in a slot.
     pub(super) fn at(&self, slot: usize) -> u32 {
-        self.words()[slot].load(Ordering::Relaxed) & !WORD_DEAD
+        self.words()[slot].load(Ordering::Relaxed) & !WORD_TOMBSTONE
     }
 
     /// Stores a node's ref in a slot that [`Self::find`] returned.
     pub(super) fn put(&mut self, slot: usize, hash: u64, at: u32) {
         match self.words()[slot].load(Ordering::Relaxed) {
             0 => self.names += 1,
-            WORD_DEAD => {
+            WORD_TOMBSTONE => {
                 self.names += 1;
                 self.tombstones -= 1;
             }
@@ -141,14 +141,14 @@ impl Index {
         let (line, at) = (slot / LINE_WORDS * LINE_WORDS, slot % LINE_WORDS);
         let slot = |i: usize| line + i % LINE_WORDS;
         if self.words()[slot(at + 1)].load(Ordering::Relaxed) != 0 {
-            self.words()[slot(at)].store(WORD_DEAD, Ordering::Release);
+            self.words()[slot(at)].store(WORD_TOMBSTONE, Ordering::Release);
             self.tombstones += 1;
             return;
         }
         self.words()[slot(at)].store(0, Ordering::Release);
         // Tombstones before an empty slot only make lookups longer.
         for i in (1..LINE_WORDS).map(|n| at + LINE_WORDS - n) {
-            if self.words()[slot(i)].load(Ordering::Relaxed) != WORD_DEAD {
+            if self.words()[slot(i)].load(Ordering::Relaxed) != WORD_TOMBSTONE {
                 break;
             }
             self.words()[slot(i)].store(0, Ordering::Release);
@@ -223,7 +223,7 @@ fn words_of(map: &Mapped, area: Area) -> &[AtomicU32] {
 pub(super) fn refs_in(map: &Mapped, area: Area, slot: usize, slots: usize) -> Option<impl Iterator<Item = u32>> {
     let words = words_of(map, area).get(slot..).filter(|w| !w.is_empty())?;
     // Acquire: pairs with the Release of `put`.
-    Some(words.iter().take(slots).map(|w| w.load(Ordering::Acquire) & !WORD_DEAD).filter(|at| *at != 0))
+    Some(words.iter().take(slots).map(|w| w.load(Ordering::Acquire) & !WORD_TOMBSTONE).filter(|at| *at != 0))
 }
 
 const fn tag(hash: u64) -> u32 {
@@ -334,7 +334,7 @@ mod tests {
         let mean = absent.clone().map(words).sum::<usize>() as f64 / absent.len() as f64;
         // Half of the slots hold names, and up to a quarter are tombstones.
         assert!(mean < 8.0, "a lookup of an absent name probes {mean} slots on average");
-        assert_eq!(index.tombstones, index.words().iter().filter(|w| w.load(Ordering::Relaxed) == WORD_DEAD).count());
+        assert_eq!(index.tombstones, index.words().iter().filter(|w| w.load(Ordering::Relaxed) == WORD_TOMBSTONE).count());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Counters, and events while a trace runs. */
+/* Counts outcomes, and writes events while a trace runs. */
 #ifndef EDNS_TRACE_H
 #define EDNS_TRACE_H
 
@@ -24,12 +24,12 @@ static __always_inline void trace_addr(struct __sk_buff *skb, __u32 off, enum ed
 }
 
 /*
- * Writes an event for the packet, which is the query or, where it was answered, already its reply. Programs don't wait for readers: an
- * event that finds the ring full is lost, and counted.
+ * Writes an event for the packet, which is the query, or the reply if it was answered. Programs don't wait for readers: if the ring is
+ * full, the event is dropped and counted in events_lost.
  */
 static __always_inline void trace(struct __sk_buff *skb, __u32 l2, __u32 outcome, enum edns_family family)
 {
-    const bool is_reply = outcome <= EDNS_NXDOMAIN;
+    const bool is_reply = outcome <= EDNS_NXDOMAIN; /* see enum edns_outcome */
     __u32 udp = l2, saddr = l2, daddr = l2, off, len;
     struct edns_event *event;
 
@@ -69,7 +69,7 @@ static __always_inline void trace(struct __sk_buff *skb, __u32 l2, __u32 outcome
     len = detached(skb->len > off ? skb->len - off : 0);
     if (len > sizeof(event->message))
         len = sizeof(event->message);
-    /* A message has a header; and Linux 5.10 does not learn from a comparison with 0 that a length is not 0. */
+    /* Linux 5.10 accepts the length only after a comparison with a constant above 0. A message has at least a header. */
     if (len < sizeof(struct dnshdr) || bpf_skb_load_bytes(skb, off, event->message, len))
         len = 0;
     event->len = len;
