@@ -127,7 +127,7 @@ fn print(out: &mut impl Write, stats: &StatsReply, last: Option<(&StatsReply, Du
 
 /// Prints the state of the daemon, and what keeps it from answering.
 fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
-    let up = span(stats.uptime_seconds as f64);
+    let up = format_duration(stats.uptime_seconds as f64);
     writeln!(
         out,
         "edns {} (pid {}), up {up}, on {}",
@@ -147,7 +147,7 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
         writeln!(out, "most names: {}", stats.holders.iter().map(holder).collect::<Vec<_>>().join(", "))?;
     }
     if let Some(sync) = &stats.sync {
-        writeln!(out, "cluster: {}", view(sync))?;
+        writeln!(out, "cluster: {}", format_view(sync))?;
     }
     if stats.paused {
         writeln!(out, "paused: everything passes to the DNS server; `edns resume` ends the pause")?;
@@ -157,8 +157,8 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
     }
     print_places(out, &stats.interfaces)?;
     for passed in stats.names_passed.iter().filter(|p| p.count > 0) {
-        let (what, cure) = shortage(&passed.reason);
-        writeln!(out, "{what} for {} names: they and the names below them pass{cure}", passed.count)?;
+        let (what, remedy) = shortage(&passed.reason);
+        writeln!(out, "{what} for {} names: they and the names below them pass{remedy}", passed.count)?;
     }
     if stats.rekeys > 0 {
         writeln!(out, "names collided: the hash key was changed {} times", stats.rekeys)?;
@@ -220,14 +220,17 @@ fn interfaces(names: &[String]) -> String {
 }
 
 /// Describes the view of the cluster: whether it is current, and when the API server was last heard.
-fn view(sync: &SyncReply) -> String {
+fn format_view(sync: &SyncReply) -> String {
     let broken: Vec<_> = sync.kinds.iter().filter_map(|k| k.broken_seconds.map(|s| (k, s))).collect();
     let contact = if broken.is_empty() {
-        let silent: Vec<_> = sync.kinds.iter().map(|k| format!("{} {}", k.kind, span(k.silent_seconds))).collect();
+        let silent: Vec<_> =
+            sync.kinds.iter().map(|k| format!("{} {}", k.kind, format_duration(k.silent_seconds))).collect();
         format!("last heard: {} ago", silent.join(", "))
     } else {
-        let broken: Vec<_> =
-            broken.iter().map(|(k, s)| format!("{} for {} ({} failures)", k.kind, span(*s), k.errors)).collect();
+        let broken: Vec<_> = broken
+            .iter()
+            .map(|(k, s)| format!("{} for {} ({} failures)", k.kind, format_duration(*s), k.errors))
+            .collect();
         format!("watch broken: {}", broken.join(", "))
     };
     let state = match (sync.synced, sync.current) {
@@ -245,17 +248,17 @@ fn stale(sync: &SyncReply) -> String {
     match (sync.expired, left) {
         (true, _) => {
             let time = sync.stale_seconds.unwrap_or_default();
-            format!("view stale for {}, longer than MaxStale: all its names pass", span(time))
+            format!("view stale for {}, longer than MaxStale: all its names pass", format_duration(time))
         }
         (false, Some(left)) => {
-            format!("view stale: known names answered for {} more, negative answers suspended", span(left))
+            format!("view stale: known names answered for {} more, negative answers suspended", format_duration(left))
         }
         (false, None) => "view stale: known names answered, negative answers suspended".into(),
     }
 }
 
 /// A duration in the most readable unit.
-fn span(seconds: f64) -> String {
+fn format_duration(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
         0..10 => format!("{seconds:.1} s"),
@@ -288,7 +291,7 @@ mod tests {
             ),
             (sync(Some(600.0), Some(270.0), true), "view stale for 10 min, longer than MaxStale: all its names pass; "),
         ] {
-            assert!(view(&sync).starts_with(text), "{}", view(&sync));
+            assert!(format_view(&sync).starts_with(text), "{}", format_view(&sync));
         }
     }
 
@@ -330,7 +333,7 @@ mod tests {
         for (seconds, text) in
             [(0.42, "0.4 s"), (59.9, "59 s"), (600.0, "10 min"), (7200.0, "2 h"), (864_000.0, "10 days")]
         {
-            assert_eq!(span(seconds), text);
+            assert_eq!(format_duration(seconds), text);
         }
     }
 }

@@ -19,7 +19,7 @@ pub use watch::{FileChange, FileWatcher};
 
 use crate::yaml::{self, Error, Texts};
 use crate::zone::name::Name;
-use crate::zone::statics::{Entry, TTL_RANGE};
+use crate::zone::statics::{StaticEntry, TTL_RANGE};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
@@ -53,7 +53,7 @@ pub fn text(path: &Path) -> Text {
 ///
 /// # Errors
 /// If the file is invalid, with the file, the line and the reason.
-pub fn parse(path: &Path, text: &Text, optional: bool) -> Result<Option<Vec<Entry>>, Error> {
+pub fn parse(path: &Path, text: &Text, optional: bool) -> Result<Option<Vec<StaticEntry>>, Error> {
     match text.clone()? {
         Some(text) => validate(path, yaml::parse(path, &text)?).map(Some),
         None if optional => Ok(None),
@@ -67,7 +67,7 @@ pub fn missing(path: &Path) -> Error {
     Error::of_file(path, io::Error::from(Errno::ENOENT).to_string())
 }
 
-fn validate(path: &Path, raw: Raw) -> Result<Vec<Entry>, Error> {
+fn validate(path: &Path, raw: Raw) -> Result<Vec<StaticEntry>, Error> {
     let mut seen: HashMap<(Name, bool), u64> = HashMap::new();
     let mut entries = Vec::new();
     for raw in raw.domains.into_iter().flatten() {
@@ -86,7 +86,7 @@ fn validate(path: &Path, raw: Raw) -> Result<Vec<Entry>, Error> {
     Ok(entries)
 }
 
-fn entry(path: &Path, raw: RawEntry) -> Result<Entry, Error> {
+fn entry(path: &Path, raw: RawEntry) -> Result<StaticEntry, Error> {
     let text = raw.name.value.trim().to_owned();
     let error = |at: Location, reason: String| Error::new(path, at, format!("{text}: {reason}"));
     let (name, wildcard) = text.strip_prefix("*.").map_or((&*text, false), |n| (n, true));
@@ -111,14 +111,14 @@ fn entry(path: &Path, raw: RawEntry) -> Result<Entry, Error> {
         return Err(error(ttl.referenced, format!("TTL {} is out of range: {range}", ttl.value)));
     }
     let ttl = raw.ttl.map(|t| t.value);
-    Ok(Entry { name, wildcard, addresses, ttl, authoritative: raw.authoritative.unwrap_or(false) })
+    Ok(StaticEntry { name, wildcard, addresses, ttl, authoritative: raw.authoritative.unwrap_or(false) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Vec<Entry>, String> {
+    fn parse(text: &str) -> Result<Vec<StaticEntry>, String> {
         let path = Path::new("domain.yaml");
         yaml::parse(path, text).and_then(|raw| validate(path, raw)).map_err(|e| e.to_string())
     }

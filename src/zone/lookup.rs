@@ -20,14 +20,14 @@
 //! use edns::zone::name::Name;
 //! use edns::zone::node::AnswerKind;
 //! use edns::zone::pass::PassNames;
-//! use edns::zone::statics::{self, Entry};
+//! use edns::zone::statics::{self, StaticEntry};
 //!
 //! const A: u16 = 1;
 //! const TXT: u16 = 16;
 //! const AAAA: u16 = 28;
 //!
 //! // *.apps.example has the address 10.0.0.5.
-//! let wildcard = Entry {
+//! let wildcard = StaticEntry {
 //!     name: Name::parse("apps.example")?,
 //!     wildcard: true,
 //!     addresses: vec!["10.0.0.5".parse()?],

@@ -19,7 +19,7 @@ const TYPE_AAAA: u16 = 28;
 
 /// An entry of domain.yaml: a name or a wildcard, with its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct StaticEntry {
     /// The name; for a wildcard, the name behind its `*.`.
     pub name: Name,
     /// Whether the entry is the wildcard below `name`: it covers names there that do not exist.
@@ -35,7 +35,7 @@ pub struct Entry {
 /// Makes the nodes of all entries and of the names in `pass`, each name once. `ttl`, in seconds, is for entries without a TTL
 /// of their own.
 #[must_use]
-pub fn nodes(entries: &[Entry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)> {
+pub fn nodes(entries: &[StaticEntry], pass: &PassNames, ttl: u32) -> Vec<(Name, Node)> {
     let mut renderer = Renderer { ttl, fallbacks: HashMap::new() };
     let mut exact: HashMap<&Name, Node> = HashMap::new();
     let mut wild = HashMap::new();
@@ -98,7 +98,7 @@ struct Renderer {
 }
 
 impl Renderer {
-    fn node(&mut self, entry: &Entry) -> Node {
+    fn node(&mut self, entry: &StaticEntry) -> Node {
         let ttl = entry.ttl.unwrap_or(self.ttl);
         let mut node = Node::pass(ZoneId::Static);
         for (qtype, is_of_family) in [(TYPE_A, IpAddr::is_ipv4 as fn(&IpAddr) -> bool), (TYPE_AAAA, IpAddr::is_ipv6)] {
@@ -132,9 +132,9 @@ mod tests {
     use super::nodes as nodes_of;
     use super::*;
 
-    fn entry(text: &str) -> Entry {
+    fn entry(text: &str) -> StaticEntry {
         let (name, wildcard) = text.strip_prefix("*.").map_or((text, false), |n| (n, true));
-        Entry {
+        StaticEntry {
             name: Name::parse(name).unwrap(),
             wildcard,
             // The last octet identifies the entry.
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn authoritative_names_get_nodata_for_other_types() {
-        let nodes = nodes(&[Entry { authoritative: true, ..entry("a.example") }], &PassNames::default(), 30);
+        let nodes = nodes(&[StaticEntry { authoritative: true, ..entry("a.example") }], &PassNames::default(), 30);
         assert_eq!(ask(&nodes, "a.example", 16), Some(0));
     }
 

@@ -7,7 +7,7 @@ use edns::datapath::{Datapath, Options, Program, Table};
 use edns::interfaces::{Header, Interfaces, Link, Uplink};
 use edns::zone::name::Name;
 use edns::zone::pass::PassNames;
-use edns::zone::statics::{self, Entry};
+use edns::zone::statics::{self, StaticEntry};
 use nix::net::if_::if_nametoindex;
 
 use crate::coexistence;
@@ -41,7 +41,7 @@ fn link(name: &str) -> Link {
 fn datapath(last: u8) -> (Datapath, Table) {
     let options = Options { ext_btf: None, egress: false, max_records: 16, programs: Vec::new() };
     let (datapath, mut table) = Datapath::load(&options).unwrap();
-    let entry = Entry {
+    let entry = StaticEntry {
         name: Name::parse("apis.example.org").unwrap(),
         wildcard: false,
         addresses: vec![[10, 0, 0, last].into()],

@@ -52,9 +52,13 @@ struct Negatives {
 
 impl Negatives {
     /// Copies of these nodes with another gate.
-    fn behind(&self, gate: u8) -> Self {
-        let behind = |node: &Option<Arc<Node>>| node.as_deref().map(|node| Arc::new(Node { gate, ..node.clone() }));
-        Self { nodata: behind(&self.nodata), empty_nodata: behind(&self.empty_nodata), missing: behind(&self.missing) }
+    fn with_gate(&self, gate: u8) -> Self {
+        let with_gate = |node: &Option<Arc<Node>>| node.as_deref().map(|node| Arc::new(Node { gate, ..node.clone() }));
+        Self {
+            nodata: with_gate(&self.nodata),
+            empty_nodata: with_gate(&self.empty_nodata),
+            missing: with_gate(&self.missing),
+        }
     }
 }
 
@@ -86,7 +90,7 @@ impl Renderer {
     fn negatives(&self, gate: u8) -> &Negatives {
         let plain = &self.negatives[0];
         self.negatives[usize::from(gate)].get_or_init(|| match plain.get() {
-            Some(plain) => plain.behind(gate),
+            Some(plain) => plain.with_gate(gate),
             None => unreachable!("it is set at first"),
         })
     }

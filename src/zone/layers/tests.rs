@@ -6,7 +6,7 @@ use crate::zone::cluster::share::Size;
 use crate::zone::cluster::spec::{Key, PortSpec, ServiceSpec};
 use crate::zone::lookup::Nodes;
 use crate::zone::node::AnswerKind;
-use crate::zone::statics::{self, Entry};
+use crate::zone::statics::{self, StaticEntry};
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
@@ -28,10 +28,10 @@ fn name(text: &str) -> Name {
 }
 
 /// A static entry `name` or `*.name` with an address that ends in `octet`.
-fn entry(text: &str, octet: u8) -> Entry {
+fn entry(text: &str, octet: u8) -> StaticEntry {
     let (text, wildcard) = text.strip_prefix("*.").map_or((text, false), |n| (n, true));
     let addresses = vec![IpAddr::from([192, 0, 2, octet])];
-    Entry {
+    StaticEntry {
         name: if text.is_empty() { name("cluster.local") } else { name(text) },
         wildcard,
         addresses,
@@ -105,7 +105,7 @@ impl Lab {
         self.apply(changes);
     }
 
-    fn statics(&mut self, entries: &[Entry], pass: &[&str]) {
+    fn statics(&mut self, entries: &[StaticEntry], pass: &[&str]) {
         let pass = pass_names(pass);
         let nodes = statics::nodes(entries, &pass, 30);
         let changes = self.layers.set_statics(nodes, &pass, &self.cluster);
@@ -261,7 +261,7 @@ fn static_wildcards_do_not_cover_names_of_the_cluster() {
     lab.commit();
     assert_eq!(lab.ask("web.default.svc."), Address(51));
     // A wildcard above the zone does not cover names in it.
-    lab.statics(&[Entry { name: Name::parse("local").unwrap(), ..entry("*.", 53) }], &[]);
+    lab.statics(&[StaticEntry { name: Name::parse("local").unwrap(), ..entry("*.", 53) }], &[]);
     assert_eq!(lab.ask("foo."), Nxdomain);
     assert_eq!(ask(&lab.maps, &Name::parse("foo.local").unwrap()), Address(53));
 }
@@ -269,7 +269,7 @@ fn static_wildcards_do_not_cover_names_of_the_cluster() {
 #[test]
 fn wildcards_above_the_zone_do_not_cover_names_below_pass_names_in_it() {
     let pass = ["nobody.default.svc", "web.default.svc"];
-    let above = Entry { name: Name::parse("local").unwrap(), ..entry("*.", 50) };
+    let above = StaticEntry { name: Name::parse("local").unwrap(), ..entry("*.", 50) };
     let below = ["x.nobody.default.svc.", "x.y.nobody.default.svc.", "x.web.default.svc."];
     let mut lab = Lab::new(&pass);
     lab.statics(std::slice::from_ref(&above), &pass);
@@ -364,7 +364,7 @@ fn static_wildcards_are_suspended_above_withheld_reverse_names_only() {
     let mut lab = Lab::new(&[]);
     let wildcards =
         ["*.10.in-addr.arpa", "*.96.10.in-addr.arpa", "*.97.10.in-addr.arpa", "*.11.in-addr.arpa", "*.ip6.arpa"];
-    let entries: Vec<Entry> = (51..).zip(wildcards).map(|(octet, name)| entry(name, octet)).collect();
+    let entries: Vec<StaticEntry> = (51..).zip(wildcards).map(|(octet, name)| entry(name, octet)).collect();
     lab.statics(&entries, &[]);
     let names = [
         ("1.1.1.10.in-addr.arpa", 51, true),

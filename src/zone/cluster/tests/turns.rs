@@ -35,23 +35,23 @@ fn wrong_negative_answers_are_behind_the_gate_of_a_waiting_namespace() {
             let names: HashSet<&Name> = changes.iter().map(Change::name).collect();
             assert_eq!(names.len(), changes.len(), "a name is changed twice");
             changes.into_iter().for_each(|change| maps.apply(change));
-            let behind = cluster.waiting();
-            waited += behind.len();
+            let waiting = cluster.waiting();
+            waited += waiting.len();
             for text in probes() {
                 // Reverse names have no negative answers.
                 let Some(namespace) = namespace_of(&text) else { continue };
-                let behind = behind.iter().find(|behind| *behind.namespace == *namespace);
+                let waiting = waiting.iter().find(|waiting| *waiting.namespace == *namespace);
                 let name = Name::parse(&text).unwrap();
                 for qtype in TYPES {
                     let (got, expected) = (maps.ask(&text, qtype), world.expected(&text, qtype));
                     let why = || format!("seed {seed}, commit {commit}: {text} {qtype}\n{}", world.describe());
-                    let Some(behind) = behind else {
+                    let Some(waiting) = waiting else {
                         assert_eq!(got, expected, "{}", why());
                         continue;
                     };
                     if got.is_some_and(|got| got.answers.is_empty() && Some(&got) != expected.as_ref()) {
                         held_back += 1;
-                        assert_eq!(gate_of(&maps, &name), behind.gate, "{}", why());
+                        assert_eq!(gate_of(&maps, &name), waiting.gate, "{}", why());
                     }
                 }
             }
@@ -95,7 +95,7 @@ fn small_namespaces_do_not_wait_for_large_ones() {
     heavy(&mut cluster, 1);
     // Columns: the number of the Service that is added to `light`, the changes that the commit takes, the number of names that
     // it changes in `light` and in `heavy`, and the namespaces that wait afterwards.
-    for (i, take, names, behind) in [
+    for (i, take, names, wanted) in [
         (0, Take::Least(600), [2, 502], &["heavy"][..]),
         (1, Take::Least(500), [2, 0], &["heavy"]),
         (2, Take::Oldest(1), [0, 502], &["heavy", "light"]),
@@ -108,9 +108,9 @@ fn small_namespaces_do_not_wait_for_large_ones() {
         let changes = cluster.commit_some(take);
         let count = |part: &str| changes.iter().filter(|change| change.name().to_string().contains(part)).count();
         assert_eq!([".light.svc.", ".heavy.svc."].map(count), names, "{i}");
-        let mut waiting: Vec<Box<str>> = cluster.waiting().into_iter().map(|behind| behind.namespace).collect();
+        let mut waiting: Vec<Box<str>> = cluster.waiting().into_iter().map(|n| n.namespace).collect();
         waiting.sort();
-        assert_eq!(waiting.iter().map(|namespace| &**namespace).collect::<Vec<_>>(), behind, "{i}");
+        assert_eq!(waiting.iter().map(|namespace| &**namespace).collect::<Vec<_>>(), wanted, "{i}");
     }
     assert_eq!(cluster.commit(), []);
 }
