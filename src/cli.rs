@@ -101,7 +101,7 @@ pub enum Command {
     Resume,
     /// Print a completion script for a shell
     Completions {
-        /// Shell
+        /// Shell that runs the script
         shell: Shell,
     },
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,9 @@ pub mod server;
 
 /// The folder of the control sockets. For a daemon without root's rights, systemd makes it (RuntimeDirectory=edns).
 pub const RUN_DIR: &str = "/run/edns";
+
+/// Maximum time that daemon and command wait for each other to write or read. A running daemon replies at once.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +59,7 @@ pub struct LookupReply {
 /// An answer in the maps.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RecordReply {
-    /// Owner name with the final dot; `*.` and a name for what holds below that name.
+    /// Owner name with the final dot; `*.` and a name for the answer to absent names below that name.
     pub name: String,
     /// RFC 1035 TYPE; 0 for all types that the name does not list.
     pub qtype: u16,
@@ -170,7 +174,7 @@ pub struct SyncReply {
     pub synced: bool,
     /// Whether the view is current, so that negative answers are given.
     pub current: bool,
-    /// For how many seconds the view has been stale; None if it is current.
+    /// Seconds since the view became stale; None if it is current.
     pub stale_seconds: Option<f64>,
     /// `MaxStale` with this node's random offset, in seconds; None: no limit.
     pub max_stale_seconds: Option<f64>,
@@ -188,7 +192,7 @@ pub struct KindReply {
     pub kind: String,
     /// Seconds since the last message of the API server.
     pub silent_seconds: f64,
-    /// For how many seconds the list or watch has been failing; None if it works.
+    /// Seconds since the list or watch began to fail; None if it works.
     pub broken_seconds: Option<f64>,
     /// Number of lists and watches that failed.
     pub errors: u64,
@@ -207,8 +211,8 @@ pub struct OutcomeCount {
     pub count: u64,
 }
 
-/// The control socket of the daemon with this config file. Its name has the config file's stem, for readers of the folder, and a
-/// hash of its path, which is unique.
+/// The control socket of the daemon with this config file. Its name has the stem of the config file, to be readable, and a hash of
+/// its path, to be unique.
 ///
 /// # Errors
 /// If the folder of the config file does not exist.

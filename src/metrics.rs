@@ -9,10 +9,10 @@ use prometheus::{
 
 use crate::control::{StatsReply, SyncReply};
 
-/// Upper bounds in seconds: from the duration of a single local change to an intolerable delay.
+/// Bucket bounds in seconds, from the duration of a single local change to an intolerable delay.
 const PROGRAMMING_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// Makes the histogram of seconds from the arrival of an API event until its names are in the maps.
+/// A new histogram of seconds from the arrival of an API event until its names are in the maps.
 ///
 /// # Panics
 /// Never: name and buckets are valid.
@@ -23,7 +23,7 @@ pub fn programming_duration() -> Histogram {
     Histogram::with_opts(opts).expect("a valid name, and buckets in order")
 }
 
-/// Makes the page of /metrics.
+/// The page of /metrics: the values of `stats`, and the histogram `programming`.
 ///
 /// # Errors
 /// If a metric has an invalid name or is registered twice.

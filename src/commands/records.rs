@@ -1,4 +1,4 @@
-//! `edns records`: what the maps hold.
+//! `edns records`: the names and answers in the maps.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::zone::node::ANY_TYPE;
 #[derive(Serialize)]
 struct Shown {
     name: String,
-    /// `ANY` stands for all types that the name does not list.
+    /// `ANY` means all types that the name does not list.
     #[serde(rename = "type")]
     qtype: String,
     /// Whether queries of this type pass to the DNS server.

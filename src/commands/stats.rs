@@ -15,7 +15,7 @@ use crate::datapath::Outcome;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Clears the terminal (ECMA-48: cursor to the upper left corner, erase to the end).
 const CLEAR: &str = "\x1b[H\x1b[J";
-/// Number of interface names that are printed; of more, only the count is.
+/// Maximum number of interface names that are printed. The others are only counted.
 const INTERFACES_MAX: usize = 4;
 
 /// Prints the state and the counters once.
@@ -84,7 +84,7 @@ impl<'a> Queries<'a> {
         self.0.iter().filter(|(outcome, _)| !outcome.starts_with("pass_")).map(|(_, n)| n).sum()
     }
 
-    /// The queries since `earlier`; 0 where a new daemon has started counting from 0.
+    /// The queries since `earlier`. Counts that are lower than before give 0: another daemon has taken over and counts from 0.
     fn since(&self, earlier: &Self) -> Self {
         Self(self.0.iter().map(|(outcome, n)| (*outcome, n.saturating_sub(earlier.get(outcome)))).collect())
     }
@@ -150,7 +150,7 @@ fn print_state(out: &mut impl Write, stats: &StatsReply) -> io::Result<()> {
         writeln!(out, "cluster: {}", format_view(sync))?;
     }
     if stats.paused {
-        writeln!(out, "paused: everything passes to the DNS server; `edns resume` ends the pause")?;
+        writeln!(out, "paused: all queries pass to the DNS server; `edns resume` ends the pause")?;
     }
     for error in &stats.unattached {
         writeln!(out, "not attached: {error}")?;
@@ -207,7 +207,8 @@ fn shortage(reason: &str) -> (&'static str, &'static str) {
         "full" => ("no room", "; raise MaxRecords and restart"),
         "memory" => ("no memory", ""),
         "collision" => ("no free slot", ""),
-        _ => ("no encoding", ""),
+        "size" => ("answers too large", ""),
+        _ => ("no place", ""),
     }
 }
 
@@ -234,7 +235,7 @@ fn format_view(sync: &SyncReply) -> String {
         format!("watch broken: {}", broken.join(", "))
     };
     let state = match (sync.synced, sync.current) {
-        (false, _) => "initial sync not done, its names pass",
+        (false, _) => "initial sync not done, all its names pass",
         (true, false) => &stale(sync),
         (true, true) if sync.kinds.iter().any(|k| k.broken_seconds.is_some()) => "synced, view still current",
         (true, true) => "synced, view current",

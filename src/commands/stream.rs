@@ -1,4 +1,4 @@
-//! The stream of query events from the BPF programs, for `edns trace` and `edns stats --top`.
+//! The stream of query events from the BPF programs, for `edns trace` and `edns stats --watch --top`.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
@@ -78,9 +78,9 @@ pub(super) fn monotonic() -> io::Result<Duration> {
 /// The qname and qtype of a DNS message; None if it has no question. The name is untrusted: octets that are not printable, dots
 /// and backslashes within labels are escaped (RFC 1035 §5.1).
 pub(super) fn question(message: &[u8]) -> Option<(String, RecordType)> {
-    const HEADER: usize = 12; // RFC 1035 §4.1.1
+    const HEADER_LEN: usize = 12; // RFC 1035 §4.1.1
     let mut name = String::new();
-    let mut rest = message.get(HEADER..)?;
+    let mut rest = message.get(HEADER_LEN..)?;
     loop {
         let (len, behind) = rest.split_first()?;
         rest = behind;

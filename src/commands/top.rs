@@ -1,4 +1,4 @@
-//! `edns stats --top`: the names with the most queries in the last seconds.
+//! `edns stats --watch --top`: the names with the most queries in the last seconds.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ const NAMES_MAX: usize = 100_000;
 /// Maximum number of characters of a name that are printed.
 const WIDTH: usize = 58;
 
-/// Counts queries by name. A trace is on until it is dropped.
+/// Counts queries by name. The trace that it starts ends when it is dropped.
 pub(super) struct Top {
     tracing: Tracing,
     /// Number of names to print.
@@ -58,7 +58,7 @@ impl Top {
         let total: u64 = sums.values().sum();
         let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
         sums.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
-        let sample = if self.lost > 0 { ", from a sample: queries come faster than they can be read" } else { "" };
+        let sample = if self.lost > 0 { ", from a sample: events were lost" } else { "" };
         writeln!(out, "\nmost queried names in {} s{sample}", self.seconds.len())?;
         for (name, count) in sums.into_iter().take(self.count) {
             let share = count as f64 * 100.0 / total as f64;

@@ -49,7 +49,7 @@ pub fn run(config: &Path, name: Option<&Pattern>, ifname: Option<&str>) -> Comma
             let client = SocketAddr::from(event.client);
             let asked = asked.map_or_else(|| "(no question)".into(), |(name, qtype)| format!("{name} {qtype}"));
             write!(out, "{} {interface} {client} > {} {asked} {}", clock(time), event.server, event.outcome.name)?;
-            // The names of the other outcomes need no explanation.
+            // The names of answers (`answered`, `nodata`, `nxdomain`) need no explanation.
             if !event.outcome.is_answer {
                 write!(out, ": {}", event.outcome.meaning)?;
             }

@@ -24,7 +24,7 @@ use crate::cli::DNS_PORT;
 use crate::control::client::{ask, ask_one};
 use crate::control::{LookupReply, RecordReply, Request};
 
-/// Delay before a question that differs is asked again: after a change, eDNS or the server may learn of it first.
+/// Delay before a question that differs is asked again: of eDNS and the server, one may apply a change earlier.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Interval between progress reports on stderr.
 const PROGRESS: Duration = Duration::from_millis(200);

@@ -4,15 +4,12 @@ use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::de::DeserializeOwned;
 
-use super::{Request, running, socket_path};
+use super::{Request, TIMEOUT, running, socket_path};
 
-/// A running daemon replies at once; a daemon that is stopped or hangs does not reply.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size, in bytes, of a reply that carries a file descriptor.
 const REPLY_MAX: usize = 4096;
 

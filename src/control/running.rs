@@ -27,7 +27,7 @@ pub fn is_running(config: &Path) -> bool {
 /// Connects to a daemon's socket.
 ///
 /// # Errors
-/// Those of connect(2). `WouldBlock` if the daemon accepts no connections because it is stopped or hangs; does not wait for it.
+/// The errors of connect(2). Does not wait for a daemon that accepts no connections, because it is stopped or hangs: `WouldBlock`.
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
@@ -72,8 +72,8 @@ fn describe(pid: i32, socket: &Path) -> String {
     text
 }
 
-/// The config file, as an absolute path, of the daemon that listens on `socket`. None if it is in another mount namespace or its
-/// command line is not its own: the path has to lead to that very socket.
+/// The config file of the daemon that listens on `socket`, as an absolute path, from its command line. None if no path there belongs
+/// to this socket: the daemon is in another mount namespace, or has changed its command line.
 fn config_of(pid: i32, args: &[&[u8]], socket: &Path) -> Option<PathBuf> {
     let folder = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
     let path = |octets: &[u8]| PathBuf::from(OsString::from_vec(octets.into()));

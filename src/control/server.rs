@@ -6,7 +6,6 @@ use std::io::IoSlice;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
@@ -14,14 +13,12 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 
 use super::running::{connect, pid_at};
-use super::{Request, socket_path};
+use super::{Request, TIMEOUT, socket_path};
 
 /// Maximum size of a request, in bytes; real ones have a few hundred.
 const REQUEST_MAX: u64 = 4096;
-/// A command that sends no request, or does not read its reply, for this long is disconnected.
-const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The listening socket. Dropping it removes the socket file, unless another daemon has replaced that.
+/// The listening socket. Dropping it removes the socket file, unless another daemon has replaced the file.
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
@@ -74,7 +71,7 @@ impl Server {
     /// Waits for the next command.
     ///
     /// # Errors
-    /// Those of accept(2), such as EMFILE; call it again later.
+    /// The errors of accept(2), such as EMFILE; call it again later.
     pub async fn accept(&self) -> io::Result<Connection> {
         self.listener.accept().await.map(|(stream, _)| Connection(stream))
     }

@@ -14,7 +14,9 @@ use crate::source::kubernetes::{Health, Kind};
 
 /// The daemon's state, without the maps.
 pub(super) struct Status {
+    /// Start of the daemon, for durations.
     pub started: Instant,
+    /// Start of the daemon, as a date.
     pub start_time: SystemTime,
     /// Time of the last heartbeat that reached the program.
     pub beat: Instant,

@@ -106,7 +106,7 @@ fn pause_and_resume_are_the_operators_switch() {
     assert_eq!(out(&lab, &["pause"]).0, Some(0));
     assert!(ask().contains("no servers"));
     assert_eq!(lab.count("pass_paused"), 1);
-    assert!(out(&lab, &["stats"]).1.contains("paused: everything passes"));
+    assert!(out(&lab, &["stats"]).1.contains("paused: all queries pass"));
     assert_eq!(out(&lab, &["resume"]).0, Some(0));
     assert_eq!(ask(), "172.16.171.52");
     // A pause ends by itself, but doesn't end a later one.

@@ -20,21 +20,22 @@ pub(super) fn differences(ours: &Message, theirs: &Message) -> Vec<String> {
             set(theirs.metadata.authoritative)
         ));
     }
-    sets(&mut lines, "answer", records(&ours.answers), records(&theirs.answers));
-    if !ours.authorities.iter().any(is_synthesized) {
-        sets(&mut lines, "authority", authority(ours), authority(theirs));
+    compare_sets(&mut lines, "answer", records(&ours.answers), records(&theirs.answers));
+    if !ours.authorities.iter().any(is_static_soa) {
+        compare_sets(&mut lines, "authority", authority(ours), authority(theirs));
     }
-    sets(&mut lines, "additional", additional(ours), additional(theirs));
+    compare_sets(&mut lines, "additional", additional(ours), additional(theirs));
     lines
 }
 
-fn sets(lines: &mut Vec<String>, section: &str, ours: BTreeSet<String>, theirs: BTreeSet<String>) {
+fn compare_sets(lines: &mut Vec<String>, section: &str, ours: BTreeSet<String>, theirs: BTreeSet<String>) {
     lines.extend(ours.difference(&theirs).map(|r| format!("{section}: only in the kernel: {r}")));
     lines.extend(theirs.difference(&ours).map(|r| format!("{section}: only at the server: {r}")));
 }
 
-/// Whether this is the SOA that eDNS synthesizes for NODATA of a static name. The server has the SOA of the real zone there.
-fn is_synthesized(record: &Record) -> bool {
+/// Whether this is the SOA that eDNS synthesizes for NODATA of a static name, whose owner is that name. It is not compared: the server
+/// sends the SOA of the real zone.
+fn is_static_soa(record: &Record) -> bool {
     matches!(&record.data, RData::SOA(soa) if record.name == soa.mname)
 }
 

@@ -8,7 +8,7 @@ use hickory_proto::rr::RecordType;
 use crate::control::RecordReply;
 use crate::zone::node::ANY_TYPE;
 
-/// The type to ask for where the maps answer all types that a name does not list: MX is in no cluster zone and no static name.
+/// The type of the question for an answer to all types that a name does not list ([`ANY_TYPE`]). No name in the maps has MX records.
 const OTHER_TYPE: RecordType = RecordType::MX;
 const WILDCARD: &str = "*.";
 

@@ -11,9 +11,10 @@ use hickory_proto::rr::{Name, RecordType};
 use super::questions::Question;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum time of one read or write.
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a DNS server. It reconnects once where the server has closed it, as after an idle time.
+/// A connection to a DNS server. If a question fails, it reconnects once, because servers close idle connections.
 pub(super) struct Server {
     addr: SocketAddr,
     stream: TcpStream,
@@ -63,8 +64,8 @@ impl Server {
 
 fn open(addr: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&addr, CONNECT_TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
