@@ -2,7 +2,7 @@
 //!
 //! One thread runs the event loop, the heartbeat, the commands and the metrics. Code that blocks it also delays the heartbeat,
 //! and without heartbeats the programs stop answering. So parsing files, work on the zone, writing maps and attaching run in
-//! other threads.
+//! other threads. Only loading a variant of the program, at its first use, blocks this thread.
 
 mod attacher;
 mod commands;
@@ -406,11 +406,11 @@ impl Daemon {
         let state = &mut *self.state.borrow_mut();
         // Before the program is attached. Interfaces without an entry accept frames to their own MAC address only.
         let ports = links.iter().map(|l| (l.ifindex, l.accepts())).collect();
-        if let Err(e) = state.datapath.set_ports(&ports) {
+        if let Err(e) = state.datapath.set_accepted_macs(&ports) {
             log::error!("setting the MAC addresses that interfaces accept: {e}");
         }
         self.attacher.follow(AttachPlan::new(&state.datapath, &links, self.initial_config.direction));
-        state.status.all_required = self.config.ifname.iter().all(|p| p.is_named());
+        state.status.all_required = self.config.ifname.iter().all(|p| p.must_exist());
         warn_of_open_responder(&self.config, self.initial_config.direction, &links);
         self.links = links;
         self.retry = None;

@@ -193,10 +193,10 @@ fn a_table_whose_names_collide_changes_its_key() {
     assert_eq!(passed, without_place);
     assert_zone_is_answered(&probe);
     assert_eq!(table.rekeys(), 3);
-    assert!(!table.takes_refused(), "the interval has not passed");
+    assert!(!table.take_retry(), "the interval has not passed");
     // After the interval all names have a place.
     table.set_rekey_interval(Duration::ZERO);
-    assert!(table.takes_refused());
+    assert!(table.take_retry());
     refused.settle(&mut table);
     assert!(refused.is_empty());
     for (i, text) in names.iter().enumerate() {

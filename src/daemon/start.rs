@@ -132,7 +132,7 @@ pub(super) fn warn_of_open_responder(config: &Config, direction: Direction, link
     if direction != Direction::Ingress || !open {
         return;
     }
-    for link in links.iter().filter(|l| l.outside || l.uplink == Uplink::Yes) {
+    for link in links.iter().filter(|l| l.is_external || l.uplink == Uplink::Yes) {
         log::warn!(
             "{}: Ingress on a physical interface without DnsServers answers all clients that reach it, also spoofed queries; \
              name your DNS servers in DnsServers",

@@ -237,7 +237,7 @@ impl DaemonState {
                 .map(|r| {
                     let (counts, answer) = r.answer.map_or(([0; 3], None), |(c, a)| (c, Some(a)));
                     RecordReply {
-                        name: format!("{}{}", if r.below { "*." } else { "" }, r.name),
+                        name: format!("{}{}", if r.is_below { "*." } else { "" }, r.name),
                         qtype: r.qtype,
                         answer,
                         counts,

@@ -1,4 +1,4 @@
-//! Writes the maps, in its own thread: the wait for a grace period has no upper limit, and the heartbeat and commands must not
+//! Writes the table, in its own thread: the wait for a grace period has no upper limit, and the heartbeat and commands must not
 //! wait with it.
 
 use std::cell::Cell;
@@ -157,9 +157,8 @@ impl Maps {
             match jobs.recv_timeout(BEAT) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    // Names that found no slot for their hash may fit after the index has changed its hash key, which it does once a
-                    // minute at most.
-                    if self.table.takes_refused() {
+                    // The index may change its hash key now; then names that found no slot for their hash may fit.
+                    if self.table.take_retry() {
                         self.apply(&[]);
                     }
                     let in_order = self.table.is_in_order() || self.table.settle();

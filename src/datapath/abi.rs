@@ -3,7 +3,7 @@
 use super::skel::types;
 
 pub(super) use types::{
-    edns_answer, edns_event, edns_key, edns_node, edns_mac, edns_server, edns_settings, edns_stats, edns_type,
+    edns_answer, edns_event, edns_key, edns_mac, edns_node, edns_server, edns_settings, edns_stats, edns_type,
 };
 
 const fn limit(limit: types::edns_limits) -> usize {

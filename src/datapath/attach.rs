@@ -49,8 +49,8 @@ pub enum Hook {
     Clsact {
         /// The filter's priority, from 1; lower priorities run first.
         priority: u16,
-        /// The filter's handle. It identifies the filters of this config, whichever of its daemons made them. A config also
-        /// uses the three handles that differ in the two highest bits.
+        /// The filter's handle. It identifies the filters of all daemons of this config. A config also uses the three handles
+        /// that differ in the two highest bits.
         handle: u32,
     },
 }
@@ -64,8 +64,8 @@ impl Hook {
 
     /// Removes the filters that killed daemons of this config left on any interface. Returns how many it removed.
     ///
-    /// Call it after this daemon's filters are attached, so that no query meets a gap, and once more at the daemon's end, for
-    /// daemons killed since. [`Attachments::check`] removes stale filters on the attached interfaces.
+    /// Call it after this daemon's filters are attached, so that a filter is always attached, and once more at the daemon's end,
+    /// for daemons killed since. [`Attachments::check`] removes stale filters on the attached interfaces.
     ///
     /// # Errors
     /// If netlink fails.
@@ -100,8 +100,8 @@ pub enum AttachError {
     },
     /// The interface has a qdisc of kind ingress, so that no program can be attached to egress.
     #[error(
-        "{name}: its qdisc is of kind ingress (`tc qdisc show dev {name} ingress`), which has no egress hook and takes the \
-         place of clsact; make its owner use clsact, which takes the same filters, or delete it (`tc qdisc del dev {name} \
+        "{name}: its qdisc is of kind ingress (`tc qdisc show dev {name} ingress`), which has no egress hook and is used \
+         instead of clsact; make its owner use clsact, which takes the same filters, or delete it (`tc qdisc del dev {name} \
          ingress`)"
     )]
     NoEgress {
@@ -149,6 +149,7 @@ pub const fn program_for(link: &Link, direction: Direction) -> Program {
 struct Loaded {
     /// Keeps the program loaded, so that the kernel can't give its ID to another.
     fd: Arc<OwnedFd>,
+    /// The kernel's ID of the program.
     id: u32,
 }
 
@@ -162,13 +163,12 @@ impl Loaded {
         self.fd.as_fd()
     }
 
-    /// The kernel's ID of the program.
     const fn id(&self) -> u32 {
         self.id
     }
 }
 
-/// The interfaces to attach to, each with the program that it needs. Made by the thread that loads programs.
+/// The interfaces to attach to, each with the program that it needs.
 #[derive(Default)]
 pub struct AttachPlan {
     links: Vec<(Link, Program)>,
@@ -178,7 +178,7 @@ pub struct AttachPlan {
 }
 
 impl AttachPlan {
-    /// Plans to attach to these interfaces and to no others. Loads the programs that are not loaded yet.
+    /// Plans to attach to these interfaces and to no others. Loads the programs that are not loaded yet, which blocks.
     #[must_use]
     pub fn new(datapath: &Datapath, links: &[Link], direction: Direction) -> Self {
         let mut plan = Self::default();
@@ -208,7 +208,7 @@ impl AttachPlan {
 
 /// A program of another owner that runs before ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InFront {
+pub struct Predecessor {
     /// The kernel's ID of the BPF program; None for other kinds of filters.
     pub id: Option<u32>,
     /// The filter's name or kind; None on tcx, where reading it needs more capabilities.
@@ -217,7 +217,7 @@ pub struct InFront {
     pub priority: Option<u16>,
 }
 
-impl fmt::Display for InFront {
+impl fmt::Display for Predecessor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.name, self.id) {
             (Some(name), Some(id)) => write!(f, "{name} (id {id})"),
@@ -228,7 +228,7 @@ impl fmt::Display for InFront {
     }
 }
 
-fn list(programs: &[InFront]) -> String {
+fn list(programs: &[Predecessor]) -> String {
     programs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -240,7 +240,7 @@ pub struct Place {
     /// The interface's name.
     pub name: String,
     /// The programs that run before ours; empty if ours is first.
-    pub in_front: Vec<InFront>,
+    pub in_front: Vec<Predecessor>,
 }
 
 /// A change of an interface's attachment that a check made or found. The first field is the interface's name.
@@ -253,10 +253,10 @@ pub enum AttachChange {
     /// The interface was renamed, from the first name to the second.
     Renamed(String, String),
     /// The program was moved to the front of the chain, before these programs.
-    Moved(String, Vec<InFront>),
-    /// These programs run before ours and could not be overtaken.
-    NotFirst(String, Vec<InFront>),
-    /// The program is first again and was not moved for a minute.
+    Moved(String, Vec<Predecessor>),
+    /// These programs run before ours, which could not be moved before them.
+    NotFirst(String, Vec<Predecessor>),
+    /// The program has been first for a minute.
     First(String),
     /// A running daemon of this config replaced the program.
     Replaced(String),
@@ -386,7 +386,7 @@ impl Attachments {
             Ok(()) => drop(self.by_index.insert(attachment.link.ifindex, attachment)),
             // The interface was removed in the meantime.
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {}
-            // Dropping the attachment detaches the program: a wrong program may drop packets that it should redirect.
+            // Dropping the attachment detaches the program: with redirect_peer it drops replies if the peer moved into this namespace.
             Err(e) => {
                 let error = explain(self.hook, self.direction, &attachment.link, e);
                 self.failed.push(error.to_string());

@@ -1,4 +1,5 @@
-//! Safe functions for system calls that libbpf-rs lacks. Nearly all unsafe code of `datapath` is here and in `mapped`.
+//! Safe functions for system calls that libbpf-rs lacks. The other unsafe code of `datapath` accesses memory that is shared with
+//! programs: `mapped`, `settings`, `program::events`, `abi` and `table`.
 
 use std::ffi::CStr;
 use std::io;

@@ -1,4 +1,4 @@
-//! Follows the interfaces that match the config: they appear, disappear and change their names.
+//! Tracks the interfaces that match `Ifname`: they appear, disappear and change their names.
 //!
 //! A netlink notification only triggers a new read of all interfaces, so a lost notification loses nothing.
 
@@ -132,7 +132,7 @@ impl Interfaces {
                     Some(due) => due,
                     None => {
                         let event = self.events.next().await.unwrap_or(Notice::Ended);
-                        if !self.may_matter(&event)? {
+                        if !self.invalidates(&event)? {
                             continue;
                         }
                         *self.due.insert(Instant::now() + SETTLE)
@@ -145,7 +145,7 @@ impl Interfaces {
                 None => {
                     // This read covers all events so far; later ones cause another.
                     while let Some(event) = self.events.next().now_or_never() {
-                        self.may_matter(&event.unwrap_or(Notice::Ended))?;
+                        self.invalidates(&event.unwrap_or(Notice::Ended))?;
                     }
                     let (handle, patterns, routes) = (self.handle.clone(), self.patterns.clone(), self.routes.clone());
                     let read = async move {
@@ -171,8 +171,8 @@ impl Interfaces {
         }
     }
 
-    /// Whether other interfaces may match after this event. Forgets the routes if they may have changed.
-    fn may_matter(&mut self, event: &Notice) -> Result<bool, InterfaceError> {
+    /// Handles a notification. True if a new read is needed. Clears the routes if they may have changed.
+    fn invalidates(&mut self, event: &Notice) -> Result<bool, InterfaceError> {
         match event {
             Notice::Message(NetlinkPayload::InnerMessage(
                 RouteNetlinkMessage::NewRoute(r) | RouteNetlinkMessage::DelRoute(r),
@@ -190,9 +190,9 @@ impl Interfaces {
                     self.routes = None;
                 }
             }
-            // Routes by a nexthop object stay when the object changes, and go without a notification when it is deleted.
+            // Routes survive a change of their nexthop object, and are removed without RTM_DELROUTE when it is deleted.
             Notice::NextHops => {
-                if self.routes.as_ref().is_some_and(|r| !r.by_nexthop) {
+                if self.routes.as_ref().is_some_and(|r| !r.has_nexthop) {
                     return Ok(false);
                 }
                 self.routes = None;
@@ -230,6 +230,6 @@ fn matching(patterns: &[IfPattern], routes: &DefaultRoutes, messages: &Messages)
     let uplinks = uplinks::uplinks(&routes.interfaces, &devices);
     let uplink = |link: &Link| uplinks.get(&link.ifindex).copied().unwrap_or_default();
     let all = all(messages).into_iter().map(|l| Link { uplink: uplink(&l), ..l });
-    let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, routes.first));
+    let matches = |link: &Link| patterns.iter().any(|p| p.matches(link, routes.preferred));
     all.filter(|l| l.header != Header::Other && matches(l)).collect()
 }

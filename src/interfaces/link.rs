@@ -16,28 +16,28 @@ pub struct Link {
     /// The link-layer header of its packets.
     pub header: Header,
     /// Whether it is one end of a pair (veth, netkit) whose other end is in another network namespace.
-    pub peer_elsewhere: bool,
-    /// Whether a default route of the main table uses it. Such an interface is never a client's port.
+    pub is_peer_elsewhere: bool,
+    /// Whether a default route of the main table uses it or may use it. Such an interface is not taken for a client's port.
     pub uplink: Uplink,
     /// Whether it is a tap device: a virtual machine's port, or a VPN's.
-    pub tap: bool,
+    pub is_tap: bool,
     /// The MAC address of its controller (IFLA_MASTER), usually a bridge.
     pub controller: Option<[u8; 6]>,
-    /// Whether its kind (network card, VLAN, bond, team or macvlan) says that other hosts send by it.
-    pub outside: bool,
+    /// Whether its kind (network card, VLAN, bond, team or macvlan) leads off the node.
+    pub is_external: bool,
 }
 
 impl Link {
-    /// Whether it certainly is a pod's: its peer is in another network namespace, and no default route may use it.
+    /// Whether it certainly is a pod's: its peer is in another network namespace, and it is no uplink, not even possibly.
     #[must_use]
     pub const fn is_pods(&self) -> bool {
-        self.peer_elsewhere && matches!(self.uplink, Uplink::No)
+        self.is_peer_elsewhere && matches!(self.uplink, Uplink::No)
     }
 
     /// The frames that eDNS may answer on its ingress.
     #[must_use]
     pub fn accepts(&self) -> Accepts {
-        if self.is_pods() || self.tap && self.uplink == Uplink::No {
+        if self.is_pods() || self.is_tap && self.uplink == Uplink::No {
             return Accepts::Any;
         }
         self.controller.map_or(Accepts::Own, Accepts::OwnAnd)
@@ -69,7 +69,7 @@ pub enum Header {
 /// Link messages by ifindex.
 pub(super) type Messages = BTreeMap<u32, LinkMessage>;
 
-/// All interfaces, with [`Uplink::No`].
+/// All interfaces, with the uplink not yet computed ([`Uplink::No`]).
 pub(super) fn all(messages: &Messages) -> Vec<Link> {
     messages.values().filter_map(|m| link(m, messages)).collect()
 }
@@ -79,7 +79,7 @@ pub(super) fn device(message: &LinkMessage) -> Device {
     for attribute in &message.attributes {
         match attribute {
             // Present only if the peer is in another network namespace (rtnl_fill_link_netnsid() in the kernel).
-            LinkAttribute::LinkNetNsId(_) => device.elsewhere = true,
+            LinkAttribute::LinkNetNsId(_) => device.is_lower_elsewhere = true,
             LinkAttribute::Link(lower) => device.lower = Some(*lower),
             LinkAttribute::Controller(c) => device.controller = Some(*c),
             LinkAttribute::LinkInfo(infos) => {
@@ -88,14 +88,14 @@ pub(super) fn device(message: &LinkMessage) -> Device {
             _ => {}
         }
     }
-    let has_outside_kind =
+    let has_external_kind =
         matches!(device.kind, None | Some(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::MacVlan));
-    device.outside = has_outside_kind && message.header.link_layer_type != LinkLayerType::Loopback;
+    device.is_external = has_external_kind && message.header.link_layer_type != LinkLayerType::Loopback;
     device
 }
 
 fn link(message: &LinkMessage, all: &Messages) -> Option<Link> {
-    let Device { kind, elsewhere, controller, outside, .. } = device(message);
+    let Device { kind, is_lower_elsewhere, controller, is_external, .. } = device(message);
     let name = message.attributes.iter().find_map(|a| if let LinkAttribute::IfName(n) = a { Some(n) } else { None });
     let layer = message.header.link_layer_type;
     Some(Link {
@@ -108,10 +108,10 @@ fn link(message: &LinkMessage, all: &Messages) -> Option<Link> {
             _ => Header::Other,
         },
         uplink: Uplink::No,
-        tap: matches!(kind, Some(InfoKind::Tun)) && layer == LinkLayerType::Ether,
+        is_tap: matches!(kind, Some(InfoKind::Tun)) && layer == LinkLayerType::Ether,
         controller: controller.and_then(|c| mac(all.get(&c)?)),
-        peer_elsewhere: elsewhere && matches!(kind, Some(InfoKind::Veth | InfoKind::Netkit)),
-        outside,
+        is_peer_elsewhere: is_lower_elsewhere && matches!(kind, Some(InfoKind::Veth | InfoKind::Netkit)),
+        is_external,
     })
 }
 

@@ -38,7 +38,7 @@ impl Connection {
             let (datagram, _) = self.0.recv_from_full()?;
             for message in messages(&datagram) {
                 match message?.payload {
-                    NetlinkPayload::InnerMessage(Octets { octets, .. }) if result.is_ok() => result = each(&octets),
+                    NetlinkPayload::InnerMessage(RawMessage { octets, .. }) if result.is_ok() => result = each(&octets),
                     NetlinkPayload::Error(e) if e.code.is_some() => return Err(e.to_io()),
                     NetlinkPayload::Done(d) if d.code < 0 => return Err(io::Error::from_raw_os_error(-d.code)),
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return result,
@@ -50,13 +50,13 @@ impl Connection {
 }
 
 /// The netlink messages of a datagram.
-pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<Octets>>> {
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<RawMessage>>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let message = NetlinkMessage::<Octets>::deserialize(rest).map_err(io::Error::other);
+        let message = NetlinkMessage::<RawMessage>::deserialize(rest).map_err(io::Error::other);
         let length = message.as_ref().map_or(rest.len(), |m| m.header.length as usize);
         rest = rest.get(length.next_multiple_of(NLMSG_ALIGNTO as usize)..).unwrap_or_default();
         Some(message)
@@ -64,12 +64,12 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<Netli
 }
 
 /// A netlink message's type and raw payload.
-pub(crate) struct Octets {
+pub(crate) struct RawMessage {
     pub kind: u16,
     pub octets: Vec<u8>,
 }
 
-impl NetlinkDeserializable for Octets {
+impl NetlinkDeserializable for RawMessage {
     type Error = std::convert::Infallible;
 
     fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
@@ -77,7 +77,7 @@ impl NetlinkDeserializable for Octets {
     }
 }
 
-impl NetlinkSerializable for Octets {
+impl NetlinkSerializable for RawMessage {
     fn message_type(&self) -> u16 {
         self.kind
     }

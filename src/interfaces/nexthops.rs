@@ -1,5 +1,5 @@
 //! Nexthop objects. A route may name one instead of an interface (`ip route add default nhid 1`). With
-//! `net.ipv4.nexthop_compat_mode=0` the kernel then reports no interface for the route, and no route change when the object
+//! `net.ipv4.nexthop_compat_mode=0` the kernel then reports no interface for the route, and sends no RTM_NEWROUTE when the object
 //! changes.
 
 use std::io;
@@ -10,7 +10,7 @@ use rtnetlink::packet_core::{DefaultNla, Emitable as _, NLM_F_ACK, NlasIterator,
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 
-use super::netlink::{Connection, Octets};
+use super::netlink::{Connection, RawMessage};
 
 // <linux/rtnetlink.h> and <linux/nexthop.h>
 const RTM_GETNEXTHOP: u16 = 106;
@@ -56,16 +56,16 @@ pub(super) fn interfaces(mut hops: Vec<u32>) -> io::Result<Vec<u32>> {
         let id = DefaultNla::new(NHA_ID, id.to_ne_bytes().into());
         let mut octets = vec![0; NHMSG + id.buffer_len()];
         id.emit(&mut octets[NHMSG..]);
-        let asked = connection.request(Octets { kind: RTM_GETNEXTHOP, octets }, NLM_F_ACK, |octets| {
+        let reply = connection.request(RawMessage { kind: RTM_GETNEXTHOP, octets }, NLM_F_ACK, |octets| {
             let mut hop = NextHop::parse(octets)?;
             interfaces.append(&mut hop.interfaces);
             // The kernel allows no group in a group.
             hops.append(&mut hop.members);
             Ok(())
         });
-        match asked {
+        match reply {
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
-            asked => asked?,
+            reply => reply?,
         }
     }
     Ok(interfaces)

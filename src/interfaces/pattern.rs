@@ -47,9 +47,9 @@ impl IfPattern {
         }
     }
 
-    /// Whether it means one interface that must exist at start. Interfaces of other patterns may come and go.
+    /// Whether it selects one interface, which must exist at start. Interfaces of other patterns may come and go.
     #[must_use]
-    pub const fn is_named(&self) -> bool {
+    pub const fn must_exist(&self) -> bool {
         matches!(self, Self::Name(_) | Self::DefaultRoute)
     }
 
@@ -57,7 +57,7 @@ impl IfPattern {
         match self {
             Self::Name(name) => *name == link.name,
             Self::Glob(pattern) => pattern.matches(&link.name),
-            Self::Pods => link.peer_elsewhere && link.uplink != Uplink::Yes,
+            Self::Pods => link.is_peer_elsewhere && link.uplink != Uplink::Yes,
             Self::DefaultRoute => default_route == Some(link.ifindex),
         }
     }
@@ -68,16 +68,16 @@ mod tests {
     use super::super::link::Header;
     use super::*;
 
-    fn link(name: &str, peer_elsewhere: bool) -> Link {
+    fn link(name: &str, is_peer_elsewhere: bool) -> Link {
         Link {
             ifindex: 7,
             name: name.into(),
             header: Header::Ethernet,
-            peer_elsewhere,
+            is_peer_elsewhere,
             uplink: Uplink::No,
-            tap: false,
+            is_tap: false,
             controller: None,
-            outside: false,
+            is_external: false,
         }
     }
 

@@ -12,15 +12,15 @@ use tokio::task::spawn_blocking;
 use super::error::InterfaceError;
 use super::nexthops;
 
-/// The interfaces (ifindex) of the main table's default routes.
+/// The default routes of the main table. Interfaces are given by ifindex.
 #[derive(Clone, Default)]
 pub(super) struct DefaultRoutes {
     /// The interface of the IPv4 route with the lowest metric, else of the IPv6 route with the lowest metric.
-    pub first: Option<u32>,
+    pub preferred: Option<u32>,
     /// The interfaces of all routes of both families, with any metric.
     pub interfaces: BTreeSet<u32>,
     /// Whether a route names a nexthop object.
-    pub by_nexthop: bool,
+    pub has_nexthop: bool,
 }
 
 impl DefaultRoutes {
@@ -32,16 +32,16 @@ impl DefaultRoutes {
             let mut first = None;
             for Route { metric, mut interfaces, nexthop } in routes {
                 if let Some(id) = nexthop {
-                    read.by_nexthop = true;
+                    read.has_nexthop = true;
                     if interfaces.is_empty() {
-                        let asked = spawn_blocking(move || nexthops::interfaces(vec![id]));
-                        interfaces = asked.await.map_err(io::Error::from)??;
+                        let reply = spawn_blocking(move || nexthops::interfaces(vec![id]));
+                        interfaces = reply.await.map_err(io::Error::from)??;
                     }
                 }
                 first = [first, interfaces.first().map(|i| (metric, *i))].into_iter().flatten().min();
                 read.interfaces.extend(interfaces);
             }
-            read.first = read.first.or(first.map(|(_, interface)| interface));
+            read.preferred = read.preferred.or(first.map(|(_, interface)| interface));
         }
         Ok(read)
     }

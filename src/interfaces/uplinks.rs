@@ -1,12 +1,11 @@
 //! The node's uplinks: the interfaces of default routes, and the interfaces below them.
 //!
-//! Below a VLAN or macvlan is its lower interface, below a bond are its members. Behind a veth whose peer is in this
-//! namespace is the bridge that the peer is a port of.
+//! The interfaces below are: a VLAN's or macvlan's parent, a bond's members, and for a veth with its peer in this namespace the
+//! bridge of that peer.
 //!
-//! **A bridge with the default route** may have both the uplink and clients as its ports. A port whose kind no client has (a
-//! network card, VLAN, bond or macvlan) is the uplink, and all others are clients'. The same holds for a port that a default
-//! route uses itself, and for the only port. The uplink can't be told from a pod's port if both are veths whose peers are in
-//! other namespaces, as on a node that is a container. Then each port may be the uplink: `@pods` matches it, and eDNS answers
+//! **A bridge with the default route** may have both the uplink and clients as its ports. A network card, VLAN, bond or macvlan
+//! among the ports is the uplink, as is a port with its own default route, or the only port; other ports are clients'. If all
+//! ports are veths or taps, as on a node that is a container, each may be the uplink. Then `@pods` matches each, and eDNS answers
 //! frames to its own address or the bridge's, but not frames for others, which a pod may have sent or a switch flooded.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,14 +31,14 @@ pub(super) struct Device {
     /// The interface below, or the peer of a pair (IFLA_LINK; ifindex).
     pub lower: Option<u32>,
     /// Whether `lower` is in another network namespace.
-    pub elsewhere: bool,
+    pub is_lower_elsewhere: bool,
     /// The controller that it is a port of (IFLA_MASTER; ifindex).
     pub controller: Option<u32>,
-    /// Whether its kind says that it is no client's port.
-    pub outside: bool,
+    /// Whether its kind (network card, VLAN, bond, team or macvlan) leads off the node.
+    pub is_external: bool,
 }
 
-/// Finds the uplinks, from the interfaces of default routes downwards.
+/// Finds the uplinks: the interfaces of default routes, then the interfaces below them.
 pub(super) fn uplinks(routes: &BTreeSet<u32>, devices: &BTreeMap<u32, Device>) -> BTreeMap<u32, Uplink> {
     let mut found = BTreeMap::new();
     // Interfaces to visit, each with the port that led to it.
@@ -51,7 +50,7 @@ pub(super) fn uplinks(routes: &BTreeSet<u32>, devices: &BTreeMap<u32, Device>) -
         found.insert(index, uplink);
         let Some(device) = devices.get(&index) else { continue };
         let is_pair = matches!(device.kind, Some(InfoKind::Veth | InfoKind::Netkit));
-        let lower = device.lower.filter(|_| !device.elsewhere);
+        let lower = device.lower.filter(|_| !device.is_lower_elsewhere);
         match lower.and_then(|lower| Some((lower, devices.get(&lower)?))) {
             Some((peer, Device { controller: Some(bridge), .. })) if is_pair => {
                 todo.push((*bridge, Some(peer), uplink))
@@ -62,7 +61,7 @@ pub(super) fn uplinks(routes: &BTreeSet<u32>, devices: &BTreeMap<u32, Device>) -
         let ports = devices.iter().filter(|(port, d)| d.controller == Some(index) && Some(**port) != from);
         let ports: Vec<u32> = ports.map(|(port, _)| *port).collect();
         let has_clients = matches!(device.kind, Some(InfoKind::Bridge | InfoKind::Vrf));
-        let is_certain = |port: &u32| routes.contains(port) || devices[port].outside;
+        let is_certain = |port: &u32| routes.contains(port) || devices[port].is_external;
         let certain: Vec<u32> = ports.iter().copied().filter(is_certain).collect();
         let (ports, uplink) = match certain.is_empty() {
             _ if !has_clients || ports.len() == 1 => (ports, uplink),
@@ -80,14 +79,14 @@ mod tests {
 
     /// A device; 0 means no lower interface or no controller.
     fn device(kind: Option<InfoKind>, lower: u32, controller: u32) -> Device {
-        let outside = matches!(kind, None | Some(InfoKind::Vlan | InfoKind::Bond));
+        let is_external = matches!(kind, None | Some(InfoKind::Vlan | InfoKind::Bond));
         let some = |n| Some(n).filter(|n| *n > 0);
-        Device { kind, lower: some(lower), elsewhere: false, controller: some(controller), outside }
+        Device { kind, lower: some(lower), is_lower_elsewhere: false, controller: some(controller), is_external }
     }
 
     /// A veth whose peer is in another network namespace. The peer's ifindex also exists in this one.
     fn veth(controller: u32) -> Device {
-        Device { elsewhere: true, ..device(Some(InfoKind::Veth), 1, controller) }
+        Device { is_lower_elsewhere: true, ..device(Some(InfoKind::Veth), 1, controller) }
     }
 
     fn bridge() -> Device {

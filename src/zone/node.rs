@@ -3,7 +3,7 @@
 //! # Data model
 //!
 //! A [`Node`] lives in user space only while it is made: [`super::statics`] and [`super::cluster`] render it, and
-//! `datapath::encode` writes it to the maps as a `struct edns_node` (`src/bpf/abi.h`). It stores
+//! `datapath::table::encode` writes it to the maps as a `struct edns_node` (`src/bpf/abi.h`). It stores
 //!
 //! - the answers of one name by type, as octets that follow the question in the reply ([`Answer`]);
 //! - references to up to three nodes that many names share, each stored once: `fallback` for types that the name does not

@@ -50,7 +50,7 @@ pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
 /// the interfaces of the test.
 pub fn accept_any(datapath: &Datapath) {
     let ports = (1..=64).map(|ifindex| (ifindex, Accepts::Any)).collect();
-    datapath.set_ports(&ports).expect("frames that interfaces take");
+    datapath.set_accepted_macs(&ports).expect("frames that interfaces take");
 }
 
 /// Sends heartbeats from a thread of its own until it is dropped. On a loaded machine a thread that also does other work may

@@ -29,11 +29,11 @@ fn link(name: &str) -> Link {
         ifindex,
         name: name.to_owned(),
         header: Header::Ethernet,
-        peer_elsewhere: true,
+        is_peer_elsewhere: true,
         uplink: Uplink::No,
-        tap: false,
+        is_tap: false,
         controller: None,
-        outside: false,
+        is_external: false,
     }
 }
 

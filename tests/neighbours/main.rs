@@ -188,7 +188,7 @@ fn random_frames_that_pass_keep_their_metadata() {
             chain.node.ip(&format!("link set p address {}", mac(own)));
         }
         let port = (chain.node.ifindex("p") as u32, Accepts::OwnAnd(BRIDGE_MAC));
-        datapath.set_ports(&BTreeMap::from([port])).expect("frames that the interface takes");
+        datapath.set_accepted_macs(&BTreeMap::from([port])).expect("frames that the interface takes");
         let takes = |frame: &[u8]| match (program, hook) {
             (Program::Ethernet, Hook::Ingress) => frame[..6] == own || frame[..6] == BRIDGE_MAC,
             _ => true,

@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::clsact::{OurFilter, Position, Site};
 use super::filters::Filters;
 use super::liveness::is_alive;
-use super::rate::{Moves, Returns};
+use super::rate::{Moves, ReattachBackoff};
 use super::tcx::{self, TcxLink};
-use super::{AttachChange, Direction, Hook, InFront, Loaded};
+use super::{AttachChange, Direction, Hook, Loaded, Predecessor};
 use crate::interfaces::Link;
 
 /// The state that all interfaces share in one check.
@@ -60,10 +60,10 @@ pub(super) struct Attachment {
     running: u32,
     presence: Presence,
     attached: Option<Attached>,
-    returns: Returns,
+    backoff: ReattachBackoff,
     moves: Moves,
-    in_front: Vec<InFront>,
-    /// When to move it to the front again; None if it is first or can't be moved.
+    in_front: Vec<Predecessor>,
+    /// When it may next be moved to the front; None if it is first, or no handle is free.
     move_at: Option<Instant>,
     /// Whether [`AttachChange::NotFirst`] was reported.
     is_reported: bool,
@@ -78,7 +78,7 @@ impl Attachment {
             wanted,
             presence: Presence::Removed(round.now),
             attached: None,
-            returns: Returns::default(),
+            backoff: ReattachBackoff::default(),
             moves: Moves::default(),
             in_front: Vec::new(),
             move_at: None,
@@ -102,11 +102,11 @@ impl Attachment {
     }
 
     /// Programs of other owners that run before ours and may end the chain.
-    pub(super) fn in_front(&self) -> &[InFront] {
+    pub(super) fn in_front(&self) -> &[Predecessor] {
         &self.in_front
     }
 
-    /// When a check is due that no message announces.
+    /// Time of the next timed check; None if only messages cause checks.
     pub(super) const fn due(&self) -> Option<Instant> {
         match self.presence {
             Presence::Attached => self.move_at,
@@ -115,7 +115,7 @@ impl Attachment {
         }
     }
 
-    /// Takes over a changed interface, or another program for it.
+    /// Sets the properties of the interface and the program that it needs.
     pub(super) fn set_wanted(&mut self, link: Link, wanted: Loaded, changes: &mut Vec<AttachChange>) {
         let old = std::mem::replace(&mut self.link, link);
         if old.name != self.link.name {
@@ -181,7 +181,7 @@ impl Attachment {
                 if self.presence != Presence::Replaced {
                     changes.push(AttachChange::Detached(name()));
                 }
-                self.presence = Presence::Removed(self.returns.removed(round.now));
+                self.presence = Presence::Removed(self.backoff.removed(round.now));
                 self.attached = None;
                 self.in_front.clear();
             }
@@ -199,7 +199,7 @@ impl Attachment {
         });
         self.running = self.wanted.id();
         self.presence = Presence::Attached;
-        self.returns.returned(round.now);
+        self.backoff.attached(round.now);
         Ok(())
     }
 
@@ -218,8 +218,8 @@ impl Attachment {
 }
 
 /// The programs that run before ours, in order, without those of other eDNS daemons.
-fn in_front(ids: &[u32], ours: u32) -> Vec<InFront> {
+fn in_front(ids: &[u32], ours: u32) -> Vec<Predecessor> {
     let position = ids.iter().position(|id| *id == ours).unwrap_or_default();
     let before = ids[..position].iter().filter(|id| !is_alive(**id));
-    before.map(|id| InFront { id: Some(*id), name: None, priority: None }).collect()
+    before.map(|id| Predecessor { id: Some(*id), name: None, priority: None }).collect()
 }

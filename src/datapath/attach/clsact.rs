@@ -11,23 +11,22 @@ use super::filters::{Filter, Filters};
 use super::liveness::is_alive;
 use super::rate::Moves;
 use super::stale;
-use super::{Direction, InFront, Loaded};
+use super::{Direction, Loaded, Predecessor};
 use crate::datapath::sys;
 
-/// The interface has a qdisc of kind `ingress`, so that it can't have clsact. Its only block of filters would take the filters
-/// for egress, too, and run them on received packets.
+/// The interface has a qdisc of kind `ingress`, so that it can't have clsact. That qdisc has one block: egress filters would land
+/// there and run on received packets.
 #[derive(Debug, thiserror::Error)]
 #[error("its qdisc is of kind ingress")]
 pub(super) struct NoEgress;
 
-/// Whether an error is [`NoEgress`].
 pub(super) fn is_no_egress(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|e| e.is::<NoEgress>())
 }
 
 /// Attempts to attach while another process keeps deleting the qdisc.
 const TRIES: usize = 3;
-/// The bits in which the handles of a config differ: two handles for each of two daemons during a takeover.
+/// The bits in which the handles of a config differ. Two bits: 2 daemons during a takeover, each with 2 handles during a move.
 const HANDLE_BITS: u32 = 0b11 << 30;
 
 /// All handles of the config that has this one.
@@ -73,7 +72,7 @@ impl Site {
     /// replaces an existing one in place.
     fn attach(&self, filters: &Filters, loaded: &Loaded, handle: u32, flags: u32) -> io::Result<()> {
         self.add_filter(loaded.fd(), handle, flags)?;
-        // Check only now: before, the qdisc could have been replaced by one of another kind in between.
+        // Checked after attaching: the qdisc could change its kind between a check and the attachment.
         self.check_direction(filters).inspect_err(|_| {
             if let Err(e) = self.delete_filter(filters, loaded, handle) {
                 log::warn!("interface {}: deleting the tc filter: {e}", self.ifindex);
@@ -143,13 +142,13 @@ pub(super) enum Position {
     /// It is attached.
     Attached {
         /// Programs of other owners that run before it.
-        in_front: Vec<InFront>,
+        in_front: Vec<Predecessor>,
         /// Programs of other owners that this check moved it in front of.
-        overtaken: Vec<InFront>,
+        overtaken: Vec<Predecessor>,
         /// When it may be moved to the front; None if it need not or can't be moved.
         move_at: Option<Instant>,
     },
-    /// A running daemon of this config replaced its program. An earlier version, which uses one handle, takes over like that.
+    /// A running daemon of this config replaced its program in place.
     Replaced,
     /// Another process deleted it, or the qdisc.
     Removed,
@@ -159,7 +158,6 @@ pub(super) enum Position {
 pub(super) struct OurFilter {
     site: Site,
     handle: u32,
-    /// Keeps the program loaded, so that the kernel can't give its ID to another.
     loaded: Loaded,
 }
 
@@ -185,7 +183,8 @@ impl OurFilter {
             Some(handle) => handle,
             None => {
                 let reused = stale.iter().position(|f| f.priority() == site.priority);
-                let in_use = || io::Error::other("other running daemons of this config use all of its filter handles");
+                let in_use =
+                    || io::Error::other("no free filter handle: two or more daemons of this config run; stop one");
                 let handle = stale.remove(reused.ok_or_else(in_use)?).handle();
                 site.attach(filters, loaded, handle, libbpf_sys::BPF_TC_F_REPLACE)?;
                 handle
@@ -215,20 +214,20 @@ impl OurFilter {
             return Ok(if chain.iter().any(replaced) { Position::Replaced } else { Position::Removed });
         };
         self.handle = chain[at].handle();
-        // An interrupted move left two.
+        // Left by an interrupted move.
         for duplicate in duplicates {
             filters.delete(&chain[*duplicate])?;
         }
         let others = chain[..at].iter().filter(|f| !is_edns(f));
-        let (passable, lower): (Vec<_>, Vec<_>) = others.partition(|f| f.priority() == self.site.priority);
+        let (same_priority, earlier): (Vec<_>, Vec<_>) = others.partition(|f| f.priority() == self.site.priority);
         let may_move = moves.may_move(now);
-        if !passable.is_empty() && may_move {
+        if !same_priority.is_empty() && may_move {
             match self.site.attach_new(filters, &self.loaded, &chain) {
                 Ok(Some(handle)) => {
                     moves.moved(now);
                     self.handle = handle;
                     filters.delete(&chain[at])?;
-                    let (in_front, overtaken) = (in_front(&lower), in_front(&passable));
+                    let (in_front, overtaken) = (in_front(&earlier), in_front(&same_priority));
                     return Ok(Position::Attached { in_front, overtaken, move_at: None });
                 }
                 // No handle is free until another daemon of this config ends: it can't be moved.
@@ -238,8 +237,12 @@ impl OurFilter {
                 Err(e) => return Err(e),
             }
         }
-        let move_at = if may_move || passable.is_empty() { None } else { moves.next() };
-        Ok(Position::Attached { in_front: in_front(&[lower, passable].concat()), overtaken: Vec::new(), move_at })
+        let move_at = if may_move || same_priority.is_empty() { None } else { moves.next() };
+        Ok(Position::Attached {
+            in_front: in_front(&[earlier, same_priority].concat()),
+            overtaken: Vec::new(),
+            move_at,
+        })
     }
 
     fn is_ours(&self, filter: &Filter) -> bool {
@@ -263,10 +266,11 @@ impl Drop for OurFilter {
 
 /// Whether a filter runs the program of a running eDNS daemon. That program never ends the chain for packets it does not answer.
 fn is_edns(filter: &Filter) -> bool {
-    filter.name().starts_with(stale::PROGRAM_PREFIX) && filter.program_id().is_some_and(is_alive)
+    stale::has_our_name(filter) && filter.program_id().is_some_and(is_alive)
 }
 
-fn in_front(filters: &[&Filter]) -> Vec<InFront> {
-    let of = |f: &&Filter| InFront { id: f.program_id(), name: Some(f.name().into()), priority: Some(f.priority()) };
+fn in_front(filters: &[&Filter]) -> Vec<Predecessor> {
+    let of =
+        |f: &&Filter| Predecessor { id: f.program_id(), name: Some(f.name().into()), priority: Some(f.priority()) };
     filters.iter().map(of).collect()
 }

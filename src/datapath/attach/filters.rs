@@ -102,8 +102,8 @@ impl Filters {
         Ok(filters)
     }
 
-    /// The kind of the qdisc that holds an interface's filters; None if it has none. It dumps all qdiscs: the kernel multicasts
-    /// its reply about a single qdisc to all listeners for changes, and this daemon is one.
+    /// The kind of the qdisc that holds an interface's filters; None if it has none. Dumps all qdiscs: the kernel answers a request
+    /// for a single qdisc by multicast, which would wake this daemon's own listener.
     pub(super) fn qdisc(&self, ifindex: u32) -> io::Result<Option<String>> {
         let mut kind = None;
         self.0.request(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default()), NLM_F_DUMP, |octets| {

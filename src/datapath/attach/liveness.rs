@@ -7,7 +7,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// Announces that the daemon of some programs is running: it binds an abstract Unix socket named after each program's ID. The
-/// kernel closes the sockets when the daemon ends, however it ends. They are visible in this network namespace, as the
+/// kernel closes the sockets when the daemon exits or is killed. They are visible in this network namespace, as the
 /// programs' interfaces are.
 #[derive(Default)]
 pub(super) struct Liveness(BTreeMap<u32, UnixDatagram>);

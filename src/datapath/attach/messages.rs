@@ -8,7 +8,7 @@ use rtnetlink::packet_route::tc::TcHeader;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
 
-use crate::interfaces::netlink::{Octets, messages};
+use crate::interfaces::netlink::{RawMessage, messages};
 
 /// The interfaces whose filters or qdiscs changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,8 @@ impl Messages {
 fn changed(datagram: &[u8]) -> Changed {
     let mut interfaces = Vec::new();
     for message in messages(datagram) {
-        let Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(Octets { kind, octets }), .. }) = message else {
+        let Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(RawMessage { kind, octets }), .. }) = message
+        else {
             return Changed::Any;
         };
         // Other messages are about chains, classes and actions.

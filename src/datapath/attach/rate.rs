@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// The interval that [`MOVES_MAX`] applies to, and after which a return counts as lasting.
+/// The window of [`MOVES_MAX`], and the time attached after which the re-attach backoff starts over.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Moves of a filter in one [`MINUTE`].
 const MOVES_MAX: usize = 3;
-/// Shortest wait before a program that was removed is attached again; the first time it does not wait.
+/// Wait before the second retry. The first retry is at once.
 const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -37,18 +37,18 @@ impl Moves {
     }
 }
 
-/// Waits of a program that other processes keep removing: it is attached again at once, then after 1, 2, 4 … 30 s. The waits
-/// start over after it has stayed for a minute.
+/// Backoff for a program that other processes keep removing. It is attached again at once, then after 1, 2, 4 … 30 s. The backoff
+/// starts over after it has stayed for a minute.
 #[derive(Debug, Default)]
-pub(super) struct Returns {
+pub(super) struct ReattachBackoff {
     wait: Duration,
-    returned: Option<Instant>,
+    attached: Option<Instant>,
 }
 
-impl Returns {
+impl ReattachBackoff {
     /// The program was removed. Returns when to attach it again.
     pub(super) fn removed(&mut self, now: Instant) -> Instant {
-        if self.returned.take().is_some_and(|returned| now.duration_since(returned) >= MINUTE) {
+        if self.attached.take().is_some_and(|attached| now.duration_since(attached) >= MINUTE) {
             self.wait = Duration::ZERO;
         }
         let at = now + self.wait;
@@ -57,8 +57,8 @@ impl Returns {
     }
 
     /// The program was attached again.
-    pub(super) const fn returned(&mut self, now: Instant) {
-        self.returned = Some(now);
+    pub(super) const fn attached(&mut self, now: Instant) {
+        self.attached = Some(now);
     }
 }
 
@@ -88,16 +88,16 @@ mod tests {
     fn a_return_is_immediate_at_first_then_delayed_up_to_30_s() {
         let begin = Instant::now();
         let mut now = begin;
-        let mut returns = Returns::default();
+        let mut backoff = ReattachBackoff::default();
         let mut waits = Vec::new();
         for _ in 0..9 {
-            let at = returns.removed(now);
+            let at = backoff.removed(now);
             waits.push((at - now).as_secs());
-            returns.returned(at);
+            backoff.attached(at);
             now = at + SECOND;
         }
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 30, 30, 30]);
         now += MINUTE;
-        assert_eq!(returns.removed(now), now, "it had stayed for a minute");
+        assert_eq!(backoff.removed(now), now, "it had stayed for a minute");
     }
 }

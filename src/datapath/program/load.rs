@@ -228,7 +228,7 @@ impl Datapath {
     ///
     /// # Errors
     /// The error of the system call, also for more than 65,536 interfaces.
-    pub fn set_ports(&self, ports: &BTreeMap<u32, Accepts>) -> io::Result<()> {
+    pub fn set_accepted_macs(&self, ports: &BTreeMap<u32, Accepts>) -> io::Result<()> {
         let map = &self.skel.maps.edns_macs;
         for (ifindex, accepts) in ports {
             let mac = match accepts {

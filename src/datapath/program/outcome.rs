@@ -56,7 +56,7 @@ pub static OUTCOMES: [Outcome; COUNT] = {
         ),
         (
             edns_outcome::EDNS_PASS_TOO_LARGE,
-            Outcome { name: "pass_too_large", meaning: "too large for the client", is_answer: false },
+            Outcome { name: "pass_too_large", meaning: "query or reply is too large", is_answer: false },
         ),
         (
             edns_outcome::EDNS_PASS_SERVER,
@@ -73,16 +73,16 @@ pub static OUTCOMES: [Outcome; COUNT] = {
         ),
         (
             edns_outcome::EDNS_PASS_INCOMPLETE,
-            Outcome { name: "pass_incomplete", meaning: "withheld; no kernel memory", is_answer: false },
+            Outcome { name: "pass_incomplete", meaning: "suspended: no kernel memory", is_answer: false },
         ),
         (edns_outcome::EDNS_PASS_PAUSED, Outcome { name: "pass_paused", meaning: "edns pause", is_answer: false }),
         (
             edns_outcome::EDNS_PASS_DAEMON,
-            Outcome { name: "pass_daemon", meaning: "no heartbeat for 2.5 s", is_answer: false },
+            Outcome { name: "pass_daemon", meaning: "exited, or hung for 2.5 s", is_answer: false },
         ),
         (
             edns_outcome::EDNS_PASS_ERROR,
-            Outcome { name: "pass_error", meaning: "kernel can't make the reply", is_answer: false },
+            Outcome { name: "pass_error", meaning: "can't build the reply", is_answer: false },
         ),
     ];
     // An outcome that is missing above fails to compile: the index is out of bounds, or the assertion fails.

@@ -11,7 +11,7 @@
 //!
 //! # How much memory
 //! Adjacent free runs are merged, and allocation takes the best fit, chunk by chunk from the first. Changes leave holes. So named
-//! nodes move out of the emptiest chunks ([`Arena::drain_sparsest`]) before the chunks exceed 1.5 times the live nodes plus two
+//! nodes move out of the emptiest chunks ([`Arena::drain_sparsest`]) before the chunks exceed 1.5 times the live nodes plus 1.75
 //! chunks. They move until an eighth is free. The next compaction then comes only after a quarter of the live nodes is freed, so
 //! a change costs one or two copies on average.
 
@@ -48,7 +48,7 @@ pub(super) enum NodeKind {
     Named,
 }
 
-/// Fewer retired or freed units than this are not worth a wait or a compaction.
+/// Minimum number of retired or freed units before a reclaim or a compaction.
 const RECLAIM_MIN: usize = 4096;
 /// Units of the first chunk for shared nodes: most zones have only a few.
 const SHARED_FIRST: usize = CHUNK_UNITS / 32;
@@ -89,7 +89,6 @@ impl Arena {
         Ok(arena)
     }
 
-    /// Units of live nodes.
     pub(super) const fn live_units(&self) -> usize {
         self.live[0] + self.live[1]
     }
@@ -220,7 +219,7 @@ impl Arena {
 
     /// Changes the refs of a stored node's child and deep node, while programs may read it.
     pub(super) fn set_encloser_refs(&mut self, at: u32, child: u32, deep: u32) {
-        // Readers rely on nodes that don't change, so none may read now.
+        // Readers assume immutable nodes: lock them out.
         let _lock = self.reader.lock();
         for (offset, to) in [(offset_of!(edns_node, child), child), (offset_of!(edns_node, deep), deep)] {
             // SAFETY: an aligned field of a node. With readers locked out only programs access it, by loads of the whole field.
@@ -257,7 +256,7 @@ impl Arena {
                 return Err(ArenaError::Exhausted);
             }
             let number = self.add_chunk(if kind == NodeKind::Shared { CHUNK_UNITS } else { 0 })?;
-            // The new chunk is the emptiest. Without this flag nodes would move from one new chunk to the next.
+            // Mark the chunk as a target: as the emptiest chunk it would be drained next.
             self.chunks[number].as_mut().expect("the chunk was added").is_filling = !new && kind == NodeKind::Named;
             found = self.find(kind, units);
         }
@@ -295,7 +294,7 @@ impl Arena {
     /// Removes a chunk from the outer map. No program may have a ref into it.
     fn unpublish(&self, chunk: u32) {
         if let Err(e) = sys::map_of_maps_delete(self.outer.as_fd(), chunk) {
-            // The map then lives until another chunk gets its number.
+            // The map then stays allocated until its number is reused.
             log::debug!("removing a record map: {e}");
         }
     }

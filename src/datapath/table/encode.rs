@@ -83,7 +83,7 @@ pub(super) fn encoded_len(name: &Name, node: &Node) -> usize {
     })
 }
 
-/// Whether an answer fits into a message. Queries for others pass to the DNS server, as with answers too large for the client.
+/// Whether an answer has 1 to [`ANSWER_MAX`] octets. Others are encoded as "pass".
 fn is_sendable(answer: &Answer) -> bool {
     (1..=ANSWER_MAX).contains(&answer.bytes.len())
 }
@@ -95,7 +95,7 @@ fn push_answer(out: &mut Vec<u8>, answer: &Answer) {
         AnswerKind::Nxdomain => (edns_outcome::EDNS_NXDOMAIN, RCODE_NXDOMAIN),
     };
     let len = answer.bytes.len();
-    // Rotation by an odd number of bytes would change the checksum.
+    // An odd stride would swap bytes of the checksum.
     let rotation = answer.rotation.filter(|r| {
         usize::from(r.stride) * usize::from(r.count) <= len && r.stride % 2 == 0 && u8::try_from(r.count).is_ok()
     });
@@ -137,12 +137,12 @@ impl<'a> Stored<'a> {
         Self { octets, head: read_at(octets, 0) }
     }
 
-    /// The node at `start`. It reads no byte after the node's end, since another thread may be writing there.
+    /// The node at `start`. Never reads past the node: another thread may be writing the next unit.
     ///
     /// # Safety
     /// A node starts at `start` and does not change during `'a`.
     pub(super) unsafe fn read(start: *const u8) -> Self {
-        // SAFETY: each length is within the node, as the parts read before say.
+        // SAFETY: each length comes from a header that was read before, so it is within the node.
         let octets = |len: usize| unsafe { std::slice::from_raw_parts(start, len) };
         let head = Self::new(octets(size_of::<edns_node>()));
         let mut end = (head.name_at() + usize::from(head.head.name_len)).next_multiple_of(ALIGN);
@@ -228,7 +228,7 @@ impl<'a> StoredAnswer<'a> {
         &self.octets[at..at + usize::from(self.head.len)]
     }
 
-    /// The offset of the answer's end in `node`; the answer's bytes are the tail of `node`.
+    /// The offset of the answer's end in `node`, the slice that the answer was taken from.
     fn end(&self, node: &[u8]) -> usize {
         node.len() - self.octets.len() + self.size()
     }

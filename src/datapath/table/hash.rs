@@ -37,7 +37,7 @@ impl HashKey {
         edns_key { multiplier: self.multiplier, word: self.word, ..Default::default() }
     }
 
-    /// The hash of a name in wire format and in lower case, as in `qname_scan` and `suffix_find` of src/bpf.
+    /// The hash of a name in wire format and in lower case, as in `name_scan` and `suffix_find` of src/bpf.
     pub(super) fn hash(&self, wire: &[u8]) -> u64 {
         let words = wire.chunks(8).map(|octets| {
             let mut word = [0; 8];
@@ -71,7 +71,7 @@ mod tests {
     const BITS: u32 = 10;
     /// Number of keys that each difference is tried with.
     const KEYS: usize = 64;
-    /// More keys than this keep a difference by chance less than once in ten million differences.
+    /// The chance that more than 7 of 64 keys collide for a difference is below 1e-7.
     const KEPT_BY_CHANCE: usize = 7;
 
     trait Keyed {
@@ -106,11 +106,11 @@ mod tests {
         }
     }
 
-    /// Counts of the keys that keep a difference of bits: two names that differ in these bits collide under such a key.
+    /// Counts the keys under which two names with a given difference of bits collide.
     struct Kept {
-        /// Keys that keep the worst difference.
+        /// Number of such keys for the worst difference.
         most: usize,
-        /// Sum over all differences.
+        /// Number of such keys, added up over all differences.
         sum: usize,
         differences: usize,
     }

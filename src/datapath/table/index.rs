@@ -70,7 +70,7 @@ pub(super) struct Index {
     lines_max: usize,
     names: usize,
     tombstones: usize,
-    /// Lines from this one were never used: they are zero, and no program reads them.
+    /// The lines from this one on were never used: they are zero, and no program reads them.
     untouched: usize,
 }
 
@@ -87,7 +87,6 @@ impl Index {
         self.area
     }
 
-    /// Number of names.
     pub(super) const fn len(&self) -> usize {
         self.names
     }
@@ -134,8 +133,8 @@ impl Index {
     }
 
     /// Frees a slot. An empty slot ends a lookup, so the slot becomes empty only if the next slot of its line is empty; if not,
-    /// it becomes a tombstone, and names in later slots are still found. Lookups go round a line, so every name has the same
-    /// next slot.
+    /// it becomes a tombstone, and names in later slots are still found. Probing wraps within a line, so the next slot does
+    /// not depend on the name.
     pub(super) fn clear(&mut self, slot: usize) {
         self.names -= 1;
         let (line, at) = (slot / LINE_WORDS * LINE_WORDS, slot % LINE_WORDS);
@@ -166,9 +165,9 @@ impl Index {
         self.tombstones * SLOTS_PER_TOMBSTONE > self.area.lines * LINE_WORDS
     }
 
-    /// The area to move to for more slots; None if no larger one exists. An index of n lines in its sibling area, which
-    /// overlaps the area of 2n lines, moves to its own area first.
-    pub(super) fn larger(&self) -> Option<Area> {
+    /// The area to move to for more slots: the one of twice the size, or first the primary area if the sibling, which overlaps
+    /// the larger one, is in use. None if no larger area exists.
+    pub(super) fn next_area_to_grow(&self) -> Option<Area> {
         let lines = 2 * self.area.lines;
         match self.area.first == lines {
             _ if lines > self.lines_max => None,
@@ -183,7 +182,8 @@ impl Index {
         Area { first: if first == lines { 2 * lines } else { lines }, lines }
     }
 
-    /// Whether programs may still read the area, so that a move to it must wait for a grace period.
+    /// Whether the area was used since the map was created. Programs may still read it then, so a move to it must wait for a
+    /// grace period.
     pub(super) const fn was_used(&self, area: Area) -> bool {
         area.first < self.untouched
     }
@@ -267,7 +267,7 @@ mod tests {
             let needs_slots = index.is_half_full() || found == Found::NoSlot;
             let area = match found {
                 Found::At(..) => return true,
-                _ if needs_slots => index.larger(),
+                _ if needs_slots => index.next_area_to_grow(),
                 _ if index.has_many_tombstones() => Some(index.sibling()),
                 _ => None,
             };
@@ -334,7 +334,10 @@ mod tests {
         let mean = absent.clone().map(words).sum::<usize>() as f64 / absent.len() as f64;
         // Half of the slots hold names, and up to a quarter are tombstones.
         assert!(mean < 8.0, "a lookup of an absent name probes {mean} slots on average");
-        assert_eq!(index.tombstones, index.words().iter().filter(|w| w.load(Ordering::Relaxed) == WORD_TOMBSTONE).count());
+        assert_eq!(
+            index.tombstones,
+            index.words().iter().filter(|w| w.load(Ordering::Relaxed) == WORD_TOMBSTONE).count()
+        );
     }
 
     #[test]
@@ -348,6 +351,6 @@ mod tests {
             }
         }
         assert_eq!(index.area.lines, index.lines_max);
-        assert!(index.larger().is_none());
+        assert!(index.next_area_to_grow().is_none());
     }
 }

@@ -19,8 +19,8 @@ use crate::zone::node::ANY_TYPE;
 pub struct Record {
     /// The name in the maps.
     pub name: Name,
-    /// Whether the answer is for absent names one label below `name`, not for `name` itself.
-    pub below: bool,
+    /// Whether it is the answer of the child node, for absent names one label below `name`, and not for `name` itself.
+    pub is_below: bool,
     /// The qtype; [`ANY_TYPE`] for all types that the name does not list.
     pub qtype: u16,
     /// The numbers of records in the answer, authority and additional section, and the records in wire format, as they follow
@@ -73,14 +73,14 @@ impl View {
         Some(refs_in(&self.index, self.area, slot, slots)?.filter_map(|at| self.node(at)))
     }
 
-    fn push(&self, records: &mut Vec<Record>, name: &Name, below: bool, stored: Stored<'_>) {
+    fn push(&self, records: &mut Vec<Record>, name: &Name, is_below: bool, stored: Stored<'_>) {
         let own: Vec<u16> = stored.types().map(|(t, _)| t).collect();
         let fallback = self.node(stored.refs().fallback);
         // Types of the node hide those of its fallback.
         let inherited = fallback.iter().flat_map(Stored::types).filter(|(t, _)| !own.contains(t));
         for (qtype, answer) in stored.types().chain(inherited) {
             let answer = answer.map(|a| (a.counts(), a.bytes().to_vec()));
-            records.push(Record { name: name.clone(), below, qtype, answer });
+            records.push(Record { name: name.clone(), is_below, qtype, answer });
         }
     }
 }
@@ -171,7 +171,7 @@ impl Reader {
             let Some(name) = stored.name() else { continue };
             let refs = stored.refs();
             if stored.types().next().is_none() && refs.fallback == 0 {
-                records.push(Record { name: name.clone(), below: false, qtype: ANY_TYPE, answer: None });
+                records.push(Record { name: name.clone(), is_below: false, qtype: ANY_TYPE, answer: None });
             }
             view.push(&mut records, &name, false, stored);
             if let Some(child) = view.node(refs.child) {

@@ -51,14 +51,19 @@ impl Reason {
     }
 }
 
-/// Whether names one label below a name were refused, and whether names further below it were.
+/// Whether names below a name were refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct HasRefused([bool; 2]);
+struct HasRefused {
+    /// Whether a name one label below was.
+    near: bool,
+    /// Whether a name further below was.
+    far: bool,
+}
 
 impl HasRefused {
     /// The child and deep node without those that would answer for a refused name.
     fn filter(self, full: &EncloserNodes) -> EncloserNodes {
-        let Self([near, far]) = self;
+        let Self { near, far } = self;
         let child = full.child.clone().filter(|_| !near);
         let deep = full.deep.clone().filter(|_| !near && !far);
         EncloserNodes { child, deep }
@@ -71,11 +76,11 @@ pub struct Refused {
     names: HashMap<Name, (Node, Reason)>,
     /// Number of refused names by [`Reason`].
     counts: [usize; Reason::ALL.len()],
-    /// Number of refused names one label below a name, and further below it.
+    /// Numbers of refused names by name above them: one label below it, and further below.
     below: HashMap<Name, [usize; 2]>,
     /// The suppressed enclosers, with their full child and deep nodes.
     suppressed: HashMap<Name, EncloserNodes>,
-    /// Whether names other than the closest enclosers of refused names may be suppressed.
+    /// Whether `suppressed` may contain enclosers that no refused name needs.
     is_outdated: bool,
 }
 
@@ -100,7 +105,7 @@ impl Refused {
 
     /// Applies a change to the table; returns whether the table changed. Call [`Self::settle`] after the last of several changes.
     ///
-    /// [`Table::batch`] calls it twice for some nodes. The second call suppresses the enclosers of all names refused by then.
+    /// [`Table::batch`] calls it again for postponed puts. The second call suppresses the enclosers of all names refused by then.
     pub fn apply(&mut self, table: &mut Table, change: &Change) -> bool {
         match change {
             Change::Put(name, node) => self.put(table, name, node),
@@ -125,7 +130,7 @@ impl Refused {
         order(&mut again);
         let mut has_room = true;
         table.batch(&again, |table, change| {
-            // After one name found no memory or slot, others find none, either.
+            // After one name found the table full or no memory, others do, too.
             let is_short = matches!(self.names.get(change.name()), Some((_, Reason::Full | Reason::Memory)));
             if is_short && !has_room {
                 return false;
@@ -202,7 +207,8 @@ impl Refused {
     }
 
     fn has_refused(&self, name: &Name) -> HasRefused {
-        HasRefused(self.below.get(name).map_or([false; 2], |counts| counts.map(|n| n > 0)))
+        let [near, far] = self.below.get(name).copied().unwrap_or_default();
+        HasRefused { near: near > 0, far: far > 0 }
     }
 
     /// Suppresses the closest encloser of a refused name.
@@ -224,7 +230,9 @@ impl Refused {
         for name in self.names.keys() {
             let mut above = name.ancestors().enumerate().skip(1);
             if let Some((labels, encloser)) = above.find(|(_, above)| table.encloser_nodes(above).is_some()) {
-                needed.entry(encloser).or_default().0[usize::from(labels > 1)] = true;
+                let below = needed.entry(encloser).or_default();
+                below.near |= labels == 1;
+                below.far |= labels > 1;
             }
         }
         for (name, full) in std::mem::take(&mut self.suppressed) {

@@ -7,7 +7,7 @@
 //!
 //! 1. Add names.
 //! 2. Wait: programs that still run may have missed an added name.
-//! 3. Restate: give nodes their new child and deep nodes, which hold for absent names below them.
+//! 3. Update enclosers: give nodes their new child and deep nodes, which hold for absent names below them.
 //! 4. Wait: programs that still run may use an old child or deep node. Only processors that reorder loads need this.
 //! 5. Remove names.
 //!
@@ -73,10 +73,10 @@ pub struct Table {
     /// The key's number in the settings.
     key_number: usize,
     rekeys: u64,
-    /// When a collision last made the table change the key, or try to.
+    /// Time of the last attempt to change the key because of a collision.
     rekeyed: Option<Instant>,
     rekey_interval: Duration,
-    /// Whether a name was refused that may have a slot with another key.
+    /// Whether a name was refused because of a collision since the last attempt.
     wants_key: bool,
     max_names: usize,
     /// Shared nodes by content.
@@ -101,21 +101,21 @@ pub struct Table {
 
 /// Changes since the last grace period. A program that runs now may have read the table before or after each of them.
 ///
-/// It may have missed an added name and then find a newer child or deep node of an ancestor. On processors that reorder loads it
-/// may also miss a removed name and then find an older child or deep node of an ancestor.
+/// The program may have missed an added name and then find a newer child or deep node of an ancestor. On processors that reorder
+/// loads the program may also miss a removed name and then find an older child or deep node of an ancestor.
 #[derive(Default)]
 struct Unsettled {
     /// Labels of the longest added name.
     added: Option<usize>,
     /// Labels of the shortest name whose child or deep node was changed or removed.
-    restated: Option<usize>,
+    updated_encloser: Option<usize>,
     /// Depths of names in an old area of the index, which programs may still read.
     old_depths: Option<DepthRange>,
 }
 
 impl Unsettled {
-    fn restate(&mut self, labels: usize) {
-        self.restated = Some(self.restated.map_or(labels, |r| r.min(labels)));
+    fn encloser_updated(&mut self, labels: usize) {
+        self.updated_encloser = Some(self.updated_encloser.map_or(labels, |r| r.min(labels)));
     }
 }
 
@@ -236,10 +236,10 @@ impl Table {
         }
         let labels = name.label_count();
         let old_refs = old.map_or(Refs::default(), |at| Stored::new(self.arena.octets_at(at)).refs());
-        let must_wait = self.must_wait_to_restate(labels, node, old_refs, refs);
-        if must_wait && let Some(unrestated) = self.postpone_restate(name, node, old_refs) {
+        let must_wait = self.must_wait_to_update_encloser(labels, node, old_refs, refs);
+        if must_wait && let Some(postponed) = self.postpone_encloser_update(name, node, old_refs) {
             self.unshare(refs);
-            return self.put(name, &unrestated);
+            return self.put(name, &postponed);
         }
         if must_wait && let Err(e) = self.wait_for_programs() {
             self.unshare(refs);
@@ -248,7 +248,7 @@ impl Table {
         if let Some(at) = old
             && Stored::new(self.arena.octets_at(at)).differs_in_encloser_refs(&octets)
         {
-            self.restate(at, labels, old_refs, refs);
+            self.update_encloser(at, labels, old_refs, refs);
             self.unshare(old_refs);
             self.cancel_removal(name);
             self.reclaim_if_due();
@@ -286,12 +286,12 @@ impl Table {
     pub fn remove(&mut self, name: &Name) -> bool {
         let Found::At(slot, at) = self.find(name) else { return false };
         let labels = name.label_count();
-        let restated = self.unsettled.restated.is_some_and(|restated| restated < labels);
+        let has_updated_ancestor = self.unsettled.updated_encloser.is_some_and(|updated| updated < labels);
         if self.loads_reorder {
-            if self.postpone_removal(name, at, restated) {
+            if self.postpone_removal(name, at, has_updated_ancestor) {
                 return true;
             }
-            if restated && self.wait_for_programs().is_err() {
+            if has_updated_ancestor && self.wait_for_programs().is_err() {
                 // Fails only on ENOMEM; remove without waiting rather than keep a stale name.
                 log::warn!("{name}: removed without waiting for running programs: out of memory");
                 self.is_in_order = false;
@@ -305,8 +305,8 @@ impl Table {
         true
     }
 
-    /// Waits for a grace period: every program that runs now has ended then, and later ones see all changes. False if the wait
-    /// failed; the error is logged.
+    /// Waits for a grace period: on return no program runs that saw an older state. False if the wait failed; the error is
+    /// logged.
     pub fn settle(&mut self) -> bool {
         self.wait_for_programs().inspect_err(|e| log::warn!("waiting for running programs: {e}")).is_ok()
     }
@@ -350,7 +350,7 @@ impl Table {
         let (refs, len) = (stored.refs(), stored.len());
         if refs.is_encloser() {
             self.encloser_depths.change(labels, false);
-            self.unsettled.restate(labels);
+            self.unsettled.encloser_updated(labels);
         }
         self.arena.retire(at, len);
         self.unshare(refs);

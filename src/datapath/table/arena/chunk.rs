@@ -1,7 +1,7 @@
 //! A chunk of the arena: one map, and the allocator of its units.
 //!
-//! range-alloc keeps merged free ranges of numbers outside of the memory that they describe, and the caller passes the length of
-//! a freed run. That suits memory that programs read. (offset-allocator needs a handle for each run, another word for each node;
+//! range-alloc keeps its free list outside the chunk and needs no header per run: the caller passes the length of a freed run.
+//! That suits memory that programs read. (offset-allocator needs a handle for each run, another word for each node;
 //! buddy allocators round lengths up to powers of two, which wastes more than holes do.)
 
 use std::io;
@@ -53,9 +53,9 @@ pub(super) struct Chunk {
     mapped: Arc<Mapped>,
     shared: Region,
     named: Region,
-    /// Whether a compaction moves nodes out of it. None is stored in it then.
+    /// Whether a compaction moves nodes out of it. No node is stored in it meanwhile.
     pub is_draining: bool,
-    /// Whether a compaction added it for the nodes that it moves. It is not drained then.
+    /// Whether a compaction added it for the nodes that it moves. It is not drained meanwhile.
     pub is_filling: bool,
 }
 

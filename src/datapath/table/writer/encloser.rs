@@ -1,6 +1,6 @@
 //! Changes a node's child and deep node in place.
 //!
-//! A program reads only one of the two refs, and each changes by one store. So the node need not be copied, and removing a
+//! A program reads only one of child and deep, and each changes by one store. So the node need not be copied, and removing a
 //! child or deep node needs no memory.
 
 use std::sync::Arc;
@@ -43,13 +43,13 @@ impl Table {
         let EncloserNodes { child, deep } = nodes.clone();
         let node = Node { fallback, child, deep, ..const { Node::pass(ZoneId::Static) } };
         let new = self.share(&node)?;
-        if self.must_wait_to_restate(labels, &node, old, new)
+        if self.must_wait_to_update_encloser(labels, &node, old, new)
             && let Err(e) = self.wait_for_programs()
         {
             self.unshare(new);
             return Err(e.into());
         }
-        self.restate(at, labels, old, new);
+        self.update_encloser(at, labels, old, new);
         self.unshare(old);
         self.reclaim_if_due();
         Ok(true)
@@ -60,7 +60,7 @@ impl Table {
         let Found::At(_, at) = self.find(name) else { return };
         let old = Stored::new(self.arena.octets_at(at)).refs();
         let removed = Refs { fallback: 0, child: if also_child { old.child } else { 0 }, deep: old.deep };
-        self.restate(
+        self.update_encloser(
             at,
             name.label_count(),
             old,
@@ -69,16 +69,16 @@ impl Table {
         self.unshare(removed);
     }
 
-    /// Whether a name of `labels` labels must wait for its new child or deep node: it holds for absent names below, and running
-    /// programs may have missed a name that was just added there.
-    pub(super) fn must_wait_to_restate(&self, labels: usize, node: &Node, old: Refs, new: Refs) -> bool {
+    /// Whether a name of `labels` labels must wait for its new child or deep node: a running program may have missed a name that
+    /// was just added below, and would apply the new child or deep node to it.
+    pub(super) fn must_wait_to_update_encloser(&self, labels: usize, node: &Node, old: Refs, new: Refs) -> bool {
         let is_new = |old, new| new != 0 && new != old;
         let has_new = is_new(old.child, new.child) || is_new(old.deep, new.deep);
         has_new && self.unsettled.added.is_some_and(|added| added > labels) && !self.is_gated(node)
     }
 
     /// Replaces the child and deep refs `old` of a stored node by `new`.
-    pub(super) fn restate(&mut self, at: u32, labels: usize, old: Refs, new: Refs) {
+    pub(super) fn update_encloser(&mut self, at: u32, labels: usize, old: Refs, new: Refs) {
         // Programs must already search at its depth when it becomes an encloser.
         if new.is_encloser() {
             self.encloser_depths.change(labels, true);
@@ -87,7 +87,7 @@ impl Table {
         self.arena.set_encloser_refs(at, new.child, new.deep);
         if old.is_encloser() {
             self.encloser_depths.change(labels, false);
-            self.unsettled.restate(labels);
+            self.unsettled.encloser_updated(labels);
         }
         self.publish_depths();
     }

@@ -7,7 +7,7 @@ use super::Table;
 use crate::datapath::abi::UNIT;
 
 impl Table {
-    /// Stores a name's node in the arena. A compaction may move other nodes for it.
+    /// Stores a name's node in the arena. May compact first, which moves other nodes.
     pub(super) fn store(&mut self, octets: &[u8], is_new: bool) -> Result<u32, ArenaError> {
         if is_new && self.arena.live_units() + octets.len().div_ceil(UNIT) > UNITS_MAX {
             return Err(ArenaError::Exhausted);
@@ -50,7 +50,7 @@ impl Table {
         Ok(())
     }
 
-    /// Moves the adjacent nodes in `units` units starting at `at`. Programs read the same bytes before and after.
+    /// Moves all nodes in the run of `units` units at `at`. Programs read the same bytes before and after.
     fn move_nodes(&mut self, mut at: u32, units: usize) -> Result<(), ArenaError> {
         let end = at + units as u32;
         while at < end {

@@ -8,8 +8,8 @@ use super::super::index::{Area, Found};
 use super::Table;
 use crate::datapath::abi::KEYS;
 
-/// Shortest interval between two changes of the hash key because of collisions. A change of the key costs as much as some ten
-/// thousand changes of names.
+/// Shortest interval between two changes of the hash key because of collisions. A change of the key costs as much as
+/// about 10,000 changes of names.
 pub(super) const REKEY_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Table {
@@ -18,7 +18,7 @@ impl Table {
     pub(super) fn make_room(&mut self, found: Found) -> bool {
         let no_slot = found == Found::NoSlot;
         let area = if self.index.is_half_full() || no_slot {
-            self.index.larger()
+            self.index.next_area_to_grow()
         } else if self.index.has_many_tombstones() {
             Some(self.index.sibling())
         } else {
@@ -67,9 +67,8 @@ impl Table {
         self.rekeyed.is_none_or(|last| last.elapsed() > self.rekey_interval)
     }
 
-    /// Whether names refused for collisions should be put again, since the hash key may be changed now. Returns true once for
-    /// each time that a name was refused.
-    pub fn takes_refused(&mut self) -> bool {
+    /// Whether to retry names refused for collisions. True once after a refusal, as soon as the key may be changed again.
+    pub fn take_retry(&mut self) -> bool {
         self.may_rekey() && std::mem::take(&mut self.wants_key)
     }
 
