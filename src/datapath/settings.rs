@@ -34,6 +34,14 @@ impl Gate {
     }
 }
 
+/// A field of the mapped settings.
+macro_rules! atomic {
+    ($atomic:ident, $settings:ident.$($field:tt)+) => {
+        // SAFETY: the field is within the mapping, aligned, and accessed only as a whole; an index is checked.
+        unsafe { $atomic::from_ptr(&raw mut (*$settings.raw()).$($field)+) }
+    };
+}
+
 /// The settings in the object's `.bss`, which is mapped into the daemon. Every change takes effect at once.
 #[derive(Clone)]
 pub struct ProgramSettings {
@@ -60,73 +68,53 @@ impl ProgramSettings {
         unsafe { self.bss.as_ptr().add(self.at).cast() }
     }
 
-    fn octet(&self, field: impl FnOnce(*mut edns_settings) -> *mut u8, value: u8) {
-        // SAFETY: the field is within the struct, which is mapped.
-        unsafe { AtomicU8::from_ptr(field(self.raw())) }.store(value, Ordering::Release);
-    }
-
-    fn word(&self, field: impl FnOnce(*mut edns_settings) -> *mut u64, value: u64) {
-        // SAFETY: the field is within the struct, which is mapped, and aligned to 8.
-        unsafe { AtomicU64::from_ptr(field(self.raw())) }.store(value, Ordering::Release);
-    }
-
     /// Sets hash key number `nth`. No running program may use that key.
     pub(super) fn set_key(&self, nth: usize, key: &edns_key) {
         assert!(nth < KEYS);
         for (i, multiplier) in key.multiplier.iter().enumerate() {
-            // SAFETY: as in `word`; both arrays have these elements.
-            self.word(|s| unsafe { (&raw mut (*s).keys[nth].multiplier[i]) }, *multiplier);
+            atomic!(AtomicU64, self.keys[nth].multiplier[i]).store(*multiplier, Ordering::Release);
         }
         for (i, word) in key.word.iter().enumerate() {
-            // SAFETY: as above.
-            self.word(|s| unsafe { (&raw mut (*s).keys[nth].word[i]) }, *word);
+            atomic!(AtomicU64, self.keys[nth].word[i]).store(*word, Ordering::Release);
         }
     }
 
     /// Sets whether programs run on egress. Call it before any is attached.
     pub(super) fn set_egress(&self, egress: bool) {
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).egress }, egress.into());
+        atomic!(AtomicU8, self.egress).store(egress.into(), Ordering::Release);
     }
 
     /// Sets whether IPVS has services. Only programs that can't read the kernel's memory use it.
     pub(super) fn set_ipvs(&self, in_use: bool) {
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).ipvs }, in_use.into());
+        atomic!(AtomicU8, self.ipvs).store(in_use.into(), Ordering::Release);
     }
 
     /// Sets how old the last heartbeat may be; with an older one programs pass every query. `tick` is the length of a jiffy.
     pub(super) fn set_beat_max(&self, max: Duration, tick: Duration) {
         let jiffies = (max.as_nanos() / tick.as_nanos().max(1)) as u64;
-        // SAFETY: as in `word`.
-        self.word(|s| unsafe { &raw mut (*s).beat_max }, jiffies);
+        atomic!(AtomicU64, self.beat_max).store(jiffies, Ordering::Release);
     }
 
     /// Sets the area of the index that programs read and the number of its hash key (`enum edns_index_part`).
     pub(super) fn set_index(&self, index: u8) {
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).index }, index);
+        atomic!(AtomicU8, self.index).store(index, Ordering::Release);
     }
 
     /// Sets the number of labels of the shortest name that has a child or deep node; None if no name has one.
     pub(super) fn set_encloser_labels_min(&self, labels: Option<usize>) {
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).encloser_labels_min }, labels.map_or(u8::MAX, |n| n as u8));
+        atomic!(AtomicU8, self.encloser_labels_min).store(labels.map_or(u8::MAX, |n| n as u8), Ordering::Release);
     }
 
     /// Sets the number of labels of the longest name outside arpa and of the longest one within; None if the tree is empty.
     pub(super) fn set_name_labels_max(&self, labels: [Option<usize>; 2]) {
         let [forward, arpa] = labels.map(|labels| labels.map_or(0, |n| n as u8));
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).name_labels_max }, forward);
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).arpa_labels_max }, arpa);
+        atomic!(AtomicU8, self.name_labels_max).store(forward, Ordering::Release);
+        atomic!(AtomicU8, self.arpa_labels_max).store(arpa, Ordering::Release);
     }
 
     /// Sets the zones that are answered for every destination address: a bit 1 << [`ZoneId`] for each.
     pub fn set_any_server(&self, zones: u8) {
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).any_server }, zones);
+        atomic!(AtomicU8, self.any_server).store(zones, Ordering::Release);
     }
 
     /// Copies the first IPv4 servers, each with its zones (bits 1 << [`ZoneId`]), into the settings. Programs then need no lookup
@@ -137,48 +125,39 @@ impl ProgramSettings {
             IpAddr::V6(_) => None,
         });
         for (i, word) in words.chain(std::iter::repeat(0)).take(SERVERS_FIRST).enumerate() {
-            // SAFETY: as in `word`; the array has this element.
-            self.word(|s| unsafe { (&raw mut (*s).servers).cast::<u64>().add(i) }, word);
+            atomic!(AtomicU64, self.servers[i]).store(word, Ordering::Release);
         }
     }
 
     /// Pauses the programs or ends the pause. Paused programs pass every query.
     pub fn set_paused(&self, paused: bool) {
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).paused }, paused.into());
+        atomic!(AtomicU8, self.paused).store(paused.into(), Ordering::Release);
     }
 
     /// Turns on or off the events that programs write for each query ([`QueryEvents`](super::QueryEvents)).
     pub fn set_trace(&self, trace: bool) {
-        // SAFETY: as in `octet`.
-        self.octet(|s| unsafe { &raw mut (*s).trace }, trace.into());
+        atomic!(AtomicU8, self.trace).store(trace.into(), Ordering::Release);
     }
 
     /// Opens or closes the gate for every answer of a zone.
     pub fn set_positive_gate(&self, zone: ZoneId, gate: Gate) {
-        // SAFETY: as in `octet`; both arrays have an element for each zone.
-        self.octet(|s| unsafe { (&raw mut (*s).positive_gate).cast::<u8>().add(zone as usize) }, gate.outcome());
+        atomic!(AtomicU8, self.positive_gate[zone as usize]).store(gate.outcome(), Ordering::Release);
     }
 
     /// Opens or closes a gate for the negative answers of the nodes that name it ([`Node::gate`](crate::zone::node::Node::gate)).
     /// `number` is not 0.
     pub fn set_gate(&self, number: u8, gate: Gate) {
-        // SAFETY: as in `octet`; the array has an element for each number.
-        self.octet(|s| unsafe { (&raw mut (*s).gate).cast::<u8>().add(usize::from(number)) }, gate.outcome());
+        atomic!(AtomicU8, self.gate[usize::from(number)]).store(gate.outcome(), Ordering::Release);
     }
 
     /// Whether the gate for every answer of a zone is closed.
     pub(super) fn is_positive_gate_closed(&self, zone: ZoneId) -> bool {
-        // SAFETY: as in `octet`; the array has an element for each zone.
-        let gate =
-            unsafe { AtomicU8::from_ptr((&raw mut (*self.raw()).positive_gate).cast::<u8>().add(zone as usize)) };
-        gate.load(Ordering::Acquire) != 0
+        atomic!(AtomicU8, self.positive_gate[zone as usize]).load(Ordering::Acquire) != 0
     }
 
     /// Opens or closes the gate for a zone's answers that depend on the absence of a name or type: NXDOMAIN, NODATA and
     /// wildcards.
     pub fn set_negative_gate(&self, zone: ZoneId, gate: Gate) {
-        // SAFETY: as above.
-        self.octet(|s| unsafe { (&raw mut (*s).negative_gate).cast::<u8>().add(zone as usize) }, gate.outcome());
+        atomic!(AtomicU8, self.negative_gate[zone as usize]).store(gate.outcome(), Ordering::Release);
     }
 }
