@@ -60,11 +60,10 @@ fn packet(rng: &mut Rng) -> Packet {
 }
 
 fn between(rng: &mut Rng, query: &Query) -> Packet {
-    let mut packet = if rng.one_in(3) {
-        Packet::between("2001:db8::7", *rng.pick(&SERVERS6), query)
-    } else {
-        Packet::between("192.0.2.7", *rng.pick(&SERVERS), query)
-    };
+    let is_ipv6 = rng.one_in(3);
+    let servers: &[&str] = if is_ipv6 { &SERVERS6 } else { &SERVERS };
+    let server = rng.pick(servers);
+    let mut packet = Packet::between(if is_ipv6 { "2001:db8::7" } else { "192.0.2.7" }, server, query);
     packet.sport = 1 + rng.below(65_535) as u16;
     match rng.below(24) {
         0 => packet.tags = vec![(0x8100, rng.next() as u16)],
