@@ -39,7 +39,7 @@ fn slices_of_a_hundred_thousand_addresses_come_in_pages_that_fit_into_memory() {
     }
     let log = daemon.log();
     assert!(
-        log.contains("endpointslices: a response is longer than 8 MiB: asked for again with fewer objects"),
+        log.contains("endpointslices: a response is longer than 8 MiB: retrying with fewer objects per page"),
         "{log}"
     );
     assert!(!log.contains("retrying until it succeeds"), "{log}");
