@@ -82,7 +82,7 @@ fn a_tenant_who_makes_work_delays_nobody_else() {
         (0..SERVICES).flat_map(|i| [service("tenant", &of(i, 0), "None"), service("tenant", &of(i, 1), "None")]);
     api::create(&cluster, &[namespaces, services.chain((0..SLICES).map(slice)).collect()]);
     let node = Node::new(&cluster);
-    let daemon = node.daemon();
+    let _daemon = node.daemon();
     let client = node.pod();
     let endpoint = |i: usize, turn: usize| format!("10-{}-1-7.{}.tenant.svc.cluster.local", 100 + i, of(i, turn));
     node.until_answered(&client, &endpoint(3, 0));
@@ -91,10 +91,6 @@ fn a_tenant_who_makes_work_delays_nobody_else() {
     std::thread::scope(|scope| {
         let _end = End(&ends);
         scope.spawn(|| move_slices(&cluster, &ends));
-        within(60, "the tenant's changes wait", || {
-            let log = daemon.log();
-            if log.contains("map updates late by more than 2.5s: namespace tenant") { Ok(()) } else { Err(log) }
-        });
         let (mut slowest, mut passed) = (Duration::ZERO, [0; TEAMS]);
         for i in 0..CHANGES {
             let (ns, name) = (team(i % TEAMS), format!("web-{i}"));
