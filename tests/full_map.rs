@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use common::decode;
 use common::model::{OWNER, absence, addresses, node};
+use common::outcome_name;
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, TYPE_AAAA, hex};
 use common::rng::Rng;
-use edns::datapath::counters::outcome_name;
 use edns::datapath::{Datapath, Program, Put, Reason, Refused, TableError, TestRun};
 use edns::zone::change::Change;
 use edns::zone::cluster::share::Size;

@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use common::decode::Datagram;
+use common::outcome_name;
 use common::packet::{ETHERNET, Opt, Packet, Query, TYPE_A, hex};
 use edns::datapath::Program;
-use edns::datapath::counters::outcome_name;
 use edns::zone::name::Name;
 use edns::zone::node::{Node, Verdict, ZoneId};
 use edns::zone::render::{Data, exact};

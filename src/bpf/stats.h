@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Counts outcomes, and writes events while a trace runs. */
-#ifndef EDNS_TRACE_H
-#define EDNS_TRACE_H
+#ifndef EDNS_STATS_H
+#define EDNS_STATS_H
 
 static __always_inline struct edns_stats *stats_of_cpu(void)
 {

@@ -3,34 +3,16 @@
 
 mod shared;
 
+use std::collections::BTreeSet;
+
 pub(super) use self::shared::Gates;
 use crate::datapath::Gate;
 
-/// A set of gates of namespaces, by number ([`crate::zone::node::Node::gate`]).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct GateSet([u64; 4]);
-
-impl GateSet {
-    /// Adds a gate.
-    pub(super) const fn insert(&mut self, number: u8) {
-        self.0[number as usize / 64] |= 1 << (number % 64);
-    }
-
-    const fn remove(&mut self, number: u8) {
-        self.0[number as usize / 64] &= !(1 << (number % 64));
-    }
-
-    const fn contains(&self, number: u8) -> bool {
-        self.0[number as usize / 64] >> (number % 64) & 1 != 0
-    }
-
-    fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=u8::MAX).filter(move |number| self.contains(*number))
-    }
-}
+/// Gates of namespaces, by number ([`crate::zone::node::Node::gate`]).
+pub(super) type GateSet = BTreeSet<u8>;
 
 /// The facts that decide which gates are open. The event loop and the thread that writes the maps each set their own.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Facts {
     /// Whether the initial sync is done.
     pub synced: bool,
@@ -49,7 +31,7 @@ pub(super) struct Facts {
 impl Facts {
     /// The gates of all answers of the cluster zone, of negative answers of static names, and of negative answers of the cluster
     /// zone.
-    fn gates(self) -> [Gate; 3] {
+    fn gates(&self) -> [Gate; 3] {
         let cluster = match (self.synced, self.expired) {
             (false, _) => Gate::NotSynced,
             (true, true) => Gate::Stale,
@@ -102,15 +84,5 @@ mod tests {
             let [(pattern, gates)] = matches[..] else { panic!("{facts:?}: rows {matches:?}") };
             assert_eq!(facts.gates(), *gates, "row {pattern}: {facts:?}");
         }
-    }
-
-    #[test]
-    fn a_set_contains_the_gates_that_were_inserted() {
-        let mut set = GateSet::default();
-        for number in [0, 63, 64, 200, 255] {
-            set.insert(number);
-        }
-        set.remove(64);
-        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 200, 255]);
     }
 }

@@ -19,7 +19,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use edns::datapath::{Datapath, Options, Table};
+use edns::datapath::{Datapath, Options, Outcome, Table};
 use edns::interfaces::Accepts;
 
 /// The program's verdicts (`linux/pkt_cls.h`) as a test run returns them.
@@ -44,6 +44,11 @@ pub fn load(egress: bool, max_records: u32) -> (Datapath, Table) {
     accept_any(&datapath);
     datapath.beat().expect("heartbeat");
     (datapath, table)
+}
+
+/// The name of the outcome that a test run of a probe returned. None for a packet that is no query to port 53.
+pub fn outcome_name(outcome: u32) -> Option<&'static str> {
+    Outcome::from_number(outcome).map(|outcome| outcome.name)
 }
 
 /// Accepts frames to any link-layer address on ifindexes 1 to 64 of every network namespace: lo, where test runs happen, and

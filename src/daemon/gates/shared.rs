@@ -76,11 +76,10 @@ impl Gates {
                 state.close_counts.gates[i] += 1;
             }
         }
-        for number in state.facts.late_namespaces.iter() {
-            state.close_counts.namespaces[usize::from(number)] += 1;
-            if !state.closed_namespaces.contains(number) {
-                state.closed_namespaces.insert(number);
-                self.settings.set_gate(number, Gate::Stale);
+        for number in &state.facts.late_namespaces {
+            state.close_counts.namespaces[usize::from(*number)] += 1;
+            if state.closed_namespaces.insert(*number) {
+                self.settings.set_gate(*number, Gate::Stale);
             }
         }
         self.show(state.gates);
@@ -100,21 +99,22 @@ impl Gates {
                 state.gates[i] = Gate::Open;
             }
         }
-        for number in state.closed_namespaces.iter() {
-            let at = usize::from(number);
-            let is_late = state.facts.late_namespaces.contains(number);
-            if !is_late && state.close_counts.namespaces[at] == before.namespaces[at] {
-                state.closed_namespaces.remove(number);
-                self.settings.set_gate(number, Gate::Open);
+        let GateState { facts, close_counts, closed_namespaces, .. } = state;
+        closed_namespaces.retain(|number| {
+            let at = usize::from(*number);
+            let stays = facts.late_namespaces.contains(number) || close_counts.namespaces[at] != before.namespaces[at];
+            if !stays {
+                self.settings.set_gate(*number, Gate::Open);
             }
-        }
+            stays
+        });
         self.show(state.gates);
     }
 
     /// The gates of namespaces that programs see closed.
     #[cfg(test)]
     pub(in crate::daemon) fn closed_namespaces(&self) -> Vec<u8> {
-        self.state().closed_namespaces.iter().collect()
+        self.state().closed_namespaces.iter().copied().collect()
     }
 
     /// The other gates as programs see them, in the order of [`Facts::gates`].

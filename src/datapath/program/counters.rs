@@ -4,18 +4,12 @@ use std::io;
 
 use libbpf_rs::{MapCore, MapFlags};
 
-use super::outcome::{OUTCOMES, Outcome};
+use super::outcome::OUTCOMES;
 use crate::datapath::abi::{edns_stats, read_at};
 use crate::datapath::skel::types::edns_family;
 
 /// The names of the IP versions in statistics and metrics, in the order of `enum edns_family`.
 pub const FAMILIES: [&str; edns_family::EDNS_FAMILY_COUNT.0 as usize] = ["ipv4", "ipv6"];
-
-/// The name of an outcome that a test run returned; None for a packet that is no query to port 53.
-#[must_use]
-pub fn outcome_name(outcome: u32) -> Option<&'static str> {
-    Outcome::from_number(outcome).map(|outcome| outcome.name)
-}
 
 /// Numbers of queries since the program was loaded, by outcome and then by IP version.
 pub type Queries = [[u64; FAMILIES.len()]; OUTCOMES.len()];

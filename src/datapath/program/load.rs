@@ -32,6 +32,15 @@ pub const BEAT: Duration = Duration::from_millis(500);
 /// Age of the last heartbeat above which programs pass every query: five intervals, so that a few late heartbeats stop no answers.
 pub const BEAT_MAX: Duration = Duration::from_millis(2500);
 
+/// The programs that a variant tail-calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Steps {
+    /// They are loaded with it.
+    Load,
+    /// Those of another variant serve it, too.
+    Share,
+}
+
 /// The loaded programs and their maps.
 pub struct Datapath {
     skel: EdnsSkel<'static>,
@@ -67,7 +76,9 @@ impl Datapath {
         check_btf(options.ext_btf.as_deref())?;
 
         // The skeleton borrows the object's memory. Both live until the process ends, so leaking a few bytes is harmless.
-        let mut open = open(Box::leak(Box::new(MaybeUninit::uninit())), options, reads_kernel)?;
+        let object = Box::leak(Box::new(MaybeUninit::uninit()));
+        let first = options.programs.first().map(|program| (*program, Steps::Load));
+        let mut open = open(object, options, reads_kernel, first)?;
         open.progs.edns_beat.set_autoload(true);
         let lines = map_lines(options.max_records as usize);
         open.maps.edns_index.set_max_entries(lines as u32).map_err(|e| other(&e))?;
@@ -82,6 +93,9 @@ impl Datapath {
         let datapath =
             Self { skel, options: options.clone(), reads_kernel, settings, beat, programs: Default::default() };
         datapath.check_offsets()?;
+        if let Some((program, steps)) = first {
+            datapath.keep(program, steps, &datapath.skel)?;
+        }
         for program in &options.programs {
             datapath.program(*program)?;
         }
@@ -99,13 +113,8 @@ impl Datapath {
         let loaded = &self.programs[program as usize];
         if loaded.get().is_none() {
             let mut object = MaybeUninit::uninit();
-            let mut open = open(&mut object, &self.options, self.reads_kernel)?;
-            let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
-            rodata.variant = program.variant();
-            let needs_steps = !self.has_steps(program);
-            open.progs.edns_packet.set_autoload(true);
-            open.progs.edns_search.set_autoload(needs_steps);
-            open.progs.edns_reply.set_autoload(needs_steps);
+            let steps = if self.has_steps(program) { Steps::Share } else { Steps::Load };
+            let mut open = open(&mut object, &self.options, self.reads_kernel, Some((program, steps)))?;
             let (maps, shared) = (&mut open.maps, &self.skel.maps);
             // All maps except .rodata, which holds the constants of this variant.
             let reused = [
@@ -121,12 +130,7 @@ impl Datapath {
             ];
             reused.into_iter().collect::<Result<(), _>>().map_err(|e| other(&e))?;
             let skel = open.load().map_err(|e| explain(&e, &self.options))?;
-            if needs_steps {
-                let [search, reply] = program.steps();
-                self.set_step(search, skel.progs.edns_search.as_fd())?;
-                self.set_step(reply, skel.progs.edns_reply.as_fd())?;
-            }
-            let _ = loaded.set(owned(skel.progs.edns_packet.as_fd())?);
+            self.keep(program, steps, &skel)?;
         }
         loaded.get().map(OwnedFd::as_fd).ok_or_else(|| LoadError::Other("the program was not loaded".into()))
     }
@@ -135,6 +139,17 @@ impl Datapath {
     fn has_steps(&self, program: Program) -> bool {
         let loaded = Program::ALL.into_iter().filter(|p| self.programs[*p as usize].get().is_some());
         loaded.map(Program::steps).any(|steps| steps == program.steps())
+    }
+
+    /// Keeps a program that `skel` has just loaded, and lets it tail-call those that were loaded with it.
+    fn keep(&self, program: Program, steps: Steps, skel: &EdnsSkel<'_>) -> Result<(), LoadError> {
+        if steps == Steps::Load {
+            let [search, reply] = program.steps();
+            self.set_step(search, skel.progs.edns_search.as_fd())?;
+            self.set_step(reply, skel.progs.edns_reply.as_fd())?;
+        }
+        let _ = self.programs[program as usize].set(owned(skel.progs.edns_packet.as_fd())?);
+        Ok(())
     }
 
     /// Stores a program in the slot for this tail call.
@@ -274,11 +289,12 @@ fn settings(skel: &EdnsSkel<'_>) -> Result<ProgramSettings, LoadError> {
     Ok(ProgramSettings::new(mapped, at))
 }
 
-/// Opens the object, with no program set to load yet.
+/// Opens the object, set to load this program, and the programs that it tail-calls if they are not loaded yet.
 fn open<'o>(
     object: &'o mut MaybeUninit<OpenObject>,
     options: &Options,
     reads_kernel: bool,
+    program: Option<(Program, Steps)>,
 ) -> Result<OpenEdnsSkel<'o>, LoadError> {
     let mut builder = EdnsSkelBuilder::default();
     if let Some(path) = &options.ext_btf {
@@ -287,10 +303,14 @@ fn open<'o>(
     let mut open = builder.open(object).map_err(|e| explain(&e, options))?;
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(|| LoadError::Other("no .rodata".into()))?;
     rodata.can_read_kernel = reads_kernel;
+    if let Some((program, _)) = program {
+        rodata.variant = program.variant();
+    }
+    let loads_steps = program.is_some_and(|(_, steps)| steps == Steps::Load);
     open.progs.edns_beat.set_autoload(false);
-    open.progs.edns_packet.set_autoload(false);
-    open.progs.edns_search.set_autoload(false);
-    open.progs.edns_reply.set_autoload(false);
+    open.progs.edns_packet.set_autoload(program.is_some());
+    open.progs.edns_search.set_autoload(loads_steps);
+    open.progs.edns_reply.set_autoload(loads_steps);
     Ok(open)
 }
 
