@@ -23,6 +23,9 @@ mod node;
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../differential/marks.rs"]
+mod marks;
+
 #[path = "../differential/objects.rs"]
 mod objects;
 

@@ -1,68 +1,43 @@
-//! Objects that show how far a daemon is. Events of one kind come in order: a daemon that shows the last marker of each kind has
-//! seen all that was written before.
-
-use serde_json::json;
+//! Waits until all daemons have seen everything that was written before.
 
 use crate::common::packet::{ETHERNET, IPV4, Packet, Query, TYPE_A, UDP, wire};
 use crate::lab::within;
+use crate::marks::{ALIAS, Marks, NAMESPACE, SLICE, Shown};
 use crate::side::{Side, WIRES, lane};
 use crate::static_names::{MARKER, Statics};
 use crate::wire::{Frame, Wire};
-use crate::writer::{Write, Writer};
+use crate::writer::Writer;
 
-/// Seconds that a change takes at most: twice the longest wait before a list, and what a busy machine adds.
+/// Seconds until a change is visible: twice the longest wait before a list, with reserve for a busy machine.
 const PATIENCE: u64 = 120;
 
-const SERVICES: &str = "/api/v1/namespaces/default/services";
-const ALIAS: &str = "marker.default.svc.cluster.local";
-const SLICE: &str = "marks.default.svc.cluster.local";
-const NAMESPACE: &str = "marker.svc.cluster.local";
 const TYPE_CNAME: u16 = 5;
 
-/// The number of the last markers.
+/// The marks, and who has to show them.
 #[derive(Default)]
-pub struct Markers(u16);
+pub struct Markers(Marks);
 
 impl Markers {
-    /// Writes a marker of each kind, and returns when all daemons show them and this version of the static names.
+    /// Writes a mark of each kind. Returns when all daemons show them and this version of the static names.
     pub fn pass(&mut self, writer: &Writer, statics: &Statics, sides: &[Side]) {
-        self.0 = self.0.wrapping_add(1);
-        let [high, low] = self.0.to_be_bytes();
-        // The namespace exists every other time.
-        let (exists, is_first) = (self.0 % 2 == 1, self.0 == 1);
-        let headless = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "marks"},
-            "spec": {"clusterIP": "None", "ports": [{"port": 80}]}});
-        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"name": "marks", "labels": {"kubernetes.io/service-name": "marks"}},
-            "endpoints": [{"addresses": [format!("10.250.{high}.{low}")]}], "ports": [{"port": 80}]});
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "marker"}});
-        let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
-        let writes = [
-            is_first.then(|| Write { path: format!("{SERVICES}/marks"), object: Some(headless) }),
-            Some(Write { path: format!("{slices}/marks"), object: Some(slice) }),
-            Some(Write { path: "/api/v1/namespaces/marker".into(), object: exists.then_some(namespace) }),
-        ];
-        for write in writes.into_iter().flatten() {
-            writer.write(&write).expect("a marker");
-        }
-        let alias = write_alias(writer, &format!("m{}", self.0));
+        let Shown { target, address: mark, has_namespace } = self.0.write(writer);
+        let number = self.0.number();
         let address = |octets: [u8; 4]| [&[0, 4], &octets[..]].concat();
-        let (slice, name) = (address([10, 250, high, low]), address(statics.marker().octets()));
-        let rcode = if exists { 0 } else { 3 };
+        let (target, slice, name) = (wire(&target), address(mark), address(statics.marker().octets()));
+        let rcode = if has_namespace { 0 } else { 3 };
         for (side, i) in lanes(sides) {
-            within(PATIENCE, &format!("marker {}: {}, {}", self.0, side.name, lane(i)), || {
+            within(PATIENCE, &format!("mark {number}: {}, {}", side.name, lane(i)), || {
                 let wire = &side.wires[i];
-                shows(wire, ALIAS, TYPE_CNAME, 0, &alias)?;
+                shows(wire, ALIAS, TYPE_CNAME, 0, &target)?;
                 shows(wire, SLICE, TYPE_A, 0, &slice)?;
                 shows(wire, NAMESPACE, TYPE_A, rcode, &[])?;
                 shows(wire, MARKER, TYPE_A, 0, &name)
             });
         }
-        // What came together with a marker may be written to the maps after it. What comes now is written after all of that.
-        let alias = write_alias(writer, &format!("n{}", self.0));
+        let target = wire(&self.0.write_alias(writer, "n"));
         for (side, i) in lanes(sides) {
-            within(PATIENCE, &format!("the marker after {}: {}, {}", self.0, side.name, lane(i)), || {
-                shows(&side.wires[i], ALIAS, TYPE_CNAME, 0, &alias)
+            within(PATIENCE, &format!("the alias after mark {number}: {}, {}", side.name, lane(i)), || {
+                shows(&side.wires[i], ALIAS, TYPE_CNAME, 0, &target)
             });
         }
     }
@@ -70,15 +45,6 @@ impl Markers {
 
 fn lanes(sides: &[Side]) -> impl Iterator<Item = (&Side, usize)> {
     sides.iter().flat_map(|side| (0..WIRES).map(move |i| (side, i)))
-}
-
-/// Returns octets of the record that shows it.
-fn write_alias(writer: &Writer, label: &str) -> Vec<u8> {
-    let target = format!("{label}.example.org");
-    let alias = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "marker"},
-        "spec": {"type": "ExternalName", "externalName": target}});
-    writer.write(&Write { path: format!("{SERVICES}/marker"), object: Some(alias) }).expect("a marker");
-    wire(&target)
 }
 
 /// Whether the program answers with this rcode and these octets.

@@ -28,6 +28,7 @@ mod rng;
 mod asker;
 mod faults;
 mod markers;
+mod marks;
 mod objects;
 mod proxy;
 mod questions;

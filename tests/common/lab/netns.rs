@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
@@ -22,6 +23,8 @@ impl Netns {
     /// Creates a namespace with the kernel's default settings and lo up. The name contains the role and is unique.
     pub fn new(role: &str) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "network namespaces need root: run this as root");
+        static CLEAN_UP: Once = Once::new();
+        CLEAN_UP.call_once(remove_abandoned);
         let name = format!("edns-{}-{}-{role}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         run(Command::new("ip").args(["netns", "add", &name]));
         let netns = Self { name };
@@ -118,6 +121,17 @@ impl Drop for Netns {
             }
         }
         let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
+    }
+}
+
+/// Removes the namespaces of tests and benchmarks that were killed before they could.
+fn remove_abandoned() {
+    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let pid = name.strip_prefix("edns-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            drop(Netns { name });
+        }
     }
 }
 
