@@ -1,6 +1,8 @@
 //! The types and limits that the programs and the daemon share (`src/bpf/abi.h`), from the object's BTF.
 
 use super::skel::types;
+use crate::zone::cluster::share::Size;
+use crate::zone::lookup::ANCESTORS_MAX;
 
 pub(super) use types::{
     edns_answer, edns_event, edns_key, edns_mac, edns_node, edns_server, edns_settings, edns_stats, edns_type,
@@ -84,3 +86,6 @@ unsafe impl Abi for edns_event {}
 
 const _: () = assert!(size_of::<edns_node>() == 16 && size_of::<edns_type>() == 4 && size_of::<edns_answer>() == 16);
 const _: () = assert!(size_of::<edns_event>() == 56 + limit(types::edns_limits::EDNS_EVENT_OCTETS));
+// The zone knows no BPF, so it states these values itself.
+const _: () = assert!(ANCESTORS_MAX == limit(types::edns_limits::EDNS_ENCLOSERS_MAX));
+const _: () = assert!(Size::UNIT == UNIT && Size::ANSWER_MAX == ANSWER_MAX);

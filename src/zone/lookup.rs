@@ -59,7 +59,7 @@ use super::name::Name;
 use super::node::{ANY_TYPE, Answer, AnswerKind, Node, Verdict, ZoneId};
 
 /// Ancestors that are looked up for a name without a node: `EDNS_ENCLOSERS_MAX` in `src/bpf/abi.h`.
-const ANCESTORS_MAX: usize = 16;
+pub(crate) const ANCESTORS_MAX: usize = 16;
 
 /// Names and their nodes, as the BPF maps hold them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
